@@ -1,0 +1,63 @@
+"""The exception tree. The library raises nothing else on bad input.
+
+    NcodecError
+    ├── FormatError (ValueError)          the bytes are not a file we can decode
+    │   ├── BadMagicError                 not an .nc file, or damaged by a text-mode transfer
+    │   ├── UnsupportedVersionError       made by a newer ncodec, or needs a feature we lack
+    │   ├── TruncatedError                the file ends early
+    │   ├── ChecksumError                 a chunk's CRC-32C does not match
+    │   └── CorruptPayloadError           the content breaks a rule of the specification
+    ├── LimitError (ValueError)           larger than the decoder's limits allow
+    ├── ModelError (LookupError)
+    │   ├── UnknownModelError             no such model, or no such family
+    │   └── WeightsMismatchError          the weights are not those the file was made with, or are damaged
+    └── InputError (ValueError)           an image or an argument we cannot work with
+"""
+
+
+class NcodecError(Exception):
+    """Base of every error that ncodec raises on bad input."""
+
+
+class FormatError(NcodecError, ValueError):
+    """The bytes are not a file we can decode."""
+
+
+class BadMagicError(FormatError):
+    """Not an .nc file, or damaged by a text-mode transfer."""
+
+
+class UnsupportedVersionError(FormatError):
+    """Made by a newer ncodec, or needs a feature we lack."""
+
+
+class TruncatedError(FormatError):
+    """The file ends early."""
+
+
+class ChecksumError(FormatError):
+    """A chunk's CRC-32C does not match its content."""
+
+
+class CorruptPayloadError(FormatError):
+    """The content breaks a rule of the specification."""
+
+
+class LimitError(NcodecError, ValueError):
+    """Larger than the decoder's limits allow."""
+
+
+class ModelError(NcodecError, LookupError):
+    """A model or its weights cannot be had."""
+
+
+class UnknownModelError(ModelError):
+    """No such model, or no such family."""
+
+
+class WeightsMismatchError(ModelError):
+    """The weights are not those the file was made with, or are damaged."""
+
+
+class InputError(NcodecError, ValueError):
+    """An image or an argument that we cannot work with."""

@@ -1,0 +1,1 @@
+"""Model families: one file each, readable alone; `registry` lists them."""

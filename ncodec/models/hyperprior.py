@@ -1,0 +1,265 @@
+"""Family `hyperprior`: variable-rate convolutional transform, scale hyperprior, context means.
+
+    x --g_a--> y --+------------- r = round((y - mean) * gain) --------> [rANS] -> r --+
+                   |                          ^                            ^           |
+                  h_a                         | mean (float)               | indexes   |
+                   |                          |                            | (exact)   v
+                   +--> z --> [rANS] --> z_hat +--h_m--> context x 4 <------|------- y_hat --g_s--> x_hat
+                                              +--h_s (integer) ------------+
+
+Decoupled as in JPEG AI (ISO/IEC 6048-1): the table index of a residual depends on z and on the quality
+alone, by exact integer arithmetic (nn/exact.py), so all of y decodes in one call. The means come from
+a float network afterwards, in four steps over 2x2 positions x 4 channel groups; they reach pixels only.
+
+Transform in the style of DCVC-UF-Intra (https://github.com/microsoft/DCVC): pixel-unshuffle, 1x1 and
+depthwise convolutions, gain vectors per quality; plus a linear path, a 16x16 block transform that
+starts as the PCA of the training images, added to the non-linear branch on both sides
+(cf. AuxT, https://arxiv.org/abs/2502.13000).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from ncodec.nn.blocks import LinearPath, depth_conv_blocks, zero_
+from ncodec.nn.gain import N_QUALITIES, at_quality
+from ncodec.nn.priors import N_SCALES, FactorizedPrior, ScaleMixture, index_of_scale
+from ncodec.nn.quantize import add_noise, bound, round_ste
+
+STRIDE = 16  # pixels per latent of y
+Z_STRIDE = 2  # latents of y per latent of z
+N_STEPS = 4  # of the context
+
+
+@dataclass(frozen=True)
+class HyperpriorConfig:
+    """Sizes of one model. The defaults are `hyperprior-s`."""
+
+    N: int = 128  # width of the trunk at 1/8
+    M: int = 320  # channels of y at 1/16
+    Z: int = 64  # channels of z at 1/32
+    H: int = 160  # width of the hyper and context networks
+    S: int = 128  # width of the integer scale network
+    analysis_blocks: int = 6
+    synthesis_blocks: int = 10
+
+
+class Analysis(nn.Module):
+    """g_a: x [B, 3, H, W] -> y [B, M, H/16, W/16]."""
+
+    def __init__(self, c: HyperpriorConfig) -> None:
+        super().__init__()
+        self.linear = LinearPath(3 * STRIDE**2, c.M, 1)
+        self.stem = nn.Conv2d(3 * 64, c.N, 1)
+        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
+        self.blocks = depth_conv_blocks(c.N, c.analysis_blocks)
+        self.head = zero_(nn.Conv2d(4 * c.N, c.M, 1))
+
+    def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        x = x - 0.5
+        f = self.stem(pixel_unshuffle(x, 8)) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
+        f = self.blocks(f)
+        return self.linear(pixel_unshuffle(x, STRIDE)) + self.head(pixel_unshuffle(f, 2))
+
+
+class Synthesis(nn.Module):
+    """g_s: y_hat [B, M, H/16, W/16] -> x_hat [B, 3, H, W]."""
+
+    def __init__(self, c: HyperpriorConfig) -> None:
+        super().__init__()
+        self.linear = LinearPath(c.M, 3 * STRIDE**2, 1)
+        self.stem = nn.Conv2d(c.M, 4 * c.N, 1)
+        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
+        self.blocks = depth_conv_blocks(c.N, c.synthesis_blocks)
+        self.head = zero_(nn.Conv2d(c.N, 3 * 64, 1))
+
+    def forward(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        f = pixel_shuffle(self.stem(y_hat), 2) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
+        f = self.blocks(f)
+        x_hat = pixel_shuffle(self.linear(y_hat), STRIDE) + pixel_shuffle(self.head(f), 8)
+        return x_hat + 0.5
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: y in latent steps [B, M, h, w], h and w even -> z [B, Z, h/2, w/2]."""
+
+    def __init__(self, c: HyperpriorConfig) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2 * c.M, c.H, 1)
+        self.before = depth_conv_blocks(c.H, 1)
+        self.down = nn.Conv2d(c.H, c.H, 2, stride=2)
+        self.after = depth_conv_blocks(c.H, 1)
+        self.head = nn.Conv2d(c.H, c.Z, 1)
+        with torch.no_grad():
+            self.head.weight *= 4.0  # z starts with a spread of about one step, not all zero
+
+    def forward(self, y_steps: Tensor) -> Tensor:
+        y_steps = torch.asinh(y_steps)
+        f = self.before(self.stem(torch.cat([y_steps, y_steps.abs()], 1)))
+        return self.head(self.after(self.down(f))).float()
+
+
+class HyperMean(nn.Module):
+    """h_m: z_hat [B, Z, h/2, w/2] -> features for the means [B, H, h, w]."""
+
+    def __init__(self, c: HyperpriorConfig) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(c.Z, c.H, 1)
+        self.blocks = depth_conv_blocks(c.H, 1)
+        self.up = nn.Conv2d(c.H, 4 * c.H, 1)
+        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.H))
+
+    def forward(self, z_hat: Tensor, q: Tensor) -> Tensor:
+        return pixel_shuffle(self.up(self.blocks(self.stem(z_hat))), 2) * at_quality(self.gain, q)
+
+
+class HyperScale(nn.Module):
+    """h_s in float, for training: z_hat [B, Z, h/2, w/2] -> index offsets [B, M, h, w].
+
+    `nn.exact.IntegerNetwork` is built from these weights at export and replaces it in the codec.
+    """
+
+    def __init__(self, c: HyperpriorConfig) -> None:
+        super().__init__()
+        self.hidden = LinearPath(c.Z, c.S, 3, padding=1)
+        self.head = zero_(LinearPath(c.S, 4 * c.M, 1))
+
+    def forward(self, z_hat: Tensor) -> Tensor:
+        return pixel_shuffle(self.head(torch.relu(self.hidden(z_hat))), 2)
+
+
+class ContextStep(nn.Module):
+    """One step of the context: y_hat so far and hyper features -> means [B, M, h, w]."""
+
+    def __init__(self, c: HyperpriorConfig, first: bool) -> None:
+        super().__init__()
+        self.first = first
+        if not first:
+            self.neighbours = nn.Conv2d(c.M, c.M, 5, padding=2, groups=c.M)
+            self.stem = nn.Conv2d(c.M, c.H, 1)
+            self.linear = zero_(LinearPath(c.M, c.M, 5, padding=2, groups=c.M))
+        self.blocks = depth_conv_blocks(c.H, 1)
+        self.head = zero_(nn.Conv2d(c.H, c.M, 1))
+
+    def forward(self, y_hat: Tensor, features: Tensor) -> Tensor:
+        if self.first:  # nothing decoded yet: y_hat is zero
+            return self.head(self.blocks(features)).float()
+        f = features + self.stem(self.neighbours(y_hat))
+        return self.linear(y_hat) + self.head(self.blocks(f))
+
+
+def step_masks(channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Return which latents each context step decodes, [4, channels, height, width], 0 or 1.
+
+    Channel c takes the four positions of each 2x2 cell in the order (0,0), (1,1), (0,1), (1,0),
+    started c mod 4 places later: every step decodes a quarter of all latents, and sees every
+    position of the cell in some channel (the quadtree partition of DCVC-DC).
+    """
+    order = torch.tensor([[0, 2], [3, 1]], device=device)
+    row = torch.arange(height, device=device) % 2
+    column = torch.arange(width, device=device) % 2
+    phase = order[row[:, None], column[None, :]]
+    step = (phase[None] + torch.arange(channels, device=device)[:, None, None]) % N_STEPS
+    return torch.stack([step == k for k in range(N_STEPS)]).float()
+
+
+class TrainingOutput(NamedTuple):
+    """What the loss needs: reconstruction and the bits of each image."""
+
+    x_hat: Tensor  # [B, 3, H, W]
+    y_bits: Tensor  # [B]
+    z_bits: Tensor  # [B]
+
+
+class Hyperprior(nn.Module):
+    """The trainable model, all float. See `HyperpriorCodec` for what encodes and decodes."""
+
+    def __init__(self, config: HyperpriorConfig) -> None:
+        super().__init__()
+        c = self.config = config
+        self.g_a = Analysis(c)
+        self.g_s = Synthesis(c)
+        self.h_a = HyperAnalysis(c)
+        self.h_m = HyperMean(c)
+        self.h_s = HyperScale(c)
+        self.context = nn.ModuleList([ContextStep(c, first=k == 0) for k in range(N_STEPS)])
+        self.prior_z = FactorizedPrior(c.Z)
+        self.prior_r = ScaleMixture()
+        self.log_gain = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # latent steps per unit of y
+        self.log_shrink = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # of residuals, decoder only
+        self.index_offset = nn.Parameter(torch.zeros(N_QUALITIES, c.M))
+
+    def initialise_linear_path(self, basis: Tensor, std: Tensor, lmbdas: Tensor) -> None:
+        """Set the linear path to a block transform, and gains and scales to match it.
+
+        Channel c of y is the coefficient divided by sqrt(std[c]), a half whitening that keeps all
+        channels within a factor of ten or so.
+
+        Args:
+            basis: [M, 768] orthonormal rows, for `pixel_unshuffle(x - 0.5, 16)`.
+            std: [M] root mean square of each coefficient.
+            lmbdas: [8] rate-distortion trade-off of each quality.
+        """
+        root = std.sqrt()
+        # High-rate optimum of lambda * 255**2 * step**2 / (12 * 3) - log2(step) per coefficient.
+        step = (6 / (lmbdas * 255**2 / 3 * 0.6931)).sqrt()  # [8]
+        with torch.no_grad():
+            self.g_a.linear.weight.copy_((basis / root[:, None])[:, :, None, None])
+            self.g_s.linear.weight.copy_((basis * root[:, None]).T[:, :, None, None])
+            self.g_a.linear.bias.zero_()
+            self.g_s.linear.bias.zero_()
+            self.log_gain.copy_((root[None] / step[:, None]).log())
+            self.index_offset.copy_(index_of_scale(0.7 * std[None] / step[:, None]).clamp(min=0))
+
+    def reconstruct_y(self, z_hat: Tensor, q: Tensor, residual) -> Tensor:  # type: ignore[no-untyped-def]
+        """Return y_hat [B, M, h, w]: the context's four steps, the same for encoder and decoder.
+
+        Args:
+            z_hat: [B, Z, ceil(h/2), ceil(w/2)].
+            q: [B] qualities.
+            residual: called as residual(mask, mean) in each step, returns the residual of the masked
+                latents in latent steps, [B, M, h, w].
+        """
+        features = self.h_m(z_hat, q)
+        unit = (at_quality(self.log_shrink, q) - at_quality(self.log_gain, q)).exp()
+        masks = step_masks(self.config.M, *features.shape[2:], features.device)
+        y_hat = torch.zeros(1, device=z_hat.device).expand(
+            z_hat.shape[0], self.config.M, *features.shape[2:]
+        )
+        for mask, step in zip(masks, self.context, strict=True):
+            mean = step(y_hat, features)
+            y_hat = y_hat + mask * (mean + residual(mask, mean) * unit)
+        return y_hat
+
+    def forward(self, x: Tensor, q: Tensor) -> TrainingOutput:
+        """Return reconstruction and rate of images [B, 3, H, W] at qualities [B].
+
+        H and W must be multiples of 32. In `train()` mode the rate sees noise, in `eval()` mode
+        rounded symbols and table indexes, as in the file.
+        """
+        y = self.g_a(x, q)
+        gain = at_quality(self.log_gain, q).exp()
+        z = self.h_a(y * gain)
+        z_hat = round_ste(z)
+        index = self.h_s(z_hat) + at_quality(self.index_offset, q)
+        index = bound(index, 0, N_SCALES - 1)
+        observed = torch.zeros_like(y)
+
+        def residual(mask: Tensor, mean: Tensor) -> Tensor:
+            nonlocal observed
+            r = (y - mean) * gain
+            observed = observed + mask * r
+            return round_ste(r)
+
+        y_hat = self.reconstruct_y(z_hat, q, residual)
+        if self.training:
+            observed, z = add_noise(observed), add_noise(z)
+        else:
+            observed, z, index = observed.round(), z_hat, index.round()
+        y_bits = -self.prior_r.likelihood(observed, index).log2().flatten(1).sum(1)
+        z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)
+        return TrainingOutput(self.g_s(y_hat, q).float(), y_bits, z_bits)
+

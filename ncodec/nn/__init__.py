@@ -1,0 +1,1 @@
+"""Building blocks of the models: layers, quantisation, priors, exact integer networks. No model names here."""

@@ -1,0 +1,37 @@
+"""Variable rate: one row of a table per integer quality 1...8, interpolated linearly between rows.
+
+Gain vectors after Cui et al. 2021 (https://arxiv.org/abs/2003.02012). Gains that span decades are
+stored as logarithms, so that interpolation is geometric, like lambda itself.
+"""
+
+import torch
+from torch import Tensor
+
+MIN_QUALITY, MAX_QUALITY = 1, 8
+N_QUALITIES = MAX_QUALITY - MIN_QUALITY + 1
+# The field's own rate-distortion scale (CompressAI), quality 1...8.
+LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
+
+
+def at_quality(table: Tensor, q: Tensor) -> Tensor:
+    """Return the rows of a table at fractional qualities. Float: never reaches `indexes`.
+
+    Args:
+        table: [8, C], row i for quality i + 1.
+        q: [B], qualities in [1, 8].
+
+    Returns:
+        [B, C, 1, 1], to multiply [B, C, H, W] with.
+    """
+    position = (q - MIN_QUALITY).clamp(0, N_QUALITIES - 1)
+    low = position.floor().clamp(max=N_QUALITIES - 2)
+    fraction = (position - low)[:, None]
+    row = low.long()
+    rows = torch.lerp(table[row], table[row + 1], fraction)
+    return rows[:, :, None, None]
+
+
+def lmbda_at_quality(q: Tensor) -> Tensor:
+    """Return lambda [B] for qualities [B]; geometric between the eight values of `LAMBDAS`."""
+    table = torch.tensor(LAMBDAS, device=q.device).log()[:, None]
+    return at_quality(table, q).exp().flatten()

@@ -1,0 +1,79 @@
+"""Probability models: p(symbol) in training, integer frequencies when the weights are exported.
+
+    y   zero-mean scale mixture of two Gaussians per row; a row is an index 0...63 on a logarithmic scale
+    z   mixture of three logistics per channel and quality
+
+Only `indexes` and integer `tables` reach the entropy coder; everything here runs in training and export.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ncodec.nn.gain import N_QUALITIES, at_quality
+
+N_SCALES = 64
+SCALE_MIN, SCALE_MAX = 0.11, 128.0
+LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (N_SCALES - 1)
+LIKELIHOOD_MIN = 1e-9
+
+
+def index_of_scale(scale: Tensor) -> Tensor:
+    """Return the real-valued index whose standard deviation is `scale` (latent steps)."""
+    return (scale.log() - math.log(SCALE_MIN)) / LOG_SCALE_STEP
+
+
+def _gaussian_box(r: Tensor, scale: Tensor) -> Tensor:
+    """Return the mass of N(0, scale**2) on [r - 0.5, r + 0.5]; |r| keeps the tails accurate."""
+    a = r.abs()
+    c = math.sqrt(0.5) / scale
+    return 0.5 * (torch.erfc((a - 0.5) * c) - torch.erfc((a + 0.5) * c))
+
+
+class ScaleMixture(nn.Module):
+    """Zero-mean density whose width is set by a table index and whose tails are learned.
+
+    Scales come from z alone, so a row sees symbols of several true scales: a mixture of a narrow and
+    a wide Gaussian fits better than one Gaussian. Weight and ratio vary linearly with the index.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([-1.4, 0.0]))  # logit of the wide part's weight
+        self.ratio = nn.Parameter(torch.tensor([0.7, 0.0]))  # log of wide / narrow
+
+    def likelihood(self, r: Tensor, index: Tensor) -> Tensor:
+        """Return p(r), shaped like `r`, for residuals in latent steps and real-valued indexes."""
+        scale = torch.exp(index * LOG_SCALE_STEP + math.log(SCALE_MIN))
+        t = index / (N_SCALES - 1)
+        wide = torch.sigmoid(self.weight[0] + self.weight[1] * t)
+        ratio = torch.exp(self.ratio[0] + self.ratio[1] * t)
+        p = torch.lerp(_gaussian_box(r, scale), _gaussian_box(r, scale * ratio), wide)
+        return p.clamp_min(LIKELIHOOD_MIN)
+
+
+class FactorizedPrior(nn.Module):
+    """p(z): three logistics per channel and quality, after Balle et al. 2018's factorised prior."""
+
+    N_MIX = 3
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        shape = (N_QUALITIES, channels * self.N_MIX)
+        self.mean = nn.Parameter(torch.tensor([-0.5, 0.0, 0.5]).repeat(channels).expand(shape).clone())
+        self.log_scale = nn.Parameter(
+            torch.tensor([0.0, -1.0, 0.0]).repeat(channels).expand(shape).clone()
+        )
+        self.logit = nn.Parameter(torch.zeros(shape))
+
+    def likelihood(self, z: Tensor, q: Tensor) -> Tensor:
+        """Return p(z) [B, Z, H, W] at qualities q [B]."""
+        batch, channels = z.shape[:2]
+        parts = (batch, channels, self.N_MIX, 1, 1)
+        mean = at_quality(self.mean, q).reshape(parts)
+        c = torch.exp(-at_quality(self.log_scale, q).reshape(parts))
+        weight = at_quality(self.logit, q).reshape(parts).softmax(2)
+        a = (z[:, :, None] - mean).abs()
+        p = torch.sigmoid((0.5 - a) * c) - torch.sigmoid((-0.5 - a) * c)
+        return (weight * p).sum(2).clamp_min(LIKELIHOOD_MIN)

@@ -1,0 +1,38 @@
+"""Quantisation and its training proxies ("mixed", Minnen and Singh 2020, https://arxiv.org/abs/2007.08739).
+
+The rate sees additive uniform noise; the synthesis and the context see rounded values whose gradient
+passes straight through.
+"""
+
+import torch
+from torch import Tensor
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Return `x` rounded to integers (half to even), with the gradient of the identity."""
+    return x + (torch.round(x) - x).detach()
+
+
+def add_noise(x: Tensor) -> Tensor:
+    """Return `x` plus uniform noise in [-0.5, 0.5)."""
+    return x + (torch.rand_like(x) - 0.5)
+
+
+class _Bound(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x)
+        ctx.low, ctx.high = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
+        (x,) = ctx.saved_tensors
+        # A descent step moves x against the gradient: stop only what would leave further.
+        stays = ((x >= ctx.low) | (gradient < 0)) & ((x <= ctx.high) | (gradient > 0))
+        return gradient * stays, None, None
+
+
+def bound(x: Tensor, low: float, high: float) -> Tensor:
+    """Return `x` clamped to [low, high]; outside, only gradients that lead back pass."""
+    return _Bound.apply(x, low, high)
