@@ -1,0 +1,94 @@
+// Python types in and out of rans.hpp, and its errors as ncodec's exceptions. No coding here.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <memory>
+#include <string>
+
+#include "rans.hpp"
+
+namespace nb = nanobind;
+using namespace ncodec;
+
+using Frequencies = nb::ndarray<const uint16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Symbols = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Indexes = nb::ndarray<const uint16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+[[noreturn]] static void raise(const char* error, const std::string& message) {
+  PyErr_SetString(nb::module_::import_("ncodec.errors").attr(error).ptr(), message.c_str());
+  throw nb::python_error();
+}
+
+static void check(Status status, size_t place, size_t n) {
+  const std::string at = "symbol " + std::to_string(place) + " of " + std::to_string(n) + ": ";
+  switch (status) {
+    case Status::ok: return;
+    case Status::index_out_of_range: raise("InputError", at + "its index is not a row of the tables");
+    case Status::skipped_not_zero: raise("InputError", at + "its index is below skip_below, expected 0");
+    case Status::truncated: raise("TruncatedError", at + "the payload ends before it");
+    case Status::bad_lanes: raise("CorruptPayloadError", "byte 0: expected log2 of at most 32 lanes");
+    case Status::bad_escape: raise("CorruptPayloadError", at + "escape value exceeds 32 bits");
+    case Status::left_over: raise("CorruptPayloadError", "bytes are left over after the last symbol");
+    case Status::bad_final_state: raise("CorruptPayloadError", "a coder state is not where the encoder began");
+  }
+}
+
+static Tables make_tables(Frequencies frequencies) {
+  const size_t rows = frequencies.shape(0), stride = frequencies.shape(1);
+  std::vector<uint32_t> sizes;
+  for (size_t r = 0; r < rows; ++r) {
+    const uint16_t* row = frequencies.data() + r * stride;
+    uint32_t size = 0, sum = 0;
+    while (size < stride && row[size] > 0) sum += row[size++];
+    for (size_t e = size; e < stride; ++e) sum += row[e] > 0 ? FREQ_SUM + 1 : 0;  // a hole
+    if (sum != FREQ_SUM)
+      raise("InputError", "row " + std::to_string(r) + ": expected positive frequencies that sum to 16384, then zeros");
+    sizes.push_back(size);
+  }
+  return Tables(frequencies.data(), rows, stride, sizes);
+}
+
+static nb::bytes encode_bytes(const Tables& tables, Symbols symbols, Indexes indexes, uint32_t skip_below, int log_lanes) {
+  if (symbols.shape(0) != indexes.shape(0))
+    raise("InputError", "indexes: expected one per symbol, " + std::to_string(symbols.shape(0)) + ", found " +
+                            std::to_string(indexes.shape(0)));
+  if (log_lanes > MAX_LOG_LANES) raise("InputError", "lanes: expected at most 32");
+  std::vector<uint8_t> payload;
+  size_t place = 0;
+  Status status;
+  {
+    nb::gil_scoped_release release;
+    status = encode(tables, symbols.data(), indexes.data(), symbols.shape(0), skip_below, log_lanes, payload, place);
+  }
+  check(status, place, symbols.shape(0));
+  return nb::bytes(payload.data(), payload.size());
+}
+
+static nb::ndarray<nb::numpy, int32_t, nb::ndim<1>> decode_bytes(const Tables& tables, nb::bytes payload, Indexes indexes,
+                                                                 uint32_t skip_below) {
+  const size_t n = indexes.shape(0);
+  auto symbols = std::make_unique<int32_t[]>(n);
+  size_t place = 0;
+  Status status;
+  {
+    const auto* data = static_cast<const uint8_t*>(payload.data());
+    const size_t size = payload.size();
+    nb::gil_scoped_release release;
+    status = decode(tables, data, size, indexes.data(), n, skip_below, symbols.get(), place);
+  }
+  check(status, place, n);
+  int32_t* raw = symbols.release();
+  nb::capsule owner(raw, [](void* p) noexcept { delete[] static_cast<int32_t*>(p); });
+  return nb::ndarray<nb::numpy, int32_t, nb::ndim<1>>(raw, {n}, owner);
+}
+
+NB_MODULE(_rans, m) {
+  nb::class_<Tables>(m, "Tables")
+      .def("encode", &encode_bytes, nb::arg("symbols").noconvert(), nb::arg("indexes").noconvert(), nb::arg("skip_below"),
+           nb::arg("log_lanes"))
+      .def("decode", &decode_bytes, nb::arg("payload"), nb::arg("indexes").noconvert(), nb::arg("skip_below"));
+  m.def("make_tables", &make_tables, nb::arg("frequencies").noconvert());
+  m.def("crc32c", [](nb::bytes data, uint32_t crc) { return crc32c(static_cast<const uint8_t*>(data.data()), data.size(), crc); },
+        nb::arg("data"), nb::arg("crc") = 0);
+}
