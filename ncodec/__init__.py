@@ -1,0 +1,27 @@
+"""ncodec: a neural image codec with shipped weights and exact decoding.
+
+>>> import ncodec, numpy as np
+>>> image = np.full((40, 60, 3), 128, np.uint8)
+>>> data = ncodec.encode(image, quality=4)
+>>> ncodec.info(data).width, ncodec.decode(data, kind="numpy").shape
+(60, (40, 60, 3))
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ncodec.codec import decode, encode, info, list_models
+    from ncodec.container import Limits
+
+__version__ = "0.1.0"
+__all__ = ["Limits", "decode", "encode", "info", "list_models"]
+
+_HOMES = {"Limits": "ncodec.container"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names on first use: `import ncodec` does not import torch."""
+    if name in __all__:
+        return getattr(importlib.import_module(_HOMES.get(name, "ncodec.codec")), name)
+    raise AttributeError(f"module 'ncodec' has no attribute {name!r}")

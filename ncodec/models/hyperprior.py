@@ -17,14 +17,26 @@ starts as the PCA of the training images, added to the non-linear branch on both
 (cf. AuxT, https://arxiv.org/abs/2502.13000).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
+from ncodec.coder import Coder
+from ncodec.container import QUALITY_STEPS
+from ncodec.entropy import FrequencyTables
+from ncodec.errors import CorruptPayloadError
 from ncodec.nn.blocks import LinearPath, depth_conv_blocks, zero_
+from ncodec.nn.exact import (
+    FRACTION_BITS,
+    IntegerLayer,
+    IntegerNetwork,
+    fixed_point,
+    interpolate_integers,
+)
 from ncodec.nn.gain import N_QUALITIES, at_quality
 from ncodec.nn.priors import N_SCALES, FactorizedPrior, ScaleMixture, index_of_scale
 from ncodec.nn.quantize import add_noise, bound, round_ste
@@ -32,6 +44,8 @@ from ncodec.nn.quantize import add_noise, bound, round_ste
 STRIDE = 16  # pixels per latent of y
 Z_STRIDE = 2  # latents of y per latent of z
 N_STEPS = 4  # of the context
+Z_MAX = 127  # bound of |z|, for the integer network
+R_MAX = 2**15 - 1  # bound of |r|
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ class HyperAnalysis(nn.Module):
     def forward(self, y_steps: Tensor) -> Tensor:
         y_steps = torch.asinh(y_steps)
         f = self.before(self.stem(torch.cat([y_steps, y_steps.abs()], 1)))
-        return self.head(self.after(self.down(f))).float()
+        return self.head(self.after(self.down(f))).to(self.head.weight.dtype)
 
 
 class HyperMean(nn.Module):
@@ -146,13 +160,13 @@ class ContextStep(nn.Module):
 
     def forward(self, y_hat: Tensor, features: Tensor) -> Tensor:
         if self.first:  # nothing decoded yet: y_hat is zero
-            return self.head(self.blocks(features)).float()
+            return self.head(self.blocks(features)).to(self.head.weight.dtype)
         f = features + self.stem(self.neighbours(y_hat))
         return self.linear(y_hat) + self.head(self.blocks(f))
 
 
 def step_masks(channels: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Return which latents each context step decodes, [4, channels, height, width], 0 or 1.
+    """Return which latents each context step decodes, [4, channels, height, width], bool.
 
     Channel c takes the four positions of each 2x2 cell in the order (0,0), (1,1), (0,1), (1,0),
     started c mod 4 places later: every step decodes a quarter of all latents, and sees every
@@ -163,7 +177,7 @@ def step_masks(channels: int, height: int, width: int, device: torch.device) -> 
     column = torch.arange(width, device=device) % 2
     phase = order[row[:, None], column[None, :]]
     step = (phase[None] + torch.arange(channels, device=device)[:, None, None]) % N_STEPS
-    return torch.stack([step == k for k in range(N_STEPS)]).float()
+    return torch.stack([step == k for k in range(N_STEPS)])
 
 
 class TrainingOutput(NamedTuple):
@@ -214,21 +228,22 @@ class Hyperprior(nn.Module):
             self.log_gain.copy_((root[None] / step[:, None]).log())
             self.index_offset.copy_(index_of_scale(0.7 * std[None] / step[:, None]).clamp(min=0))
 
-    def reconstruct_y(self, z_hat: Tensor, q: Tensor, residual) -> Tensor:  # type: ignore[no-untyped-def]
+    def reconstruct_y(
+        self, z_hat: Tensor, q: Tensor, size: tuple[int, int], residual: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
         """Return y_hat [B, M, h, w]: the context's four steps, the same for encoder and decoder.
 
         Args:
-            z_hat: [B, Z, ceil(h/2), ceil(w/2)].
+            z_hat: [B, Z, ceil(h/2), ceil(w/2)], float.
             q: [B] qualities.
-            residual: called as residual(mask, mean) in each step, returns the residual of the masked
+            size: h and w.
+            residual: called as residual(mask, mean) in each step; returns the residual of the masked
                 latents in latent steps, [B, M, h, w].
         """
-        features = self.h_m(z_hat, q)
+        features = self.h_m(z_hat, q)[:, :, : size[0], : size[1]]
         unit = (at_quality(self.log_shrink, q) - at_quality(self.log_gain, q)).exp()
-        masks = step_masks(self.config.M, *features.shape[2:], features.device)
-        y_hat = torch.zeros(1, device=z_hat.device).expand(
-            z_hat.shape[0], self.config.M, *features.shape[2:]
-        )
+        y_hat = z_hat.new_zeros(z_hat.shape[0], self.config.M, *size)
+        masks = step_masks(self.config.M, *size, z_hat.device)
         for mask, step in zip(masks, self.context, strict=True):
             mean = step(y_hat, features)
             y_hat = y_hat + mask * (mean + residual(mask, mean) * unit)
@@ -254,7 +269,7 @@ class Hyperprior(nn.Module):
             observed = observed + mask * r
             return round_ste(r)
 
-        y_hat = self.reconstruct_y(z_hat, q, residual)
+        y_hat = self.reconstruct_y(z_hat, q, (y.shape[2], y.shape[3]), residual)
         if self.training:
             observed, z = add_noise(observed), add_noise(z)
         else:
@@ -263,3 +278,151 @@ class Hyperprior(nn.Module):
         z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)
         return TrainingOutput(self.g_s(y_hat, q).float(), y_bits, z_bits)
 
+
+
+class Latents(NamedTuple):
+    """The integers of a file."""
+
+    z: Tensor  # [B, Z, ceil(h/2), ceil(w/2)] int32
+    r: Tensor  # [B, M, h, w] int32, residuals in latent steps
+
+
+class HyperpriorCodec:
+    """A trained model with its exact part: encodes and decodes padded images of one quality.
+
+    Args:
+        model: float networks; its `h_s` and priors are not used.
+        h_s: the exact scale network.
+        index_offset: [8, M] integers, in units of 2**-8 of a table row.
+        tables_r: one row per scale.
+        tables_z: row (integer quality - 1) * Z + channel.
+        skip_below: residuals with a smaller index are not coded, they are 0.
+    """
+
+    SECTIONS = ("z", "y")
+    STRIDE = STRIDE
+
+    def __init__(
+        self,
+        model: Hyperprior,
+        h_s: IntegerNetwork,
+        index_offset: Tensor,
+        tables_r: FrequencyTables,
+        tables_z: FrequencyTables,
+        skip_below: int,
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.h_s, self.index_offset = h_s, index_offset
+        self.tables_r, self.tables_z, self.skip_below = tables_r, tables_z, skip_below
+
+    def _quality(self, quality_code: int, batch: int) -> Tensor:
+        gain = self.model.log_gain
+        return torch.full((batch,), 1 + quality_code / QUALITY_STEPS, dtype=gain.dtype, device=gain.device)
+
+    def indexes(self, z: Tensor, quality_code: int, size: tuple[int, int]) -> Tensor:
+        """Return the table row of every residual, [B, M, h, w] int64. Exact."""
+        offset = interpolate_integers(self.index_offset, quality_code, QUALITY_STEPS)
+        index = pixel_shuffle(self.h_s(z), 2)[:, :, : size[0], : size[1]] + offset[:, None, None]
+        return ((index + 2 ** (FRACTION_BITS - 1)) >> FRACTION_BITS).clamp(0, N_SCALES - 1)
+
+    @torch.no_grad()
+    def analyse(self, x: Tensor, quality_code: int) -> Latents:
+        """Return the latents of images [B, 3, H, W] in [0, 1]; H and W multiples of 16."""
+        q = self._quality(quality_code, len(x))
+        y = self.model.g_a(x, q)
+        size = (y.shape[2], y.shape[3])
+        gain = at_quality(self.model.log_gain, q).exp()
+        even = pad(y * gain, (0, size[1] % 2, 0, size[0] % 2), mode="replicate")
+        z = self.model.h_a(even).round().clamp(-Z_MAX, Z_MAX)
+        coded = self.indexes(z.long(), quality_code, size) >= self.skip_below
+        r = torch.zeros_like(y)
+
+        def residual(mask: Tensor, mean: Tensor) -> Tensor:
+            nonlocal r
+            step = ((y - mean) * gain).round().clamp(-R_MAX, R_MAX) * coded
+            r = r + mask * step
+            return step
+
+        self.model.reconstruct_y(z, q, size, residual)
+        return Latents(z.int(), r.int())
+
+    def code(self, coder: Coder, latents: Latents | None, size: tuple[int, int], quality_code: int) -> Latents:
+        """Code one image's latents: encodes with a Writer, decodes with a Reader. Exact.
+
+        Args:
+            coder: Writer or Reader.
+            latents: with batch size 1 to write, None to read.
+            size: h and w of y.
+            quality_code: (quality - 1) * 20.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: the payload is damaged, or |z| exceeds 127.
+        """
+        c, device = self.model.config, self.index_offset.device
+        z_shape = (1, c.Z, -(-size[0] // Z_STRIDE), -(-size[1] // Z_STRIDE))
+        nearest = (quality_code + QUALITY_STEPS // 2) // QUALITY_STEPS
+        rows = nearest * c.Z + torch.arange(c.Z, device=device)
+        z = coder.code("z", latents and latents.z, rows[None, :, None, None].expand(z_shape), self.tables_z)
+        if int(z.abs().max()) > Z_MAX:
+            raise CorruptPayloadError(f"section 'z': expected |z| <= {Z_MAX}, found {int(z.abs().max())}")
+        indexes = self.indexes(z.long(), quality_code, size)
+        r = coder.code("y", latents and latents.r, indexes, self.tables_r, self.skip_below)
+        return Latents(z, r)
+
+    @torch.no_grad()
+    def synthesise(self, latents: Latents, quality_code: int) -> Tensor:
+        """Return images [B, 3, 16 h, 16 w], nominally in [0, 1]. Float: pixels only."""
+        q = self._quality(quality_code, len(latents.z))
+        z, r = latents.z.to(q.dtype), latents.r.to(q.dtype)
+        y_hat = self.model.reconstruct_y(z, q, (r.shape[2], r.shape[3]), lambda mask, mean: r)
+        return self.model.g_s(y_hat, q)
+
+
+def to_tensors(
+    model: Hyperprior, tables_r: FrequencyTables, tables_z: FrequencyTables
+) -> dict[str, Tensor]:
+    """Return everything a weights file holds: float16 convolutions, float32 tables, integers."""
+    tensors = {}
+    for name, parameter in model.state_dict().items():
+        if not name.startswith(("h_s.", "prior_", "index_offset")):
+            tensors[name] = parameter.half() if name.endswith("weight") else parameter.float()
+    for name, bits in (("hidden", 0), ("head", FRACTION_BITS)):
+        layer = getattr(model.h_s, name)
+        for key, value in fixed_point(layer.weight, layer.bias, bits).items():
+            tensors[f"exact.{name}.{key}"] = value
+    offset = torch.round(model.index_offset.double() * 2**FRACTION_BITS)
+    tensors["exact.index_offset"] = offset.to(torch.int32)
+    tensors["tables.r"] = torch.from_numpy(tables_r.frequencies)
+    tensors["tables.z"] = torch.from_numpy(tables_z.frequencies)
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def from_tensors(tensors: dict[str, Tensor], about: dict[str, Any], device: str) -> HyperpriorCodec:
+    """Return the codec that `to_tensors` wrote; `about` has "config" and "skip_below".
+
+    Raises:
+        ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
+        WeightsMismatchError: the integer network could leave float64's exact range.
+    """
+    model = Hyperprior(HyperpriorConfig(**about["config"])).to(device)
+    state = {name: t.float() for name, t in tensors.items() if not name.startswith(("exact.", "tables."))}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if unexpected or any(not name.startswith(("h_s.", "prior_", "index_offset")) for name in missing):
+        raise ValueError(f"missing tensors {missing}, unexpected {unexpected}")
+    layers = [
+        IntegerLayer(
+            tensors[f"exact.{name}.weight"],
+            tensors[f"exact.{name}.bias"],
+            int(tensors[f"exact.{name}.shift"]),
+            kernel,
+        )
+        for name, kernel in (("hidden", 3), ("head", 1))
+    ]
+    return HyperpriorCodec(
+        model.to(memory_format=torch.channels_last),
+        IntegerNetwork(*layers, input_bound=Z_MAX).to(device),
+        tensors["exact.index_offset"].long(),
+        FrequencyTables(tensors["tables.r"].cpu().numpy()),
+        FrequencyTables(tensors["tables.z"].cpu().numpy()),
+        int(about["skip_below"]),
+    )

@@ -41,7 +41,7 @@ class LinearPath(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
+            return super().forward(x.to(self.weight.dtype))
 
 
 def zero_(layer: nn.Conv2d) -> nn.Conv2d:

@@ -52,6 +52,22 @@ class ScaleMixture(nn.Module):
         p = torch.lerp(_gaussian_box(r, scale), _gaussian_box(r, scale * ratio), wide)
         return p.clamp_min(LIKELIHOOD_MIN)
 
+    @torch.no_grad()
+    def pmf_rows(self, longest: int, tail: float) -> list[Tensor]:
+        """Return per index p(0), p(-1), p(1), …, and last the mass outside: what tables are made of.
+
+        A row ends where less than `tail` is outside, or at `longest` symbols.
+        """
+        rows = []
+        for index in range(N_SCALES):
+            half = torch.arange(longest // 2 + 1, dtype=torch.float64)
+            p = self.double().likelihood(half, torch.tensor(float(index), dtype=torch.float64))
+            outside = 1 - (2 * p.cumsum(0) - p[0])
+            last = int((outside >= tail).sum().clamp(max=longest // 2))
+            row = torch.cat([p[:1], p[1 : last + 1].repeat_interleave(2)])
+            rows.append(torch.cat([row, outside[last].clamp_min(tail / 2)[None]]))
+        return rows
+
 
 class FactorizedPrior(nn.Module):
     """p(z): three logistics per channel and quality, after Balle et al. 2018's factorised prior."""
@@ -77,3 +93,22 @@ class FactorizedPrior(nn.Module):
         a = (z[:, :, None] - mean).abs()
         p = torch.sigmoid((0.5 - a) * c) - torch.sigmoid((-0.5 - a) * c)
         return (weight * p).sum(2).clamp_min(LIKELIHOOD_MIN)
+
+    @torch.no_grad()
+    def pmf_rows(self, longest: int, tail: float) -> list[Tensor]:
+        """Return per quality and channel p(0), p(-1), p(1), …, and last the mass outside."""
+        half = longest // 2
+        support = torch.arange(-half, half + 1, dtype=torch.float64)
+        zigzag = torch.stack([torch.arange(-1, -half - 1, -1), torch.arange(1, half + 1)], 1).flatten()
+        order = torch.cat([torch.zeros(1, dtype=torch.long), zigzag]) + half
+        rows = []
+        for quality in range(N_QUALITIES):
+            q = torch.tensor([1.0 + quality], dtype=torch.float64)
+            channels = self.mean.shape[1] // self.N_MIX
+            grid = support.expand(1, channels, 1, -1)
+            p = self.double().likelihood(grid, q)[0, :, 0][:, order]  # [Z, symbols]
+            outside = 1 - p.cumsum(1)
+            for row, rest in zip(p, outside, strict=True):
+                end = min(int((rest >= tail).sum()) + 1, len(row))
+                rows.append(torch.cat([row[:end], rest[end - 1].clamp_min(tail / 2)[None]]))
+        return rows

@@ -1,0 +1,113 @@
+"""Weights: shipped models by name, files by path, and the files' own form.
+
+A weights file is safetensors: float tensors of the networks (names as in the module), integers of the
+exact part ("exact.*"), frequency tables ("tables.*"), and a JSON text under the metadata key "ncodec".
+Its digest, the first 8 bytes of its SHA-256, stands in every file made with it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ncodec.errors import InputError, UnknownModelError, WeightsMismatchError
+from ncodec.weights import DIR
+
+if TYPE_CHECKING:
+    from ncodec.models.hyperprior import HyperpriorCodec
+
+DIGEST_BYTES = 8
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A shipped model, as weights/index.json describes it."""
+
+    name: str
+    family: str
+    file: str
+    sha256: str
+    about: dict[str, Any]  # parameters, kmac_per_pixel, training: for people
+
+    @property
+    def path(self) -> Path:
+        """Where the weights are installed."""
+        return DIR / self.file
+
+
+def list_entries() -> list[ModelEntry]:
+    """Return the shipped models; the first is the default."""
+    return [ModelEntry(**entry) for entry in json.loads((DIR / "index.json").read_text())["models"]]
+
+
+def find_by_name(model: str | Path | None) -> Path:
+    """Return the weights file of a shipped model, of a path, or of the default model (None).
+
+    Raises:
+        UnknownModelError: neither a shipped name nor an existing file.
+    """
+    entries = list_entries()
+    if model is None:
+        return entries[0].path
+    for entry in entries:
+        if entry.name == str(model):
+            return entry.path
+    if Path(model).is_file():
+        return Path(model)
+    names = ", ".join(entry.name for entry in entries)
+    raise UnknownModelError(f"model {str(model)!r}: expected one of {names}, or a weights file")
+
+
+def find_by_digest(digest: bytes) -> Path:
+    """Return the shipped weights with the digest of a file's header.
+
+    Raises:
+        UnknownModelError: no shipped model has it.
+    """
+    for entry in list_entries():
+        if bytes.fromhex(entry.sha256)[:DIGEST_BYTES] == digest:
+            return entry.path
+    raise UnknownModelError(
+        f"header: weights {digest.hex()} are not among the shipped models; give them by --model FILE"
+    )
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A codec ready to run, with what identifies it."""
+
+    name: str
+    wire_id: int
+    digest: bytes
+    codec: "HyperpriorCodec"
+
+
+def load(path: Path, device: str) -> LoadedModel:
+    """Return the model in a weights file.
+
+    Raises:
+        InputError: the file cannot be read.
+        WeightsMismatchError: it is damaged, or not a weights file of ncodec, or differs from the
+            digest in the index.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from ncodec.models.registry import FAMILIES
+
+    try:
+        digest = hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    for entry in list_entries():
+        if entry.path == path and entry.sha256 != digest.hex():
+            raise WeightsMismatchError(f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}")
+    try:
+        with safe_open(path, "pt", device=device) as file:
+            about = json.loads(file.metadata()["ncodec"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        family = next(family for family in FAMILIES if family.name == about["family"])
+        codec = family.load().from_tensors(tensors, about, device)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
+        raise WeightsMismatchError(f"{path}: not a weights file of this version of ncodec ({error})") from error
+    return LoadedModel(about["name"], family.wire_id, digest[:DIGEST_BYTES], codec)
