@@ -11,17 +11,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ncodec.codec import decode, encode, info, list_models
+    from ncodec.codec import decode, encode
     from ncodec.container import Limits
+    from ncodec.inspection import info, list_models
 
 __version__ = "0.1.0"
 __all__ = ["Limits", "decode", "encode", "info", "list_models"]
 
-_HOMES = {"Limits": "ncodec.container"}
+_HOMES = {
+    "Limits": "ncodec.container",
+    "decode": "ncodec.codec",
+    "encode": "ncodec.codec",
+    "info": "ncodec.inspection",
+    "list_models": "ncodec.inspection",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import public names on first use: `import ncodec` does not import torch."""
-    if name in __all__:
-        return getattr(importlib.import_module(_HOMES.get(name, "ncodec.codec")), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'ncodec' has no attribute {name!r}")

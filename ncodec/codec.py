@@ -1,13 +1,12 @@
-"""encode(image) -> bytes, decode(bytes) -> image, info(bytes): pad, tile, crop, round.
+"""encode(image) -> bytes, decode(bytes) -> image: pad, tile, crop, round.
 
 Tiles overlap to the right and below by `OVERLAP` pixels, where the decoder fades from one into the
 next; only images of more than one tile have them, so memory stays bounded.
 """
 
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 import torch
@@ -31,34 +30,6 @@ TILE, OVERLAP = 2048, 32  # pixels
 Kind = Literal["pillow", "numpy", "torch"]
 
 
-@dataclass(frozen=True)
-class Info:
-    """What a file says of itself."""
-
-    width: int  # pixels
-    height: int  # pixels
-    channels: int
-    quality: float
-    family: str
-    model: str | None  # name of the shipped model, None where it is not among them
-    weights_digest: str
-    tiles: int
-    size_bytes: int
-    bpp: float  # file bits per pixel
-    metadata: dict[str, int]  # bytes of "icc", "exif", "xmp"
-
-
-@dataclass(frozen=True)
-class Model:
-    """A shipped model."""
-
-    name: str
-    family: str
-    file: str
-    sha256: str
-    about: dict[str, Any]
-
-
 @lru_cache(maxsize=4)
 def _load(path: Path, mtime_ns: int, device: str) -> weights.LoadedModel:
     return weights.load(path, device)
@@ -78,15 +49,12 @@ def load_model(path: Path, device: str = "auto") -> weights.LoadedModel:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"device {device!r}: not available; expected 'auto', 'cpu' or a working 'cuda'")
+        raise InputError(
+            f"device {device!r}: not available; expected 'auto', 'cpu' or a working 'cuda'"
+        )
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
     return _load(path, path.stat().st_mtime_ns, device)
-
-
-def list_models() -> list[Model]:
-    """Return the shipped models; the first is the default."""
-    return [Model(e.name, e.family, e.file, e.sha256, e.about) for e in weights.list_entries()]
 
 
 def _as_picture(image: Image.Image | NDArray[np.uint8] | Tensor | Picture) -> Picture:
@@ -96,8 +64,10 @@ def _as_picture(image: Image.Image | NDArray[np.uint8] | Tensor | Picture) -> Pi
         return from_pillow(image)
     if isinstance(image, Tensor):
         if image.dim() not in (2, 3) or (image.dim() == 3 and image.shape[0] not in (1, 3)):
-            raise InputError(f"tensor: expected [3, H, W], [1, H, W] or [H, W], found {list(image.shape)}")
-        if image.is_floating_point():
+            raise InputError(
+                f"tensor: expected [3, H, W], [1, H, W] or [H, W], found {list(image.shape)}"
+            )
+        if image.is_floating_point() and image.numel():
             if not (0 <= float(image.min()) and float(image.max()) <= 1):
                 raise InputError("tensor: float pixels must lie in [0, 1]")
             image = (image * 255).round().to(torch.uint8)
@@ -106,24 +76,32 @@ def _as_picture(image: Image.Image | NDArray[np.uint8] | Tensor | Picture) -> Pi
         image = array if array.ndim == 2 else array.transpose(1, 2, 0)
     if not isinstance(image, np.ndarray):
         raise InputError(f"image: expected Pillow, numpy or torch, found {type(image).__name__}")
-    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))):
-        raise InputError(f"array: expected uint8 [H, W, 3] or [H, W], found {image.dtype} {list(image.shape)}")
+    if image.dtype != np.uint8 or not (
+        image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
+    ):
+        raise InputError(
+            f"array: expected uint8 [H, W, 3] or [H, W], found {image.dtype} {list(image.shape)}"
+        )
     return Picture(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
 
 def _encode_tile(codec: "HyperpriorCodec", pixels: NDArray[np.uint8], quality_code: int) -> bytes:
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).to(codec.index_offset.device)
+    x = torch.from_numpy(pixels.copy()).to(codec.index_offset.device)
     x = x[None].expand(3, -1, -1) if x.dim() == 2 else x.permute(2, 0, 1)
     height, width = x.shape[1:]
     x = x[None].float() / 255
     x = pad(x, (0, -width % codec.STRIDE, 0, -height % codec.STRIDE), mode="replicate")
     latents = codec.analyse(x, quality_code)
     writer = Writer()
-    codec.code(writer, latents, (x.shape[2] // codec.STRIDE, x.shape[3] // codec.STRIDE), quality_code)
+    codec.code(
+        writer, latents, (x.shape[2] // codec.STRIDE, x.shape[3] // codec.STRIDE), quality_code
+    )
     return writer.payload()
 
 
-def _decode_tile(codec: "HyperpriorCodec", payload: bytes, width: int, height: int, quality_code: int) -> Tensor:
+def _decode_tile(
+    codec: "HyperpriorCodec", payload: bytes, width: int, height: int, quality_code: int
+) -> Tensor:
     """Return one tile's pixels [3, height, width], float in 0 … 255."""
     size = (-(-height // codec.STRIDE), -(-width // codec.STRIDE))
     latents = codec.code(Reader(payload, len(codec.SECTIONS)), None, size, quality_code)
@@ -166,7 +144,14 @@ def encode(
         tile = 0
     loaded = load_model(weights.find_by_name(model), device)
     header = Header(
-        width, height, loaded.wire_id, loaded.digest, code, picture.pixels.ndim == 2, tile, OVERLAP if tile else 0
+        width,
+        height,
+        loaded.wire_id,
+        loaded.digest,
+        code,
+        picture.pixels.ndim == 2,
+        tile,
+        OVERLAP if tile else 0,
     )
     container.check_limits(header, Limits())
     tiles = [
@@ -192,7 +177,11 @@ def decode_picture(
     parsed = container.read(data, limits)
     header = parsed.header
     family = family_by_id(header.family)
-    path = weights.find_by_digest(header.weights_digest) if model is None else weights.find_by_name(model)
+    path = (
+        weights.find_by_digest(header.weights_digest)
+        if model is None
+        else weights.find_by_name(model)
+    )
     loaded = load_model(path, device)
     if (loaded.digest, loaded.wire_id) != (header.weights_digest, family.wire_id):
         raise WeightsMismatchError(
@@ -200,18 +189,18 @@ def decode_picture(
             f"this is {loaded.digest.hex()}"
         )
     canvas = np.empty((header.height, header.width, 3), np.uint8)
-    held: dict[tuple[int, int], Tensor] = {}
     for box, payload in zip(header.tile_boxes(), parsed.tiles, strict=True):
         left, top, right, bottom = box
-        pixels = _decode_tile(loaded.codec, payload, right - left, bottom - top, header.quality_code).cpu()
+        pixels = _decode_tile(
+            loaded.codec, payload, right - left, bottom - top, header.quality_code
+        ).cpu()
         if header.tile:
             _blend(canvas, pixels.permute(1, 2, 0), left, top, header.overlap)
         else:
             canvas[:] = pixels.permute(1, 2, 0).round().to(torch.uint8).numpy()
-    del held
-    grey = canvas.astype(np.uint16).sum(2)
-    pixels_out = ((grey + 1) // 3).astype(np.uint8) if header.is_grey else canvas
-    return Picture(pixels_out, parsed.metadata)
+    if header.is_grey:
+        canvas = ((canvas.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+    return Picture(canvas, parsed.metadata)
 
 
 def _blend(canvas: NDArray[np.uint8], tile: Tensor, left: int, top: int, overlap: int) -> None:
@@ -220,20 +209,34 @@ def _blend(canvas: NDArray[np.uint8], tile: Tensor, left: int, top: int, overlap
     fade = _fade(height, overlap, top == 0)[:, None] * _fade(width, overlap, left == 0)[None, :]
     area = canvas[top : top + height, left : left + width]
     before = torch.from_numpy(area).float()
-    area[:] = torch.lerp(before, tile, fade[:, :, None]).round().clamp(0, 255).to(torch.uint8).numpy()
+    area[:] = (
+        torch.lerp(before, tile, fade[:, :, None]).round().clamp(0, 255).to(torch.uint8).numpy()
+    )
 
 
 @overload
 def decode(
-    data: bytes, kind: Literal["pillow"] = ..., model: str | Path | None = ..., device: str = ..., limits: Limits = ...
+    data: bytes,
+    kind: Literal["pillow"] = ...,
+    model: str | Path | None = ...,
+    device: str = ...,
+    limits: Limits = ...,
 ) -> Image.Image: ...
 @overload
 def decode(
-    data: bytes, kind: Literal["numpy"], model: str | Path | None = ..., device: str = ..., limits: Limits = ...
+    data: bytes,
+    kind: Literal["numpy"],
+    model: str | Path | None = ...,
+    device: str = ...,
+    limits: Limits = ...,
 ) -> NDArray[np.uint8]: ...
 @overload
 def decode(
-    data: bytes, kind: Literal["torch"], model: str | Path | None = ..., device: str = ..., limits: Limits = ...
+    data: bytes,
+    kind: Literal["torch"],
+    model: str | Path | None = ...,
+    device: str = ...,
+    limits: Limits = ...,
 ) -> Tensor: ...
 def decode(
     data: bytes,
@@ -268,32 +271,3 @@ def decode(
         return picture.pixels
     pixels = torch.from_numpy(picture.pixels)
     return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1).contiguous()
-
-
-def info(data: bytes, limits: Limits = Limits()) -> Info:
-    """Return what a file says of itself, all checksums verified, nothing decoded.
-
-    Raises:
-        FormatError, LimitError: as `decode`.
-    """
-    parsed = container.read(data, limits)
-    h = parsed.header
-    names = [e.name for e in weights.list_entries() if bytes.fromhex(e.sha256).startswith(h.weights_digest)]
-    return Info(
-        width=h.width,
-        height=h.height,
-        channels=1 if h.is_grey else 3,
-        quality=h.quality,
-        family=family_by_id(h.family).name,
-        model=names[0] if names else None,
-        weights_digest=h.weights_digest.hex(),
-        tiles=len(parsed.tiles),
-        size_bytes=len(data),
-        bpp=8 * len(data) / (h.width * h.height),
-        metadata={name: len(payload) for name, payload in parsed.metadata.items()},
-    )
-
-
-def info_as_dict(data: bytes) -> dict[str, Any]:
-    """Return `info` as a dictionary for JSON."""
-    return asdict(info(data))

@@ -1,17 +1,17 @@
 """The exception tree. The library raises nothing else on bad input.
 
-    NcodecError
-    ├── FormatError (ValueError)          the bytes are not a file we can decode
-    │   ├── BadMagicError                 not an .nc file, or damaged by a text-mode transfer
-    │   ├── UnsupportedVersionError       made by a newer ncodec, or needs a feature we lack
-    │   ├── TruncatedError                the file ends early
-    │   ├── ChecksumError                 a chunk's CRC-32C does not match
-    │   └── CorruptPayloadError           the content breaks a rule of the specification
-    ├── LimitError (ValueError)           larger than the decoder's limits allow
-    ├── ModelError (LookupError)
-    │   ├── UnknownModelError             no such model, or no such family
-    │   └── WeightsMismatchError          the weights are not those the file was made with, or are damaged
-    └── InputError (ValueError)           an image or an argument we cannot work with
+NcodecError
+├── FormatError (ValueError)          the bytes are not a file we can decode
+│   ├── BadMagicError                 not an .nc file, or damaged by a text-mode transfer
+│   ├── UnsupportedVersionError       made by a newer ncodec, or needs a feature we lack
+│   ├── TruncatedError                the file ends early
+│   ├── ChecksumError                 a chunk's CRC-32C does not match
+│   └── CorruptPayloadError           the content breaks a rule of the specification
+├── LimitError (ValueError)           larger than the decoder's limits allow
+├── ModelError (LookupError)
+│   ├── UnknownModelError             no such model, or no such family
+│   └── WeightsMismatchError          the weights are not those the file was made with, or are damaged
+└── InputError (ValueError)           an image or an argument we cannot work with
 """
 
 

@@ -33,7 +33,9 @@ def from_pillow(image: Image.Image, name: str = "image") -> Picture:
     """
     raw = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
     if ";16" in raw or image.mode.startswith(("I", "F")):
-        raise InputError(f"{name}: expected 8 bits a channel, found mode {image.mode} {raw}: convert it first")
+        raise InputError(
+            f"{name}: expected 8 bits a channel, found mode {image.mode} {raw}: convert it first"
+        )
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise InputError(f"{name}: expected one frame, found {getattr(image, 'n_frames', 1)}")
     metadata = {
@@ -48,14 +50,18 @@ def from_pillow(image: Image.Image, name: str = "image") -> Picture:
         if image.has_transparency_data:
             image = image.convert("RGBA" if image.mode in ("P", "RGB", "RGBA", "PA") else "LA")
             if image.getchannel("A").getextrema() != (255, 255):
-                raise InputError(f"{name}: has transparency, which this version cannot carry: flatten it first")
+                raise InputError(
+                    f"{name}: has transparency, which this version cannot carry: flatten it first"
+                )
             image = image.convert("RGB" if image.mode == "RGBA" else "L")
         elif image.mode == "P":
             image = image.convert("RGB")
     except (OSError, SyntaxError) as error:
         raise InputError(f"{name}: damaged image ({error})") from error
     if image.mode not in EXACT_MODES:
-        raise InputError(f"{name}: expected RGB, grey or palette, found mode {image.mode}: convert it first")
+        raise InputError(
+            f"{name}: expected RGB, grey or palette, found mode {image.mode}: convert it first"
+        )
     pixels = np.asarray(image.convert(EXACT_MODES[image.mode]))
     kept = {key: value for key, value in metadata.items() if isinstance(value, bytes) and value}
     return Picture(pixels, kept)
@@ -98,7 +104,9 @@ def write(picture: Picture, target: IO[bytes], suffix: str) -> None:
     if form is None or form not in Image.SAVE:
         raise InputError(f"output {suffix!r}: not a format that Pillow writes; use .png")
     image = to_pillow(picture)
-    options: dict[str, Any] = {k: image.info[k] for k in ("icc_profile", "exif", "xmp") if k in image.info}
+    options: dict[str, Any] = {
+        k: image.info[k] for k in ("icc_profile", "exif", "xmp") if k in image.info
+    }
     if form == "PNG" and "xmp" in options:
         from PIL.PngImagePlugin import PngInfo
 
@@ -110,4 +118,6 @@ def write(picture: Picture, target: IO[bytes], suffix: str) -> None:
     try:
         image.save(target, form, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"output {suffix!r}: cannot write {picture.pixels.shape} pixels ({error})") from error
+        raise InputError(
+            f"output {suffix!r}: cannot write {picture.pixels.shape} pixels ({error})"
+        ) from error

@@ -34,4 +34,7 @@ def bd_rate(
     if high <= low:
         raise ValueError(f"curves do not overlap in PSNR: {low:.2f} > {high:.2f} dB")
     integrals = [PchipInterpolator(c[:, 1], np.log10(c[:, 0])).integrate(low, high) for c in curves]
-    return float((10 ** ((integrals[1] - integrals[0]) / (high - low)) - 1) * 100), (float(low), float(high))
+    return float((10 ** ((integrals[1] - integrals[0]) / (high - low)) - 1) * 100), (
+        float(low),
+        float(high),
+    )

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ncodec.container import ByteReader, varint
@@ -21,13 +22,18 @@ class Coder(Protocol):
     """What `model.code` needs from either direction."""
 
     def code(
-        self, section: str, symbols: Tensor | None, indexes: Tensor, tables: FrequencyTables, skip_below: int = 0
+        self,
+        section: str,
+        symbols: Tensor | None,
+        indexes: Tensor,
+        tables: FrequencyTables,
+        skip_below: int = 0,
     ) -> Tensor:
         """Return the section's symbols, int32, shaped like `indexes` (any shape, integer rows of `tables`)."""
         ...
 
 
-def _as_rows(indexes: Tensor) -> np.ndarray:  # type: ignore[type-arg]
+def _as_rows(indexes: Tensor) -> NDArray[np.uint16]:
     return np.ascontiguousarray(indexes.cpu().numpy().astype(np.uint16).reshape(-1))
 
 
@@ -38,7 +44,12 @@ class Writer:
         self.sections: list[bytes] = []
 
     def code(
-        self, section: str, symbols: Tensor | None, indexes: Tensor, tables: FrequencyTables, skip_below: int = 0
+        self,
+        section: str,
+        symbols: Tensor | None,
+        indexes: Tensor,
+        tables: FrequencyTables,
+        skip_below: int = 0,
     ) -> Tensor:
         assert symbols is not None and symbols.shape == indexes.shape, section
         flat = np.ascontiguousarray(symbols.cpu().numpy().astype(np.int32).reshape(-1))
@@ -62,12 +73,19 @@ class Reader:
         source = ByteReader(payload)
         names = [f"section {i}" for i in range(n_sections)]
         lengths = [source.varint(f"{name} length") for name in names[:-1]]
-        self.sections = [source.take(length, name) for name, length in zip(names, lengths, strict=False)]
+        self.sections = [
+            source.take(length, name) for name, length in zip(names, lengths, strict=False)
+        ]
         self.sections.append(payload[source.offset :])
         self._next = 0
 
     def code(
-        self, section: str, symbols: Tensor | None, indexes: Tensor, tables: FrequencyTables, skip_below: int = 0
+        self,
+        section: str,
+        symbols: Tensor | None,
+        indexes: Tensor,
+        tables: FrequencyTables,
+        skip_below: int = 0,
     ) -> Tensor:
         payload = self.sections[self._next]
         self._next += 1
@@ -76,4 +94,3 @@ class Reader:
         except FormatError as error:
             raise type(error)(f"section {section!r}: {error}") from error
         return torch.from_numpy(flat).reshape(indexes.shape).to(indexes.device)
-

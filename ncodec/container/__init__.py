@@ -116,17 +116,25 @@ class ByteReader:
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 if byte == 0 and shift > 0:
-                    raise CorruptPayloadError(f"{what}: varint at offset {self.offset} is not the shortest form")
+                    raise CorruptPayloadError(
+                        f"{what}: varint at offset {self.offset} is not the shortest form"
+                    )
                 return value
-        raise CorruptPayloadError(f"{what}: varint at offset {self.offset - 5} is longer than 5 bytes")
+        raise CorruptPayloadError(
+            f"{what}: varint at offset {self.offset - 5} is longer than 5 bytes"
+        )
 
 
 def check_limits(header: Header, limits: Limits) -> None:
     """Raise LimitError where an image is larger than `limits` allow."""
     if max(header.width, header.height) > limits.side:
-        raise LimitError(f"header: {header.width}x{header.height}, sides are limited to {limits.side}")
+        raise LimitError(
+            f"header: {header.width}x{header.height}, sides are limited to {limits.side}"
+        )
     if header.width * header.height > limits.pixels:
-        raise LimitError(f"header: {header.width}x{header.height}, pixels are limited to {limits.pixels}")
+        raise LimitError(
+            f"header: {header.width}x{header.height}, pixels are limited to {limits.pixels}"
+        )
     if header.tile:
         tiles = -(-header.width // header.tile) * -(-header.height // header.tile)
         if tiles > limits.tiles:
@@ -158,7 +166,9 @@ def write(container: Container, limits: Limits = Limits()) -> bytes:
     for name, kind in METADATA.items():
         if payload := container.metadata.get(name):
             if len(payload) > limits.metadata_bytes:
-                raise LimitError(f"{name}: {len(payload)} bytes, limited to {limits.metadata_bytes}")
+                raise LimitError(
+                    f"{name}: {len(payload)} bytes, limited to {limits.metadata_bytes}"
+                )
             parts.append(_chunk(kind, payload))
     return b"".join(parts + [_chunk(b"TILE", payload) for payload in container.tiles])
 
@@ -172,7 +182,9 @@ def _read_header(source: ByteReader) -> Header:
             )
         if len(signature) < 8 and SIGNATURE.startswith(signature):
             raise TruncatedError(f"signature: need 8 bytes, file has {len(signature)}")
-        raise BadMagicError(f"signature: expected {SIGNATURE!r}, found {signature!r}: not an .nc file")
+        raise BadMagicError(
+            f"signature: expected {SIGNATURE!r}, found {signature!r}: not an .nc file"
+        )
     flags = source.take(1, "header")[0]
     if flags & ~(FLAG_GREY | FLAG_TILED):
         raise UnsupportedVersionError(f"header: unknown flags {flags:#04x}: update ncodec")
@@ -181,19 +193,27 @@ def _read_header(source: ByteReader) -> Header:
     digest = source.take(8, "header weights digest")
     quality_code = source.take(1, "header quality")[0]
     tile, overlap = (
-        (source.varint("header tile"), source.varint("header overlap")) if flags & FLAG_TILED else (0, 0)
+        (source.varint("header tile"), source.varint("header overlap"))
+        if flags & FLAG_TILED
+        else (0, 0)
     )
     expected = crc32c(source.data[: source.offset])
     found = int.from_bytes(source.take(4, "header checksum"), "little")
     if found != expected:
         raise ChecksumError(f"header: CRC-32C is {expected:#010x}, file says {found:#010x}")
     if not width or not height:
-        raise CorruptPayloadError(f"header: expected sides of at least 1 pixel, found {width}x{height}")
+        raise CorruptPayloadError(
+            f"header: expected sides of at least 1 pixel, found {width}x{height}"
+        )
     if quality_code > MAX_QUALITY_CODE:
         raise CorruptPayloadError(f"header: quality code {quality_code} exceeds {MAX_QUALITY_CODE}")
     if flags & FLAG_TILED and not (tile >= 64 and overlap <= tile):
-        raise CorruptPayloadError(f"header: expected tile >= 64 and overlap <= tile, found {tile}, {overlap}")
-    return Header(width, height, family, digest, quality_code, bool(flags & FLAG_GREY), tile, overlap)
+        raise CorruptPayloadError(
+            f"header: expected tile >= 64 and overlap <= tile, found {tile}, {overlap}"
+        )
+    return Header(
+        width, height, family, digest, quality_code, bool(flags & FLAG_GREY), tile, overlap
+    )
 
 
 def read(data: bytes, limits: Limits = Limits()) -> Container:
@@ -230,7 +250,9 @@ def read(data: bytes, limits: Limits = Limits()) -> Container:
             raise CorruptPayloadError(f"{place}: stands between or after TILE chunks")
         elif kind in names:
             if len(payload) > limits.metadata_bytes:
-                raise LimitError(f"{place}: {len(payload)} bytes, limited to {limits.metadata_bytes}")
+                raise LimitError(
+                    f"{place}: {len(payload)} bytes, limited to {limits.metadata_bytes}"
+                )
             if names[kind] in metadata:
                 raise CorruptPayloadError(f"{place}: appears twice")
             metadata[names[kind]] = payload

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ncodec.entropy import _rans
+import ncodec.entropy._rans as _rans
 from ncodec.errors import InputError
 
 FREQ_BITS = 14
@@ -52,7 +52,9 @@ class FrequencyTables:
 
     def ideal_bits(self, symbols: NDArray[np.int32], indexes: NDArray[np.uint16]) -> float:
         """Return the code length of `symbols` under the tables: -log2(f / 2**14), plus escape bytes."""
-        entries = np.where(symbols >= 0, 2 * symbols.astype(np.int64), -2 * symbols.astype(np.int64) - 1)
+        entries = np.where(
+            symbols >= 0, 2 * symbols.astype(np.int64), -2 * symbols.astype(np.int64) - 1
+        )
         escape = self.sizes[indexes] - 1
         frequencies = self.frequencies[indexes, np.minimum(entries, escape)]
         rest = (entries - escape)[entries >= escape]
@@ -66,10 +68,15 @@ def quantise_pmf(pmf: NDArray[np.float64]) -> NDArray[np.uint16]:
     Every entry gets 1 and the rest is shared in proportion, the largest remainders rounded up.
 
     >>> quantise_pmf(np.array([0.5, 0.25, 0.25])).tolist()
-    [8191, 4097, 4096]
+    [8192, 4096, 4096]
     """
     total = 1 << FREQ_BITS
-    if not 1 <= len(pmf) <= total or not np.isfinite(pmf).all() or (pmf < 0).any() or pmf.sum() <= 0:
+    if (
+        not 1 <= len(pmf) <= total
+        or not np.isfinite(pmf).all()
+        or (pmf < 0).any()
+        or pmf.sum() <= 0
+    ):
         raise InputError(f"pmf: expected 1 to {total} finite probabilities, found {len(pmf)}")
     share = pmf / pmf.sum() * (total - len(pmf))
     frequencies = np.floor(share).astype(np.int64)

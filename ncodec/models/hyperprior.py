@@ -220,16 +220,20 @@ class Hyperprior(nn.Module):
         root = std.sqrt()
         # High-rate optimum of lambda * 255**2 * step**2 / (12 * 3) - log2(step) per coefficient.
         step = (6 / (lmbdas * 255**2 / 3 * 0.6931)).sqrt()  # [8]
+        zero_(self.g_a.linear)
+        zero_(self.g_s.linear)
         with torch.no_grad():
             self.g_a.linear.weight.copy_((basis / root[:, None])[:, :, None, None])
             self.g_s.linear.weight.copy_((basis * root[:, None]).T[:, :, None, None])
-            self.g_a.linear.bias.zero_()
-            self.g_s.linear.bias.zero_()
             self.log_gain.copy_((root[None] / step[:, None]).log())
             self.index_offset.copy_(index_of_scale(0.7 * std[None] / step[:, None]).clamp(min=0))
 
     def reconstruct_y(
-        self, z_hat: Tensor, q: Tensor, size: tuple[int, int], residual: Callable[[Tensor, Tensor], Tensor]
+        self,
+        z_hat: Tensor,
+        q: Tensor,
+        size: tuple[int, int],
+        residual: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
         """Return y_hat [B, M, h, w]: the context's four steps, the same for encoder and decoder.
 
@@ -279,7 +283,6 @@ class Hyperprior(nn.Module):
         return TrainingOutput(self.g_s(y_hat, q).float(), y_bits, z_bits)
 
 
-
 class Latents(NamedTuple):
     """The integers of a file."""
 
@@ -317,7 +320,9 @@ class HyperpriorCodec:
 
     def _quality(self, quality_code: int, batch: int) -> Tensor:
         gain = self.model.log_gain
-        return torch.full((batch,), 1 + quality_code / QUALITY_STEPS, dtype=gain.dtype, device=gain.device)
+        return torch.full(
+            (batch,), 1 + quality_code / QUALITY_STEPS, dtype=gain.dtype, device=gain.device
+        )
 
     def indexes(self, z: Tensor, quality_code: int, size: tuple[int, int]) -> Tensor:
         """Return the table row of every residual, [B, M, h, w] int64. Exact."""
@@ -346,7 +351,9 @@ class HyperpriorCodec:
         self.model.reconstruct_y(z, q, size, residual)
         return Latents(z.int(), r.int())
 
-    def code(self, coder: Coder, latents: Latents | None, size: tuple[int, int], quality_code: int) -> Latents:
+    def code(
+        self, coder: Coder, latents: Latents | None, size: tuple[int, int], quality_code: int
+    ) -> Latents:
         """Code one image's latents: encodes with a Writer, decodes with a Reader. Exact.
 
         Args:
@@ -362,9 +369,13 @@ class HyperpriorCodec:
         z_shape = (1, c.Z, -(-size[0] // Z_STRIDE), -(-size[1] // Z_STRIDE))
         nearest = (quality_code + QUALITY_STEPS // 2) // QUALITY_STEPS
         rows = nearest * c.Z + torch.arange(c.Z, device=device)
-        z = coder.code("z", latents and latents.z, rows[None, :, None, None].expand(z_shape), self.tables_z)
+        z = coder.code(
+            "z", latents and latents.z, rows[None, :, None, None].expand(z_shape), self.tables_z
+        )
         if int(z.abs().max()) > Z_MAX:
-            raise CorruptPayloadError(f"section 'z': expected |z| <= {Z_MAX}, found {int(z.abs().max())}")
+            raise CorruptPayloadError(
+                f"section 'z': expected |z| <= {Z_MAX}, found {int(z.abs().max())}"
+            )
         indexes = self.indexes(z.long(), quality_code, size)
         r = coder.code("y", latents and latents.r, indexes, self.tables_r, self.skip_below)
         return Latents(z, r)
@@ -405,11 +416,15 @@ def from_tensors(tensors: dict[str, Tensor], about: dict[str, Any], device: str)
         WeightsMismatchError: the integer network could leave float64's exact range.
     """
     model = Hyperprior(HyperpriorConfig(**about["config"])).to(device)
-    state = {name: t.float() for name, t in tensors.items() if not name.startswith(("exact.", "tables."))}
+    state = {
+        name: t.float() for name, t in tensors.items() if not name.startswith(("exact.", "tables."))
+    }
     missing, unexpected = model.load_state_dict(state, strict=False)
-    if unexpected or any(not name.startswith(("h_s.", "prior_", "index_offset")) for name in missing):
+    if unexpected or any(
+        not name.startswith(("h_s.", "prior_", "index_offset")) for name in missing
+    ):
         raise ValueError(f"missing tensors {missing}, unexpected {unexpected}")
-    layers = [
+    hidden, head = (
         IntegerLayer(
             tensors[f"exact.{name}.weight"],
             tensors[f"exact.{name}.bias"],
@@ -417,10 +432,10 @@ def from_tensors(tensors: dict[str, Tensor], about: dict[str, Any], device: str)
             kernel,
         )
         for name, kernel in (("hidden", 3), ("head", 1))
-    ]
+    )
     return HyperpriorCodec(
-        model.to(memory_format=torch.channels_last),
-        IntegerNetwork(*layers, input_bound=Z_MAX).to(device),
+        model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        IntegerNetwork(hidden, head, input_bound=Z_MAX).to(device),
         tensors["exact.index_offset"].long(),
         FrequencyTables(tensors["tables.r"].cpu().numpy()),
         FrequencyTables(tensors["tables.z"].cpu().numpy()),

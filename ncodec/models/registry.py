@@ -37,4 +37,6 @@ def family_by_id(wire_id: int) -> Family:
         if family.wire_id == wire_id:
             return family
     known = ", ".join(f"{family.wire_id} ({family.name})" for family in FAMILIES)
-    raise UnsupportedVersionError(f"header: model family {wire_id} is unknown, expected {known}: update ncodec")
+    raise UnsupportedVersionError(
+        f"header: model family {wire_id} is unknown, expected {known}: update ncodec"
+    )

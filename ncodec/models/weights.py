@@ -21,7 +21,7 @@ DIGEST_BYTES = 8
 
 
 @dataclass(frozen=True)
-class ModelEntry:
+class Model:
     """A shipped model, as weights/index.json describes it."""
 
     name: str
@@ -36,9 +36,9 @@ class ModelEntry:
         return DIR / self.file
 
 
-def list_entries() -> list[ModelEntry]:
+def list_models() -> list[Model]:
     """Return the shipped models; the first is the default."""
-    return [ModelEntry(**entry) for entry in json.loads((DIR / "index.json").read_text())["models"]]
+    return [Model(**entry) for entry in json.loads((DIR / "index.json").read_text())["models"]]
 
 
 def find_by_name(model: str | Path | None) -> Path:
@@ -47,7 +47,7 @@ def find_by_name(model: str | Path | None) -> Path:
     Raises:
         UnknownModelError: neither a shipped name nor an existing file.
     """
-    entries = list_entries()
+    entries = list_models()
     if model is None:
         return entries[0].path
     for entry in entries:
@@ -65,7 +65,7 @@ def find_by_digest(digest: bytes) -> Path:
     Raises:
         UnknownModelError: no shipped model has it.
     """
-    for entry in list_entries():
+    for entry in list_models():
         if bytes.fromhex(entry.sha256)[:DIGEST_BYTES] == digest:
             return entry.path
     raise UnknownModelError(
@@ -99,15 +99,19 @@ def load(path: Path, device: str) -> LoadedModel:
         digest = hashlib.sha256(path.read_bytes()).digest()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    for entry in list_entries():
+    for entry in list_models():
         if entry.path == path and entry.sha256 != digest.hex():
-            raise WeightsMismatchError(f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}")
+            raise WeightsMismatchError(
+                f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}"
+            )
     try:
         with safe_open(path, "pt", device=device) as file:
             about = json.loads(file.metadata()["ncodec"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
         family = next(family for family in FAMILIES if family.name == about["family"])
         codec = family.load().from_tensors(tensors, about, device)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
-        raise WeightsMismatchError(f"{path}: not a weights file of this version of ncodec ({error})") from error
+        raise WeightsMismatchError(
+            f"{path}: not a weights file of this version of ncodec ({error})"
+        ) from error
     return LoadedModel(about["name"], family.wire_id, digest[:DIGEST_BYTES], codec)

@@ -44,13 +44,18 @@ def fixed_point(weight: Tensor, bias: Tensor, input_bits: int) -> dict[str, Tens
 class IntegerLayer(nn.Module):
     """A k x k convolution (zero padding) on integers: floor((W x + b + half) / 2**shift). Exact."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, weight: Tensor, bias: Tensor, shift: int, kernel: int) -> None:
         super().__init__()
         self.register_buffer("weight", weight.double())
         self.register_buffer("bias", bias.double()[:, None])
         self.kernel, self.shift = kernel, shift
         if not 1 <= shift <= 30 or weight.shape[1] % kernel**2:
-            raise WeightsMismatchError(f"integer layer: bad shift {shift} or weight shape {tuple(weight.shape)}")
+            raise WeightsMismatchError(
+                f"integer layer: bad shift {shift} or weight shape {tuple(weight.shape)}"
+            )
 
     def bound(self, input_bound: int) -> int:
         """Return the largest |accumulator| for inputs within ±`input_bound`."""
@@ -79,7 +84,9 @@ class IntegerNetwork(nn.Module):
         inner = hidden.bound(input_bound)
         self.bounds = (inner, head.bound((inner >> hidden.shift) + 1))
         if max(self.bounds) >= EXACT_BOUND:
-            raise WeightsMismatchError(f"integer network: accumulators reach {max(self.bounds)}, limit is 2**53")
+            raise WeightsMismatchError(
+                f"integer network: accumulators reach {max(self.bounds)}, limit is 2**53"
+            )
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:

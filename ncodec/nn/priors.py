@@ -77,7 +77,9 @@ class FactorizedPrior(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         shape = (N_QUALITIES, channels * self.N_MIX)
-        self.mean = nn.Parameter(torch.tensor([-0.5, 0.0, 0.5]).repeat(channels).expand(shape).clone())
+        self.mean = nn.Parameter(
+            torch.tensor([-0.5, 0.0, 0.5]).repeat(channels).expand(shape).clone()
+        )
         self.log_scale = nn.Parameter(
             torch.tensor([0.0, -1.0, 0.0]).repeat(channels).expand(shape).clone()
         )
@@ -99,7 +101,9 @@ class FactorizedPrior(nn.Module):
         """Return per quality and channel p(0), p(-1), p(1), …, and last the mass outside."""
         half = longest // 2
         support = torch.arange(-half, half + 1, dtype=torch.float64)
-        zigzag = torch.stack([torch.arange(-1, -half - 1, -1), torch.arange(1, half + 1)], 1).flatten()
+        zigzag = torch.stack(
+            [torch.arange(-1, -half - 1, -1), torch.arange(1, half + 1)], 1
+        ).flatten()
         order = torch.cat([torch.zeros(1, dtype=torch.long), zigzag]) + half
         rows = []
         for quality in range(N_QUALITIES):

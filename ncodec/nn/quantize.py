@@ -35,4 +35,4 @@ class _Bound(torch.autograd.Function):
 
 def bound(x: Tensor, low: float, high: float) -> Tensor:
     """Return `x` clamped to [low, high]; outside, only gradients that lead back pass."""
-    return _Bound.apply(x, low, high)
+    return _Bound.apply(x, low, high)  # type: ignore[no-untyped-call]

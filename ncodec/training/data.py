@@ -20,7 +20,7 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
             yield str(file), file.read_bytes()
-    elif tarfile.is_tarfile(path):
+    elif path.is_file() and tarfile.is_tarfile(path):
         with tarfile.open(path) as shard:
             for member in shard:
                 stream = shard.extractfile(member) if member.isfile() else None
@@ -67,7 +67,9 @@ def random_crops(images: list[Tensor], count: int, size: int, rng: np.random.Gen
     return torch.stack(crops).float() / 255
 
 
-def block_pca(images: list[Tensor], block: int, components: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def block_pca(
+    images: list[Tensor], block: int, components: int, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Return the principal components of image blocks and their root mean squares.
 
     Args:

@@ -46,8 +46,12 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     model = Hyperprior(HyperpriorConfig(**state["config"]))
     model.load_state_dict(state["ema"])
-    tables_r = FrequencyTables.from_pmf([p.numpy() for p in model.prior_r.pmf_rows(LONGEST_ROW, TAIL)])
-    tables_z = FrequencyTables.from_pmf([p.numpy() for p in model.prior_z.pmf_rows(LONGEST_ROW, TAIL)])
+    tables_r = FrequencyTables.from_pmf(
+        [p.numpy() for p in model.prior_r.pmf_rows(LONGEST_ROW, TAIL)]
+    )
+    tables_z = FrequencyTables.from_pmf(
+        [p.numpy() for p in model.prior_z.pmf_rows(LONGEST_ROW, TAIL)]
+    )
     about = {
         "name": out.stem,
         "family": "hyperprior",
@@ -60,20 +64,21 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
     temporary.replace(out)
     index = out.parent / "index.json"
     models = json.loads(index.read_text())["models"] if index.exists() else []
+    facts = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "training_steps": state["step"],
+        "training_minutes": round(state["elapsed_s"] / 60, 1),
+    }
     entry = {
         "name": out.stem,
         "family": "hyperprior",
         "file": out.name,
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
-        "about": {
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "training_steps": state["step"],
-            "training_minutes": round(state["elapsed_s"] / 60, 1),
-        },
+        "about": facts,
     }
     models = [m for m in models if m["name"] != out.stem] + [entry]
     index.write_text(json.dumps({"models": models}, indent=2) + "\n")
-    entry["about"]["kmac_per_pixel"] = round(decode_kmac_per_pixel(load(out, "cpu").codec), 2)
+    facts["kmac_per_pixel"] = round(decode_kmac_per_pixel(load(out, "cpu").codec), 2)
     index.write_text(json.dumps({"models": models}, indent=2) + "\n")
     print(json.dumps(entry, indent=2))
 

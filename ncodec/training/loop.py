@@ -75,13 +75,19 @@ def average_over_processes(model: nn.Module, progress: float) -> float:
     flat = torch.cat([g.flatten() for g in gradients] + [gradients[0].new_tensor([progress])])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for gradient, part in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(
+        gradients,
+        flat[:-1].split([g.numel() for g in gradients]),
+        strict=True,  # type: ignore[no-untyped-call]
+    ):
         gradient.copy_(part.view_as(gradient))
     return float(flat[-1])
 
 
 @torch.no_grad()
-def validate(model: Hyperprior, images: list[Tensor], qualities: tuple[float, ...]) -> list[dict[str, float]]:
+def validate(
+    model: Hyperprior, images: list[Tensor], qualities: tuple[float, ...]
+) -> list[dict[str, float]]:
     """Return estimated bpp, PSNR (dB) and loss of whole images, one point per quality."""
     model.eval()
     points = []
@@ -123,8 +129,8 @@ def train(
     device = torch.device(options.device)
     images = load_images(data, options.crop)
     torch.manual_seed(options.seed)
-    model = Hyperprior(config).to(device, memory_format=torch.channels_last)
-    ema = Hyperprior(config).to(device, memory_format=torch.channels_last).requires_grad_(False)
+    model, ema = (Hyperprior(config).to(memory_format=torch.channels_last) for _ in range(2))  # type: ignore[call-overload]
+    model, ema = model.to(device), ema.to(device).requires_grad_(False)
     optimizer = torch.optim.Adam(
         parameter_groups(model, options.learning_rate), betas=(0.9, 0.99), fused=True
     )
@@ -138,16 +144,18 @@ def train(
         step, elapsed, skipped = state["step"], state["elapsed_s"], state["skipped"]
     else:
         basis, std = block_pca(images, STRIDE, config.M)
-        model.initialise_linear_path(basis.to(device), std.to(device), torch.tensor(LAMBDAS).to(device))
+        model.initialise_linear_path(
+            basis.to(device), std.to(device), torch.tensor(LAMBDAS).to(device)
+        )
         ema.load_state_dict(model.state_dict())
-    validation_images = [i[:, :320, :320] for i in load_images(validation, 320)[:16]] if validation else []
-
-    log = (run / "log.jsonl").open("a") if rank == 0 else None
+    validation_images = (
+        [i[:, :320, :320] for i in load_images(validation, 320)[:16]] if validation else []
+    )
 
     def record(**fields: object) -> None:
-        if log is not None:
-            log.write(json.dumps(fields) + "\n")
-            log.flush()
+        if rank == 0:
+            with (run / "log.jsonl").open("a") as log:
+                log.write(json.dumps(fields) + "\n")
             print(json.dumps(fields), flush=True)
 
     def save() -> None:
@@ -165,7 +173,9 @@ def train(
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
 
-    record(event="start", images=len(images), config=asdict(config), options=asdict(options), step=step)
+    record(
+        event="start", images=len(images), config=asdict(config), options=asdict(options), step=step
+    )
     model.train()
     budget = options.minutes * 60
     sums, counted = torch.zeros(3), 0
@@ -177,11 +187,15 @@ def train(
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         x = random_crops(images, options.batch, options.crop, rng).to(device)
         x = x.contiguous(memory_format=torch.channels_last)
-        q = torch.from_numpy(rng.uniform(MIN_QUALITY, MAX_QUALITY, options.batch)).float().to(device)
+        q = (
+            torch.from_numpy(rng.uniform(MIN_QUALITY, MAX_QUALITY, options.batch))
+            .float()
+            .to(device)
+        )
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bfloat16):
             loss, bpp, mse = rate_distortion_loss(model, x, q)
         optimizer.zero_grad(set_to_none=False)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         progress = average_over_processes(model, elapsed / budget)
         if progress >= 1:
             break
@@ -196,7 +210,9 @@ def train(
         else:
             skipped += 1
         step += 1
-        sums += torch.tensor([float(loss.detach()), float(bpp.mean().detach()), float(mse.mean().detach())])
+        sums += torch.tensor(
+            [float(loss.detach()), float(bpp.mean().detach()), float(mse.mean().detach())]
+        )
         counted += 1
         elapsed += time.monotonic() - begin
         if elapsed - last_log >= LOG_EVERY_S:

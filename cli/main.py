@@ -1,0 +1,280 @@
+"""`ncodec encode | decode | info | models`. No arithmetic here; torch is imported when work begins.
+
+Exit codes: 2 usage, 3 format, 4 limit, 5 model, 6 input (a missing file or an image we cannot carry).
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ncodec import __version__
+from ncodec.errors import FormatError, InputError, LimitError, ModelError, NcodecError
+
+app = typer.Typer(
+    help="A neural image codec: small files that decode alike on any machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+EXIT_CODES = ((FormatError, 3), (LimitError, 4), (ModelError, 5), (InputError, 6))
+
+Inputs = Annotated[list[str], typer.Argument(metavar="IN…", help="Files; `-` is standard input.")]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="File (overwritten), folder, or `-` for standard output.",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Name of a shipped model, or a weights file.", show_default="the first"
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite names that ncodec derives itself.")]
+
+
+def _read_bytes(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}") from error
+
+
+def _write_whole(target: str, data: bytes) -> None:
+    """Write a file whole or not at all: a temporary file beside it, then a rename."""
+    if target == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    path = Path(target)
+    if path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to rename over
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise InputError(f"{target}: cannot write: {error.strerror}") from error
+        return
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
+        )
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException as error:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise InputError(f"{target}: cannot write: {error.strerror}") from error
+        raise
+
+
+def _targets(
+    inputs: list[str], output: str | None, suffix: str, force: bool
+) -> list[tuple[str, str]]:
+    """Return (input, output) pairs; checked before any work begins."""
+    into_folder = (
+        output is not None and output != "-" and (output.endswith("/") or Path(output).is_dir())
+    )
+    if len(inputs) > 1 and not (output is None or into_folder):
+        raise typer.BadParameter(
+            f"{len(inputs)} inputs need a folder: -o {output}/", param_hint="-o"
+        )
+    if output is not None and not into_folder:
+        return [(inputs[0], output)]
+    if "-" in inputs:
+        raise typer.BadParameter("standard input needs a file name or `-`", param_hint="-o")
+    if output is not None:
+        try:
+            Path(output).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{output}: cannot make the folder: {error.strerror}") from error
+    pairs = []
+    for name in inputs:
+        folder = Path(name).parent if output is None else Path(output)
+        pairs.append((name, str(folder / (Path(name).stem + suffix))))
+    seen: dict[str, str] = {}
+    for name, target in pairs:
+        if target in seen:
+            raise InputError(f"{target}: would be written from both {seen[target]} and {name}")
+        if Path(target).exists() and not force:
+            raise InputError(f"{target}: exists already; name it with -o, or use --force")
+        seen[target] = name
+    return pairs
+
+
+def _run_all(
+    pairs: list[tuple[str, str]], work: Callable[[str, str], dict[str, Any]], as_json: bool
+) -> None:
+    """Do the work for every pair, with a bar for many; go on after a bad one, then exit with its code."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    failed: NcodecError | None = None
+    for pair in track(
+        pairs, "", console=console, disable=len(pairs) == 1 or not console.is_terminal
+    ):
+        try:
+            report = work(*pair)
+        except NcodecError as error:
+            if len(pairs) == 1:
+                raise
+            message = str(error) if pair[0] in str(error) else f"{pair[0]}: {error}"
+            console.print(
+                f"ncodec: {message}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
+            failed = error
+        else:
+            text = report.pop("text")
+            line = json.dumps(report) if as_json else text
+            stream = sys.stderr if pair[1] == "-" else sys.stdout
+            print(line, file=stream, flush=True)
+    if failed is not None:
+        raise SystemExit(_exit_code(failed))
+
+
+@app.command()
+def encode(
+    inputs: Inputs,
+    output: Output = None,
+    quality: Annotated[
+        float, typer.Option("-q", "--quality", help="1 (smallest) to 8 (best), fractions allowed.")
+    ] = 4,
+    model: ModelOption = None,
+    device: Device = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Compress images into .nc files. Prints bytes, bits per pixel, PSNR and seconds."""
+    pairs = _targets(inputs, output, ".nc", force)
+    from ncodec import codec, image, metrics
+
+    def work(source: str, target: str) -> dict[str, Any]:
+        picture = image.read(BytesIO(_read_bytes(source)), source)
+        begin = time.perf_counter()
+        data = codec.encode(picture, quality, model, device)
+        seconds = time.perf_counter() - begin
+        decoded = codec.decode_picture(data, model, device)
+        height, width = picture.pixels.shape[:2]
+        psnr = metrics.psnr(picture.pixels, decoded.pixels)
+        bpp = metrics.bpp(len(data), width, height)
+        _write_whole(target, data)
+        return {
+            "input": source, "output": target, "width": width, "height": height, "quality": quality,
+            "size_bytes": len(data), "bpp": bpp, "psnr": psnr if psnr != float("inf") else None,
+            "encode_s": seconds,
+            "text": f"{target}: {len(data)} bytes, {bpp:.4f} bpp, {psnr:.2f} dB, {seconds:.2f} s",
+        }  # fmt: skip
+
+    _run_all(pairs, work, as_json)
+
+
+@app.command()
+def decode(
+    inputs: Inputs,
+    output: Output = None,
+    model: ModelOption = None,
+    device: Device = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Restore images from .nc files; the suffix of -o chooses the format, PNG by default."""
+    pairs = _targets(inputs, output, ".png", force)
+    from ncodec import codec, image
+
+    def work(source: str, target: str) -> dict[str, Any]:
+        data = _read_bytes(source)
+        begin = time.perf_counter()
+        picture = codec.decode_picture(data, model, device)
+        seconds = time.perf_counter() - begin
+        stream = BytesIO()
+        image.write(picture, stream, ".png" if target == "-" else Path(target).suffix or ".png")
+        _write_whole(target, stream.getvalue())
+        height, width = picture.pixels.shape[:2]
+        return {
+            "input": source, "output": target, "width": width, "height": height, "decode_s": seconds,
+            "text": f"{target}: {width}x{height}, {seconds:.2f} s",
+        }  # fmt: skip
+
+    _run_all(pairs, work, as_json)
+
+
+@app.command()
+def info(file: Annotated[str, typer.Argument(metavar="FILE")], as_json: Json = False) -> None:
+    """Say what an .nc file holds; verifies its checksums."""
+    data = _read_bytes(file)
+    from ncodec.inspection import info as info_of
+
+    about = asdict(info_of(data))
+    if as_json:
+        print(json.dumps(about))
+        return
+    width = max(map(len, about))
+    for key, value in about.items():
+        print(f"{key:{width}}  {value}")
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the shipped models; the first is the default."""
+    from ncodec.inspection import list_models
+
+    for entry in list_models():
+        if as_json:
+            print(json.dumps(asdict(entry)))
+        else:
+            facts = ", ".join(
+                f"{key.replace('_', ' ')} {value}" for key, value in entry.about.items()
+            )
+            print(f"{entry.name} ({entry.family}): {facts}")
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"ncodec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+def _exit_code(error: NcodecError) -> int:
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def main() -> None:
+    """Run the command line; library errors become one line and an exit code."""
+    try:
+        app()
+    except NcodecError as error:
+        print(f"ncodec: {error}", file=sys.stderr)
+        sys.exit(_exit_code(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,51 @@
+"""What a file and the shipped models say of themselves: info(bytes), list_models(). No torch here."""
+
+from dataclasses import dataclass
+
+from ncodec import container
+from ncodec.container import Limits
+from ncodec.models.registry import family_by_id
+from ncodec.models.weights import list_models
+
+__all__ = ["Info", "info", "list_models"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a file says of itself."""
+
+    width: int  # pixels
+    height: int  # pixels
+    channels: int
+    quality: float
+    family: str
+    model: str | None  # name of the shipped model, None where it is not among them
+    weights_digest: str
+    tiles: int
+    size_bytes: int
+    bpp: float  # file bits per pixel
+    metadata: dict[str, int]  # bytes of "icc", "exif", "xmp"
+
+
+def info(data: bytes, limits: Limits = Limits()) -> Info:
+    """Return what a file says of itself, all checksums verified, nothing decoded.
+
+    Raises:
+        FormatError, LimitError: as `decode`.
+    """
+    parsed = container.read(data, limits)
+    h = parsed.header
+    names = [e.name for e in list_models() if bytes.fromhex(e.sha256).startswith(h.weights_digest)]
+    return Info(
+        width=h.width,
+        height=h.height,
+        channels=1 if h.is_grey else 3,
+        quality=h.quality,
+        family=family_by_id(h.family).name,
+        model=names[0] if names else None,
+        weights_digest=h.weights_digest.hex(),
+        tiles=len(parsed.tiles),
+        size_bytes=len(data),
+        bpp=8 * len(data) / (h.width * h.height),
+        metadata={name: len(payload) for name, payload in parsed.metadata.items()},
+    )

@@ -1,0 +1,314 @@
+"""encode and decode of the shipped models on a real photograph."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn.functional import pad
+
+import ncodec
+from ncodec import codec, container
+from ncodec.coder import Reader, Writer
+from ncodec.errors import (
+    CorruptPayloadError,
+    InputError,
+    LimitError,
+    NcodecError,
+    UnknownModelError,
+    WeightsMismatchError,
+)
+from ncodec.metrics import psnr
+from ncodec.models import weights
+
+MODELS = [model.name for model in ncodec.list_models()]
+pytestmark = pytest.mark.parametrize("model", MODELS)
+
+
+def load(name, device="cpu"):
+    return codec.load_model(weights.find_by_name(name), device).codec
+
+
+def batch_of(pixels):
+    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    return pad(x, (0, -x.shape[3] % 16, 0, -x.shape[2] % 16), mode="replicate")
+
+
+def latents_of(model, data):
+    """Return the integers of a file as decoded, with the codec that decoded them."""
+    parsed = container.read(data)
+    net = load(model)
+    size = (-(-parsed.header.height // 16), -(-parsed.header.width // 16))
+    reader = Reader(parsed.tiles[0], len(net.SECTIONS))
+    return net.code(reader, None, size, parsed.header.quality_code), net
+
+
+def test_quality_orders_rate_and_psnr(model, sample):
+    points = []
+    for quality in (1, 2.5, 4, 6, 8):
+        data = ncodec.encode(sample, quality, model)
+        points.append((len(data), psnr(sample, ncodec.decode(data, "numpy"))))
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(points)), points
+    assert points[0][1] > 29 and points[-1][1] > 39, points
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (17, 1), (15, 16), (16, 17), (33, 31), (65, 97)])
+def test_any_size_round_trips(model, sample, size):
+    image = sample[200 : 200 + size[0], 300 : 300 + size[1]]
+    decoded = ncodec.decode(ncodec.encode(image, 6, model), "numpy")
+    assert decoded.shape == image.shape
+    assert psnr(image, decoded) > 30
+
+
+def test_padding_costs_little(model, sample):
+    """One row and column past a multiple of 16 adds less than their share of blocks would."""
+    for quality in (2, 5):
+        even = len(ncodec.encode(sample[:496, :752], quality, model))
+        odd = len(ncodec.encode(sample[:497, :753], quality, model))
+        pixels = 497 * 753 / (496 * 752)
+        assert odd / even / pixels < 1.02
+
+
+@pytest.mark.parametrize("kind", ["pillow", "numpy", "torch"])
+@pytest.mark.parametrize("is_grey", [False, True])
+def test_kinds_of_image(model, crop, kind, is_grey):
+    pixels = crop[:, :, 1] if is_grey else crop
+    image = {
+        "pillow": Image.fromarray(pixels),
+        "numpy": pixels,
+        "torch": torch.from_numpy(pixels)[None]
+        if is_grey
+        else torch.from_numpy(pixels).permute(2, 0, 1),
+    }[kind]
+    data = ncodec.encode(image, 5, model)
+    assert ncodec.info(data).channels == (1 if is_grey else 3)
+    decoded = ncodec.decode(data, kind)
+    assert type(decoded) is (Image.Image if kind == "pillow" else type(image))
+    array = np.asarray(decoded)
+    if kind == "torch":
+        assert decoded.shape == image.shape
+        array = array[0] if is_grey else array.transpose(1, 2, 0)
+    assert array.shape == pixels.shape and psnr(pixels, array) > 33
+    assert data == ncodec.encode(pixels, 5, model)
+
+
+def test_float_tensor(model, crop):
+    x = torch.from_numpy(crop).permute(2, 0, 1)
+    assert ncodec.encode(x.float() / 255, 4, model) == ncodec.encode(x, 4, model)
+
+
+def test_fractional_quality(model, crop):
+    sizes = [len(ncodec.encode(crop, q, model)) for q in (3, 3.25, 3.5, 3.75, 4)]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[2] < sizes[4]
+    assert ncodec.info(ncodec.encode(crop, 3.3, model)).quality == pytest.approx(3.3)
+
+
+def test_info(model, crop):
+    data = ncodec.encode(crop, 2, model)
+    about = ncodec.info(data)
+    assert (about.width, about.height, about.channels, about.quality) == (201, 135, 3, 2)
+    assert (about.model, about.tiles, about.size_bytes, about.metadata) == (model, 1, len(data), {})
+
+
+def test_metadata_survives(model, crop):
+    image = Image.fromarray(crop)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.info.update(icc_profile=b"profile" * 40, exif=exif.tobytes(), xmp=b"<x:xmpmeta/>")
+    decoded = ncodec.decode(ncodec.encode(image, 1, model))
+    assert decoded.info["icc_profile"] == b"profile" * 40
+    assert decoded.info["xmp"] == b"<x:xmpmeta/>"
+    assert decoded.getexif()[0x0112] == 6
+
+
+def test_tiles(model, sample):
+    image = sample[:200, :300]
+    whole = ncodec.encode(image, 5, model)
+    data = ncodec.encode(image, 5, model, tile=128)
+    assert ncodec.info(data).tiles == 6
+    decoded = ncodec.decode(data, "numpy")
+    assert psnr(image, decoded) > psnr(image, ncodec.decode(whole, "numpy")) - 0.5
+    seam = np.abs(decoded[:, 120:140].astype(int) - image[:, 120:140]).mean()
+    assert seam < 2 * np.abs(decoded.astype(int) - image).mean() + 0.5
+
+
+@pytest.mark.parametrize("side", [63, -1])
+def test_bad_tile(model, crop, side):
+    with pytest.raises(InputError, match="tile"):
+        ncodec.encode(crop, 4, model, tile=side)
+
+
+def test_exactness_of_threads_batches_and_precision(model, sample):
+    """One file decodes to the same symbols, and to pixels within 1, however the networks run."""
+    pixels = sample[100:357, 200:470]
+    data = ncodec.encode(pixels, 4.35, model)
+    code = container.read(data).header.quality_code
+    expected, net = latents_of(model, data)
+    reference = net.synthesise(expected, code)
+
+    def check(run):
+        latents, x_hat = run()
+        assert torch.equal(latents.z, expected.z) and torch.equal(latents.r, expected.r)
+        difference = (x_hat.double() - reference.double()).abs().max() * 255
+        assert difference < 1, difference
+
+    def decode():
+        latents, _ = latents_of(model, data)
+        return latents, net.synthesise(latents, code)
+
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            check(decode)
+    finally:
+        torch.set_num_threads(before)
+    try:
+        torch.backends.mkldnn.set_flags(False)
+        check(decode)
+    finally:
+        torch.backends.mkldnn.set_flags(True)
+    repeated = type(expected)(expected.z.repeat(4, 1, 1, 1), expected.r.repeat(4, 1, 1, 1))
+    for x_hat in net.synthesise(repeated, code):
+        check(lambda x_hat=x_hat: (expected, x_hat[None]))
+    indexes = net.indexes(expected.z.long(), code, expected.r.shape[2:])
+    batched = net.indexes(repeated.z.long(), code, expected.r.shape[2:])
+    assert all(torch.equal(indexes[0], one) for one in batched)
+    try:
+        net.model.double()
+        check(decode)
+    finally:
+        net.model.float()
+
+
+def test_encoder_batches_agree(model, sample):
+    """The encoder's own latents of one image do not depend on its neighbours in the batch."""
+    net = load(model)
+    x = batch_of(sample[:128, :128])
+    alone = net.analyse(x, 60)
+    batch = net.analyse(torch.cat([x, x.flip(3), x, x.flip(2)]), 60)
+    for ours, theirs in zip(alone, batch, strict=True):
+        assert (ours[0] != theirs[0]).double().mean() < 1e-4  # float ties in rounding only
+    writer = Writer()
+    one = type(batch)(batch.z[2:3], batch.r[2:3])
+    net.code(writer, one, one.r.shape[2:], 60)
+    again = net.code(Reader(writer.payload(), 2), None, one.r.shape[2:], 60)
+    assert torch.equal(again.z, one.z) and torch.equal(again.r, one.r)
+
+
+@pytest.mark.parametrize("quality", [1, 4, 8])
+def test_rate_estimate_is_the_file_size(model, sample, quality):
+    """-log2 of the priors, as training's evaluation estimates it, is within 1 % of the real file."""
+    data = ncodec.encode(sample, quality, model)
+    latents, net = latents_of(model, data)
+    code = container.quality_code(quality)
+    index = net.indexes(latents.z.long(), code, latents.r.shape[2:])
+    bits = net.tables_r.ideal_bits(
+        latents.r.numpy().ravel(), index.numpy().astype(np.uint16).ravel()
+    )
+    z = torch.arange(latents.z.shape[1])[None, :, None, None].expand(latents.z.shape)
+    rows = (z + (quality - 1) * latents.z.shape[1]).numpy().astype(np.uint16).ravel()
+    bits += net.tables_z.ideal_bits(latents.z.numpy().ravel(), rows)
+    assert bits / 8 == pytest.approx(len(data), rel=0.01)
+
+
+@pytest.mark.parametrize("quality", [0.99, 8.01, float("nan"), -3])
+def test_bad_quality(model, crop, quality):
+    with pytest.raises(InputError, match="quality: expected 1 to 8"):
+        ncodec.encode(crop, quality, model)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        torch.zeros(2, 4, 4),
+        torch.full((3, 4, 4), 1.5),
+        torch.full((3, 4, 4), float("nan")),
+        torch.zeros(3, 0, 4),
+        torch.zeros(3, 4, 4, dtype=torch.int64),
+        "picture.png",
+    ],
+)
+def test_bad_image(model, image):
+    with pytest.raises(InputError):
+        ncodec.encode(image, 4, model)
+
+
+def test_unknown_model(model, crop):
+    with pytest.raises(UnknownModelError, match="expected one of"):
+        ncodec.encode(crop, 4, "no-such-model")
+    header = container.read(ncodec.encode(crop, 4, model)).header
+    foreign = container.Header(*header_fields(header, weights_digest=b"12345678"))
+    with pytest.raises(UnknownModelError, match="3132333435363738"):
+        ncodec.decode(container.write(container.Container(foreign, [b""])))
+    with pytest.raises(WeightsMismatchError):
+        ncodec.decode(container.write(container.Container(foreign, [b""])), model=model)
+
+
+def header_fields(header, **changes):
+    return list((vars(header) | changes).values())
+
+
+def test_damaged_weights(model, crop, tmp_path):
+    path = tmp_path / "bad.safetensors"
+    good = weights.find_by_name(model).read_bytes()
+    for data in (b"", b"hello", good[: len(good) // 2], b"\xff" * 64):
+        path.write_bytes(data)
+        with pytest.raises(WeightsMismatchError, match=r"bad\.safetensors"):
+            ncodec.encode(crop, 4, path)
+
+
+def test_limits(model, crop):
+    data = ncodec.encode(crop, 1, model)
+    with pytest.raises(LimitError, match="201x135"):
+        ncodec.decode(data, limits=ncodec.Limits(pixels=1000))
+
+
+def test_hostile_payloads(model, crop):
+    """Payloads with a valid CRC but damaged content end in an NcodecError, or in an image."""
+    parsed = container.read(ncodec.encode(crop[:64, :64], 3, model))
+    payload = parsed.tiles[0]
+    rng = np.random.default_rng(0)
+    n_errors = 0
+    for _ in range(150):
+        damaged = bytearray(payload)
+        if rng.random() < 0.5:
+            damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        else:
+            del damaged[rng.integers(len(damaged)) :]
+        data = container.write(container.Container(parsed.header, [bytes(damaged)]))
+        try:
+            assert ncodec.decode(data, "numpy", model).shape == (64, 64, 3)
+        except NcodecError:
+            n_errors += 1
+    assert n_errors > 140  # the final state gives nearly every damage away
+
+
+def test_z_out_of_range(model, crop):
+    parsed = container.read(ncodec.encode(crop[:16, :16], 3, model))
+    latents, net = latents_of(model, container.write(parsed))
+    latents.z[0, 0, 0, 0] = 128
+    writer = Writer()
+    with pytest.raises(CorruptPayloadError, match="127"):
+        net.code(writer, latents, (1, 1), 40)
+
+
+@pytest.mark.gpu
+def test_gpu_decodes_alike(model, sample):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    data = ncodec.encode(sample, 4, model, device="cuda")
+    cpu, gpu = (ncodec.decode(data, "numpy", device=d).astype(int) for d in ("cpu", "cuda"))
+    assert np.abs(cpu - gpu).max() <= 1
+
+
+def test_no_batch_norm_or_dropout(model):
+    """Nothing in the networks behaves differently in training mode."""
+    kinds = {type(m) for m in load(model).model.modules()}
+    assert not kinds & {nn.BatchNorm2d, nn.Dropout}

@@ -1,0 +1,114 @@
+"""Pictures in and out: colour is carried or refused, never silently wrong."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ncodec import image
+from ncodec.errors import InputError
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+
+
+def saved(picture, form, **options):
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    return io.BytesIO(stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (Image.fromarray(RGB), RGB),
+        (Image.fromarray(RGB[:, :, 0]), RGB[:, :, 0]),
+        (Image.fromarray(RGB).convert("RGBA"), RGB),  # opaque
+        (Image.fromarray(RGB[:, :, 0]).convert("LA"), RGB[:, :, 0]),
+        (Image.fromarray(RGB[:, :, 0] > 99), np.where(RGB[:, :, 0] > 99, 255, 0)),
+    ],
+)
+def test_modes_carried(picture, expected):
+    assert np.array_equal(image.read(saved(picture, "PNG"), "a.png").pixels, expected)
+
+
+def test_palette_is_expanded():
+    picture = Image.fromarray(RGB).quantize(8)
+    expected = np.asarray(picture.convert("RGB"))
+    assert np.array_equal(image.read(saved(picture, "PNG"), "p.png").pixels, expected)
+
+
+def png16_rgb():
+    """A 16-bit RGB PNG, which Pillow would open as 8-bit RGB without a word."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    row = b"\0" + bytes(range(12))
+    return io.BytesIO(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(row * 2))
+        + chunk(b"IEND", b"")
+    )
+
+
+def transparent():
+    picture = Image.fromarray(RGB).convert("RGBA")
+    picture.putpixel((0, 0), (1, 2, 3, 254))
+    return picture
+
+
+def palette_transparent():
+    return saved(Image.fromarray(RGB).quantize(8), "PNG", transparency=0)
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        (png16_rgb(), "8 bits"),
+        (saved(Image.fromarray(RGB[:, :, 0].astype(np.uint16) * 257), "PNG"), "8 bits"),
+        (saved(Image.fromarray(RGB[:, :, 0].astype(np.float32)), "TIFF"), "8 bits"),
+        (saved(transparent(), "PNG"), "transparency"),
+        (palette_transparent(), "transparency"),
+        (saved(Image.fromarray(RGB).convert("CMYK"), "TIFF"), "CMYK"),
+        (saved(Image.fromarray(RGB).convert("LAB"), "TIFF"), "LAB"),
+        (
+            saved(
+                Image.fromarray(RGB),
+                "GIF",
+                save_all=True,
+                append_images=[Image.fromarray(255 - RGB)],
+            ),
+            "one frame",
+        ),
+        (io.BytesIO(b"not an image"), "not an image"),
+        (io.BytesIO(saved(Image.fromarray(RGB.repeat(30, 0)), "PNG").getvalue()[:200]), "a.img"),
+    ],
+)
+def test_refused(stream, message):
+    with pytest.raises(InputError, match=message):
+        image.read(stream, "a.img")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+def test_written_with_metadata(suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    picture = image.Picture(RGB, {"icc": b"p" * 200, "exif": exif.tobytes(), "xmp": b"<x/>"})
+    stream = io.BytesIO()
+    image.write(picture, stream, suffix)
+    again = Image.open(io.BytesIO(stream.getvalue()))
+    assert again.getexif()[0x0112] == 8
+    assert again.info.get("icc_profile", b"") == b"p" * 200
+    if suffix in (".png", ".webp", ".avif"):
+        assert image.read(io.BytesIO(stream.getvalue()), "b").metadata["xmp"] == b"<x/>"
+
+
+def test_unknown_output_format():
+    with pytest.raises(InputError, match=r"\.xyz"):
+        image.write(image.Picture(RGB), io.BytesIO(), ".xyz")

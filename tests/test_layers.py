@@ -1,0 +1,70 @@
+"""The house: imports point downwards, and the registry is what specs/registry.md says."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+LEVELS = {
+    "ncodec.errors": 0,
+    "ncodec.entropy": 1,
+    "ncodec.weights": 1,
+    "ncodec.container": 2,
+    "ncodec.image": 2,
+    "ncodec.metrics": 2,
+    "ncodec.coder": 3,
+    "ncodec.nn": 3,
+    "ncodec.models": 4,
+    "ncodec.inspection": 5,
+    "ncodec.codec": 5,
+    "ncodec.training": 5,
+    "ncodec": 6,
+    "ncodec.cli": 7,
+}
+# Sideways inside a level: models and nn speak of latents and qualities that the coder and container define.
+FILES = sorted((ROOT / "ncodec").rglob("*.py")) + sorted((ROOT / "cli").glob("*.py"))
+
+
+def level_of(module):
+    parts = module.split(".")
+    while ".".join(parts) not in LEVELS:
+        parts.pop()
+    return LEVELS[".".join(parts)]
+
+
+def module_of(path: Path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("ncodec", *parts) if parts[0] == "cli" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in LEVELS else node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_down(path):
+    module = module_of(path)
+    room = level_of(module)
+    for name in imports_of(path):
+        if name == "ncodec" and module.startswith("ncodec.cli"):
+            continue
+        if name.split(".")[0] == "ncodec":
+            assert level_of(name) <= room, f"{module} (level {room}) imports {name}"
+        assert name.split(".")[0] not in ("cli", "weights", "torchvision"), (
+            f"{module} imports {name}"
+        )
+
+
+@pytest.mark.parametrize("room", ["container", "entropy"])
+def test_lower_rooms_know_no_torch(room):
+    for path in (ROOT / "ncodec" / room).glob("*.py"):
+        assert "torch" not in {name.split(".")[0] for name in imports_of(path)}
