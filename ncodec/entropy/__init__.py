@@ -31,9 +31,11 @@ class FrequencyTables:
     """
 
     def __init__(self, frequencies: NDArray[np.uint16]) -> None:
-        self.frequencies = np.ascontiguousarray(frequencies, np.uint16)
-        if self.frequencies.ndim != 2:
-            raise InputError(f"frequencies: expected 2 dimensions, found {self.frequencies.ndim}")
+        if frequencies.ndim != 2 or frequencies.dtype != np.uint16:
+            raise InputError(
+                f"frequencies: expected uint16 [k, s], found {frequencies.dtype} {list(frequencies.shape)}"
+            )
+        self.frequencies = np.ascontiguousarray(frequencies)
         self._coder = _rans.make_tables(self.frequencies)
 
     @classmethod
@@ -51,7 +53,10 @@ class FrequencyTables:
         return (self.frequencies > 0).sum(1)
 
     def ideal_bits(self, symbols: NDArray[np.int32], indexes: NDArray[np.uint16]) -> float:
-        """Return the code length of `symbols` under the tables: -log2(f / 2**14), plus escape bytes."""
+        """Return the code length of `symbols` under the tables: -log2(f / 2**14), plus escape bytes.
+
+        Skipped symbols have none: leave them out.
+        """
         entries = np.where(
             symbols >= 0, 2 * symbols.astype(np.int64), -2 * symbols.astype(np.int64) - 1
         )
@@ -71,13 +76,10 @@ def quantise_pmf(pmf: NDArray[np.float64]) -> NDArray[np.uint16]:
     [8192, 4096, 4096]
     """
     total = 1 << FREQ_BITS
-    if (
-        not 1 <= len(pmf) <= total
-        or not np.isfinite(pmf).all()
-        or (pmf < 0).any()
-        or pmf.sum() <= 0
-    ):
-        raise InputError(f"pmf: expected 1 to {total} finite probabilities, found {len(pmf)}")
+    if pmf.ndim != 1 or not 1 <= len(pmf) <= total:
+        raise InputError(f"pmf: expected 1 to {total} probabilities, found shape {list(pmf.shape)}")
+    if not ((pmf >= 0) & (pmf <= 2**53)).all() or not pmf.sum() > 0:
+        raise InputError("pmf: expected finite weights of at least 0, not all 0")
     share = pmf / pmf.sum() * (total - len(pmf))
     frequencies = np.floor(share).astype(np.int64)
     missing = total - len(pmf) - frequencies.sum()
@@ -114,7 +116,7 @@ def encode_symbols(
     if lanes is not None:
         if lanes not in (1, 2, 4, 8, 16, 32):
             raise InputError(f"lanes: expected 1, 2, 4, 8, 16 or 32, found {lanes}")
-        log_lanes = lanes.bit_length() - 1
+        log_lanes = int(lanes).bit_length() - 1
     return tables._coder.encode(symbols, indexes, skip_below, log_lanes)
 
 

@@ -28,14 +28,16 @@ static void check(Status status, size_t place, size_t n) {
     case Status::skipped_not_zero: raise("InputError", at + "its index is below skip_below, expected 0");
     case Status::truncated: raise("TruncatedError", at + "the payload ends before it");
     case Status::bad_lanes: raise("CorruptPayloadError", "byte 0: expected log2 of at most 32 lanes");
-    case Status::bad_escape: raise("CorruptPayloadError", at + "escape value exceeds 32 bits");
+    case Status::bad_escape: raise("CorruptPayloadError", at + "its escape exceeds 32 bits or is not the shortest form");
     case Status::left_over: raise("CorruptPayloadError", "bytes are left over after the last symbol");
-    case Status::bad_final_state: raise("CorruptPayloadError", "a coder state is not where the encoder began");
+    case Status::bad_first_state: raise("CorruptPayloadError", "a first coder state is below 2^16");
+    case Status::bad_final_state: raise("CorruptPayloadError", "a final coder state is not 2^16, where the encoder began");
   }
 }
 
 static Tables make_tables(Frequencies frequencies) {
   const size_t rows = frequencies.shape(0), stride = frequencies.shape(1);
+  if (stride > FREQ_SUM) raise("InputError", "frequencies: expected at most 16384 entries a row");
   std::vector<uint32_t> sizes;
   for (size_t r = 0; r < rows; ++r) {
     const uint16_t* row = frequencies.data() + r * stride;

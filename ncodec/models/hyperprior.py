@@ -372,10 +372,9 @@ class HyperpriorCodec:
         z = coder.code(
             "z", latents and latents.z, rows[None, :, None, None].expand(z_shape), self.tables_z
         )
-        if int(z.abs().max()) > Z_MAX:
-            raise CorruptPayloadError(
-                f"section 'z': expected |z| <= {Z_MAX}, found {int(z.abs().max())}"
-            )
+        largest = int(z.long().abs().max())  # of int64: -2**31 has no int32 magnitude
+        if largest > Z_MAX:
+            raise CorruptPayloadError(f"section 'z': expected |z| <= {Z_MAX}, found {largest}")
         indexes = self.indexes(z.long(), quality_code, size)
         r = coder.code("y", latents and latents.r, indexes, self.tables_r, self.skip_below)
         return Latents(z, r)

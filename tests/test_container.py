@@ -1,0 +1,816 @@
+"""The `.nc` container, one test per numbered requirement of specs/format.md. No trained model needed."""
+
+import ast
+import json
+import re
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from attacks import make_attacks
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ncodec
+from ncodec import codec, container, errors
+from ncodec.coder import Reader, Writer
+from ncodec.container import ByteReader, Container, Header, Limits, varint
+from ncodec.entropy import FrequencyTables, crc32c, encode_symbols
+from ncodec.errors import (
+    BadMagicError,
+    ChecksumError,
+    CorruptPayloadError,
+    FormatError,
+    InputError,
+    LimitError,
+    NcodecError,
+    TruncatedError,
+    UnknownModelError,
+    UnsupportedVersionError,
+    WeightsMismatchError,
+)
+from ncodec.models import hyperprior, registry
+
+SPEC = (ROOT / "specs" / "format.md").read_text()
+ATTACKS = ROOT / "tests" / "attacks"
+DIGEST = bytes.fromhex("0123456789abcdef")
+HEADER = Header(3, 2, 1, DIGEST, 60)
+# Section 6 of the specification, byte by byte.
+SIGNATURE = bytes.fromhex("894e43310d0a1a0a")
+FIELDS = bytes.fromhex("00 03 02 01 0123456789abcdef 3c")
+HEADER_BYTES = SIGNATURE + FIELDS + bytes.fromhex("13200ee8")
+TILE = b"TILE" + b"\x03" + b"abc" + bytes.fromhex("63fd9d30")
+FILE = HEADER_BYTES + TILE
+
+
+def le32(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
+def header_bytes(fields: bytes) -> bytes:
+    """A header of these fields with a valid checksum."""
+    return SIGNATURE + fields + le32(crc32c(SIGNATURE + fields))
+
+
+def chunk(kind: bytes, payload: bytes) -> bytes:
+    """A chunk with a valid checksum; payloads of up to 127 bytes."""
+    return kind + bytes([len(payload)]) + payload + le32(crc32c(kind + payload))
+
+
+# ---- the specification itself
+
+
+def requirements() -> dict[int, str]:
+    bullets = re.findall(r"^- \*\*F(\d+)\*\* (.*?)(?=\n\n|\n- |\Z)", SPEC, re.M | re.S)
+    return {int(number): text for number, text in bullets}
+
+
+@cache
+def functions_of(file: str) -> set[str]:
+    tree = ast.parse((ROOT / "tests" / f"{file}.py").read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_requirement_names_tests():
+    found = requirements()
+    assert list(found) == list(range(1, len(found) + 1)) and len(found) >= 35
+    for number, text in found.items():
+        names = re.findall(r"(?:tests/(\w+)\.py::)?\b(test_\w+)\b(?!\.py)", text)
+        assert "MUST" in text and names, f"F{number}"
+        for file, name in names:
+            assert name in functions_of(file or "test_container"), f"F{number}: {name}"
+
+
+def test_nothing_is_required_without_a_number():
+    numbered = sum(text.count("MUST") for text in requirements().values())
+    assert SPEC.count("MUST") == numbered
+
+
+def test_limits_table():
+    rows = re.findall(r"^\| (\w+) \| ([\d 2^]+) \|", SPEC.split("## 5.")[1].split("## 6.")[0], re.M)
+    table = {name: eval_power(text) for name, text in rows}
+    assert table == vars(Limits())
+
+
+def eval_power(text: str) -> int:
+    base, _, exponent = text.replace(" ", "").partition("^")
+    return int(base) ** int(exponent or 1)
+
+
+# ---- varints
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        ("00", 0),
+        ("03", 3),
+        ("7f", 127),
+        ("80 01", 128),
+        ("80 06", 768),
+        ("a0 9c 01", 20_000),
+        ("ff ff ff ff 7f", 2**35 - 1),
+    ],
+)
+def test_varint_bytes(data, value):
+    assert varint(value) == bytes.fromhex(data)
+    assert ByteReader(bytes.fromhex(data)).varint("x") == value
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("80 00", "x: varint at offset .* is not the shortest form"),
+        ("83 80 00", "x: varint at offset .* is not the shortest form"),
+        ("ff ff ff ff 80 01", "x: varint at offset 0 is longer than 5 bytes"),
+    ],
+)
+def test_varint(data, message):
+    with pytest.raises(CorruptPayloadError, match=message):
+        ByteReader(bytes.fromhex(data)).varint("x")
+
+
+def test_varint_cut():
+    with pytest.raises(TruncatedError, match="x: need 1 bytes at offset 1, file has 0"):
+        ByteReader(b"\x80").varint("x")
+
+
+@settings(database=None, derandomize=True, deadline=None)
+@given(st.integers(0, 2**35 - 1))
+def test_varint_round_trip(value):
+    source = ByteReader(varint(value) + b"rest")
+    assert source.varint("x") == value and source.take(4, "rest") == b"rest"
+
+
+def test_reader_is_bounded():
+    source = ByteReader(b"abcd")
+    assert source.take(3, "start") == b"abc"
+    with pytest.raises(TruncatedError, match="place: need 2 bytes at offset 3, file has 1"):
+        source.take(2, "place")
+
+
+# ---- signature and header
+
+
+def test_example():
+    assert container.write(Container(HEADER, [b"abc"])) == FILE
+    assert container.read(FILE) == Container(HEADER, [b"abc"], {})
+    block = SPEC.split("## 6.")[1].split("```")[1]
+    rows = re.findall(r"^((?:[0-9A-F]{2} )+)  ", block, re.M)
+    assert bytes.fromhex("".join(rows)) == FILE
+
+
+def test_crc32c():
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(b"") == 0
+    assert crc32c(b"6789", crc32c(b"12345")) == 0xE3069283
+    assert le32(crc32c(b"TILEabc")) == make_attacks.crc32c(b"TILEabc") == FILE[-4:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.replace(b"\r\n", b"\n"),
+        lambda data: data.replace(b"\n", b"\r\n"),
+        lambda data: data.replace(b"\r\n", b"\r"),
+        lambda data: data.replace(b"\x1a", b""),
+        lambda data: bytes(byte & 0x7F for byte in data),
+        lambda data: b"\x89PNG\r\n\x1a\n" + data[8:],
+        lambda data: b"\xff\xd8",
+        lambda data: b"\x00" * 100,
+    ],
+)
+def test_signature(damage):
+    assert FILE[:8] == b"\x89NC1\r\n\x1a\n" == SIGNATURE
+    with pytest.raises(BadMagicError, match=r"signature: expected .* found .*: not an \.nc file"):
+        container.read(damage(FILE))
+
+
+@pytest.mark.parametrize("version", [b"0", b"2", b"\xff"])
+def test_other_version(version):
+    message = "signature: expected version 1, found '.': update ncodec"
+    with pytest.raises(UnsupportedVersionError, match=message):
+        container.read(FILE[:3] + version + FILE[4:])
+
+
+@pytest.mark.parametrize(
+    ("fields", "header"),
+    [
+        (FIELDS, HEADER),
+        (
+            bytes.fromhex("01 03 02 01 0123456789abcdef 00"),
+            replace(HEADER, quality_code=0, is_grey=True),
+        ),
+        (
+            bytes.fromhex("02 03 02 8002 0123456789abcdef 8c c001 20"),
+            replace(HEADER, family=256, quality_code=140, tile=192, overlap=32),
+        ),
+        (
+            bytes.fromhex("03 8006 8004 01 0123456789abcdef 3c 8010 00"),
+            replace(HEADER, width=768, height=512, is_grey=True, tile=2048),
+        ),
+    ],
+)
+def test_header_bytes(fields, header):
+    data = header_bytes(fields) + TILE
+    assert container.write(Container(header, [b"abc"] * len(header.tile_boxes()))) == data
+    assert container.read(data).header == header
+
+
+HEADERS = st.builds(
+    Header,
+    width=st.integers(1, 300),
+    height=st.integers(1, 300),
+    family=st.integers(0, 2**35 - 1),
+    weights_digest=st.binary(min_size=8, max_size=8),
+    quality_code=st.integers(0, 140),
+    is_grey=st.booleans(),
+    tile=st.just(0) | st.integers(64, 2**35 - 1),
+)
+
+
+@settings(database=None, derandomize=True, deadline=None)
+@given(
+    HEADERS,
+    st.integers(0, 64),
+    st.dictionaries(st.sampled_from(["icc", "exif", "xmp"]), st.binary(min_size=1, max_size=20)),
+    st.binary(max_size=200),
+)
+def test_round_trip(header, overlap, metadata, payload):
+    header = replace(header, overlap=overlap if header.tile else 0)
+    tiles = [payload[i:] for i in range(len(header.tile_boxes()))]
+    original = Container(header, tiles, metadata)
+    assert container.read(container.write(original)) == original
+
+
+@pytest.mark.parametrize("flags", [4, 8, 16, 32, 64, 128, 255])
+def test_unknown_flags(flags):
+    message = f"header: unknown flags {flags:#04x}: update ncodec"
+    with pytest.raises(UnsupportedVersionError, match=message):
+        container.read(header_bytes(bytes([flags]) + FIELDS[1:]) + TILE)
+
+
+def test_header_checksum():
+    assert HEADER_BYTES[-4:] == le32(crc32c(SIGNATURE + FIELDS)) == le32(0xE80E2013)
+    message = "header: CRC-32C is 0xe80e2013, file says 0xe80e2012"
+    with pytest.raises(ChecksumError, match=message):
+        container.read(SIGNATURE + FIELDS + bytes.fromhex("12200ee8") + TILE)
+
+
+@pytest.mark.parametrize(("sides", "found"), [("00 02", "0x2"), ("03 00", "3x0"), ("00 00", "0x0")])
+def test_zero_side(sides, found):
+    fields = b"\x00" + bytes.fromhex(sides) + FIELDS[3:]
+    message = f"header: expected sides of at least 1 pixel, found {found}"
+    with pytest.raises(CorruptPayloadError, match=message):
+        container.read(header_bytes(fields) + TILE)
+
+
+def test_quality_code():
+    read = container.read(header_bytes(FIELDS[:-1] + b"\x8c") + TILE)
+    assert read.header.quality == 8
+    with pytest.raises(CorruptPayloadError, match="header: quality code 141 exceeds 140"):
+        container.read(header_bytes(FIELDS[:-1] + b"\x8d") + TILE)
+
+
+def test_quality_of_code():
+    assert [container.quality_code(q) for q in (1, 1.05, 4, 4.024, 4.026, 8)] == [
+        0,
+        1,
+        60,
+        60,
+        61,
+        140,
+    ]
+    for quality in (0.99, 8.01, float("nan")):
+        with pytest.raises(InputError, match="quality: expected 1 to 8, found"):
+            container.quality_code(quality)
+
+
+def test_tile_fields():
+    tiled = b"\x02" + FIELDS[1:]
+    assert container.read(header_bytes(tiled + b"\x40\x40") + TILE).header.overlap == 64
+    for grid, found in ((b"\x3f\x00", "63, 0"), (b"\x40\x41", "64, 65"), (b"\x00\x00", "0, 0")):
+        message = f"header: expected tile >= 64 and overlap <= tile, found {found}"
+        with pytest.raises(CorruptPayloadError, match=message):
+            container.read(header_bytes(tiled + grid) + TILE)
+
+
+def test_unknown_family():
+    data = header_bytes(FIELDS.replace(b"\x01\x01\x23", b"\x63\x01\x23")) + TILE
+    assert container.read(data).header.family == 99
+    with pytest.raises(
+        UnsupportedVersionError, match="header: model family 99 is unknown, expected 1"
+    ):
+        ncodec.decode(data)
+
+
+def test_other_weights(monkeypatch):
+    with pytest.raises(UnknownModelError, match="0123456789abcdef"):
+        ncodec.decode(FILE)
+    other = SimpleNamespace(digest=bytes(8), wire_id=1)
+    monkeypatch.setattr(codec, "load_model", lambda path, device: other)
+    message = "made with weights 0123456789abcdef of family hyperprior, this is 0000000000000000"
+    with pytest.raises(WeightsMismatchError, match=message):
+        ncodec.decode(FILE, model=ncodec.list_models()[0].name)
+
+
+# ---- chunks
+
+
+def test_chunk_bytes():
+    long = Container(HEADER, [b"abc"], {"icc": b"i" * 200})
+    icc = b"iCCP" + b"\xc8\x01" + b"i" * 200 + le32(crc32c(b"iCCP" + b"i" * 200))
+    assert container.write(long) == HEADER_BYTES + icc + TILE
+    assert container.read(HEADER_BYTES + icc + TILE) == long
+
+
+@pytest.mark.parametrize("kind", [b"TIL3", b"TIL ", b"\x00ILE", b"TIL\xc4"])
+def test_chunk_type(kind):
+    with pytest.raises(CorruptPayloadError, match=r"chunk 0: type b.* is not 4 letters"):
+        container.read(HEADER_BYTES + chunk(kind, b"abc"))
+
+
+@pytest.mark.parametrize("kind", [b"TILE", b"iCCP", b"abCD"])
+def test_chunk_checksum(kind):
+    damaged = chunk(kind, b"abc").replace(b"abc", b"abd")
+    message = f"chunk 0 '{kind.decode()}': CRC-32C is 0x[0-9a-f]{{8}}, file says 0x"
+    with pytest.raises(ChecksumError, match=message):
+        container.read(HEADER_BYTES + damaged + TILE)
+
+
+@pytest.mark.parametrize("kind", [b"DEPT", b"Abcd", b"ICCP", b"Tile"])
+def test_unknown_critical(kind):
+    message = f"chunk 0 '{kind.decode()}': unknown critical chunk: update ncodec"
+    with pytest.raises(UnsupportedVersionError, match=message):
+        container.read(HEADER_BYTES + chunk(kind, b"") + TILE)
+
+
+@pytest.mark.parametrize("kind", [b"dEPT", b"aBCD", b"iCCp", b"tILE"])
+def test_unknown_ancillary(kind):
+    data = (
+        HEADER_BYTES + chunk(kind, b"whatever") + chunk(b"xMPm", b"<x/>") + chunk(kind, b"") + TILE
+    )
+    assert container.read(data) == Container(HEADER, [b"abc"], {"xmp": b"<x/>"})
+
+
+FOUR = header_bytes(
+    bytes.fromhex("02 8001 8001 01 0123456789abcdef 3c 40 00")
+)  # 128x128, tiles of 64
+
+
+def test_tile_chunks():
+    tiles = [b"a", b"b", b"c", b"d"]
+    chunks = [chunk(b"TILE", payload) for payload in tiles]
+    assert container.read(FOUR + b"".join(chunks)).tiles == tiles
+    message = r"chunk 3 \(have 3 of 4 tiles\): need 4 bytes at offset 59, file has 0"
+    with pytest.raises(TruncatedError, match=message):
+        container.read(FOUR + b"".join(chunks[:3]))
+    with pytest.raises(CorruptPayloadError, match="end: 10 bytes after the last tile"):
+        container.read(FOUR + b"".join(chunks) + chunks[0])
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"aBCD", b"ABCD"])
+def test_chunk_after_tile(kind):
+    between = FOUR + chunk(b"TILE", b"a") + chunk(kind, b"x") + chunk(b"TILE", b"b") * 3
+    message = f"chunk 1 '{kind.decode()}': stands between or after TILE chunks"
+    with pytest.raises(CorruptPayloadError, match=message):
+        container.read(between)
+    with pytest.raises(CorruptPayloadError, match="end: 10 bytes after the last tile"):
+        container.read(FILE + chunk(kind, b"x"))
+
+
+def test_trailing_bytes():
+    with pytest.raises(CorruptPayloadError, match="end: 1 bytes after the last tile"):
+        container.read(FILE + b"\x00")
+    with pytest.raises(CorruptPayloadError, match="end: 37 bytes after the last tile"):
+        container.read(FILE + FILE)
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"eXIF", b"xMPm"])
+def test_metadata_twice(kind):
+    data = HEADER_BYTES + chunk(kind, b"1") + chunk(kind, b"") + TILE
+    with pytest.raises(CorruptPayloadError, match=f"chunk 1 '{kind.decode()}': appears twice"):
+        container.read(data)
+
+
+def test_metadata_any_order():
+    data = HEADER_BYTES + chunk(b"xMPm", b"x") + chunk(b"iCCP", b"i") + chunk(b"eXIF", b"e") + TILE
+    assert container.read(data).metadata == {"icc": b"i", "exif": b"e", "xmp": b"x"}
+
+
+def test_sections():
+    reader = Reader(b"\x02" + b"zz" + b"yyy", 2)
+    assert reader.sections == [b"zz", b"yyy"]
+    assert Reader(b"\x00", 2).sections == [b"", b""]
+    with pytest.raises(TruncatedError, match="section 0: need 97 bytes at offset 1, file has 2"):
+        Reader(b"abc", 2)
+    with pytest.raises(TruncatedError, match="section 0 length: need 1 bytes"):
+        Reader(b"", 2)
+    with pytest.raises(CorruptPayloadError, match=r"section 0 length: .* not the shortest form"):
+        Reader(b"\x82\x00zzyyy", 2)
+
+
+def test_damaged_section_is_named():
+    tables = FrequencyTables.from_pmf([[0.5, 0.25, 0.25]])
+    rows = torch.zeros(1, 1, 2, 2, dtype=torch.int64)
+    writer = Writer()
+    writer.code("z", torch.ones(1, 1, 2, 2, dtype=torch.int32), rows, tables)
+    with pytest.raises(TruncatedError, match="section 'z': "):
+        Reader(writer.payload()[:-1], 1).code("z", None, rows, tables)
+
+
+# ---- damage
+
+
+def damaged_file() -> bytes:
+    """Two tiles and a metadata chunk, with every kind of field."""
+    header = replace(HEADER, width=100, tile=64, overlap=8)
+    return container.write(Container(header, [b"abc", b"defgh"], {"exif": b"Exif"}))
+
+
+def test_flipped_bits_and_bytes():
+    """Every damaged byte is noticed; nothing but an NcodecError comes out."""
+    data = damaged_file()
+    for place in range(len(data)):
+        for flip in [1 << bit for bit in range(8)] + [0xFF, 0x55]:
+            damaged = data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :]
+            with pytest.raises(NcodecError):
+                container.read(damaged)
+
+
+def test_truncation():
+    data = damaged_file()
+    for length in range(len(data)):
+        with pytest.raises(TruncatedError):
+            container.read(data[:length])
+
+
+def test_dropped_and_doubled_bytes():
+    data = damaged_file()
+    for place in range(len(data)):
+        for middle in (b"", data[place : place + 1] * 2):
+            damaged = data[:place] + middle + data[place + 1 :]
+            if damaged != data:
+                with pytest.raises(NcodecError):
+                    container.read(damaged)
+
+
+@settings(database=None, derandomize=True, deadline=None)
+@given(st.binary(max_size=60))
+def test_noise_after_a_good_header(noise):
+    for start in (SIGNATURE, HEADER_BYTES, FOUR):
+        with pytest.raises(NcodecError):
+            container.read(start + noise)
+
+
+EXPECTED = json.loads((ATTACKS / "expected.json").read_text())
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_attacks(name):
+    with pytest.raises(NcodecError) as caught:
+        container.read((ATTACKS / name).read_bytes())
+    assert caught.type is getattr(errors, EXPECTED[name])
+    assert re.match(r"(signature|header|chunk|end)\b.*: ?", str(caught.value))
+
+
+def test_attacks_are_as_their_script_writes_them():
+    written = {f"{name}.nc": attack for name, attack in make_attacks.attacks().items()}
+    assert {name: error for name, (error, _) in written.items()} == EXPECTED
+    assert {path.name for path in ATTACKS.glob("*.nc")} == set(EXPECTED)
+    readme = (ATTACKS / "README.md").read_text()
+    for name, (_, data) in written.items():
+        assert (ATTACKS / name).read_bytes() == data, name
+        assert re.search(rf"[| ]{name[:-3]}[, ]", readme), name
+
+
+# ---- limits
+
+
+@pytest.mark.parametrize(
+    ("header", "limits", "message"),
+    [
+        (replace(HEADER, width=65_536), Limits(), "65536x2, sides are limited to 65535"),
+        (replace(HEADER, height=65_536), Limits(), "3x65536, sides are limited to 65535"),
+        (replace(HEADER, width=16_385, height=16_384), Limits(), "pixels are limited to 268435456"),
+        (HEADER, Limits(pixels=5), "header: 3x2, pixels are limited to 5"),
+        (
+            replace(HEADER, width=4097, height=65_520, tile=64),
+            Limits(),
+            "66560 tiles, limited to 65536",
+        ),
+        (replace(HEADER, width=65, tile=64), Limits(tiles=1), "header: 2 tiles, limited to 1"),
+    ],
+)
+def test_write_keeps_limits(header, limits, message):
+    with pytest.raises(LimitError, match=message):
+        container.write(Container(header, []), limits)
+
+
+def test_write_keeps_metadata_limit():
+    with pytest.raises(LimitError, match="exif: 16777217 bytes, limited to 16777216"):
+        container.write(Container(HEADER, [b""], {"exif": bytes(2**24 + 1)}))
+
+
+def test_limits():
+    with pytest.raises(LimitError, match="header: 3x2, sides are limited to 2"):
+        container.read(FILE, Limits(side=2))
+    with pytest.raises(LimitError, match="header: 3x2, pixels are limited to 5"):
+        container.read(FILE, Limits(pixels=5))
+    with pytest.raises(LimitError, match="header: 4 tiles, limited to 3"):
+        container.read(FOUR, Limits(tiles=3))
+    data = HEADER_BYTES + chunk(b"iCCP", b"12345") + chunk(b"aBCD", b"12345") + TILE
+    with pytest.raises(LimitError, match="chunk 0 'iCCP': 5 bytes, limited to 4"):
+        container.read(data, Limits(metadata_bytes=4))
+    with pytest.raises(LimitError, match="chunks: more than 2"):
+        container.read(data, Limits(chunks=2))
+    exact = Limits(side=3, pixels=6, tiles=1, metadata_bytes=5, chunks=3)
+    assert container.read(data, exact).tiles == [b"abc"]
+    assert not issubclass(LimitError, FormatError)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (header_bytes(bytes.fromhex("00 ffff03 ffff03") + FIELDS[3:]), LimitError),
+        (header_bytes(b"\x00" + varint(2**35 - 1) * 2 + FIELDS[3:]), LimitError),
+        (header_bytes(b"\x02" + varint(2**35 - 1) * 2 + FIELDS[3:] + b"\x40\x00"), LimitError),
+        (HEADER_BYTES + b"TILE" + varint(2**35 - 1) + b"abc", TruncatedError),
+        (HEADER_BYTES + b"iCCP" + varint(2**30) + b"abc", TruncatedError),
+    ],
+)
+def test_limits_come_before_allocation(data, error):
+    tracemalloc.start()
+    try:
+        with pytest.raises(error):
+            container.read(data)
+        assert tracemalloc.get_traced_memory()[1] < 2**18
+    finally:
+        tracemalloc.stop()
+
+
+def test_overhead():
+    z, y = b"z" * 600, b"y" * 19_398
+    payload = b"\xd8\x04" + z + y
+    assert len(payload) == 20_000 and Reader(payload, 2).sections == [z, y]
+    data = container.write(Container(replace(HEADER, width=768, height=512), [payload]))
+    assert len(data) - len(z) - len(y) == 40
+    largest = replace(HEADER, width=16_383, height=16_383, is_grey=True, quality_code=140)
+    assert len(container.write(Container(largest, [bytes(2**21 - 1)]))) - (2**21 - 1) + 2 <= 40
+
+
+# ---- pixels: a stand-in for a model, so that geometry and colour are tested to the bit
+
+
+class Painted:
+    """A codec whose tiles are given images, [3, 16 h, 16 w] in [0, 1], in turn."""
+
+    SECTIONS, STRIDE = ("z", "y"), 16
+
+    def __init__(self, paint: Callable[[int], tuple[float, ...]]) -> None:
+        self.paint, self.sizes = paint, []
+
+    def code(self, coder, latents, size, quality_code):
+        self.sizes.append(size)
+        return size
+
+    def synthesise(self, latents, quality_code):
+        colour = torch.tensor(self.paint(len(self.sizes) - 1)) / 255
+        return colour[None, :, None, None].expand(1, 3, 16 * latents[0], 16 * latents[1]).clone()
+
+
+@pytest.fixture
+def paint(monkeypatch):
+    """Return decode(header, paint) -> pixels, sizes of the latents."""
+
+    def decode(header, function):
+        painted = Painted(function)
+        loaded = SimpleNamespace(digest=DIGEST, wire_id=1, codec=painted)
+        monkeypatch.setattr(codec, "load_model", lambda path, device: loaded)
+        monkeypatch.setattr(codec.weights, "find_by_digest", lambda digest: None)
+        data = container.write(Container(header, [b"\x00"] * len(header.tile_boxes())))
+        return ncodec.decode(data, "numpy"), painted.sizes
+
+    return decode
+
+
+@pytest.mark.parametrize(
+    ("colour", "grey"),
+    [((7, 7, 7), 7), ((7, 7, 8), 7), ((7, 8, 8), 8), ((255, 255, 255), 255), ((0.6, 0.6, 0.4), 1)],
+)
+def test_grey(paint, colour, grey):
+    pixels, _ = paint(replace(HEADER, is_grey=True), lambda i: colour)
+    assert pixels.shape == (2, 3) and (pixels == grey).all()
+    pixels, _ = paint(HEADER, lambda i: colour)
+    assert pixels.shape == (2, 3, 3) and pixels[0, 0].tolist() == [round(c) for c in colour]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"), [(1, 1, (1, 1)), (16, 17, (2, 1)), (33, 15, (1, 3))]
+)
+def test_crop(paint, width, height, size):
+    pixels, sizes = paint(replace(HEADER, width=width, height=height), lambda i: (1, 2, 3))
+    assert pixels.shape == (height, width, 3) and sizes == [size]
+
+
+def test_tile_boxes(paint):
+    header = replace(HEADER, width=150, height=70, tile=64, overlap=8)
+    assert header.tile_boxes() == [
+        (0, 0, 72, 70),
+        (64, 0, 136, 70),
+        (128, 0, 150, 70),
+        (0, 64, 72, 70),
+        (64, 64, 136, 70),
+        (128, 64, 150, 70),
+    ]
+    assert HEADER.tile_boxes() == [(0, 0, 3, 2)]
+    assert replace(HEADER, tile=64, overlap=64).tile_boxes() == [(0, 0, 3, 2)]
+    pixels, sizes = paint(replace(header, overlap=0), lambda i: (10.0 * i,) * 3)
+    assert pixels[[0, 0, 0, 69, 69, 69], [0, 64, 149, 0, 127, 128], 0].tolist() == [
+        0,
+        10,
+        20,
+        30,
+        40,
+        50,
+    ]
+    assert sizes == [(4, 4), (4, 4), (4, 2), (1, 4), (1, 4), (1, 2)]
+
+
+def test_fading(paint):
+    """Equal to the formula of the specification, to the bit."""
+    header = replace(HEADER, width=150, height=70, tile=64, overlap=8)
+    colours = [0, 255, 40, 200, 90, 160]
+    pixels, _ = paint(header, lambda i: (colours[i],) * 3)
+    expected = [[0] * 150 for _ in range(70)]
+    for (left, top, right, bottom), colour in zip(header.tile_boxes(), colours, strict=True):
+        for i in range(top, bottom):
+            for j in range(left, right):
+                fade = (min(i - top + 0.5, 8) / 8 if top and i - top < 8 else 1) * (
+                    (j - left + 0.5) / 8 if left and j - left < 8 else 1
+                )
+                expected[i][j] = round(expected[i][j] + (colour - expected[i][j]) * fade)
+    assert np.abs(pixels[:, :, 0] - np.array(expected)).max() == 0
+    assert pixels[0, 62:74, 0].tolist() == [0, 0, 16, 48, 80, 112, 143, 175, 207, 239, 255, 255]
+
+
+# ---- family hyperprior, with random weights of a small model
+
+
+class Recorder:
+    """A coder that keeps what it is called with and hands out given symbols."""
+
+    def __init__(self, z: torch.Tensor) -> None:
+        self.z, self.calls = z, {}
+
+    def code(self, section, symbols, indexes, tables, skip_below=0):
+        self.calls[section] = (indexes, tables, skip_below)
+        return self.z if section == "z" else torch.zeros(indexes.shape, dtype=torch.int32)
+
+
+@pytest.fixture(scope="module")
+def small() -> hyperprior.HyperpriorCodec:
+    torch.manual_seed(0)
+    c = hyperprior.HyperpriorConfig(N=8, M=8, Z=4, H=8, S=6, analysis_blocks=1, synthesis_blocks=1)
+    model = hyperprior.Hyperprior(c)
+    with torch.no_grad():
+        model.h_s.hidden.weight.normal_()
+        model.h_s.head.weight.normal_(std=0.02)
+        model.index_offset.uniform_(0, 60)
+    rng = np.random.default_rng(0)
+    tables_r = FrequencyTables.from_pmf(list(rng.random((64, 5)) + 0.1))
+    tables_z = FrequencyTables.from_pmf(list(rng.random((8 * c.Z, 5)) + 0.1))
+    tensors = hyperprior.to_tensors(model, tables_r, tables_z)
+    about = {"config": vars(c), "skip_below": 12}
+    return hyperprior.from_tensors(tensors, about, "cpu")
+
+
+def test_coding_order(small):
+    """The sections hold [Z, 2, 2], then [M, 3, 4], flattened."""
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randint(-3, 4, (1, 4, 2, 2), generator=generator).int()
+    indexes = small.indexes(z.long(), 67, (3, 4))
+    r = torch.randint(-3, 4, (1, 8, 3, 4), generator=generator).int() * (indexes >= 12)
+    writer = Writer()
+    small.code(writer, hyperprior.Latents(z, r.int()), (3, 4), 67)
+    rows_z = [12 + k for k in range(4) for _ in range(4)]  # quality 4.35: row 3 of qualities
+    flat_z = [z[0, k, i, j] for k in range(4) for i in range(2) for j in range(2)]
+    flat_r = [r[0, m, i, j] for m in range(8) for i in range(3) for j in range(4)]
+    rows_r = [indexes[0, m, i, j] for m in range(8) for i in range(3) for j in range(4)]
+    section_z = encode_symbols(np.int32(flat_z), np.uint16(rows_z), small.tables_z)
+    section_r = encode_symbols(np.int32(flat_r), np.uint16(rows_r), small.tables_r, 12)
+    assert writer.payload() == varint(len(section_z)) + section_z + section_r
+    back = small.code(Reader(writer.payload(), 2), None, (3, 4), 67)
+    assert torch.equal(back.z, z) and torch.equal(back.r, r.int())
+
+
+@pytest.mark.parametrize(("code", "row"), [(0, 0), (9, 0), (10, 1), (29, 1), (30, 2), (140, 7)])
+def test_rows_of_z(small, code, row):
+    recorder = Recorder(torch.zeros(1, 4, 1, 2, dtype=torch.int32))
+    small.code(recorder, None, (2, 3), code)
+    indexes, tables, skip_below = recorder.calls["z"]
+    assert indexes[0].tolist() == [[[4 * row + k] * 2] for k in range(4)]
+    assert tables is small.tables_z and skip_below == 0
+
+
+@pytest.mark.parametrize("value", [128, -128, 2**31 - 1, 1 - 2**31, -(2**31)])
+def test_bound_of_z(small, value):
+    bound = torch.tensor([127, -127, 0, 1], dtype=torch.int32).reshape(1, 4, 1, 1)
+    small.code(Recorder(bound), None, (1, 1), 60)
+    writer = Writer()
+    writer.code("z", torch.full((1, 4, 1, 1), value).int(), bound * 0, small.tables_z)
+    writer.sections.append(b"")
+    with pytest.raises(CorruptPayloadError, match=r"section 'z': expected \|z\| <= 127"):
+        rows = Recorder(Reader(writer.payload(), 2).code("z", None, bound * 0, small.tables_z))
+        small.code(rows, None, (1, 1), 60)
+
+
+@pytest.mark.parametrize("code", [0, 13, 60, 127, 140])
+def test_scale_indexes(small, code):
+    """Section 9, steps 1 to 5, in Python's unbounded integers."""
+    generator = torch.Generator().manual_seed(code)
+    z = torch.randint(-127, 128, (1, 4, 2, 3), generator=generator)
+    tensors = {}
+    for name in ("hidden", "head"):
+        layer = getattr(small.h_s, name)
+        bias = layer.bias.flatten().long().tolist()
+        tensors[name] = (layer.weight.long().tolist(), bias, layer.shift)
+    weight, bias, shift = tensors["hidden"]
+    a = {}
+    for o in range(6):
+        for i in range(2):
+            for j in range(3):
+                acc = bias[o]
+                for k in range(4):
+                    for u in range(3):
+                        for v in range(3):
+                            if 0 <= i + u - 1 < 2 and 0 <= j + v - 1 < 3:
+                                acc += weight[o][9 * k + 3 * u + v] * int(
+                                    z[0, k, i + u - 1, j + v - 1]
+                                )
+                a[o, i, j] = (acc + 2 ** (shift - 1)) >> shift
+    weight, bias, shift = tensors["head"]
+    t = min(code // 20, 6)
+    g = code - 20 * t
+    offsets = small.index_offset.tolist()
+    indexes = small.indexes(z, code, (3, 5))
+    for m in range(8):
+        offset = (offsets[t][m] * (20 - g) + offsets[t + 1][m] * g) // 20
+        for i in range(3):
+            for j in range(5):
+                o = 4 * m + 2 * (i % 2) + j % 2
+                acc = bias[o] + sum(weight[o][k] * max(a[k, i // 2, j // 2], 0) for k in range(6))
+                d = (acc + 2 ** (shift - 1)) >> shift
+                assert int(indexes[0, m, i, j]) == min(max((d + offset + 128) >> 8, 0), 63)
+    assert indexes.unique().numel() > 10
+
+
+def test_skip_below(small):
+    """Skipped latents take no bits and come back as 0."""
+    z = torch.zeros(1, 4, 2, 2, dtype=torch.int32)
+    recorder = Recorder(z)
+    small.code(recorder, None, (4, 4), 60)
+    indexes, tables, skip_below = recorder.calls["y"]
+    assert torch.equal(indexes, small.indexes(z.long(), 60, (4, 4)))
+    assert tables is small.tables_r and skip_below == small.skip_below == 12
+    coded = indexes >= 12
+    assert 0 < int(coded.sum()) < coded.numel()
+    writer = Writer()
+    small.code(writer, hyperprior.Latents(z, coded.int()), (4, 4), 60)
+    only = encode_symbols(np.ones(int(coded.sum()), np.int32), np.uint16(indexes[coded]), tables)
+    assert writer.sections[1] == only
+    back = small.code(Reader(writer.payload(), 2), None, (4, 4), 60)
+    assert torch.equal(back.r, coded.int())
+
+
+# ---- registry
+
+
+def registry_rows() -> list[list[str]]:
+    text = (ROOT / "specs" / "registry.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert rows[0] == ["name", "wire id", "module", "status"]
+    return rows[2:]
+
+
+def test_registry_table():
+    active = [row[:3] for row in registry_rows() if row[3].startswith("active")]
+    assert active == [[f.name, str(f.wire_id), f.module] for f in registry.FAMILIES]
+
+
+def test_registry_ids_are_unique():
+    ids = [int(row[1]) for row in registry_rows()]
+    assert ids == sorted(set(ids)) and ids[0] >= 1
+    assert len({row[0] for row in registry_rows()}) == len(ids)
+
+
+def test_registry_modules_load():
+    for family in registry.FAMILIES:
+        assert registry.family_by_id(family.wire_id) is family
+        assert {"to_tensors", "from_tensors"} <= set(dir(family.load()))
