@@ -561,7 +561,7 @@ def test_overhead():
     assert len(payload) == 20_000 and Reader(payload, 2).sections == [z, y]
     data = container.write(Container(replace(HEADER, width=768, height=512), [payload]))
     assert len(data) - len(z) - len(y) == 40
-    largest = replace(HEADER, width=16_383, height=16_383, is_grey=True, quality_code=140)
+    largest = replace(HEADER, width=16_383, height=1024, is_grey=True, quality_code=140)
     assert len(container.write(Container(largest, [bytes(2**21 - 1)]))) - (2**21 - 1) + 2 <= 40
 
 

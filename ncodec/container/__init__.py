@@ -34,11 +34,12 @@ METADATA = {"icc": b"iCCP", "exif": b"eXIF", "xmp": b"xMPm"}
 class Limits:
     """What a decoder accepts; checked before any allocation.
 
-    The defaults admit any camera's photograph and bound memory to a few GiB.
+    The defaults admit any camera's photograph; a tile of 2**24 pixels takes about 2 GiB to decode.
     """
 
     side: int = 65_535  # pixels
     pixels: int = 1 << 28
+    tile_pixels: int = 1 << 24  # of the largest coded area: what memory depends on
     tiles: int = 1 << 16
     metadata_bytes: int = 1 << 24  # each of ICC, EXIF, XMP
     chunks: int = 1 << 17
@@ -135,6 +136,12 @@ def check_limits(header: Header, limits: Limits) -> None:
         raise LimitError(
             f"header: {header.width}x{header.height}, pixels are limited to {limits.pixels}"
         )
+    reach = header.tile + header.overlap if header.tile else limits.side
+    tile_pixels = min(header.width, reach) * min(header.height, reach)
+    if tile_pixels > limits.tile_pixels:
+        raise LimitError(
+            f"header: a tile has {tile_pixels} pixels, limited to {limits.tile_pixels}"
+        )
     if header.tile:
         tiles = -(-header.width // header.tile) * -(-header.height // header.tile)
         if tiles > limits.tiles:
@@ -162,6 +169,8 @@ def write(container: Container, limits: Limits = Limits()) -> bytes:
         LimitError: the image or its metadata is larger than a decoder with `limits` would accept.
     """
     check_limits(container.header, limits)
+    assert len(container.tiles) == len(container.header.tile_boxes())
+    assert len(container.header.weights_digest) == 8 and set(container.metadata) <= set(METADATA)
     parts = [_header_bytes(container.header)]
     for name, kind in METADATA.items():
         if payload := container.metadata.get(name):

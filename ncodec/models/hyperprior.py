@@ -290,6 +290,15 @@ class Latents(NamedTuple):
     r: Tensor  # [B, M, h, w] int32, residuals in latent steps
 
 
+def check_magnitude(section: str, symbols: Tensor, largest: int) -> None:
+    """Raise CorruptPayloadError where a symbol of a section exceeds ±`largest`."""
+    found = int(symbols.long().abs().max())  # of int64: -2**31 has no int32 magnitude
+    if found > largest:
+        raise CorruptPayloadError(
+            f"section {section!r}: expected |{section}| <= {largest}, found {found}"
+        )
+
+
 class HyperpriorCodec:
     """A trained model with its exact part: encodes and decodes padded images of one quality.
 
@@ -372,11 +381,10 @@ class HyperpriorCodec:
         z = coder.code(
             "z", latents and latents.z, rows[None, :, None, None].expand(z_shape), self.tables_z
         )
-        largest = int(z.long().abs().max())  # of int64: -2**31 has no int32 magnitude
-        if largest > Z_MAX:
-            raise CorruptPayloadError(f"section 'z': expected |z| <= {Z_MAX}, found {largest}")
+        check_magnitude("z", z, Z_MAX)
         indexes = self.indexes(z.long(), quality_code, size)
         r = coder.code("y", latents and latents.r, indexes, self.tables_r, self.skip_below)
+        check_magnitude("y", r, R_MAX)
         return Latents(z, r)
 
     @torch.no_grad()
