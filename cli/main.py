@@ -62,7 +62,7 @@ def _write_whole(target: str, data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    path = Path(target)
+    path = Path(target).resolve()  # a link stays a link
     if path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to rename over
         try:
             path.write_bytes(data)
@@ -101,6 +101,9 @@ def _targets(
             f"{len(inputs)} inputs need a folder: -o {output}/", param_hint="-o"
         )
     if output is not None and not into_folder:
+        if output != "-" and Path(output).is_file() and Path(inputs[0]).is_file():
+            if Path(output).samefile(inputs[0]):
+                raise InputError(f"{output}: is the input too, and would be lost")
         return [(inputs[0], output)]
     if "-" in inputs:
         raise typer.BadParameter("standard input needs a file name or `-`", param_hint="-o")

@@ -63,6 +63,7 @@ def _as_picture(image: Image.Image | NDArray[np.uint8] | Tensor | Picture) -> Pi
     if isinstance(image, Image.Image):
         return from_pillow(image)
     if isinstance(image, Tensor):
+        image = image.detach()
         if image.dim() not in (2, 3) or (image.dim() == 3 and image.shape[0] not in (1, 3)):
             raise InputError(
                 f"tensor: expected [3, H, W], [1, H, W] or [H, W], found {list(image.shape)}"
@@ -71,7 +72,7 @@ def _as_picture(image: Image.Image | NDArray[np.uint8] | Tensor | Picture) -> Pi
             if not (0 <= float(image.min()) and float(image.max()) <= 1):
                 raise InputError("tensor: float pixels must lie in [0, 1]")
             image = (image * 255).round().to(torch.uint8)
-        array = image.detach().cpu().numpy()
+        array = image.cpu().numpy()
         array = array[0] if array.ndim == 3 and len(array) == 1 else array
         image = array if array.ndim == 2 else array.transpose(1, 2, 0)
     if not isinstance(image, np.ndarray):

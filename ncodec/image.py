@@ -14,7 +14,16 @@ from PIL import Image, UnidentifiedImageError
 
 from ncodec.errors import InputError
 
-EXACT_MODES = {"1": "L", "L": "L", "RGB": "RGB", "YCbCr": "RGB"}
+COLOUR_OF_MODE = {
+    "1": "L",
+    "L": "L",
+    "LA": "L",
+    "RGB": "RGB",
+    "RGBA": "RGB",
+    "YCbCr": "RGB",
+    "P": "RGB",
+    "PA": "RGB",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,10 @@ def from_pillow(image: Image.Image, name: str = "image") -> Picture:
         raise InputError(
             f"{name}: expected 8 bits a channel, found mode {image.mode} {raw}: convert it first"
         )
+    if image.mode not in COLOUR_OF_MODE:
+        raise InputError(
+            f"{name}: expected RGB, grey or palette, found mode {image.mode}: convert it first"
+        )
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise InputError(f"{name}: expected one frame, found {getattr(image, 'n_frames', 1)}")
     metadata = {
@@ -48,21 +61,15 @@ def from_pillow(image: Image.Image, name: str = "image") -> Picture:
         if not metadata["exif"] and len(exif := image.getexif()):
             metadata["exif"] = exif.tobytes()
         if image.has_transparency_data:
-            image = image.convert("RGBA" if image.mode in ("P", "RGB", "RGBA", "PA") else "LA")
-            if image.getchannel("A").getextrema() != (255, 255):
+            alpha = image.convert("LA" if image.mode in ("L", "LA") else "RGBA").getchannel("A")
+            if alpha.getextrema() != (255, 255):
                 raise InputError(
                     f"{name}: has transparency, which this version cannot carry: flatten it first"
                 )
-            image = image.convert("RGB" if image.mode == "RGBA" else "L")
-        elif image.mode == "P":
-            image = image.convert("RGB")
+        image = image.convert(COLOUR_OF_MODE[image.mode])
     except (OSError, SyntaxError) as error:
         raise InputError(f"{name}: damaged image ({error})") from error
-    if image.mode not in EXACT_MODES:
-        raise InputError(
-            f"{name}: expected RGB, grey or palette, found mode {image.mode}: convert it first"
-        )
-    pixels = np.asarray(image.convert(EXACT_MODES[image.mode]))
+    pixels = np.asarray(image)
     kept = {key: value for key, value in metadata.items() if isinstance(value, bytes) and value}
     return Picture(pixels, kept)
 

@@ -111,6 +111,20 @@ def test_bad_calls(arguments, code, message, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []  # nothing half-written is left
 
 
+def test_input_is_not_overwritten(crops, tmp_path):
+    before = (crops / "crop0.png").read_bytes()
+    (tmp_path / "link.png").symlink_to(crops / "crop0.png")
+    for same in (crops / "crop0.png", tmp_path / "link.png"):
+        assert b"would be lost" in ncodec("encode", crops / "crop0.png", "-o", same, code=6).stderr
+    assert (crops / "crop0.png").read_bytes() == before
+
+
+def test_a_link_stays_a_link(crops, tmp_path):
+    (tmp_path / "link.nc").symlink_to(tmp_path / "real.nc")
+    ncodec("encode", crops / "crop0.png", "-o", tmp_path / "link.nc")
+    assert (tmp_path / "link.nc").is_symlink() and (tmp_path / "real.nc").stat().st_size > 100
+
+
 def test_damaged_file_leaves_no_output(crops, tmp_path):
     ncodec("encode", crops / "crop0.png", "-o", tmp_path / "a.nc")
     damaged = bytearray((tmp_path / "a.nc").read_bytes())

@@ -214,7 +214,7 @@ def test_rate_estimate_is_the_file_size(model, sample, quality):
     assert bits / 8 == pytest.approx(len(data) - 40, rel=0.01)  # 40: all that the container adds
 
 
-@pytest.mark.parametrize("quality", [0.99, 8.01, float("nan"), -3])
+@pytest.mark.parametrize("quality", [0.99, 8.01, float("nan"), -3, "4", None])
 def test_bad_quality(model, crop, quality):
     with pytest.raises(InputError, match="quality: expected 1 to 8"):
         ncodec.encode(crop, quality, model)
@@ -238,6 +238,20 @@ def test_bad_quality(model, crop, quality):
 def test_bad_image(model, image):
     with pytest.raises(InputError):
         ncodec.encode(image, 4, model)
+
+
+def test_bytes_likes(model, crop):
+    data = ncodec.encode(crop, 1, model)
+    for likes in (bytearray(data), memoryview(data)):
+        assert np.array_equal(ncodec.decode(likes, "numpy"), ncodec.decode(data, "numpy"))
+    for wrong in ("text", None, 3):
+        with pytest.raises(InputError, match="expected bytes"):
+            ncodec.decode(wrong)
+
+
+def test_tensor_with_gradient(model, crop):
+    x = (torch.from_numpy(crop).permute(2, 0, 1) / 255).requires_grad_()
+    assert ncodec.encode(x, 4, model) == ncodec.encode(crop, 4, model)
 
 
 def test_unknown_model(model, crop):

@@ -109,6 +109,12 @@ def test_written_with_metadata(suffix):
         assert image.read(io.BytesIO(stream.getvalue()), "b").metadata["xmp"] == b"<x/>"
 
 
+@pytest.mark.parametrize("mode", ["RGBa", "RGBX", "HSV", "La"])
+def test_odd_modes_are_refused(mode):
+    with pytest.raises(InputError, match=mode):
+        image.from_pillow(Image.new(mode, (4, 4)))
+
+
 def test_unknown_output_format():
     with pytest.raises(InputError, match=r"\.xyz"):
         image.write(image.Picture(RGB), io.BytesIO(), ".xyz")

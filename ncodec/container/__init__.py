@@ -8,6 +8,7 @@ Standard library only, but for the CRC, which is in the C++ extension.
 """
 
 from dataclasses import dataclass, field
+from numbers import Real
 
 from ncodec.entropy import crc32c
 from ncodec.errors import (
@@ -225,14 +226,17 @@ def _read_header(source: ByteReader) -> Header:
     )
 
 
-def read(data: bytes, limits: Limits = Limits()) -> Container:
+def read(data: bytes | bytearray | memoryview, limits: Limits = Limits()) -> Container:
     """Return the header, tile payloads and metadata of a file, everything checked.
 
     Raises:
         BadMagicError, UnsupportedVersionError, TruncatedError, ChecksumError, CorruptPayloadError,
         LimitError: each names the place, what was expected and what was found.
+        InputError: `data` is not bytes.
     """
-    source = ByteReader(data)
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InputError(f"data: expected bytes, found {type(data).__name__}")
+    source = ByteReader(bytes(data))
     header = _read_header(source)
     check_limits(header, limits)
     n_tiles = len(header.tile_boxes())
@@ -267,8 +271,10 @@ def read(data: bytes, limits: Limits = Limits()) -> Container:
             metadata[names[kind]] = payload
         elif kind[:1].isupper():
             raise UnsupportedVersionError(f"{place}: unknown critical chunk: update ncodec")
-    if source.offset != len(data):
-        raise CorruptPayloadError(f"end: {len(data) - source.offset} bytes after the last tile")
+    if source.offset != len(source.data):
+        raise CorruptPayloadError(
+            f"end: {len(source.data) - source.offset} bytes after the last tile"
+        )
     return Container(header, tiles, metadata)
 
 
@@ -278,6 +284,6 @@ def quality_code(quality: float) -> int:
     Raises:
         InputError: `quality` is outside [1, 8] or not a number.
     """
-    if not 1 <= quality <= 8:
-        raise InputError(f"quality: expected 1 to 8, found {quality}")
+    if not isinstance(quality, Real) or not 1 <= quality <= 8:
+        raise InputError(f"quality: expected 1 to 8, found {quality!r}")
     return round((quality - 1) * QUALITY_STEPS)
