@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 EXIT_CODES = ((FormatError, 3), (LimitError, 4), (ModelError, 5), (InputError, 6))
 
-Inputs = Annotated[list[str], typer.Argument(metavar="IN…", help="Files; `-` is standard input.")]
+Inputs = Annotated[list[str], typer.Argument(metavar="IN...", help="Files; `-` is standard input.")]
 Output = Annotated[
     str | None,
     typer.Option(
@@ -50,6 +50,8 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite names that ncode
 
 
 def _read_bytes(name: str) -> bytes:
+    if name == "-" and sys.stdin is None:
+        raise InputError("standard input is closed")
     try:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
@@ -59,6 +61,8 @@ def _read_bytes(name: str) -> bytes:
 def _write_whole(target: str, data: bytes) -> None:
     """Write a file whole or not at all: a temporary file beside it, then a rename."""
     if target == "-":
+        if sys.stdout is None:
+            raise InputError("standard output is closed")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
@@ -71,14 +75,12 @@ def _write_whole(target: str, data: bytes) -> None:
         return
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-        )
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".ncodec-", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, path.stat().st_mode if path.exists() else 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException as error:
         if temporary is not None:
@@ -89,29 +91,27 @@ def _write_whole(target: str, data: bytes) -> None:
         raise
 
 
+def _check_not_input(source: str, target: str) -> None:
+    if os.path.isfile(source) and os.path.isfile(target) and os.path.samefile(source, target):
+        raise InputError(f"{target}: is the input too, and would be lost")
+
+
 def _targets(
     inputs: list[str], output: str | None, suffix: str, force: bool
 ) -> list[tuple[str, str]]:
     """Return (input, output) pairs; checked before any work begins."""
     into_folder = (
-        output is not None and output != "-" and (output.endswith("/") or Path(output).is_dir())
+        output is not None and output != "-" and (output.endswith("/") or os.path.isdir(output))
     )
     if len(inputs) > 1 and not (output is None or into_folder):
         raise typer.BadParameter(
             f"{len(inputs)} inputs need a folder: -o {output}/", param_hint="-o"
         )
     if output is not None and not into_folder:
-        if output != "-" and Path(output).is_file() and Path(inputs[0]).is_file():
-            if Path(output).samefile(inputs[0]):
-                raise InputError(f"{output}: is the input too, and would be lost")
+        _check_not_input(inputs[0], output)
         return [(inputs[0], output)]
     if "-" in inputs:
         raise typer.BadParameter("standard input needs a file name or `-`", param_hint="-o")
-    if output is not None:
-        try:
-            Path(output).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{output}: cannot make the folder: {error.strerror}") from error
     pairs = []
     for name in inputs:
         folder = Path(name).parent if output is None else Path(output)
@@ -120,9 +120,15 @@ def _targets(
     for name, target in pairs:
         if target in seen:
             raise InputError(f"{target}: would be written from both {seen[target]} and {name}")
-        if Path(target).exists() and not force:
+        _check_not_input(name, target)
+        if os.path.lexists(target) and not force:
             raise InputError(f"{target}: exists already; name it with -o, or use --force")
         seen[target] = name
+    if output is not None:
+        try:
+            Path(output).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{output}: cannot make the folder: {error.strerror}") from error
     return pairs
 
 
@@ -273,11 +279,19 @@ def _exit_code(error: NcodecError) -> int:
 
 def main() -> None:
     """Run the command line; library errors become one line and an exit code."""
+    if sys.stdout is not None:  # a report must not fail on a name that the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except NcodecError as error:
         print(f"ncodec: {error}", file=sys.stderr)
         sys.exit(_exit_code(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # standard output on a full disk; files have errors of their own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"ncodec: standard output: {error.strerror}", file=sys.stderr)
+        sys.exit(6)

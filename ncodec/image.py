@@ -4,6 +4,7 @@ A picture is RGB or grey, 8 bits a channel, in sRGB or in the space of its ICC p
 with it. What this version cannot carry (alpha, 16 bits, CMYK, animation) is refused, never dropped.
 """
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,12 @@ COLOUR_OF_MODE = {
     "P": "RGB",
     "PA": "RGB",
 }
+
+
+EXIF_PREFIX = b"Exif\0\0"
+# TIFF tags that say how the pixels lie in that file: size, depth, strips, tiles, JPEG tables, XMP, ICC.
+LAYOUT_TAGS = {*range(254, 267), 273, *range(277, 282), 284, *range(290, 294), *range(317, 348)}
+LAYOUT_TAGS |= {*range(512, 533), 700, 34377, 34675}
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,8 @@ def from_pillow(image: Image.Image, name: str = "image") -> Picture:
     }
     try:
         image.load()
-        if not metadata["exif"] and len(exif := image.getexif()):
-            metadata["exif"] = exif.tobytes()
+        if not metadata["exif"] and len(exif := without_layout(image.getexif())):
+            metadata["exif"] = exif.tobytes()  # a TIFF's own tags
         if image.has_transparency_data:
             alpha = image.convert("LA" if image.mode in ("L", "LA") else "RGBA").getchannel("A")
             if alpha.getextrema() != (255, 255):
@@ -70,8 +77,17 @@ def from_pillow(image: Image.Image, name: str = "image") -> Picture:
     except (OSError, SyntaxError) as error:
         raise InputError(f"{name}: damaged image ({error})") from error
     pixels = np.asarray(image)
+    if metadata["exif"] and not metadata["exif"].startswith(EXIF_PREFIX):
+        metadata["exif"] = EXIF_PREFIX + metadata["exif"]  # WebP has none, JPEG needs it
     kept = {key: value for key, value in metadata.items() if isinstance(value, bytes) and value}
     return Picture(pixels, kept)
+
+
+def without_layout(exif: Image.Exif) -> Image.Exif:
+    """Return EXIF data less the tags that only describe the TIFF file it was in."""
+    for tag in LAYOUT_TAGS & set(exif):
+        del exif[tag]
+    return exif
 
 
 def to_pillow(picture: Picture) -> Image.Image:
@@ -90,8 +106,11 @@ def read(source: Path | IO[bytes], name: str) -> Picture:
         InputError: the file cannot be read, or is not an image we can carry.
     """
     try:
-        with Image.open(source) as image:
-            return from_pillow(image, name)
+        with warnings.catch_warnings():
+            # Our own limits are larger than Pillow's warning, and are checked when encoding.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(source) as image:
+                return from_pillow(image, name)
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
@@ -123,8 +142,14 @@ def write(picture: Picture, target: IO[bytes], suffix: str) -> None:
     if form == "JPEG":
         options |= {"quality": 95, "subsampling": 0}
     try:
+        if form == "TIFF" and ("exif" in options or "xmp" in options):
+            tags = Image.Exif()
+            tags.load(options.get("exif", b""))
+            options["exif"] = without_layout(tags)
+            if "xmp" in options:
+                tags[700] = options.pop("xmp")
         image.save(target, form, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SyntaxError) as error:
         raise InputError(
-            f"output {suffix!r}: cannot write {picture.pixels.shape} pixels ({error})"
+            f"output {suffix!r}: cannot write {list(picture.pixels.shape)} pixels with their metadata ({error})"
         ) from error

@@ -125,6 +125,29 @@ def test_a_link_stays_a_link(crops, tmp_path):
     assert (tmp_path / "link.nc").is_symlink() and (tmp_path / "real.nc").stat().st_size > 100
 
 
+def test_mode_is_kept_and_names_are_checked(crops, tmp_path):
+    (tmp_path / "a.nc").touch(0o600)
+    ncodec("encode", crops / "crop0.png", "-o", tmp_path / "a.nc")
+    assert (tmp_path / "a.nc").stat().st_mode & 0o777 == 0o600
+    assert b"too long" in ncodec("encode", crops / "crop0.png", "-o", "n" * 300, code=6).stderr
+    done = ncodec("decode", tmp_path / "a.nc", "-o", tmp_path / "same" / "deep.png", code=6)
+    assert b"cannot write" in done.stderr
+    (tmp_path / "b.nc").write_bytes((crops / "crop1.png").read_bytes())
+    assert b"would be lost" in ncodec("encode", tmp_path / "b.nc", "--force", code=6).stderr
+
+
+def test_full_disk_and_closed_streams(crops, tmp_path):
+    ncodec("encode", crops / "crop0.png", "-o", tmp_path / "a.nc")
+    for line, message in (
+        (f"{NCODEC} info {tmp_path}/a.nc > /dev/full", b"No space left"),
+        (f"{NCODEC} info - <&-", b"standard input is closed"),
+        (f"PYTHONIOENCODING=ascii {NCODEC} encode --help", b""),
+    ):
+        done = subprocess.run(["bash", "-c", line], capture_output=True)
+        assert message in done.stderr and b"Traceback" not in done.stderr
+        assert done.returncode == (6 if message else 0)
+
+
 def test_damaged_file_leaves_no_output(crops, tmp_path):
     ncodec("encode", crops / "crop0.png", "-o", tmp_path / "a.nc")
     damaged = bytearray((tmp_path / "a.nc").read_bytes())

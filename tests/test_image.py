@@ -105,8 +105,44 @@ def test_written_with_metadata(suffix):
     again = Image.open(io.BytesIO(stream.getvalue()))
     assert again.getexif()[0x0112] == 8
     assert again.info.get("icc_profile", b"") == b"p" * 200
-    if suffix in (".png", ".webp", ".avif"):
-        assert image.read(io.BytesIO(stream.getvalue()), "b").metadata["xmp"] == b"<x/>"
+    assert image.read(io.BytesIO(stream.getvalue()), "b").metadata["xmp"] == b"<x/>"
+
+
+@pytest.mark.parametrize("mode", ["P", "YCbCr", "L", "RGB"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_tiff_to_tiff(mode, orientation):
+    """A TIFF's layout tags describe that file: they must not describe ours."""
+    source = Image.fromarray(RGB)
+    source = source.quantize(8) if mode == "P" else source.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "maker"
+    picture = image.read(saved(source, "TIFF", exif=exif), "a.tif")
+    stream = io.BytesIO()
+    image.write(picture, stream, ".tif")
+    with Image.open(io.BytesIO(stream.getvalue())) as again:
+        again.load()
+        assert np.array_equal(np.asarray(again), picture.pixels)
+        assert again.getexif()[0x010F] == "maker"
+
+
+def test_plain_tiff_has_no_exif():
+    assert image.read(saved(Image.fromarray(RGB), "TIFF"), "a.tif").metadata == {}
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png", ".webp", ".avif"])
+def test_exif_of_webp(suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = image.read(saved(Image.fromarray(RGB), "WEBP", exif=exif, lossless=True), "a.webp")
+    stream = io.BytesIO()
+    image.write(picture, stream, suffix)
+    with Image.open(io.BytesIO(stream.getvalue())) as again:
+        assert again.getexif()[0x0112] == 6
+
+
+def test_bad_exif_is_one_error():
+    with pytest.raises(InputError, match="metadata"):
+        image.write(image.Picture(RGB, {"exif": b"junk"}), io.BytesIO(), ".tif")
 
 
 @pytest.mark.parametrize("mode", ["RGBa", "RGBX", "HSV", "La"])

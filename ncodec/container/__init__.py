@@ -26,7 +26,6 @@ VERSION = 1
 SIGNATURE = MAGIC + b"1\r\n\x1a\n"
 QUALITY_STEPS = 20  # per unit of quality
 MAX_QUALITY_CODE = 7 * QUALITY_STEPS
-PROFILE_DECOUPLED = 0  # table indexes from an exact integer network, means in float
 FLAG_GREY, FLAG_TILED = 1, 2
 METADATA = {"icc": b"iCCP", "exif": b"eXIF", "xmp": b"xMPm"}
 

@@ -106,7 +106,7 @@ def load(path: Path, device: str) -> LoadedModel:
             )
     try:
         with safe_open(path, "pt", device=device) as file:
-            about = json.loads(file.metadata()["ncodec"])
+            about = json.loads((file.metadata() or {})["ncodec"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         family = next(family for family in FAMILIES if family.name == about["family"])
         codec = family.load().from_tensors(tensors, about, device)
