@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ncodec import container
 from ncodec.container import Limits
+from ncodec.metrics import bpp
 from ncodec.models.registry import family_by_id
 from ncodec.models.weights import list_models
 
@@ -35,7 +36,7 @@ def info(data: bytes, limits: Limits = Limits()) -> Info:
     """
     parsed = container.read(data, limits)
     h = parsed.header
-    names = [e.name for e in list_models() if bytes.fromhex(e.sha256).startswith(h.weights_digest)]
+    names = [entry.name for entry in list_models() if entry.digest == h.weights_digest]
     return Info(
         width=h.width,
         height=h.height,
@@ -46,6 +47,6 @@ def info(data: bytes, limits: Limits = Limits()) -> Info:
         weights_digest=h.weights_digest.hex(),
         tiles=len(parsed.tiles),
         size_bytes=len(data),
-        bpp=8 * len(data) / (h.width * h.height),
+        bpp=bpp(len(data), h.width, h.height),
         metadata={name: len(payload) for name, payload in parsed.metadata.items()},
     )

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ncodec.errors import InputError
+
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Return 10 log10(255² / MSE) in dB over all channels of two 8-bit images; infinite if equal."""
@@ -25,6 +27,9 @@ def bd_rate(
 
     Args:
         anchor, test: points (bpp, PSNR in dB), at least two each.
+
+    Raises:
+        InputError: the curves share no PSNR interval.
     """
     from scipy.interpolate import PchipInterpolator
 
@@ -32,7 +37,7 @@ def bd_rate(
     low = max(curve[0, 1] for curve in curves)
     high = min(curve[-1, 1] for curve in curves)
     if high <= low:
-        raise ValueError(f"curves do not overlap in PSNR: {low:.2f} > {high:.2f} dB")
+        raise InputError(f"curves do not overlap in PSNR: {low:.2f} > {high:.2f} dB")
     integrals = [PchipInterpolator(c[:, 1], np.log10(c[:, 0])).integrate(low, high) for c in curves]
     return float((10 ** ((integrals[1] - integrals[0]) / (high - low)) - 1) * 100), (
         float(low),

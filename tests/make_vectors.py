@@ -21,10 +21,10 @@ FOLDER = Path(__file__).parent / "vectors" / "v1"
 SAMPLE = Path(__file__).parent.parent / "kodak_eval" / "kodim23.png"
 
 
-def latents_digest(data: bytes) -> str:
+def latents_digest(data: bytes, device: str = "cpu") -> str:
     """Return the SHA-256 of all tiles' z and r, int32 little-endian, in coding order."""
     parsed = container.read(data)
-    codec = load_model(weights.find_by_digest(parsed.header.weights_digest), "cpu").codec
+    codec = load_model(weights.find_by_digest(parsed.header.weights_digest), device).codec
     digest = hashlib.sha256()
     for (left, top, right, bottom), payload in zip(
         parsed.header.tile_boxes(), parsed.tiles, strict=True
@@ -32,7 +32,7 @@ def latents_digest(data: bytes) -> str:
         size = (-(-(bottom - top) // codec.STRIDE), -(-(right - left) // codec.STRIDE))
         reader = Reader(payload, len(codec.SECTIONS))
         for tensor in codec.code(reader, None, size, parsed.header.quality_code):
-            digest.update(tensor.numpy().astype("<i4").tobytes())
+            digest.update(tensor.cpu().numpy().astype("<i4").tobytes())
     return digest.hexdigest()
 
 

@@ -12,7 +12,6 @@ import ncodec.entropy._rans as _rans
 from ncodec.errors import InputError
 
 FREQ_BITS = 14
-ESCAPE_MASS = 2.0**-13  # at least this probability is kept for symbols outside a row
 
 crc32c = _rans.crc32c
 

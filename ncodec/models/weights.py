@@ -35,6 +35,11 @@ class Model:
         """Where the weights are installed."""
         return DIR / self.file
 
+    @property
+    def digest(self) -> bytes:
+        """What the header of a file made with these weights says."""
+        return bytes.fromhex(self.sha256)[:DIGEST_BYTES]
+
 
 def list_models() -> list[Model]:
     """Return the shipped models; the first is the default."""
@@ -66,7 +71,7 @@ def find_by_digest(digest: bytes) -> Path:
         UnknownModelError: no shipped model has it.
     """
     for entry in list_models():
-        if bytes.fromhex(entry.sha256)[:DIGEST_BYTES] == digest:
+        if entry.digest == digest:
             return entry.path
     raise UnknownModelError(
         f"header: weights {digest.hex()} are not among the shipped models; give them by --model FILE"

@@ -20,9 +20,9 @@ from ncodec.models.hyperprior import (
     HyperpriorCodec,
     HyperpriorConfig,
     Latents,
+    from_tensors,
     to_tensors,
 )
-from ncodec.models.weights import load
 
 LONGEST_ROW = 511  # symbols; wider ones are escapes
 TAIL = 2.0**-FREQ_BITS
@@ -59,7 +59,8 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
         "skip_below": skip_below,
     }
     temporary = out.with_suffix(".tmp")
-    save_file(to_tensors(model, tables_r, tables_z), temporary, {"ncodec": json.dumps(about)})
+    tensors = to_tensors(model, tables_r, tables_z)
+    save_file(tensors, temporary, {"ncodec": json.dumps(about)})
     temporary.chmod(0o644)
     temporary.replace(out)
     index = out.parent / "index.json"
@@ -68,6 +69,7 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         "training_steps": state["step"],
         "training_minutes": round(state["elapsed_s"] / 60, 1),
+        "kmac_per_pixel": round(decode_kmac_per_pixel(from_tensors(tensors, about, "cpu")), 2),
     }
     entry = {
         "name": out.stem,
@@ -77,8 +79,6 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
         "about": facts,
     }
     models = [m for m in models if m["name"] != out.stem] + [entry]
-    index.write_text(json.dumps({"models": models}, indent=2) + "\n")
-    facts["kmac_per_pixel"] = round(decode_kmac_per_pixel(load(out, "cpu").codec), 2)
     index.write_text(json.dumps({"models": models}, indent=2) + "\n")
     print(json.dumps(entry, indent=2))
 

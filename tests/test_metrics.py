@@ -1,0 +1,46 @@
+"""Metrics against their definitions, and BD-rate against published pairs."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from ncodec.errors import InputError
+from ncodec.metrics import bd_rate, bpp, psnr
+
+ANCHORS = json.loads((ROOT / "kodak_eval" / "anchors.json").read_text())
+
+
+def curve(name):
+    return list(zip(ANCHORS[name]["bpp"], ANCHORS[name]["psnr-rgb"], strict=True))
+
+
+def test_psnr():
+    a = np.zeros((4, 4, 3), np.uint8)
+    assert psnr(a, a) == float("inf")
+    assert psnr(a, a + 255) == 0
+    assert psnr(a, a + 1) == pytest.approx(48.1308, abs=1e-4)
+
+
+def test_bpp():
+    assert bpp(100, 20, 10) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "percent"), [("bpg", 22.0), ("av1", 16.2), ("webp", 78.8), ("jpeg", 208), ("vtm", 0)]
+)
+def test_bd_rate_of_published_curves(name, percent):
+    assert bd_rate(curve("vtm"), curve(name))[0] == pytest.approx(percent, abs=0.5)
+
+
+def test_bd_rate_of_half_the_rate():
+    halved = [(rate / 2, quality) for rate, quality in curve("vtm")]
+    percent, overlap = bd_rate(curve("vtm"), halved)
+    assert percent == pytest.approx(-50)
+    assert overlap == (curve("vtm")[0][1], curve("vtm")[-1][1])
+
+
+def test_bd_rate_without_overlap():
+    with pytest.raises(InputError, match="do not overlap"):
+        bd_rate([(0.1, 20.0), (0.2, 22.0)], [(1.0, 30.0), (2.0, 33.0)])
