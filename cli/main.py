@@ -1,4 +1,4 @@
-"""`ncodec encode | decode | info | models`. No arithmetic here; torch is imported when work begins.
+"""`ncodec encode | decode | info | models | train`. No arithmetic here; torch is imported when work begins.
 
 Exit codes: 2 usage, 3 format, 4 limit, 5 model, 6 input (a missing file or an image we cannot carry).
 """
@@ -245,18 +245,85 @@ def info(file: Annotated[str, typer.Argument(metavar="FILE")], as_json: Json = F
 
 
 @app.command()
-def models(as_json: Json = False) -> None:
+def models(
+    as_json: Json = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check digests and decode each model's self-test.")
+    ] = False,
+) -> None:
     """List the shipped models; the first is the default."""
     from ncodec.inspection import list_models
 
     for entry in list_models():
+        if verify:
+            from ncodec.selftest import verify as verify_model
+
+            verify_model(entry)
         if as_json:
-            print(json.dumps(asdict(entry)))
-        else:
-            facts = ", ".join(
-                f"{key.replace('_', ' ')} {value}" for key, value in entry.about.items()
-            )
-            print(f"{entry.name} ({entry.family}): {facts}")
+            shown = {k: v for k, v in asdict(entry).items() if k != "self_test"}
+            print(json.dumps(shown | ({"verified": True} if verify else {})))
+            continue
+        about = entry.about
+        bd_rate = about.get("kodak_bd_rate_vs_vtm_percent")
+        facts = [
+            f"{about['parameters'] / 1e6:.1f} M parameters",
+            f"{about['kmac_per_pixel']:.1f} kMAC/pixel to decode",
+            "Kodak not measured" if bd_rate is None else f"Kodak BD-rate vs VTM {bd_rate:+.1f} %",
+            f"trained {about['training_steps']} steps, {about['training_minutes']:.0f} min"
+            f" on {about.get('training_device', 'CPU')}",
+        ]
+        print(f"{entry.name} ({entry.family}): {', '.join(facts)}{': verified' if verify else ''}")
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="TOML file, or the name of a shipped model.")
+    ],
+    more_data: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    data: Annotated[
+        list[Path], typer.Option(metavar="PATH...", help="Folders or tar shards of images.")
+    ] = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="Run folder: weights, checkpoint, log.")] = None,
+    validation: Annotated[
+        list[Path], typer.Option(help="As --data, never trained on; default: some held out.")
+    ] = [],  # noqa: B006
+    minutes: Annotated[
+        float | None, typer.Option(help="Time budget; the learning rate follows the clock.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Budget in steps instead: repeatable to the bit on a CPU.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from --out.")] = False,
+    device: Device = "auto",
+    assignments: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Such as training.batch=16.")
+    ] = [],  # noqa: B006
+    save_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 120,
+) -> None:
+    """Train a model on your images; leaves OUT/model.safetensors to encode with.
+
+    One process a core or GPU: OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 --no-python ncodec train ...
+    """
+    data = [*data, *(more_data or [])]
+    if not data:
+        raise typer.BadParameter("folders or tar shards of images", param_hint="--data")
+    out = out or Path(f"{Path(config).stem}-run")
+    for value, name in ((minutes, "--minutes"), (steps, "--steps")):
+        if value is not None and not value > 0:
+            raise typer.BadParameter(f"expected more than 0, found {value}", param_hint=name)
+    if minutes is not None and steps is not None:
+        raise typer.BadParameter("either --minutes or --steps", param_hint="--steps")
+    if minutes is None and steps is None and not resume:
+        minutes = 60
+    from ncodec.training.program import train as train_model
+    from ncodec.training.config import read_config
+    from ncodec.training.loop import Budget
+
+    budget = Budget(minutes, steps)
+    train_model(
+        read_config(config, assignments), data, validation, out, budget, resume, device, save_every
+    )
 
 
 def _version(value: bool) -> None:

@@ -34,12 +34,13 @@ from ncodec.nn.exact import (
     FRACTION_BITS,
     IntegerLayer,
     IntegerNetwork,
+    fake_integer_layer,
     fixed_point,
     interpolate_integers,
 )
 from ncodec.nn.gain import N_QUALITIES, at_quality
 from ncodec.nn.priors import N_SCALES, FactorizedPrior, ScaleMixture, index_of_scale
-from ncodec.nn.quantize import add_noise, bound, round_ste
+from ncodec.nn.quantize import bound, round_ste, uniform_noise
 
 STRIDE = 16  # pixels per latent of y
 Z_STRIDE = 2  # latents of y per latent of z
@@ -59,6 +60,10 @@ class HyperpriorConfig:
     S: int = 128  # width of the integer scale network
     analysis_blocks: int = 6
     synthesis_blocks: int = 10
+    linear: str = "pca"  # ABLATION: pca, dct, none
+    n_steps: int = 4  # ABLATION: 2
+    scales: str = "decoupled"  # ABLATION: context
+    context_input: str = "rounded"  # ABLATION: noisy
 
 
 class Analysis(nn.Module):
@@ -66,16 +71,22 @@ class Analysis(nn.Module):
 
     def __init__(self, c: HyperpriorConfig) -> None:
         super().__init__()
-        self.linear = LinearPath(3 * STRIDE**2, c.M, 1)
+        self.has_linear = c.linear != "none"
+        if self.has_linear:
+            self.linear = LinearPath(3 * STRIDE**2, c.M, 1)
         self.stem = nn.Conv2d(3 * 64, c.N, 1)
         self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
         self.blocks = depth_conv_blocks(c.N, c.analysis_blocks)
-        self.head = zero_(nn.Conv2d(4 * c.N, c.M, 1))
+        self.head = nn.Conv2d(4 * c.N, c.M, 1)
+        if self.has_linear:
+            zero_(self.head)
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         x = x - 0.5
         f = self.stem(pixel_unshuffle(x, 8)) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
         f = self.blocks(f)
+        if not self.has_linear:
+            return self.head(pixel_unshuffle(f, 2)).float()
         return self.linear(pixel_unshuffle(x, STRIDE)) + self.head(pixel_unshuffle(f, 2))
 
 
@@ -84,7 +95,9 @@ class Synthesis(nn.Module):
 
     def __init__(self, c: HyperpriorConfig) -> None:
         super().__init__()
-        self.linear = LinearPath(c.M, 3 * STRIDE**2, 1)
+        self.has_linear = c.linear != "none"
+        if self.has_linear:
+            self.linear = LinearPath(c.M, 3 * STRIDE**2, 1)
         self.stem = nn.Conv2d(c.M, 4 * c.N, 1)
         self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
         self.blocks = depth_conv_blocks(c.N, c.synthesis_blocks)
@@ -93,7 +106,9 @@ class Synthesis(nn.Module):
     def forward(self, y_hat: Tensor, q: Tensor) -> Tensor:
         f = pixel_shuffle(self.stem(y_hat), 2) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
         f = self.blocks(f)
-        x_hat = pixel_shuffle(self.linear(y_hat), STRIDE) + pixel_shuffle(self.head(f), 8)
+        x_hat = pixel_shuffle(self.head(f), 8)
+        if self.has_linear:
+            x_hat = pixel_shuffle(self.linear(y_hat), STRIDE) + x_hat
         return x_hat + 0.5
 
 
@@ -141,8 +156,12 @@ class HyperScale(nn.Module):
         self.hidden = LinearPath(c.Z, c.S, 3, padding=1)
         self.head = zero_(LinearPath(c.S, 4 * c.M, 1))
 
-    def forward(self, z_hat: Tensor) -> Tensor:
-        return pixel_shuffle(self.head(torch.relu(self.hidden(z_hat))), 2)
+    def forward(self, z_hat: Tensor, exact: bool) -> Tensor:
+        """Return index offsets; `exact` as the integers will compute them (straight-through)."""
+        if not exact:
+            return pixel_shuffle(self.head(torch.relu(self.hidden(z_hat))), 2)
+        hidden = torch.relu(fake_integer_layer(self.hidden, z_hat, 0))
+        return pixel_shuffle(fake_integer_layer(self.head, hidden, FRACTION_BITS), 2)
 
 
 class ContextStep(nn.Module):
@@ -156,16 +175,17 @@ class ContextStep(nn.Module):
             self.stem = nn.Conv2d(c.M, c.H, 1)
             self.linear = zero_(LinearPath(c.M, c.M, 5, padding=2, groups=c.M))
         self.blocks = depth_conv_blocks(c.H, 1)
-        self.head = zero_(nn.Conv2d(c.H, c.M, 1))
+        self.head = zero_(nn.Conv2d(c.H, c.M * (2 if c.scales == "context" else 1), 1))
 
     def forward(self, y_hat: Tensor, features: Tensor) -> Tensor:
         if self.first:  # nothing decoded yet: y_hat is zero
             return self.head(self.blocks(features)).to(self.head.weight.dtype)
         f = features + self.stem(self.neighbours(y_hat))
-        return self.linear(y_hat) + self.head(self.blocks(f))
+        mean, *shift = self.head(self.blocks(f)).float().split(y_hat.shape[1], 1)
+        return torch.cat([self.linear(y_hat) + mean, *shift], 1)
 
 
-def step_masks(channels: int, height: int, width: int, device: torch.device) -> Tensor:
+def step_masks(channels: int, height: int, width: int, device: torch.device, n_steps: int = N_STEPS) -> Tensor:
     """Return which latents each context step decodes, [4, channels, height, width], bool.
 
     Channel c takes the four positions of each 2x2 cell in the order (0,0), (1,1), (0,1), (1,0),
@@ -177,7 +197,8 @@ def step_masks(channels: int, height: int, width: int, device: torch.device) -> 
     column = torch.arange(width, device=device) % 2
     phase = order[row[:, None], column[None, :]]
     step = (phase[None] + torch.arange(channels, device=device)[:, None, None]) % N_STEPS
-    return torch.stack([step == k for k in range(N_STEPS)])
+    step = step * n_steps // N_STEPS
+    return torch.stack([step == k for k in range(n_steps)])
 
 
 class TrainingOutput(NamedTuple):
@@ -199,7 +220,7 @@ class Hyperprior(nn.Module):
         self.h_a = HyperAnalysis(c)
         self.h_m = HyperMean(c)
         self.h_s = HyperScale(c)
-        self.context = nn.ModuleList([ContextStep(c, first=k == 0) for k in range(N_STEPS)])
+        self.context = nn.ModuleList([ContextStep(c, first=k == 0) for k in range(c.n_steps)])
         self.prior_z = FactorizedPrior(c.Z)
         self.prior_r = ScaleMixture()
         self.log_gain = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # latent steps per unit of y
@@ -220,6 +241,11 @@ class Hyperprior(nn.Module):
         root = std.sqrt()
         # High-rate optimum of lambda * 255**2 * step**2 / (12 * 3) - log2(step) per coefficient.
         step = (6 / (lmbdas * 255**2 / 3 * 0.6931)).sqrt()  # [8]
+        if self.config.linear == "none":
+            with torch.no_grad():
+                self.log_gain.copy_((3 / step).log()[:, None].expand_as(self.log_gain))
+                self.index_offset.copy_(index_of_scale(0.3 / step[:, None]).clamp(min=0).expand_as(self.log_gain))
+            return
         zero_(self.g_a.linear)
         zero_(self.g_s.linear)
         with torch.no_grad():
@@ -247,37 +273,61 @@ class Hyperprior(nn.Module):
         features = self.h_m(z_hat, q)[:, :, : size[0], : size[1]]
         unit = (at_quality(self.log_shrink, q) - at_quality(self.log_gain, q)).exp()
         y_hat = z_hat.new_zeros(z_hat.shape[0], self.config.M, *size)
-        masks = step_masks(self.config.M, *size, z_hat.device)
+        masks = step_masks(self.config.M, *size, z_hat.device, self.config.n_steps)
+        y_seen = y_hat
         for mask, step in zip(masks, self.context, strict=True):
-            mean = step(y_hat, features)
-            y_hat = y_hat + mask * (mean + residual(mask, mean) * unit)
+            mean, *shift = step(y_seen, features).split(self.config.M, 1)
+            if shift:
+                self.index_shift = self.index_shift + mask * shift[0]
+            r = residual(mask, mean)
+            y_hat = y_hat + mask * (mean + r * unit)
+            if self.config.context_input == "noisy" and self.noisy is not None:
+                y_seen = y_seen + mask * (mean + self.noisy * unit)
+            else:
+                y_seen = y_hat
         return y_hat
 
-    def forward(self, x: Tensor, q: Tensor) -> TrainingOutput:
+    def forward(
+        self,
+        x: Tensor,
+        q: Tensor,
+        noise: list[torch.Generator] | None = None,
+        exact: bool = True,
+    ) -> TrainingOutput:
         """Return reconstruction and rate of images [B, 3, H, W] at qualities [B].
 
-        H and W must be multiples of 32. In `train()` mode the rate sees noise, in `eval()` mode
-        rounded symbols and table indexes, as in the file.
+        Args:
+            x: H and W multiples of 32.
+            q: in [1, 8].
+            noise: one generator per image, on the model's device: the rate sees noise, as in training;
+                None: it sees rounded symbols, as in the file.
+            exact: table indexes as the integer network will compute them, with straight-through gradients.
         """
         y = self.g_a(x, q)
         gain = at_quality(self.log_gain, q).exp()
         z = self.h_a(y * gain)
         z_hat = round_ste(z)
-        index = self.h_s(z_hat) + at_quality(self.index_offset, q)
-        index = bound(index, 0, N_SCALES - 1)
+        index = self.h_s(z_hat, exact) + at_quality(self.index_offset, q)
         observed = torch.zeros_like(y)
+        uniform = None if noise is None else uniform_noise(y, noise)
+        self.index_shift, self.noisy = torch.zeros_like(y), None
 
         def residual(mask: Tensor, mean: Tensor) -> Tensor:
             nonlocal observed
             r = (y - mean) * gain
             observed = observed + mask * r
+            if uniform is not None:
+                self.noisy = r + uniform
             return round_ste(r)
 
         y_hat = self.reconstruct_y(z_hat, q, (y.shape[2], y.shape[3]), residual)
-        if self.training:
-            observed, z = add_noise(observed), add_noise(z)
+        index = bound(index + self.index_shift, 0, N_SCALES - 1)
+        if exact:
+            index = round_ste(index)
+        if noise is None:
+            observed, z = observed.round(), z_hat
         else:
-            observed, z, index = observed.round(), z_hat, index.round()
+            observed, z = observed + uniform, z + uniform_noise(z, noise)
         y_bits = -self.prior_r.likelihood(observed, index).log2().flatten(1).sum(1)
         z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)
         return TrainingOutput(self.g_s(y_hat, q).float(), y_bits, z_bits)

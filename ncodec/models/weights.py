@@ -29,6 +29,7 @@ class Model:
     file: str
     sha256: str
     about: dict[str, Any]  # parameters, kmac_per_pixel, training: for people
+    self_test: dict[str, Any]  # see ncodec/selftest.py
 
     @property
     def path(self) -> Path:

@@ -8,7 +8,7 @@ and float64 knows no TF32.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import unfold
+from torch.nn.functional import conv2d, unfold
 
 from ncodec.errors import WeightsMismatchError
 
@@ -39,6 +39,27 @@ def fixed_point(weight: Tensor, bias: Tensor, input_bits: int) -> dict[str, Tens
         "bias": torch.round(bias.double() * 2 ** (bits + input_bits)).to(torch.int64),
         "shift": torch.tensor(bits + input_bits - FRACTION_BITS),
     }
+
+
+def fake_integer_layer(layer: nn.Conv2d, x: Tensor, input_bits: int) -> Tensor:
+    """Return what the `IntegerLayer` made from a convolution will, in float, for training.
+
+    Weights, bias and result lie on the integers' grid (up to float32 rounding); gradients are those of
+    the convolution itself (straight-through).
+    """
+    integers = fixed_point(layer.weight, layer.bias, input_bits)
+    bits = int(integers["shift"]) + FRACTION_BITS - input_bits
+    weight = (integers["weight"].double() * 2.0**-bits).to(x.dtype).view_as(layer.weight)
+    bias = (integers["bias"].double() * 2.0 ** -(bits + input_bits)).to(x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        y = conv2d(
+            x,
+            layer.weight + (weight - layer.weight).detach(),
+            layer.bias + (bias - layer.bias).detach(),
+            padding=layer.padding,
+        )
+    on_grid = torch.floor(y.detach() * 2**FRACTION_BITS + 0.5) * 2.0**-FRACTION_BITS
+    return y + (on_grid - y).detach()
 
 
 class IntegerLayer(nn.Module):

@@ -13,9 +13,10 @@ def round_ste(x: Tensor) -> Tensor:
     return x + (torch.round(x) - x).detach()
 
 
-def add_noise(x: Tensor) -> Tensor:
-    """Return `x` plus uniform noise in [-0.5, 0.5)."""
-    return x + (torch.rand_like(x) - 0.5)
+def uniform_noise(like: Tensor, generators: list[torch.Generator]) -> Tensor:
+    """Return noise in [-0.5, 0.5) shaped like a batch; image i's comes from generator i alone."""
+    shape, device = like.shape[1:], like.device
+    return torch.stack([torch.rand(shape, generator=g, device=device) for g in generators]) - 0.5
 
 
 class _Bound(torch.autograd.Function):

@@ -1,8 +1,20 @@
-"""Training images: tar shards or folders, decoded once into memory; crops drawn by a seeded generator."""
+"""Training images: tar shards or folders, decoded once into memory; crops drawn on the device.
 
+    files --decode, reduce--> uint8 images --> ImageStore, one flat buffer on the device
+                                                   | gather: crop, flip, transpose
+                                                   v
+                                                batch [B, 3, crop, crop]
+"""
+
+import hashlib
 import io
+import os
+import sys
 import tarfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +26,40 @@ from torch.nn.functional import pixel_unshuffle
 from ncodec.errors import InputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
+MODES = {"RGB", "L", "YCbCr", "CMYK"}  # what converts to RGB without guessing
+KEEP_SIDE = 640  # pixels: photographs are reduced as long as the shorter side stays above it
+READ_AHEAD = 64  # files
+HELD_OUT, HELD_OUT_SHARE = 16, 0.02  # images for validation when none are given
 
 
-def _files(path: Path) -> Iterator[tuple[str, bytes]]:
+@dataclass(frozen=True)
+class Images:
+    """Decoded images [3, H, W] uint8, the SHA-256 of each one's file, and what was left out."""
+
+    pixels: list[Tensor]
+    digests: list[bytes]
+    left_out: list[str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the files' digests, sorted: the same for shards and for a folder."""
+        return hashlib.sha256(b"".join(sorted(self.digests))).hexdigest()
+
+    def hold_out(self) -> tuple["Images", "Images"]:
+        """Return (the rest, a few for validation): those with the smallest digests, on any machine."""
+        count = min(HELD_OUT, round(len(self.pixels) * HELD_OUT_SHARE))
+        order = sorted(range(len(self.pixels)), key=lambda i: self.digests[i])
+        held, kept = order[:count], sorted(order[count:])
+        return tuple(  # type: ignore[return-value]
+            Images([self.pixels[i] for i in part], [self.digests[i] for i in part], self.left_out)
+            for part in (kept, held)
+        )
+
+
+def _files(path: Path) -> Iterator[tuple[str, bytes | Path]]:
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
-            yield str(file), file.read_bytes()
+            yield str(file), file
     elif path.is_file() and tarfile.is_tarfile(path):
         with tarfile.open(path) as shard:
             for member in shard:
@@ -30,41 +70,126 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
         raise InputError(f"{path}: expected a folder of images or a tar shard")
 
 
-def load_images(paths: Iterable[Path], min_side: int) -> list[Tensor]:
-    """Return the images under `paths` as uint8 tensors [3, H, W].
+def _decode(name: str, source: bytes | Path, min_side: int) -> tuple[Tensor, bytes] | str:
+    """Return an image [3, H, W] and its file's digest, or why it is left out."""
+    try:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        picture = Image.open(io.BytesIO(data))
+        if picture.mode not in MODES:
+            return f"{name}: expected RGB or grey without transparency, found mode {picture.mode}"
+        width, height = picture.size
+        if min(width, height) < min_side:
+            return f"{name}: expected at least {min_side} pixels a side, found {width}x{height}"
+        keep = max(KEEP_SIDE, min_side)
+        if min(width, height) >= 2 * keep:  # JPEG: decode at half, quarter or eighth size
+            factor = min(width, height) // keep
+            picture.draft(None, (width // factor, height // factor))
+        rgb = picture.convert("RGB")
+        factor = min(rgb.size) // keep
+        rgb = rgb.reduce(factor) if factor > 1 else rgb
+        pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"{name}: not a readable image ({error})"
+    return pixels, hashlib.sha256(data).digest()
+
+
+def load_images(paths: Iterable[Path], min_side: int) -> Images:
+    """Return the images under `paths`, decoded on all cores.
+
+    Photographs of many megapixels are reduced by an integer factor (box filter) to a shorter side of
+    640 to 1279 pixels: thousands fit into memory, and what camera and JPEG did to single pixels is gone.
+    Images that cannot be used are left out and said so on stderr. Loading stops, and says so, when half
+    of this machine's memory is full.
 
     Args:
         paths: folders (searched to the bottom) and tar shards.
         min_side: images with a shorter side (pixels) are left out.
 
     Raises:
-        InputError: a path is neither, or an image cannot be decoded, or none is left.
+        InputError: a path is neither, or no image is left.
     """
-    images = []
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    paths = [Path(path) for path in paths]
     for path in paths:
-        for name, data in _files(Path(path)):
-            try:
-                picture = Image.open(io.BytesIO(data)).convert("RGB")
-            except OSError as error:
-                raise InputError(f"{name}: not a readable image ({error})") from error
-            if min(picture.size) >= min_side:
-                images.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous())
-    if not images:
-        raise InputError(f"no image of at least {min_side}x{min_side} pixels under the data paths")
+        if not path.exists():
+            raise InputError(f"{path}: expected a folder of images or a tar shard, found nothing")
+    images = Images([], [], [])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path in track(paths, "images", console=console, disable=not console.is_terminal):
+            files = _files(path)
+            while chunk := list(islice(files, READ_AHEAD)):
+                for result in pool.map(lambda file: _decode(*file, min_side), chunk):
+                    if isinstance(result, str):
+                        images.left_out.append(result)
+                        continue
+                    images.pixels.append(result[0])
+                    images.digests.append(result[1])
+                    room -= result[0].numel()
+                if room < 0:
+                    images.left_out.append(f"{path}: half of memory is full, the rest is not read")
+                    break
+    for reason in images.left_out[:5]:
+        print(f"ncodec: left out: {reason}", file=sys.stderr)
+    if len(images.left_out) > 5:
+        print(f"ncodec: left out: {len(images.left_out) - 5} more", file=sys.stderr)
+    if not images.pixels:
+        found = f"; {len(images.left_out)} left out" if images.left_out else ""
+        raise InputError(
+            f"no image of at least {min_side}x{min_side} pixels under {', '.join(map(str, paths))}{found}"
+        )
     return images
 
 
-def random_crops(images: list[Tensor], count: int, size: int, rng: np.random.Generator) -> Tensor:
-    """Return `count` random crops [count, 3, size, size], float in [0, 1], flipped and transposed."""
-    crops = []
-    for i in rng.integers(len(images), size=count):
-        height, width = images[i].shape[1:]
-        top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
-        crop = images[i][:, top : top + size, left : left + size]
-        flips = [axis for axis, turn in zip((1, 2), rng.integers(2, size=2), strict=True) if turn]
-        crop = crop.flip(flips)
-        crops.append(crop.transpose(1, 2) if rng.integers(2) else crop)
-    return torch.stack(crops).float() / 255
+class ImageStore:
+    """Images in one flat uint8 buffer on a device, from which random crops are gathered.
+
+    Args:
+        images: uint8 [3, H, W], of any sizes.
+        device: where crops are wanted; the buffer lies there too where it fits into half the free memory.
+    """
+
+    def __init__(self, images: list[Tensor], device: torch.device) -> None:
+        self.device = device
+        sizes = torch.tensor([image.shape[1:] for image in images])
+        self.heights, self.widths = sizes[:, 0], sizes[:, 1]
+        lengths = 3 * self.heights * self.widths
+        self.starts = lengths.cumsum(0) - lengths
+        buffer = torch.cat([image.flatten() for image in images])
+        if device.type == "cuda" and len(buffer) < torch.cuda.mem_get_info(device)[0] // 2:
+            buffer = buffer.to(device)
+        self.buffer = buffer
+
+    def random_crops(self, size: int, rng: np.random.Generator, count: int, part: slice) -> Tensor:
+        """Return crops [part of count, 3, size, size], float in [0, 1], flipped and transposed at random.
+
+        Args:
+            size: side (pixels), at most that of the smallest image.
+            rng: decides everything, for the whole batch: its parts agree in every process.
+            count: crops in the batch.
+            part: which of them to return.
+        """
+        which = torch.from_numpy(rng.integers(len(self.starts), size=count))
+        u = torch.from_numpy(rng.random((2, count)))
+        flip_rows, flip_columns, transpose = torch.from_numpy(rng.integers(2, size=(3, count)) == 1)
+        height, width = self.heights[which], self.widths[which]
+        top, left = (u[0] * (height - size + 1)).long(), (u[1] * (width - size + 1)).long()
+        corner = self.starts[which] + top * width + left
+        chosen = (corner, height * width, width, flip_rows, flip_columns, transpose)
+        corner, plane, width, flip_rows, flip_columns, transpose = (
+            v[part].to(self.buffer.device)[:, None, None] for v in chosen
+        )
+        ascending = torch.arange(size, device=self.buffer.device)
+        rows = torch.where(flip_rows, ascending.flip(0), ascending).mT  # [B, size, 1]
+        columns = torch.where(flip_columns, ascending.flip(0), ascending)  # [B, 1, size]
+        pixel = rows * width + columns
+        pixel = corner + torch.where(transpose, pixel.mT, pixel)
+        channel = torch.arange(3, device=self.buffer.device)[:, None, None]
+        crops = self.buffer[pixel[:, None] + plane[:, None] * channel]
+        return crops.to(self.device).float() / 255
 
 
 def block_pca(
@@ -80,6 +205,13 @@ def block_pca(
     Returns:
         basis [components, 3·block²], orthonormal rows in the order of `pixel_unshuffle`; std [components].
     """
+    moments = _block_moments(images, block, seed)
+    power, vectors = torch.linalg.eigh(moments)
+    order = power.argsort(descending=True)[:components]
+    return vectors[:, order].T.float(), power[order].clamp_min(1e-12).sqrt().float()
+
+
+def _block_moments(images: list[Tensor], block: int, seed: int) -> Tensor:
     rng = np.random.default_rng(seed)
     moments = torch.zeros(3 * block**2, 3 * block**2, dtype=torch.float64)
     n_blocks = 0
@@ -89,6 +221,18 @@ def block_pca(
         rows = rows[torch.from_numpy(rng.permutation(len(rows))[:64])]
         moments += (rows.T @ rows).double()
         n_blocks += len(rows)
-    power, vectors = torch.linalg.eigh(moments / n_blocks)
+    return moments / n_blocks
+
+
+def block_dct(images: list[Tensor], block: int, components: int) -> tuple[Tensor, Tensor]:
+    """Return the strongest functions of a YCbCr block DCT, as `block_pca` does."""
+    n = torch.arange(block, dtype=torch.float64)
+    dct = torch.cos(torch.pi / block * (n[None] + 0.5) * n[:, None]) * (2 / block) ** 0.5
+    dct[0] *= 0.5**0.5
+    colour = torch.linalg.qr(
+        torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]]).double().T
+    ).Q.T
+    basis = torch.einsum("kc,ui,vj->kuvcij", colour, dct, dct).reshape(3 * block**2, -1)
+    power = torch.einsum("ki,ij,kj->k", basis, _block_moments(images, block, 0), basis)
     order = power.argsort(descending=True)[:components]
-    return vectors[:, order].T.float(), power[order].clamp_min(1e-12).sqrt().float()
+    return basis[order].float(), power[order].clamp_min(1e-12).sqrt().float()

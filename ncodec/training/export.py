@@ -1,19 +1,25 @@
 """A trained checkpoint -> a weights file: integer scale network, integer tables, float16 networks.
 
-`python -m ncodec.training.export RUN/checkpoint.pt weights/hyperprior-s.safetensors` also writes the
-model's entry into index.json beside it.
+`ncodec train` exports to its run folder. To ship: `python -m ncodec.training.export RUN/checkpoint.pt
+weights/NAME.safetensors`, which writes the model's entry into weights/index.json.
 """
 
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import typer
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ncodec import container
+from ncodec.codec import decode, encode
 from ncodec.entropy import FREQ_BITS, FrequencyTables
+from ncodec.errors import InputError
+from ncodec.metrics import bd_rate, bpp, psnr
 from ncodec.models.hyperprior import (
     STRIDE,
     Hyperprior,
@@ -23,6 +29,8 @@ from ncodec.models.hyperprior import (
     from_tensors,
     to_tensors,
 )
+from ncodec.selftest import make_self_test
+from ncodec.training.validation import validate
 
 LONGEST_ROW = 511  # symbols; wider ones are escapes
 TAIL = 2.0**-FREQ_BITS
@@ -41,11 +49,19 @@ def decode_kmac_per_pixel(codec: HyperpriorCodec) -> float:
     return counter.get_total_flops() / 2 / (side * STRIDE) ** 2 / 1000
 
 
-def export(checkpoint: Path, out: Path, skip_below: int) -> None:
-    """Write the EMA weights of a checkpoint as `out` and its entry in `out`'s index.json."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    model = Hyperprior(HyperpriorConfig(**state["config"]))
-    model.load_state_dict(state["ema"])
+def export(checkpoint: Path, out: Path, name: str | None = None) -> dict[str, Any]:
+    """Write the EMA weights of a checkpoint as `out`, and its entry in `out`'s index.json; return that entry.
+
+    Raises:
+        InputError: the checkpoint cannot be read.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        config = state["config"]
+        model = Hyperprior(HyperpriorConfig(**config["model"]))
+        model.load_state_dict(state["ema"])
+    except Exception as error:  # torch.load raises anything on damaged files
+        raise InputError(f"{checkpoint}: not a checkpoint of ncodec train ({error})") from error
     tables_r = FrequencyTables.from_pmf(
         [p.numpy() for p in model.prior_r.pmf_rows(LONGEST_ROW, TAIL)]
     )
@@ -53,43 +69,85 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
         [p.numpy() for p in model.prior_z.pmf_rows(LONGEST_ROW, TAIL)]
     )
     about = {
-        "name": out.stem,
-        "family": "hyperprior",
-        "config": state["config"],
-        "skip_below": skip_below,
+        "name": name or out.stem,
+        "family": config["family"],
+        "config": config["model"],
+        "skip_below": config["skip_below"],
     }
     temporary = out.with_suffix(".tmp")
     tensors = to_tensors(model, tables_r, tables_z)
     save_file(tensors, temporary, {"ncodec": json.dumps(about)})
     temporary.chmod(0o644)
     temporary.replace(out)
-    index = out.parent / "index.json"
-    models = json.loads(index.read_text())["models"] if index.exists() else []
     facts = {
         "parameters": sum(p.numel() for p in model.parameters()),
+        "kmac_per_pixel": round(decode_kmac_per_pixel(from_tensors(tensors, about, "cpu")), 2),
         "training_steps": state["step"],
         "training_minutes": round(state["elapsed_s"] / 60, 1),
-        "kmac_per_pixel": round(decode_kmac_per_pixel(from_tensors(tensors, about, "cpu")), 2),
     }
     entry = {
-        "name": out.stem,
-        "family": "hyperprior",
+        "name": about["name"],
+        "family": about["family"],
         "file": out.name,
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
         "about": facts,
+        "self_test": make_self_test(out),
     }
-    models = [m for m in models if m["name"] != out.stem] + [entry]
+    index = out.parent / "index.json"
+    models = json.loads(index.read_text())["models"] if index.exists() else []
+    models = [m for m in models if m["name"] != entry["name"]] + [entry]
     index.write_text(json.dumps({"models": models}, indent=2) + "\n")
-    print(json.dumps(entry, indent=2))
+    return entry
+
+
+def check_export(model: Hyperprior, weights: Path, images: list[Tensor]) -> dict[str, Any]:
+    """Compare real files of exported weights with the float model's estimate.
+
+    Args:
+        model: what was exported, float.
+        weights: the exported file.
+        images: uint8 [3, H, W], sides multiples of 32.
+
+    Returns:
+        "float" and "files", the curves (quality, bpp, psnr; means over the images); "bd_rate_percent" of
+        the files' payload over the estimate; "size_percent", the largest difference of mean payload
+        size at one quality; "container_bytes", the mean of what a file holds beyond its payload, in
+        neither; and "ok": both within 1 %.
+    """
+    qualities = tuple(map(float, range(1, 9)))
+    estimate = validate(model, images, qualities)
+    files, container_bytes = [], []
+    for quality in qualities:
+        rates, psnrs = [], []
+        for image in images:
+            data = encode(image, quality, weights)
+            payload = sum(len(tile) for tile in container.read(data, container.Limits()).tiles)
+            container_bytes.append(len(data) - payload)
+            rates.append(bpp(payload, image.shape[2], image.shape[1]))
+            decoded = decode(data, "numpy", model=weights)
+            psnrs.append(psnr(image.permute(1, 2, 0).numpy(), decoded))
+        n = len(images)
+        files.append({"quality": quality, "bpp": sum(rates) / n, "psnr": sum(psnrs) / n})
+    rate, _ = bd_rate(*([(p["bpp"], p["psnr"]) for p in curve] for curve in (estimate, files)))
+    sizes = [100 * (f["bpp"] / e["bpp"] - 1) for e, f in zip(estimate, files, strict=True)]
+    size = max(sizes, key=abs)
+    return {
+        "float": estimate,
+        "files": files,
+        "bd_rate_percent": rate,
+        "size_percent": size,
+        "container_bytes": sum(container_bytes) / len(container_bytes),
+        "ok": abs(rate) <= 1 and abs(size) <= 1,
+    }
 
 
 def main(
     checkpoint: Path,
     out: Path,
-    skip_below: int = typer.Option(0, help="table rows not coded: their residuals are 0"),
+    name: str | None = typer.Option(None, help="in the index; by default that of the file"),
 ) -> None:
-    """Turn a checkpoint into a weights file."""
-    export(checkpoint, out, skip_below)
+    """Turn a checkpoint into shipped weights and print their index entry."""
+    print(json.dumps(export(checkpoint, out, name), indent=2))
 
 
 if __name__ == "__main__":

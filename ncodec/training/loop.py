@@ -1,61 +1,70 @@
-"""Train one variable-rate model within a time budget; resumable; one process a core under torchrun.
+"""Train one variable-rate model within a budget of minutes or steps; resumable; one process a core or GPU.
 
     loss = (lambda(q) * 255**2 * MSE + bits / pixels) / sqrt(lambda(q))
 
 with q uniform in [1, 8] per sample. Dividing by sqrt(lambda) keeps any one rate from dominating.
-Every step draws its data and noise from a generator seeded by (seed, rank, step), so a resumed run
-continues as if it had never stopped.
+
+Step s draws its whole batch from (seed, s), and the noise of sample i from (seed, s, i); a process takes
+its share of the samples. So neither a resumed run nor the number of processes changes what is learned.
+With a budget in steps the learning rate depends on the step alone and a resumed run ends with the same
+weights to the bit (CPU); with a budget in minutes it follows the clock.
 """
 
-import json
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from ncodec.models.hyperprior import STRIDE, Hyperprior, HyperpriorConfig
+from ncodec.errors import InputError
+from ncodec.models.hyperprior import STRIDE, Hyperprior, TrainingOutput
 from ncodec.nn.gain import LAMBDAS, MAX_QUALITY, MIN_QUALITY, lmbda_at_quality
-from ncodec.training.data import block_pca, load_images, random_crops
+from ncodec.training.config import Config, TrainingOptions
+from ncodec.training.data import ImageStore, block_dct, block_pca
 
 EMA_DECAY = 0.999
 WARM_UP_STEPS = 300
 FINAL_RATE = 0.01  # of the learning rate, at the end of the cosine
+EXACT_FROM = 2 / 3  # of the budget: from here on the table indexes are those of the integer network
 MAX_GRADIENT_NORM = 2.0
-LOG_EVERY_S, SAVE_EVERY_S, VALIDATE_EVERY_S = 20.0, 120.0, 480.0
-VALIDATION_QUALITIES = (1.0, 3.0, 5.0, 8.0)
-VALIDATION_IMAGES, VALIDATION_SIDE = 16, 320  # at most so many, cut to so many pixels
+PCA_IMAGES = 4096
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How to train; `batch` is per process."""
-
-    minutes: float
-    batch: int = 4
-    crop: int = 192  # pixels, a multiple of 32
-    learning_rate: float = 1e-3
-    seed: int = 0
-    device: str = "cpu"
-    bfloat16: bool = True
-
-
-def rate_distortion_loss(model: nn.Module, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def rate_distortion_loss(out: TrainingOutput, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss of a batch, and per image bpp [B] and MSE [B] (unit interval)."""
-    out = model(x, q)
     bpp = (out.y_bits + out.z_bits) / (x.shape[2] * x.shape[3])
     mse = (out.x_hat - x).square().flatten(1).mean(1)
     lmbda = lmbda_at_quality(q)
     return ((lmbda * 255**2 * mse + bpp) / lmbda.sqrt()).mean(), bpp, mse
 
 
-def parameter_groups(model: Hyperprior, learning_rate: float) -> list[dict[str, object]]:
-    """Return Adam's groups: the PCA path starts nearly right, the tables of 8 rows learn faster."""
+@dataclass
+class Budget:
+    """How long one cosine lasts, from where: minutes of the clock, or steps."""
+
+    minutes: float | None
+    steps: int | None
+    first_step: int = 0
+    first_second: float = 0.0
+
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """Return how much of the budget is spent, 0 … 1 and beyond."""
+        if self.steps is not None:
+            return (step - self.first_step) / self.steps
+        assert self.minutes is not None
+        return (elapsed_s - self.first_second) / (60 * self.minutes)
+
+
+def parameter_groups(model: Hyperprior, learning_rate: float) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: the PCA path starts nearly right, the tables of 8 rows learn faster."""
     slow, fast, rest = [], [], []
     for name, parameter in model.named_parameters():
         if name.startswith(("g_a.linear", "g_s.linear")):
@@ -65,58 +74,46 @@ def parameter_groups(model: Hyperprior, learning_rate: float) -> list[dict[str, 
         else:
             rest.append(parameter)
     return [
-        {"params": group, "lr": learning_rate * factor, "base": learning_rate * factor}
+        {"params": group, "lr": learning_rate * factor, "factor": factor}
         for group, factor in ((slow, 0.04), (fast, 3.0), (rest, 1.0))
+        if group
     ]
 
 
-def average_over_processes(model: nn.Module, progress: float) -> float:
-    """Average the gradients over all processes; return the mean progress, so that all agree."""
-    if not dist.is_initialized():
-        return progress
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients] + [gradients[0].new_tensor([progress])])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    parts = torch.split(flat[:-1], [g.numel() for g in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
-    return float(flat[-1])
+def make_optimizer(model: Hyperprior, options: TrainingOptions) -> torch.optim.Optimizer:
+    """Return AdamW, or SOAP (https://arxiv.org/abs/2409.11321) from pytorch-optimizer.
 
-
-@torch.no_grad()
-def validate(
-    model: Hyperprior, images: list[Tensor], qualities: tuple[float, ...]
-) -> list[dict[str, float]]:
-    """Return estimated bpp, PSNR (dB) and loss of whole images, one point per quality."""
-    model.eval()
-    points = []
-    for quality in qualities:
-        bpps, psnrs, losses = [], [], []
-        for image in images:
-            x = image[None].float().to(next(model.parameters()).device) / 255
-            q = torch.full((1,), quality, device=x.device)
-            loss, bpp, mse = rate_distortion_loss(model, x, q)
-            bpps.append(float(bpp))
-            psnrs.append(-10 * math.log10(float(mse)))
-            losses.append(float(loss))
-        mean = [sum(v) / len(v) for v in (bpps, psnrs, losses)]
-        points.append(dict(zip(("bpp", "psnr", "loss"), mean, strict=True), quality=quality))
-    model.train()
-    return points
+    Raises:
+        InputError: the package is not installed.
+    """
+    groups = parameter_groups(model, options.learning_rate)
+    if options.optimizer == "adamw":  # no decay: models this small do not overfit
+        return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    try:
+        from pytorch_optimizer import SOAP
+    except ImportError as error:
+        raise InputError("optimizer soap: needs pip install 'ncodec[train]'") from error
+    return SOAP(groups, betas=(0.95, 0.95), weight_decay=0.0, precondition_frequency=10)
 
 
 @dataclass
 class Run:
     """Everything a checkpoint keeps: what changes from step to step, and how it was started."""
 
+    config: Config
     model: Hyperprior
     ema: Hyperprior
     optimizer: torch.optim.Optimizer
-    options: TrainingOptions
+    budget: Budget
+    device: torch.device
     step: int = 0
-    elapsed_s: float = 0.0  # in steps; saving and validating do not count
+    elapsed_s: float = 0.0  # of training, saving and validating
     skipped: int = 0
+
+    @property
+    def progress(self) -> float:
+        """How much of the budget is spent."""
+        return self.budget.progress(self.step, self.elapsed_s)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint; the old one stays whole until the new one is."""
@@ -124,8 +121,8 @@ class Run:
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "config": asdict(self.model.config),
-            "options": asdict(self.options),
+            "config": self.config.to_dict(),
+            "budget": vars(self.budget),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
             "skipped": self.skipped,
@@ -134,114 +131,108 @@ class Run:
         torch.save(state, temporary)
         temporary.replace(path)
 
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint, with this run's options: a longer budget resumes a run."""
-        state = torch.load(path, map_location=self.options.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-        self.skipped = state["skipped"]
+
+def start_run(
+    config: Config, budget: Budget, device: torch.device, images: list[Tensor]
+) -> Run:
+    """Return a run at step 0: seeded random weights and the linear path at the PCA of `images`."""
+    torch.manual_seed(config.training.seed)
+    model = Hyperprior(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    compute = block_dct if config.model.linear == "dct" else block_pca
+    basis, std = compute(images[:PCA_IMAGES], STRIDE, config.model.M)
+    model.initialise_linear_path(basis, std, torch.tensor(LAMBDAS))
+    ema = Hyperprior(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema.load_state_dict(model.state_dict())
+    model, ema = model.to(device), ema.to(device).requires_grad_(False)
+    return Run(config, model, ema, make_optimizer(model, config.training), budget, device)
 
 
-@dataclass
-class Log:
-    """A JSON line per event, in a file and on the screen; losses are means since the last line."""
+def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint: Path) -> Run:
+    """Return the run of a checkpoint, to go on with; once its budget is spent, `budget` starts a new cosine.
 
-    path: Path | None  # None: another process writes
-    last_s: float  # elapsed_s of the run at the last line of losses
-    sums: Tensor = field(default_factory=lambda: torch.zeros(3))  # loss, bpp, MSE
-    counted: int = 0
+    Args:
+        config: as the run was started; [training] may differ.
+        budget: without minutes and steps, the rest of the run's own.
+        device: where to train.
+        checkpoint: written by `Run.save`.
 
-    def write(self, **fields: object) -> None:
-        if self.path is not None:
-            line = json.dumps(fields)
-            with self.path.open("a") as file:
-                file.write(line + "\n")
-            print(line, flush=True)
-
-    def add(self, run: Run, measured: Tensor) -> None:
-        """Count what `training_step` returned; write a line when one is due."""
-        self.sums += measured[:3]
-        self.counted += 1
-        seconds = run.elapsed_s - self.last_s
-        if seconds < LOG_EVERY_S:
-            return
-        loss, bpp, mse = (self.sums / self.counted).tolist()
-        self.write(
-            step=run.step,
-            minutes=run.elapsed_s / 60,
-            loss=loss,
-            bpp=bpp,
-            mse=mse,
-            gradient_norm=float(measured[3]),
-            crops_per_s=self.counted * run.options.batch / seconds,
-            skipped=run.skipped,
-        )
-        self.sums, self.counted, self.last_s = torch.zeros(3), 0, run.elapsed_s
-
-
-def start_run(config: HyperpriorConfig, options: TrainingOptions) -> Run:
-    """Return a run at step 0 with seeded random weights, the same in every process."""
-    torch.manual_seed(options.seed)
-    # The EMA draws its own weights: `initialise` or `Run.load` replaces them.
+    Raises:
+        InputError: the checkpoint cannot be read, holds another model or optimiser, or is finished
+            and no budget is given.
+    """
+    try:
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        saved = Budget(**state["budget"])
+        step, elapsed_s, skipped = state["step"], state["elapsed_s"], state["skipped"]
+    except Exception as error:  # torch.load raises anything on damaged files
+        raise InputError(f"{checkpoint}: not a checkpoint of ncodec train ({error})") from error
+    for part, found in (("model", config.to_dict()["model"]), ("optimizer", config.training.optimizer)):
+        expected = state["config"]["model"] if part == "model" else state["config"]["training"]["optimizer"]
+        if found != expected:
+            raise InputError(f"{checkpoint}: resume with the same {part}: expected {expected}, found {found}")
+    if saved.progress(step, elapsed_s) >= 1:
+        if budget.minutes is None and budget.steps is None:
+            raise InputError(f"{checkpoint}: its budget is spent; --minutes or --steps gives a second one")
+        budget = Budget(budget.minutes, budget.steps, step, elapsed_s)
+    elif budget.minutes is None and budget.steps is None:
+        budget = saved
+    else:
+        budget = Budget(budget.minutes, budget.steps, saved.first_step, saved.first_second)
     model, ema = (
-        Hyperprior(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        Hyperprior(config.model).to(memory_format=torch.channels_last).to(device)  # type: ignore[call-overload]
         for _ in range(2)
     )
-    model, ema = model.to(options.device), ema.to(options.device).requires_grad_(False)
-    optimizer = torch.optim.Adam(
-        parameter_groups(model, options.learning_rate), betas=(0.9, 0.99), fused=True
-    )
-    return Run(model, ema, optimizer, options)
-
-
-def initialise(run: Run, images: list[Tensor]) -> None:
-    """Start the linear path at the PCA of `images`, and the EMA at the model."""
-    device = run.options.device
-    basis, std = block_pca(images, STRIDE, run.model.config.M)
-    run.model.initialise_linear_path(
-        basis.to(device), std.to(device), torch.tensor(LAMBDAS).to(device)
-    )
-    run.ema.load_state_dict(run.model.state_dict())
+    model.load_state_dict(state["model"])
+    ema.load_state_dict(state["ema"])
+    optimizer = make_optimizer(model, config.training)
+    optimizer.load_state_dict(state["optimizer"])
+    return Run(config, model, ema.requires_grad_(False), optimizer, budget, device, step, elapsed_s, skipped)
 
 
 def draw_batch(
-    images: list[Tensor], options: TrainingOptions, rank: int, step: int
-) -> tuple[Tensor, Tensor]:
-    """Return crops [B, 3, crop, crop] and qualities [B] of a step; seed torch for its noise too."""
-    seeds = np.random.SeedSequence([options.seed, rank, step])
-    rng = np.random.default_rng(seeds)
-    torch.manual_seed(int(seeds.generate_state(1)[0]))
-    x = random_crops(images, options.batch, options.crop, rng).to(options.device)
-    q = torch.from_numpy(rng.uniform(MIN_QUALITY, MAX_QUALITY, options.batch)).float()
-    return x.contiguous(memory_format=torch.channels_last), q.to(options.device)
+    store: ImageStore, options: TrainingOptions, step: int, rank: int, world: int
+) -> tuple[Tensor, Tensor, list[torch.Generator]]:
+    """Return a process's share of step `step`: crops [B, 3, crop, crop], qualities [B], noise generators."""
+    rng = np.random.default_rng(np.random.SeedSequence([options.seed, step]))
+    share = options.batch // world
+    part = slice(rank * share, (rank + 1) * share)
+    x = store.random_crops(options.crop, rng, options.batch, part)
+    q = torch.from_numpy(rng.uniform(MIN_QUALITY, MAX_QUALITY, options.batch)[part]).float()
+    noise = []
+    for i in range(part.start, part.stop):
+        seed = np.random.SeedSequence([options.seed, step, i]).generate_state(1, np.uint64)[0]
+        noise.append(torch.Generator(store.device).manual_seed(int(seed >> np.uint64(1))))
+    return x.contiguous(memory_format=torch.channels_last), q.to(store.device), noise
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, progress: float) -> None:
-    """Warm up over the first steps, then follow a cosine over the time budget."""
-    cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
-    for group in optimizer.param_groups:
-        group["lr"] = group["base"] * cosine * min(1.0, (step + 1) / WARM_UP_STEPS)
+def learning_rate_factor(steps_done: int, progress: float) -> float:
+    """Return the share of the learning rate: warm-up, then a cosine over the budget."""
+    cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return cosine * min(1.0, (steps_done + 1) / WARM_UP_STEPS)
 
 
-def training_step(run: Run, x: Tensor, q: Tensor) -> Tensor | None:
-    """Take one step; return its loss, bpp, MSE and gradient norm [4], or None at the end.
+def training_step(
+    run: Run, model: nn.Module, x: Tensor, q: Tensor, noise: list[torch.Generator], progress: float
+) -> Tensor:
+    """Take one step and return its loss, bpp, MSE and gradient norm, [4] on the device.
 
-    The end is looked for here, after the gradients: their average carries the progress, so that
-    every process stops at the same step.
+    Args:
+        run: changed in place.
+        model: `run.model`, or its DistributedDataParallel.
+        x, q, noise: this process's share of the batch.
+        progress: of the budget, the same in every process.
     """
-    options = run.options
+    options = run.config.training
     with torch.autocast(x.device.type, torch.bfloat16, enabled=options.bfloat16):
-        loss, bpp, mse = rate_distortion_loss(run.model, x, q)
-    run.optimizer.zero_grad(set_to_none=False)
+        out = model(x, q, noise, progress >= EXACT_FROM)
+        loss, bpp, mse = rate_distortion_loss(out, x, q)
+    run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    progress = average_over_processes(run.model, run.elapsed_s / (options.minutes * 60))
-    if progress >= 1:
-        return None
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), MAX_GRADIENT_NORM)
-    if torch.isfinite(norm):
-        set_learning_rate(run.optimizer, run.step, progress)
+    if torch.isfinite(norm):  # gradients are averaged: all processes agree
+        factor = learning_rate_factor(run.step - run.budget.first_step, progress)
+        for group in run.optimizer.param_groups:
+            group["lr"] = options.learning_rate * group["factor"] * factor
         run.optimizer.step()
         # A short memory at first, or the initial weights would stay in the average for long.
         decay = min(EMA_DECAY, (1 + run.step) / (10 + run.step))
@@ -249,66 +240,36 @@ def training_step(run: Run, x: Tensor, q: Tensor) -> Tensor | None:
     else:
         run.skipped += 1
     run.step += 1
-    return torch.tensor([float(v.detach()) for v in (loss, bpp.mean(), mse.mean(), norm)])
+    return torch.stack([v.detach().float() for v in (loss, bpp.mean(), mse.mean(), norm)])
 
 
 def train_until_spent(
-    run: Run, log: Log, images: list[Tensor], watched: list[Tensor], rank: int, checkpoint: Path
+    run: Run, store: ImageStore, rank: int, world: int, on_step: Callable[[Run, Tensor], None]
 ) -> None:
-    """Take steps until the budget is spent; the first process saves and validates on the way."""
-    run.model.train()
-    last_save = last_validation = run.elapsed_s
-    while True:
-        begin = time.monotonic()
-        x, q = draw_batch(images, run.options, rank, run.step)
-        measured = training_step(run, x, q)
-        if measured is None:
-            break
-        run.elapsed_s += time.monotonic() - begin
-        log.add(run, measured)
-        if rank == 0 and run.elapsed_s - last_save >= SAVE_EVERY_S:
-            run.save(checkpoint)
-            last_save = run.elapsed_s
-        if rank == 0 and watched and run.elapsed_s - last_validation >= VALIDATE_EVERY_S:
-            log.write(step=run.step, validation=validate(run.ema, watched, VALIDATION_QUALITIES))
-            last_validation = run.elapsed_s
-    if rank == 0:
-        run.save(checkpoint)
+    """Take steps until the budget is spent.
 
-
-def train(
-    config: HyperpriorConfig,
-    options: TrainingOptions,
-    data: list[Path],
-    validation: list[Path],
-    run: Path,
-    resume: bool,
-) -> None:
-    """Train and leave `checkpoint.pt` (with the EMA weights under "ema") and `log.jsonl` in `run`.
-
-    Under torchrun every process trains on its own crops and gradients are averaged. A step whose
-    loss or gradient is not finite is skipped and counted.
-
-    Raises:
-        InputError: no usable image under `data`.
+    Under torchrun gradients are averaged over the processes. A step whose gradient is not finite is
+    skipped and counted. `on_step` is told what each step measured: loss, bpp, MSE, gradient norm [4].
     """
-    if "RANK" in os.environ:
-        dist.init_process_group("nccl" if options.device == "cuda" else "gloo")
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    run.mkdir(parents=True, exist_ok=True)
-    checkpoint = run / "checkpoint.pt"
-    images = load_images(data, options.crop)
-    state = start_run(config, options)
-    if resume and checkpoint.exists():
-        state.load(checkpoint)
-    else:
-        initialise(state, images)
-    watched = load_images(validation, VALIDATION_SIDE)[:VALIDATION_IMAGES] if validation else []
-    watched = [image[:, :VALIDATION_SIDE, :VALIDATION_SIDE] for image in watched]
-    log = Log(run / "log.jsonl" if rank == 0 else None, state.elapsed_s)
-    log.write(event="start", images=len(images), config=asdict(config), options=asdict(options),
-              step=state.step)  # fmt: skip
-    train_until_spent(state, log, images, watched, rank, checkpoint)
-    log.write(event="end", step=state.step, minutes=state.elapsed_s / 60, skipped=state.skipped)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    model = run.model if world == 1 else DistributedDataParallel(run.model)
+    begin = time.monotonic() - run.elapsed_s
+    while True:
+        run.elapsed_s = time.monotonic() - begin
+        progress = torch.tensor([run.progress], dtype=torch.float64, device=run.device)
+        if world > 1:
+            dist.broadcast(progress, 0)  # one clock for all
+        if float(progress) >= 1:
+            break
+        x, q, noise = draw_batch(store, run.config.training, run.step, rank, world)
+        measured = training_step(run, model, x, q, noise, float(progress))
+        on_step(run, measured)
+
+
+def process_group(device: torch.device) -> tuple[int, int]:
+    """Join torchrun's processes, if it started this one; return rank and world size."""
+    if "RANK" not in os.environ:
+        return 0, 1
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return dist.get_rank(), dist.get_world_size()

@@ -1,0 +1,75 @@
+"""Does a shipped model still decode what it decoded when it was shipped?
+
+The model's index entry holds a small file and what came out of it: the SHA-256 of its integer latents,
+which every machine must reproduce, and the PSNR of its pixels against the picture it was made from.
+"""
+
+import base64
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncodec import container
+from ncodec.codec import decode, encode, load_model
+from ncodec.coder import Reader
+from ncodec.container import Limits
+from ncodec.errors import NcodecError, WeightsMismatchError
+from ncodec.metrics import psnr
+from ncodec.models.weights import Model
+
+SIDE, QUALITY = 96, 4  # pixels
+TOLERANCE_DB = 0.05  # float pixels may differ by 1 between machines
+
+
+def picture() -> NDArray[np.uint8]:
+    """Return the test picture [96, 96, 3]: discs and slopes, by integer arithmetic alone."""
+    row, column = np.mgrid[:SIDE, :SIDE]
+    disc = (row - 40) ** 2 + (column - 56) ** 2
+    red = (row * 2 + disc // 40) % 200
+    green = np.where(disc < 900, 220, 30 + column)
+    blue = (column * row // 40 + 64 * (row // 24 % 2)) % 256
+    return np.stack([red, green, blue], 2).astype(np.uint8)
+
+
+def _latents_sha256(data: bytes, path: Path) -> str:
+    """Return the digest of a single-tile file's z and r, int32 little-endian, in coding order."""
+    parsed = container.read(data, Limits())
+    codec = load_model(path, "cpu").codec
+    size = (-(-parsed.header.height // codec.STRIDE), -(-parsed.header.width // codec.STRIDE))
+    reader = Reader(parsed.tiles[0], len(codec.SECTIONS))
+    latents = codec.code(reader, None, size, parsed.header.quality_code)
+    return hashlib.sha256(b"".join(t.numpy().astype("<i4").tobytes() for t in latents)).hexdigest()
+
+
+def make_self_test(path: Path) -> dict[str, str | float]:
+    """Return the "self_test" of a weights file's index entry."""
+    data = encode(picture(), QUALITY, path, "cpu")
+    return {
+        "file": base64.b64encode(data).decode(),
+        "latents_sha256": _latents_sha256(data, path),
+        "psnr": round(psnr(picture(), decode(data, "numpy", path, "cpu")), 3),
+    }
+
+
+def verify(entry: Model) -> None:
+    """Check a shipped model: digest of its file, latents and pixels of its self-test.
+
+    Raises:
+        WeightsMismatchError: any of them is not what the index says.
+    """
+    try:
+        data = base64.b64decode(str(entry.self_test["file"]))
+        latents = _latents_sha256(data, entry.path)  # loading checks the file's digest
+        found = psnr(picture(), decode(data, "numpy", entry.path, "cpu"))
+    except NcodecError as error:
+        raise WeightsMismatchError(f"{entry.name}: self-test: {error}") from error
+    if latents != entry.self_test["latents_sha256"]:
+        raise WeightsMismatchError(
+            f"{entry.name}: self-test: expected latents {entry.self_test['latents_sha256']}, found {latents}"
+        )
+    if abs(found - float(entry.self_test["psnr"])) > TOLERANCE_DB:
+        raise WeightsMismatchError(
+            f"{entry.name}: self-test: expected {entry.self_test['psnr']} dB, found {found:.3f} dB"
+        )

@@ -1,0 +1,132 @@
+"""What to train and how: a small TOML file, `--set key=value` on top, checked as a whole."""
+
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from ncodec.configs import DIR
+from ncodec.errors import InputError
+from ncodec.models.hyperprior import HyperpriorConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CROP_STRIDE = 32  # pixels per hyper-latent
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The recipe; specs/training.md says why these."""
+
+    batch: int = 8  # crops a step, over all processes
+    crop: int = 192  # side (pixels)
+    optimizer: str = "adamw"  # or "soap"
+    learning_rate: float = 1e-3
+    seed: int = 0
+    bfloat16: bool = True
+
+
+@dataclass(frozen=True)
+class Config:
+    """One TOML file: top-level keys, [model] and [training]."""
+
+    name: str
+    family: str
+    skip_below: int
+    model: HyperpriorConfig
+    training: TrainingOptions
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as read from TOML, defaults filled in."""
+        return asdict(self)
+
+
+def _typed(place: str, kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` checked against a dataclass's fields."""
+    types = {f.name: f.type for f in fields(kind)}
+    for key, value in values.items():
+        where = f"{place}.{key}" if place else key
+        if key not in types:
+            raise InputError(f"config: {where}: unknown; expected one of {', '.join(types)}")
+        wanted = types[key]
+        if wanted is float and type(value) is int:
+            values[key] = float(value)
+        elif type(value) is not wanted and value is not None and wanted not in get_args(wanted):
+            name = getattr(wanted, "__name__", str(wanted))
+            raise InputError(f"config: {where}: expected {name}, found {value!r}")
+    return values
+
+
+def _assign(table: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals:
+        raise InputError(f"--set {assignment}: expected KEY=VALUE, such as training.batch=16")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string
+    *path, last = key.strip().split(".")
+    for part in path:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {assignment}: {part} is not a table")
+    table[last] = value
+
+
+def read_config(path: str | Path, assignments: list[str] = []) -> Config:  # noqa: B006
+    """Return the config in a TOML file, or of a shipped model by its name.
+
+    Args:
+        path: file, or the name of one of the configs that come with ncodec.
+        assignments: "table.key=value" each, values in TOML's notation.
+
+    Raises:
+        InputError: no such file, not TOML, an unknown key, a wrong type or value.
+    """
+    file = Path(path)
+    if not file.is_file() and (DIR / f"{path}.toml").is_file():
+        file = DIR / f"{path}.toml"
+    try:
+        table = tomllib.loads(file.read_text())
+    except OSError as error:
+        shipped = ", ".join(sorted(p.stem for p in DIR.glob("*.toml")))
+        raise InputError(f"{path}: {error.strerror}; expected a TOML file or one of {shipped}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a TOML file ({error})") from error
+    for assignment in assignments:
+        _assign(table, assignment)
+    top = {"name": file.stem, "family": "hyperprior", "skip_below": 0} | table
+    model, training = top.pop("model", {}), top.pop("training", {})
+    _typed("", Config, top)
+    if not isinstance(model, dict) or not isinstance(training, dict):
+        raise InputError(f"{path}: expected tables [model] and [training]")
+    config = Config(
+        **top,
+        model=HyperpriorConfig(**_typed("model", HyperpriorConfig, model)),
+        training=TrainingOptions(**_typed("training", TrainingOptions, training)),
+    )
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    model, training = config.model, config.training
+    checks = [
+        ("family", config.family == "hyperprior", "'hyperprior'", config.family),
+        ("skip_below", 0 <= config.skip_below < 64, "0 to 63", config.skip_below),
+        ("training.batch", training.batch >= 1, "at least 1", training.batch),
+        ("training.crop", training.crop >= CROP_STRIDE and training.crop % CROP_STRIDE == 0,
+         f"a multiple of {CROP_STRIDE} pixels", training.crop),
+        ("training.optimizer", training.optimizer in ("adamw", "soap"), "adamw or soap", training.optimizer),
+        ("training.learning_rate", 0 < training.learning_rate < 1, "between 0 and 1", training.learning_rate),
+        ("training.seed", training.seed >= 0, "at least 0", training.seed),
+        ("model.M", 1 <= model.M <= 768, "1 to 768, the dimension of a 16x16 RGB block", model.M),
+        *((f"model.{key}", value >= 1, "at least 1", value)
+          for key, value in asdict(model).items() if type(value) is int),
+    ]  # fmt: skip
+    for key, holds, expected, found in checks:
+        if not holds:
+            raise InputError(f"config: {key}: expected {expected}, found {found!r}")

@@ -1,0 +1,137 @@
+"""What a run says of itself: log.jsonl, the live table on a terminal, and curves.png at the end."""
+
+import json
+import math
+import sys
+import time
+from collections import deque
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from torch import Tensor
+
+from ncodec.training.loop import Run
+
+LOG_EVERY_S = 20.0
+SHOWN_VALIDATIONS = 4
+
+
+class Log(AbstractContextManager["Log"]):
+    """A JSON line per event in a file; on a terminal a live table, otherwise the same lines.
+
+    Args:
+        path: log.jsonl, appended to; None in processes that are not the first.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.sums, self.counted, self.since = torch.zeros(4), 0, 0.0
+        self.lines: deque[dict[str, Any]] = deque(maxlen=1)
+        self.validations: deque[dict[str, Any]] = deque(maxlen=SHOWN_VALIDATIONS)
+        console = Console(stderr=True)
+        self.live = Live(console=console, auto_refresh=False) if path and console.is_terminal else None
+
+    def __enter__(self) -> "Log":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def write(self, **fields: Any) -> None:
+        """Write one event."""
+        if self.path is None:
+            return
+        line = json.dumps(fields)
+        with self.path.open("a") as file:
+            file.write(line + "\n")
+        if self.live is None:
+            print(line, file=sys.stderr, flush=True)
+
+    def step(self, run: Run, measured: Tensor) -> None:
+        """Count what `training_step` returned; write a line of means when one is due."""
+        if self.path is None:
+            return
+        if self.counted == 0:
+            self.sums, self.since = torch.zeros_like(measured), self.since or time.monotonic()
+        self.sums = self.sums + measured
+        self.counted += 1
+        seconds = time.monotonic() - self.since
+        if seconds < LOG_EVERY_S:
+            return
+        loss, bpp, mse, norm = (self.sums / self.counted).tolist()
+        fields = {
+            "step": run.step,
+            "minutes": round(run.elapsed_s / 60, 3),
+            "loss": loss,
+            "bpp": bpp,
+            "psnr": -10 * math.log10(mse) if mse > 0 else None,
+            "gradient_norm": norm,
+            "images_per_s": self.counted * run.config.training.batch / seconds,
+            "skipped": run.skipped,
+            "progress": round(run.progress, 5),
+        }
+        self.write(**fields)
+        self.lines.append(fields)
+        self.refresh(run)
+        self.counted, self.since = 0, time.monotonic()
+
+    def validation(self, run: Run, points: list[dict[str, float]]) -> None:
+        """Write a rate-distortion curve of the EMA weights."""
+        self.write(step=run.step, minutes=round(run.elapsed_s / 60, 3), validation=points)
+        self.validations.append({"step": run.step, "points": points})
+        self.refresh(run)
+        self.since = time.monotonic()
+
+    def refresh(self, run: Run) -> None:
+        """Draw the table anew."""
+        if self.live is None or not self.lines:
+            return
+        now = self.lines[-1]
+        left_s = run.elapsed_s - run.budget.first_second
+        left_s *= (1 - run.progress) / max(run.progress, 1e-9)
+        table = Table("loss", "bpp", "PSNR (dB)", "images/s", "time left", "step", "skipped",
+                      title=run.config.name)  # fmt: skip
+        psnr = "-" if now["psnr"] is None else f"{now['psnr']:.2f}"
+        table.add_row(f"{now['loss']:.3f}", f"{now['bpp']:.4f}", psnr, f"{now['images_per_s']:.1f}",
+                      f"{left_s / 60:.0f} min", str(now["step"]), str(now["skipped"]))  # fmt: skip
+        for shown in self.validations:
+            for point in shown["points"]:
+                table.add_row(f"{point['loss']:.3f}", f"{point['bpp']:.4f}", f"{point['psnr']:.2f}",
+                              "validation", f"q {point['quality']:g}", str(shown["step"]), "")  # fmt: skip
+        self.live.update(table, refresh=True)
+
+
+def plot(run_folder: Path) -> bool:
+    """Draw loss over minutes and the validation curves as curves.png; return False without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    events = [json.loads(line) for line in (run_folder / "log.jsonl").read_text().splitlines()]
+    steps = [e for e in events if "loss" in e]
+    validations = [e for e in events if "validation" in e]
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    loss, curve = figure.subplots(1, 2)
+    loss.plot([e["minutes"] for e in steps], [e["loss"] for e in steps], color="tab:gray", lw=0.8,
+              label="training")  # fmt: skip
+    if validations:
+        mean = [sum(p["loss"] for p in e["validation"]) / len(e["validation"]) for e in validations]
+        loss.plot([e["minutes"] for e in validations], mean, "o-", ms=3, label="validation (EMA)")
+        for event, name in ((validations[0], "first"), (validations[-1], "last")):
+            points = event["validation"]
+            curve.plot([p["bpp"] for p in points], [p["psnr"] for p in points], "o-",
+                       label=f"{name}: step {event['step']}")  # fmt: skip
+        curve.legend()
+    loss.set(xlabel="minutes", ylabel="loss", yscale="log")
+    loss.legend()
+    curve.set(xlabel="bits per pixel (estimated)", ylabel="PSNR (dB)", title="validation images")
+    figure.savefig(run_folder / "curves.png", dpi=120)
+    return True

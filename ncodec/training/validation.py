@@ -1,0 +1,44 @@
+"""Rate and distortion of a model on whole images: estimated, as training sees it."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ncodec.models.hyperprior import Hyperprior
+from ncodec.training.config import CROP_STRIDE
+from ncodec.training.loop import rate_distortion_loss
+
+IMAGES, SIDE = 16, 320  # at most so many, cut to so many pixels
+
+
+def center_crops(images: list[Tensor]) -> list[Tensor]:
+    """Return the middles of the first images, uint8 [3, h, w], h and w multiples of 32 up to 320."""
+    crops = []
+    for image in images[:IMAGES]:
+        height, width = (min(SIDE, side - side % CROP_STRIDE) for side in image.shape[1:])
+        top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+        crops.append(image[:, top : top + height, left : left + width].contiguous())
+    return crops
+
+
+@torch.no_grad()
+def validate(
+    model: Hyperprior, images: list[Tensor], qualities: tuple[float, ...]
+) -> list[dict[str, float]]:
+    """Return estimated bpp, mean PSNR (dB, 8-bit pixels) and loss of images, one point per quality."""
+    device = model.log_gain.device
+    points = []
+    for quality in qualities:
+        rows = []
+        for image in images:
+            x = image[None].to(device).float() / 255
+            q = torch.full((1,), quality, device=device)
+            out = model(x, q)
+            loss, bpp, _ = rate_distortion_loss(out, x, q)
+            pixels = (out.x_hat.clamp(0, 1) * 255).round() / 255
+            psnr = -10 * math.log10(max(float((pixels - x).square().mean()), 1e-12))
+            rows.append((float(bpp), psnr, float(loss)))
+        bpp, psnr, loss = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+        points.append({"quality": quality, "bpp": bpp, "psnr": psnr, "loss": loss})
+    return points
