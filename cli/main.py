@@ -270,8 +270,10 @@ def models(
             f"{about['kmac_per_pixel']:.1f} kMAC/pixel to decode",
             "Kodak not measured" if bd_rate is None else f"Kodak BD-rate vs VTM {bd_rate:+.1f} %",
             f"trained {about['training_steps']} steps, {about['training_minutes']:.0f} min"
-            f" on {about.get('training_device', 'CPU')}",
+            f" on {about.get('training_device', 'an unknown device')}",
         ]
+        if about.get("superseded"):
+            facts.append("superseded, here to decode old files")
         print(f"{entry.name} ({entry.family}): {', '.join(facts)}{': verified' if verify else ''}")
 
 
@@ -316,9 +318,9 @@ def train(
         raise typer.BadParameter("either --minutes or --steps", param_hint="--steps")
     if minutes is None and steps is None and not resume:
         minutes = 60
-    from ncodec.training.program import train as train_model
     from ncodec.training.config import read_config
     from ncodec.training.loop import Budget
+    from ncodec.training.program import train as train_model
 
     budget = Budget(minutes, steps)
     train_model(

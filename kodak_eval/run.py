@@ -4,7 +4,8 @@
 
 Per quality: mean of the images' bits per pixel (file bytes x 8 / pixels) and mean of their RGB PSNR
 (dB, 8 bits, from the decoded PNG files). BD-rate: pchip over PSNR of those mean curves against the
-published VTM curve (anchors.json says where it is from). Writes kodak.json and kodak.md.
+published VTM curve (anchors.json says where it is from). Writes kodak.json and kodak.md, and the BD-rate
+into the model's entry in weights/index.json.
 """
 
 import io
@@ -120,6 +121,16 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def record_in_index(model: str, percent: float) -> None:
+    """Write a shipped model's BD-rate into its entry, where `ncodec models` shows it."""
+    file = HERE.parent / "weights" / "index.json"
+    index = json.loads(file.read_text())
+    for entry in index["models"]:
+        if entry["name"] == model:
+            entry["about"]["kodak_bd_rate_vs_vtm_percent"] = round(percent, 1)
+    file.write_text(json.dumps(index, indent=2) + "\n")
+
+
 def main(images: Path, out: Path = HERE / "results", model: str = "hyperprior-s") -> None:
     files = sorted(images.glob("kodim*.png"))
     if len(files) != 24:
@@ -152,6 +163,7 @@ def main(images: Path, out: Path = HERE / "results", model: str = "hyperprior-s"
     out.mkdir(parents=True, exist_ok=True)
     (out / "kodak.json").write_text(json.dumps(about | results, indent=1) + "\n")
     (out / "kodak.md").write_text("\n".join(lines) + "\n")
+    record_in_index(model, bd_rates["ncodec vs vtm"]["percent"])
     print("\n".join(lines))
 
 

@@ -33,14 +33,24 @@ def picture() -> NDArray[np.uint8]:
     return np.stack([red, green, blue], 2).astype(np.uint8)
 
 
-def _latents_sha256(data: bytes, path: Path) -> str:
-    """Return the digest of a single-tile file's z and r, int32 little-endian, in coding order."""
+def latents_sha256(data: bytes, path: Path, device: str = "cpu") -> str:
+    """Return the digest of all tiles' z and r, int32 little-endian, in coding order.
+
+    Args:
+        data: the whole file.
+        path: the weights it was made with.
+        device: "cpu" or "cuda": the digest is the same.
+    """
     parsed = container.read(data, Limits())
-    codec = load_model(path, "cpu").codec
-    size = (-(-parsed.header.height // codec.STRIDE), -(-parsed.header.width // codec.STRIDE))
-    reader = Reader(parsed.tiles[0], len(codec.SECTIONS))
-    latents = codec.code(reader, None, size, parsed.header.quality_code)
-    return hashlib.sha256(b"".join(t.numpy().astype("<i4").tobytes() for t in latents)).hexdigest()
+    codec = load_model(path, device).codec
+    digest = hashlib.sha256()
+    for box, payload in zip(parsed.header.tile_boxes(), parsed.tiles, strict=True):
+        left, top, right, bottom = box
+        size = (-(-(bottom - top) // codec.STRIDE), -(-(right - left) // codec.STRIDE))
+        reader = Reader(payload, len(codec.SECTIONS))
+        for latents in codec.code(reader, None, size, parsed.header.quality_code):
+            digest.update(latents.cpu().numpy().astype("<i4").tobytes())
+    return digest.hexdigest()
 
 
 def make_self_test(path: Path) -> dict[str, str | float]:
@@ -48,7 +58,7 @@ def make_self_test(path: Path) -> dict[str, str | float]:
     data = encode(picture(), QUALITY, path, "cpu")
     return {
         "file": base64.b64encode(data).decode(),
-        "latents_sha256": _latents_sha256(data, path),
+        "latents_sha256": latents_sha256(data, path),
         "psnr": round(psnr(picture(), decode(data, "numpy", path, "cpu")), 3),
     }
 
@@ -61,7 +71,7 @@ def verify(entry: Model) -> None:
     """
     try:
         data = base64.b64decode(str(entry.self_test["file"]))
-        latents = _latents_sha256(data, entry.path)  # loading checks the file's digest
+        latents = latents_sha256(data, entry.path)  # loading checks the file's digest
         found = psnr(picture(), decode(data, "numpy", entry.path, "cpu"))
     except NcodecError as error:
         raise WeightsMismatchError(f"{entry.name}: self-test: {error}") from error

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from ncodec.errors import WeightsMismatchError
-from ncodec.nn.exact import IntegerLayer, IntegerNetwork, fixed_point, interpolate_integers
+from ncodec.nn.exact import (
+    IntegerLayer,
+    IntegerNetwork,
+    fake_integer_layer,
+    fixed_point,
+    interpolate_integers,
+)
 
 
 def random_layers(seed=0, inputs=5, width=7, outputs=4):
@@ -53,6 +59,22 @@ def test_reference():
     inner = python_layer(z[0].tolist(), hidden, 3)
     inner = [[[max(v, 0) for v in line] for line in plane] for plane in inner]
     assert network(z)[0].tolist() == python_layer(inner, head, 1)
+
+
+def test_training_sees_what_the_integers_will_compute():
+    torch.manual_seed(3)
+    hidden, head = torch.nn.Conv2d(5, 7, 3, padding=1), torch.nn.Conv2d(7, 4, 1)
+    z = torch.randint(-20, 21, (2, 5, 6, 4)).float().requires_grad_()
+    inner = torch.relu(fake_integer_layer(hidden, z, 0))
+    trained = fake_integer_layer(head, inner, 8)
+    parts = [fixed_point(c.weight, c.bias, bits) for c, bits in ((hidden, 0), (head, 8))]
+    network = IntegerNetwork(layer(parts[0], 3), layer(parts[1], 1), input_bound=127)
+    exact = network(z.detach().long())
+    assert (trained.detach() * 256 - exact).abs().max() < 0.01
+    trained.sum().backward()
+    assert z.grad.abs().sum() > 0 and hidden.weight.grad.abs().sum() > 0
+    rough = torch.nn.functional.conv2d(z, hidden.weight, hidden.bias, padding=1)
+    assert 0 < (rough - fake_integer_layer(hidden, z, 0)).abs().max() < 0.05
 
 
 def test_any_order_of_summation():

@@ -1,16 +1,24 @@
-"""The training program: learns, resumes, averages over processes, exports what it evaluates."""
+"""The training program: learns, resumes to the bit, agrees over processes, exports what it evaluates."""
 
 import json
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import SAMPLE
+from ncodec.cli.main import app, main
 from PIL import Image
+from typer.testing import CliRunner
 
 import ncodec
 from ncodec.errors import InputError
@@ -18,105 +26,371 @@ from ncodec.metrics import psnr
 from ncodec.models.hyperprior import Hyperprior, HyperpriorConfig, step_masks
 from ncodec.nn.gain import LAMBDAS, at_quality, lmbda_at_quality
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture
-from ncodec.training.data import block_pca, load_images, random_crops
-from ncodec.training.export import export
-from ncodec.training.loop import TrainingOptions, train
+from ncodec.training.config import read_config
+from ncodec.training.data import ImageStore, block_pca, load_images
+from ncodec.training.loop import (
+    Budget,
+    draw_batch,
+    learning_rate_factor,
+    start_run,
+    training_step,
+)
+from ncodec.training.validation import center_crops
 
-TINY = HyperpriorConfig(N=16, M=48, Z=8, H=16, S=16, analysis_blocks=1, synthesis_blocks=1)
+TINY = """
+family = "hyperprior"
+skip_below = 0
+[model]
+N = 16
+M = 48
+Z = 8
+H = 16
+S = 16
+analysis_blocks = 1
+synthesis_blocks = 1
+[training]
+batch = 4
+crop = 64
+learning_rate = 2e-3
+"""
+CPU = torch.device("cpu")
+STEPS = 150
 
 
 @pytest.fixture(scope="module")
-def shard(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
     picture = Image.open(SAMPLE)
     for i in range(6):
-        picture.crop((100 * i, 60 * i, 100 * i + 128, 60 * i + 128)).save(folder / f"{i}.png")
-    with tarfile.open(folder / "shard.tar", "w") as tar:
+        picture.crop((100 * i, 60 * i, 100 * i + 128, 60 * i + 128)).save(path / f"{i}.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def shard(folder):
+    path = folder.parent / "shard.tar"
+    with tarfile.open(path, "w") as tar:
         for i in range(6):
             tar.add(folder / f"{i}.png", f"{i}.png")
-    return folder / "shard.tar"
+    return path
 
 
-def test_train_resume_export_encode(shard, tmp_path):
-    options = TrainingOptions(minutes=0.15, batch=2, crop=64, learning_rate=2e-3)
-    train(TINY, options, [shard], [], tmp_path, resume=False)
-    first = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    longer = TrainingOptions(minutes=0.25, batch=2, crop=64, learning_rate=2e-3)
-    train(TINY, longer, [shard], [], tmp_path, resume=True)
-    second = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert second["step"] > first["step"] > 10
-    assert second["elapsed_s"] >= first["elapsed_s"]
-    assert second["skipped"] == 0
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [e["step"] for e in log if e.get("event") == "start"] == [0, first["step"]]
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text(TINY)
+    (path.parent / "validation").mkdir()
+    shutil.copy(SAMPLE, path.parent / "validation")
+    return path
 
-    export(tmp_path / "checkpoint.pt", tmp_path / "tiny.safetensors", skip_below=1)
-    assert json.loads((tmp_path / "index.json").read_text())["models"][0]["name"] == "tiny"
+
+def command(tiny, data, out, *more, torchrun=0):
+    program = [str(Path(sys.executable).parent / "ncodec"), "train"]
+    if torchrun:
+        start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(torchrun)]
+        program = [*start, "--no-python", *program]
+    watched = tiny.parent / "validation" if tiny.exists() else data
+    arguments = ["--data", str(data), "--validation", str(watched), "--out", str(out)]
+    return [*program, str(tiny), *arguments, "--device", "cpu", *map(str, more)]
+
+
+def run(*arguments, **options):
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(*arguments, **options), capture_output=True, text=True, env=env, timeout=240
+    )
+
+
+def weights_of(out):
+    return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+def largest_difference(a, b, part):
+    return max(float((a[part][k] - b[part][k]).abs().max()) for k in a[part])
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, folder, tmp_path_factory):
+    """A run by the command, never interrupted."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    done = run(tiny, folder, out, "--steps", STEPS)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_run_folder_says_everything(trained, folder):
+    (start,) = json.loads((trained / "run.json").read_text())
+    assert start["config"]["model"]["N"] == 16 and start["config"]["training"]["batch"] == 4
+    assert (
+        start["data"]["images"] == 6 and start["data"]["sha256"] == load_images([folder], 64).digest
+    )
+    assert (
+        start["versions"]["torch"] == torch.__version__.split("+")[0] or start["versions"]["torch"]
+    )
+    assert start["processes"] == 1 and start["device"] and "commit" in start
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert log[0]["event"] == "start" and log[-1] == log[-1] | {
+        "event": "end",
+        "step": STEPS,
+        "skipped": 0,
+    }
+    curve = next(e["validation"] for e in log if "validation" in e)
+    assert [p["quality"] for p in curve] == list(range(1, 9))
+    assert all(a["bpp"] < b["bpp"] for a, b in pairwise(curve))
+    assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_export_is_what_was_trained(trained):
+    """BD-rate of the exported integers and sizes of real files within 1 % of the float model."""
+    check = json.loads((trained / "check.json").read_text())
+    assert check["ok"] and abs(check["bd_rate_percent"]) <= 1 and abs(check["size_percent"]) <= 1
+    index = json.loads((trained / "index.json").read_text())["models"]
+    assert [m["name"] for m in index] == ["tiny"] and index[0]["about"]["training_steps"] == STEPS
+
+
+def test_trained_model_encodes(trained, tmp_path):
     image = np.asarray(Image.open(SAMPLE))[:128, :192]
-    data = ncodec.encode(image, 6, tmp_path / "tiny.safetensors")
-    assert ncodec.info(data).model is None
-    decoded = ncodec.decode(data, "numpy", model=tmp_path / "tiny.safetensors")
-    assert psnr(image, decoded) > 22
+    Image.fromarray(image).save(tmp_path / "a.png")
+    model = str(trained / "model.safetensors")
+    target, back = str(tmp_path / "a.nc"), str(tmp_path / "b.png")
+    runner = CliRunner()
+    encode = ["encode", str(tmp_path / "a.png"), "-q", "6", "--model", model, "-o", target]
+    assert runner.invoke(app, encode).exit_code == 0
+    assert runner.invoke(app, ["decode", target, "--model", model, "-o", back]).exit_code == 0
+    assert ncodec.info(Path(target).read_bytes()).model is None
+    assert psnr(image, np.asarray(Image.open(back))) > 24
 
 
-def test_estimate_in_training_is_the_file_size(shard, tmp_path):
-    """What `eval()` estimates for a checkpoint is what its exported integers write."""
-    options = TrainingOptions(minutes=0.15, batch=2, crop=64, learning_rate=2e-3)
-    train(TINY, options, [shard], [], tmp_path, resume=False)
-    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    model = Hyperprior(TINY).eval()
+def test_resume_after_kill_gives_the_same_weights(tiny, folder, trained, tmp_path):
+    out = tmp_path / "killed"
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command(tiny, folder, out, "--steps", STEPS, "--save-every", 0),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=env,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:  # until a checkpoint from the middle is there
+        if (out / "checkpoint.pt").exists() and weights_of(out)["step"] >= 10:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 10 <= weights_of(out)["step"] < STEPS
+    done = run(tiny, folder, out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert weights_of(out)["step"] == STEPS
+    for part in ("model", "ema"):
+        assert largest_difference(weights_of(out), weights_of(trained), part) == 0
+    digests = [(o / "model.safetensors").read_bytes() for o in (out, trained)]
+    assert digests[0] == digests[1]
+
+
+def test_two_processes_give_the_single_process_result(tiny, folder, tmp_path):
+    more = ("--steps", 6, "--set", "training.bfloat16=false")
+    for name, processes in (("one", 0), ("two", 2)):
+        done = run(tiny, folder, tmp_path / name, *more, torchrun=processes)
+        assert done.returncode == 0, done.stderr
+    one, two = (weights_of(tmp_path / name) for name in ("one", "two"))
+    start = start_run(read_config(tiny), Budget(None, 6), CPU, load_images([folder], 64).pixels)
+    first = {"model": start.model.state_dict()}
+    moved = largest_difference(one, first, "model")
+    assert largest_difference(one, two, "model") < 0.01 * moved
+    # A process alone with its own share would have gone elsewhere:
+    done = run(tiny, folder, tmp_path / "half", *more, "--set", "training.batch=2")
+    assert done.returncode == 0
+    assert largest_difference(one, weights_of(tmp_path / "half"), "model") > 0.1 * moved
+
+
+def test_second_budget(tiny, folder, trained, tmp_path):
+    out = tmp_path / "again"
+    out.mkdir()
+    (out / "checkpoint.pt").write_bytes((trained / "checkpoint.pt").read_bytes())
+    refused = run(tiny, folder, out, "--resume")
+    assert refused.returncode == 6 and "its budget is spent" in refused.stderr
+    done = run(tiny, folder, out, "--resume", "--minutes", 0.05)
+    assert done.returncode == 0, done.stderr
+    state = weights_of(out)
+    assert state["step"] > STEPS and state["budget"]["first_step"] == STEPS
+    assert state["elapsed_s"] - state["budget"]["first_second"] >= 3
+
+
+def test_bad_runs_end_in_one_line(tiny, folder, trained, tmp_path):
+    cases = [
+        (run(tiny, folder, trained, "--steps", 1), "holds a run already"),
+        (run(tiny, folder, tmp_path / "none", "--resume"), "no checkpoint.pt"),
+        (run(tiny, tmp_path / "absent", tmp_path / "x"), "absent: expected a folder"),
+        (run(tmp_path / "no.toml", folder, tmp_path / "x"), "expected a TOML file or one of hyperprior-m"),
+        (run(tiny, folder, tmp_path / "x", "--set", "training.batch=many"), "expected int, found 'many'"),
+        (run(tiny, folder, tmp_path / "x", "--set", "model.width=3"), "model.width: unknown"),
+        (run(tiny, folder, tmp_path / "x", "--set", "training.crop=100"), "a multiple of 32"),
+        (run(tiny, folder, tmp_path / "x", "--set", "training.crop=512"), "no image of at least 512x512"),
+        (run(tiny, folder, trained, "--resume", "--steps", 9, "--set", "model.N=24"), "same model"),
+        (run(tiny, folder, tmp_path / "x", "--device", "tpu"), "device 'tpu'"),
+    ]  # fmt: skip
+    for done, message in cases:
+        assert done.returncode == 6, (message, done.stderr)
+        assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()
+    usage = run(tiny, folder, tmp_path / "x", "--minutes", 0)
+    assert usage.returncode == 2 and "more than 0" in usage.stderr
+
+
+def test_many_paths_after_data(tiny, folder, shard, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        "ncodec.training.program.train", lambda config, data, *rest: seen.update(data=data)
+    )
+    words = [
+        "ncodec",
+        "train",
+        str(tiny),
+        "--data",
+        str(folder),
+        str(shard),
+        "--out",
+        str(tmp_path),
+    ]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code in (0, None) and seen["data"] == [folder, shard]
+
+
+def test_damaged_checkpoint(tiny, folder, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not really")
+    done = run(tiny, folder, tmp_path, "--resume", "--steps", 5)
+    assert done.returncode == 6 and "not a checkpoint" in done.stderr
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "soap"])
+def test_steps_lower_the_loss_and_skip_what_is_not_finite(tiny, shard, optimizer):
+    config = read_config(tiny, [f"training.optimizer={optimizer}", "training.learning_rate=3e-3"])
+    images = load_images([shard], 64).pixels
+    torch.set_num_threads(1)
+    state = start_run(config, Budget(None, 1000), CPU, images)
+    store = ImageStore(images, CPU)
+    state.step, losses = 300, []  # past the warm-up
+    for step in range(40):
+        batch = draw_batch(store, config.training, step % 4, 0, 1)
+        losses.append(float(training_step(state, state.model, *batch, progress=0.1)[0]))
+    assert np.mean(losses[-4:]) < 0.97 * np.mean(losses[:4])
+    before = {k: v.clone() for k, v in state.model.state_dict().items()}
+    x, q, noise = draw_batch(store, config.training, 0, 0, 1)
+    training_step(state, state.model, x * torch.nan, q, noise, progress=0.1)
+    assert state.skipped == 1 and state.step == 341
+    assert all(torch.equal(v, before[k]) for k, v in state.model.state_dict().items())
+
+
+def test_learning_rate_warms_up_and_falls():
+    assert learning_rate_factor(0, 0.0) == pytest.approx(1 / 300)
+    assert learning_rate_factor(1000, 0.0) == pytest.approx(1)
+    assert learning_rate_factor(1000, 0.5) == pytest.approx(0.505)
+    assert learning_rate_factor(1000, 1.0) == pytest.approx(0.01)
+
+
+def test_estimate_is_the_file_size(trained):
+    """What the model estimates without noise is what its exported integers write, on a whole photograph."""
+    state = weights_of(trained)
+    model = Hyperprior(HyperpriorConfig(**state["config"]["model"]))
     model.load_state_dict(state["ema"])
-    export(tmp_path / "checkpoint.pt", tmp_path / "tiny.safetensors", skip_below=0)
     image = np.asarray(Image.open(SAMPLE))
     x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
     for quality in (2.0, 6.0):
         with torch.no_grad():
             out = model(x, torch.tensor([quality]))
-        size = len(ncodec.encode(image, quality, tmp_path / "tiny.safetensors"))
+        size = len(ncodec.encode(image, quality, trained / "model.safetensors"))
         assert float(out.y_bits + out.z_bits) / 8 == pytest.approx(size, rel=0.01)
 
 
-def test_two_processes_agree(shard, tmp_path):
-    program = (
-        "import sys; from pathlib import Path\n"
-        "from ncodec.models.hyperprior import HyperpriorConfig\n"
-        "from ncodec.training.loop import TrainingOptions, train\n"
-        f"train({TINY!r}, TrainingOptions(0.05, 2, 64), [Path({str(shard)!r})], [],"
-        f" Path({str(tmp_path)!r}), False)\n"
+def test_folder_and_shard_are_the_same_data(folder, shard, tmp_path, capsys):
+    a, b = load_images([folder], 64), load_images([shard], 64)
+    assert a.digest == b.digest and len(a.pixels) == 6
+    assert all(torch.equal(x, y) for x, y in zip(a.pixels, b.pixels, strict=True))
+    kept, held = a.hold_out()
+    assert len(kept.pixels) == 6 and not held.pixels  # too few to hold any out
+    many = type(a)(a.pixels * 20, [bytes([i]) * 32 for i in range(120)], [])
+    kept, held = many.hold_out()
+    assert (len(kept.pixels), held.digests) == (118, [bytes([0]) * 32, bytes([1]) * 32])
+
+
+def test_what_cannot_be_used_is_left_out_and_said(folder, tmp_path, capsys):
+    for name, mode, size in (
+        ("a.png", "RGBA", 80),
+        ("small.png", "RGB", 30),
+        ("grey.png", "L", 80),
+    ):
+        Image.new(mode, (size, size)).save(tmp_path / name)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
+    images = load_images([tmp_path], 64)
+    assert [list(p.shape) for p in images.pixels] == [[3, 80, 80]] and len(images.left_out) == 3
+    said = capsys.readouterr().err
+    assert all(
+        re.search(f"left out: .*{name}", said) for name in ("a.png", "small.png", "broken.jpg")
     )
-    script = tmp_path / "two.py"
-    script.write_text(program)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
-    subprocess.run(
-        command,
-        check=True,
-        capture_output=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=240,
-    )
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] > 0
+
+
+def test_large_photographs_are_reduced(tmp_path):
+    photo = Image.open(SAMPLE).resize((3000, 2000))
+    photo.save(tmp_path / "a.jpg", quality=95)
+    photo.save(tmp_path / "b.png")
+    jpeg, png = (list(pixels.shape) for pixels in load_images([tmp_path], 64).pixels)
+    assert jpeg == [3, 1000, 1500]  # by 2: what JPEG's own halving gives
+    assert png == [3, 667, 1000]  # by 3: the shorter side stays above 640
 
 
 def test_bad_data(tmp_path):
-    with pytest.raises(InputError, match="folder of images or a tar"):
+    with pytest.raises(InputError, match="absent: expected a folder of images or a tar"):
         load_images([tmp_path / "absent"], 64)
-    with pytest.raises(InputError, match="no image of at least"):
+    with pytest.raises(InputError, match="no image of at least 64x64 pixels"):
         load_images([tmp_path], 64)
-    (tmp_path / "broken.png").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"broken\.png"):
-        load_images([tmp_path], 64)
+    (tmp_path / "text.tar").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"text\.tar: expected a folder of images or a tar"):
+        load_images([tmp_path / "text.tar"], 64)
 
 
-def test_crops_are_seeded(shard):
-    images = load_images([shard], 64)
-    a, b = (random_crops(images, 4, 64, np.random.default_rng(7)) for _ in range(2))
-    assert a.shape == (4, 3, 64, 64) and torch.equal(a, b) and 0 <= a.min() and a.max() <= 1
+def test_crops_are_pieces_of_the_images_and_agree_between_processes(shard):
+    images = load_images([shard], 64).pixels[:2]
+    store = ImageStore(images, CPU)
+    whole, first, second = (
+        store.random_crops(64, np.random.default_rng(7), 8, part)
+        for part in (slice(0, 8), slice(0, 4), slice(4, 8))
+    )
+    assert torch.equal(whole, torch.cat([first, second]))
+    windows = torch.cat([i.unfold(1, 64, 1).unfold(2, 64, 1).flatten(1, 2) for i in images], 1)
+    pieces = {w.contiguous().numpy().tobytes() for w in windows.permute(1, 0, 2, 3)}
+    seen = set()
+    for crop in (whole * 255).round().to(torch.uint8):
+        variants = {}
+        for transpose in (False, True):
+            for flips in ([], [1], [2], [1, 2]):
+                v = crop.transpose(1, 2) if transpose else crop
+                variants[(transpose, *flips)] = (
+                    v.flip(flips).contiguous().numpy().tobytes() in pieces
+                )
+        assert any(variants.values())
+        seen |= {k for k, found in variants.items() if found}
+    assert len(seen) > 2
+
+
+def test_center_crops_are_multiples_of_32():
+    shapes = [list(c.shape) for c in center_crops([torch.zeros(3, 100, 333, dtype=torch.uint8)])]
+    assert shapes == [[3, 96, 320]]
 
 
 def test_pca_is_orthonormal(shard):
-    basis, std = block_pca(load_images([shard], 64), 16, 48)
+    basis, std = block_pca(load_images([shard], 64).pixels, 16, 48)
     assert torch.allclose(basis @ basis.T, torch.eye(48), atol=1e-4)
     assert (std.diff() <= 0).all()
+
+
+@pytest.mark.parametrize("name", ["hyperprior-s", "hyperprior-m"])
+def test_shipped_configs_keep_their_limits(name):
+    config = read_config(name)
+    limit = {"hyperprior-s": 4e6, "hyperprior-m": 16e6}[name]
+    assert sum(p.numel() for p in Hyperprior(config.model).parameters()) <= limit
+    assert config.name == name and config.training.crop % 32 == 0
 
 
 def test_lambdas():
@@ -129,9 +403,12 @@ def test_lambdas():
     assert at_quality(table, q).flatten().tolist() == [0, 3.5, 7]
 
 
-def test_context_steps_take_every_latent_once():
-    masks = step_masks(5, 3, 4, torch.device("cpu"))
-    assert torch.equal(masks.sum(0), torch.ones(5, 3, 4, dtype=torch.long))
+@pytest.mark.parametrize("steps", [2, 4])
+def test_context_steps_take_every_latent_once(steps):
+    masks = step_masks(steps, 5, 4, 6, CPU)
+    assert masks.shape == (steps, 5, 4, 6)
+    assert torch.equal(masks.sum(0), torch.ones(5, 4, 6, dtype=torch.long))
+    assert (masks.sum((2, 3)) == 24 // steps).all()  # each step takes its share of every channel
 
 
 def test_priors_sum_to_one():

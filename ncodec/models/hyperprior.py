@@ -9,7 +9,7 @@
 
 Decoupled as in JPEG AI (ISO/IEC 6048-1): the table index of a residual depends on z and on the quality
 alone, by exact integer arithmetic (nn/exact.py), so all of y decodes in one call. The means come from
-a float network afterwards, in four steps over 2x2 positions x 4 channel groups; they reach pixels only.
+a float network afterwards, in two or four steps over 2x2 positions and channel groups; they reach pixels only.
 
 Transform in the style of DCVC-UF-Intra (https://github.com/microsoft/DCVC): pixel-unshuffle, 1x1 and
 depthwise convolutions, gain vectors per quality; plus a linear path, a 16x16 block transform that
@@ -44,7 +44,6 @@ from ncodec.nn.quantize import bound, round_ste, uniform_noise
 
 STRIDE = 16  # pixels per latent of y
 Z_STRIDE = 2  # latents of y per latent of z
-N_STEPS = 4  # of the context
 Z_MAX = 127  # bound of |z|, for the integer network
 R_MAX = 2**15 - 1  # bound of |r|
 
@@ -60,10 +59,7 @@ class HyperpriorConfig:
     S: int = 128  # width of the integer scale network
     analysis_blocks: int = 6
     synthesis_blocks: int = 10
-    linear: str = "pca"  # ABLATION: pca, dct, none
-    n_steps: int = 4  # ABLATION: 2
-    scales: str = "decoupled"  # ABLATION: context
-    context_input: str = "rounded"  # ABLATION: noisy
+    context_steps: int = 4  # or 2
 
 
 class Analysis(nn.Module):
@@ -71,22 +67,16 @@ class Analysis(nn.Module):
 
     def __init__(self, c: HyperpriorConfig) -> None:
         super().__init__()
-        self.has_linear = c.linear != "none"
-        if self.has_linear:
-            self.linear = LinearPath(3 * STRIDE**2, c.M, 1)
+        self.linear = LinearPath(3 * STRIDE**2, c.M, 1)
         self.stem = nn.Conv2d(3 * 64, c.N, 1)
         self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
         self.blocks = depth_conv_blocks(c.N, c.analysis_blocks)
-        self.head = nn.Conv2d(4 * c.N, c.M, 1)
-        if self.has_linear:
-            zero_(self.head)
+        self.head = zero_(nn.Conv2d(4 * c.N, c.M, 1))
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         x = x - 0.5
         f = self.stem(pixel_unshuffle(x, 8)) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
         f = self.blocks(f)
-        if not self.has_linear:
-            return self.head(pixel_unshuffle(f, 2)).float()
         return self.linear(pixel_unshuffle(x, STRIDE)) + self.head(pixel_unshuffle(f, 2))
 
 
@@ -95,9 +85,7 @@ class Synthesis(nn.Module):
 
     def __init__(self, c: HyperpriorConfig) -> None:
         super().__init__()
-        self.has_linear = c.linear != "none"
-        if self.has_linear:
-            self.linear = LinearPath(c.M, 3 * STRIDE**2, 1)
+        self.linear = LinearPath(c.M, 3 * STRIDE**2, 1)
         self.stem = nn.Conv2d(c.M, 4 * c.N, 1)
         self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
         self.blocks = depth_conv_blocks(c.N, c.synthesis_blocks)
@@ -106,9 +94,7 @@ class Synthesis(nn.Module):
     def forward(self, y_hat: Tensor, q: Tensor) -> Tensor:
         f = pixel_shuffle(self.stem(y_hat), 2) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
         f = self.blocks(f)
-        x_hat = pixel_shuffle(self.head(f), 8)
-        if self.has_linear:
-            x_hat = pixel_shuffle(self.linear(y_hat), STRIDE) + x_hat
+        x_hat = pixel_shuffle(self.linear(y_hat), STRIDE) + pixel_shuffle(self.head(f), 8)
         return x_hat + 0.5
 
 
@@ -171,34 +157,32 @@ class ContextStep(nn.Module):
         super().__init__()
         self.first = first
         if not first:
-            self.neighbours = nn.Conv2d(c.M, c.M, 5, padding=2, groups=c.M)
+            self.neighbours = LinearPath(c.M, c.M, 5, padding=2, groups=c.M)
             self.stem = nn.Conv2d(c.M, c.H, 1)
             self.linear = zero_(LinearPath(c.M, c.M, 5, padding=2, groups=c.M))
         self.blocks = depth_conv_blocks(c.H, 1)
-        self.head = zero_(nn.Conv2d(c.H, c.M * (2 if c.scales == "context" else 1), 1))
+        self.head = zero_(nn.Conv2d(c.H, c.M, 1))
 
     def forward(self, y_hat: Tensor, features: Tensor) -> Tensor:
         if self.first:  # nothing decoded yet: y_hat is zero
             return self.head(self.blocks(features)).to(self.head.weight.dtype)
         f = features + self.stem(self.neighbours(y_hat))
-        mean, *shift = self.head(self.blocks(f)).float().split(y_hat.shape[1], 1)
-        return torch.cat([self.linear(y_hat) + mean, *shift], 1)
+        return self.linear(y_hat) + self.head(self.blocks(f))
 
 
-def step_masks(channels: int, height: int, width: int, device: torch.device, n_steps: int = N_STEPS) -> Tensor:
-    """Return which latents each context step decodes, [4, channels, height, width], bool.
+def step_masks(steps: int, channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Return which latents each context step decodes, [steps, channels, height, width], bool.
 
     Channel c takes the four positions of each 2x2 cell in the order (0,0), (1,1), (0,1), (1,0),
-    started c mod 4 places later: every step decodes a quarter of all latents, and sees every
-    position of the cell in some channel (the quadtree partition of DCVC-DC).
+    started c mod 4 places later, in equal shares: with four steps (the quadtree partition of DCVC-DC)
+    every step sees every position of the cell in some channel, with two it is a checkerboard.
     """
     order = torch.tensor([[0, 2], [3, 1]], device=device)
     row = torch.arange(height, device=device) % 2
     column = torch.arange(width, device=device) % 2
     phase = order[row[:, None], column[None, :]]
-    step = (phase[None] + torch.arange(channels, device=device)[:, None, None]) % N_STEPS
-    step = step * n_steps // N_STEPS
-    return torch.stack([step == k for k in range(n_steps)])
+    step = (phase[:, :, None] + torch.arange(channels, device=device)) % 4 * steps // 4
+    return torch.stack([step == k for k in range(steps)]).permute(0, 3, 1, 2)  # channels last
 
 
 class TrainingOutput(NamedTuple):
@@ -220,7 +204,7 @@ class Hyperprior(nn.Module):
         self.h_a = HyperAnalysis(c)
         self.h_m = HyperMean(c)
         self.h_s = HyperScale(c)
-        self.context = nn.ModuleList([ContextStep(c, first=k == 0) for k in range(c.n_steps)])
+        self.context = nn.ModuleList([ContextStep(c, first=k == 0) for k in range(c.context_steps)])
         self.prior_z = FactorizedPrior(c.Z)
         self.prior_r = ScaleMixture()
         self.log_gain = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # latent steps per unit of y
@@ -241,11 +225,6 @@ class Hyperprior(nn.Module):
         root = std.sqrt()
         # High-rate optimum of lambda * 255**2 * step**2 / (12 * 3) - log2(step) per coefficient.
         step = (6 / (lmbdas * 255**2 / 3 * 0.6931)).sqrt()  # [8]
-        if self.config.linear == "none":
-            with torch.no_grad():
-                self.log_gain.copy_((3 / step).log()[:, None].expand_as(self.log_gain))
-                self.index_offset.copy_(index_of_scale(0.3 / step[:, None]).clamp(min=0).expand_as(self.log_gain))
-            return
         zero_(self.g_a.linear)
         zero_(self.g_s.linear)
         with torch.no_grad():
@@ -261,7 +240,7 @@ class Hyperprior(nn.Module):
         size: tuple[int, int],
         residual: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
-        """Return y_hat [B, M, h, w]: the context's four steps, the same for encoder and decoder.
+        """Return y_hat [B, M, h, w]: the context's steps, the same for encoder and decoder.
 
         Args:
             z_hat: [B, Z, ceil(h/2), ceil(w/2)], float.
@@ -272,19 +251,12 @@ class Hyperprior(nn.Module):
         """
         features = self.h_m(z_hat, q)[:, :, : size[0], : size[1]]
         unit = (at_quality(self.log_shrink, q) - at_quality(self.log_gain, q)).exp()
-        y_hat = z_hat.new_zeros(z_hat.shape[0], self.config.M, *size)
-        masks = step_masks(self.config.M, *size, z_hat.device, self.config.n_steps)
-        y_seen = y_hat
+        masks = step_masks(self.config.context_steps, self.config.M, *size, z_hat.device)
+        # Channels last: depthwise convolutions are several times slower on the other memory format.
+        y_hat = torch.zeros_like(masks[0], dtype=unit.dtype).expand(len(z_hat), -1, -1, -1)
         for mask, step in zip(masks, self.context, strict=True):
-            mean, *shift = step(y_seen, features).split(self.config.M, 1)
-            if shift:
-                self.index_shift = self.index_shift + mask * shift[0]
-            r = residual(mask, mean)
-            y_hat = y_hat + mask * (mean + r * unit)
-            if self.config.context_input == "noisy" and self.noisy is not None:
-                y_seen = y_seen + mask * (mean + self.noisy * unit)
-            else:
-                y_seen = y_hat
+            mean = step(y_hat, features)
+            y_hat = y_hat + mask * (mean + residual(mask, mean) * unit)
         return y_hat
 
     def forward(
@@ -307,27 +279,21 @@ class Hyperprior(nn.Module):
         gain = at_quality(self.log_gain, q).exp()
         z = self.h_a(y * gain)
         z_hat = round_ste(z)
-        index = self.h_s(z_hat, exact) + at_quality(self.index_offset, q)
+        index = bound(self.h_s(z_hat, exact) + at_quality(self.index_offset, q), 0, N_SCALES - 1)
+        index = round_ste(index) if exact else index
         observed = torch.zeros_like(y)
-        uniform = None if noise is None else uniform_noise(y, noise)
-        self.index_shift, self.noisy = torch.zeros_like(y), None
 
         def residual(mask: Tensor, mean: Tensor) -> Tensor:
             nonlocal observed
             r = (y - mean) * gain
             observed = observed + mask * r
-            if uniform is not None:
-                self.noisy = r + uniform
             return round_ste(r)
 
         y_hat = self.reconstruct_y(z_hat, q, (y.shape[2], y.shape[3]), residual)
-        index = bound(index + self.index_shift, 0, N_SCALES - 1)
-        if exact:
-            index = round_ste(index)
         if noise is None:
             observed, z = observed.round(), z_hat
         else:
-            observed, z = observed + uniform, z + uniform_noise(z, noise)
+            observed, z = observed + uniform_noise(y, noise), z + uniform_noise(z, noise)
         y_bits = -self.prior_r.likelihood(observed, index).log2().flatten(1).sum(1)
         z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)
         return TrainingOutput(self.g_s(y_hat, q).float(), y_bits, z_bits)

@@ -93,7 +93,9 @@ def read_config(path: str | Path, assignments: list[str] = []) -> Config:  # noq
         table = tomllib.loads(file.read_text())
     except OSError as error:
         shipped = ", ".join(sorted(p.stem for p in DIR.glob("*.toml")))
-        raise InputError(f"{path}: {error.strerror}; expected a TOML file or one of {shipped}") from error
+        raise InputError(
+            f"{path}: {error.strerror}; expected a TOML file or one of {shipped}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file ({error})") from error
     for assignment in assignments:

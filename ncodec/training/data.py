@@ -1,9 +1,9 @@
 """Training images: tar shards or folders, decoded once into memory; crops drawn on the device.
 
-    files --decode, reduce--> uint8 images --> ImageStore, one flat buffer on the device
-                                                   | gather: crop, flip, transpose
-                                                   v
-                                                batch [B, 3, crop, crop]
+files --decode, reduce--> uint8 images --> ImageStore, one flat buffer on the device
+                                               | gather: crop, flip, transpose
+                                               v
+                                            batch [B, 3, crop, crop]
 """
 
 import hashlib
@@ -205,13 +205,6 @@ def block_pca(
     Returns:
         basis [components, 3·block²], orthonormal rows in the order of `pixel_unshuffle`; std [components].
     """
-    moments = _block_moments(images, block, seed)
-    power, vectors = torch.linalg.eigh(moments)
-    order = power.argsort(descending=True)[:components]
-    return vectors[:, order].T.float(), power[order].clamp_min(1e-12).sqrt().float()
-
-
-def _block_moments(images: list[Tensor], block: int, seed: int) -> Tensor:
     rng = np.random.default_rng(seed)
     moments = torch.zeros(3 * block**2, 3 * block**2, dtype=torch.float64)
     n_blocks = 0
@@ -221,18 +214,6 @@ def _block_moments(images: list[Tensor], block: int, seed: int) -> Tensor:
         rows = rows[torch.from_numpy(rng.permutation(len(rows))[:64])]
         moments += (rows.T @ rows).double()
         n_blocks += len(rows)
-    return moments / n_blocks
-
-
-def block_dct(images: list[Tensor], block: int, components: int) -> tuple[Tensor, Tensor]:
-    """Return the strongest functions of a YCbCr block DCT, as `block_pca` does."""
-    n = torch.arange(block, dtype=torch.float64)
-    dct = torch.cos(torch.pi / block * (n[None] + 0.5) * n[:, None]) * (2 / block) ** 0.5
-    dct[0] *= 0.5**0.5
-    colour = torch.linalg.qr(
-        torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]]).double().T
-    ).Q.T
-    basis = torch.einsum("kc,ui,vj->kuvcij", colour, dct, dct).reshape(3 * block**2, -1)
-    power = torch.einsum("ki,ij,kj->k", basis, _block_moments(images, block, 0), basis)
+    power, vectors = torch.linalg.eigh(moments / n_blocks)
     order = power.argsort(descending=True)[:components]
-    return basis[order].float(), power[order].clamp_min(1e-12).sqrt().float()
+    return vectors[:, order].T.float(), power[order].clamp_min(1e-12).sqrt().float()

@@ -79,12 +79,16 @@ def export(checkpoint: Path, out: Path, name: str | None = None) -> dict[str, An
     save_file(tensors, temporary, {"ncodec": json.dumps(about)})
     temporary.chmod(0o644)
     temporary.replace(out)
-    facts = {
+    facts: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "kmac_per_pixel": round(decode_kmac_per_pixel(from_tensors(tensors, about, "cpu")), 2),
         "training_steps": state["step"],
         "training_minutes": round(state["elapsed_s"] / 60, 1),
     }
+    starts = checkpoint.parent / "run.json"
+    if starts.exists():
+        last = json.loads(starts.read_text())[-1]
+        facts["training_device"] = f"{last['processes']} x {last['device']}"
     entry = {
         "name": about["name"],
         "family": about["family"],

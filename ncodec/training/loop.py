@@ -28,7 +28,7 @@ from ncodec.errors import InputError
 from ncodec.models.hyperprior import STRIDE, Hyperprior, TrainingOutput
 from ncodec.nn.gain import LAMBDAS, MAX_QUALITY, MIN_QUALITY, lmbda_at_quality
 from ncodec.training.config import Config, TrainingOptions
-from ncodec.training.data import ImageStore, block_dct, block_pca
+from ncodec.training.data import ImageStore, block_pca
 
 EMA_DECAY = 0.999
 WARM_UP_STEPS = 300
@@ -38,7 +38,9 @@ MAX_GRADIENT_NORM = 2.0
 PCA_IMAGES = 4096
 
 
-def rate_distortion_loss(out: TrainingOutput, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def rate_distortion_loss(
+    out: TrainingOutput, x: Tensor, q: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss of a batch, and per image bpp [B] and MSE [B] (unit interval)."""
     bpp = (out.y_bits + out.z_bits) / (x.shape[2] * x.shape[3])
     mse = (out.x_hat - x).square().flatten(1).mean(1)
@@ -132,14 +134,11 @@ class Run:
         temporary.replace(path)
 
 
-def start_run(
-    config: Config, budget: Budget, device: torch.device, images: list[Tensor]
-) -> Run:
+def start_run(config: Config, budget: Budget, device: torch.device, images: list[Tensor]) -> Run:
     """Return a run at step 0: seeded random weights and the linear path at the PCA of `images`."""
     torch.manual_seed(config.training.seed)
     model = Hyperprior(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    compute = block_dct if config.model.linear == "dct" else block_pca
-    basis, std = compute(images[:PCA_IMAGES], STRIDE, config.model.M)
+    basis, std = block_pca(images[:PCA_IMAGES], STRIDE, config.model.M)
     model.initialise_linear_path(basis, std, torch.tensor(LAMBDAS))
     ema = Hyperprior(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema.load_state_dict(model.state_dict())
@@ -166,13 +165,24 @@ def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint:
         step, elapsed_s, skipped = state["step"], state["elapsed_s"], state["skipped"]
     except Exception as error:  # torch.load raises anything on damaged files
         raise InputError(f"{checkpoint}: not a checkpoint of ncodec train ({error})") from error
-    for part, found in (("model", config.to_dict()["model"]), ("optimizer", config.training.optimizer)):
-        expected = state["config"]["model"] if part == "model" else state["config"]["training"]["optimizer"]
+    for part, found in (
+        ("model", config.to_dict()["model"]),
+        ("optimizer", config.training.optimizer),
+    ):
+        expected = (
+            state["config"]["model"]
+            if part == "model"
+            else state["config"]["training"]["optimizer"]
+        )
         if found != expected:
-            raise InputError(f"{checkpoint}: resume with the same {part}: expected {expected}, found {found}")
+            raise InputError(
+                f"{checkpoint}: resume with the same {part}: expected {expected}, found {found}"
+            )
     if saved.progress(step, elapsed_s) >= 1:
         if budget.minutes is None and budget.steps is None:
-            raise InputError(f"{checkpoint}: its budget is spent; --minutes or --steps gives a second one")
+            raise InputError(
+                f"{checkpoint}: its budget is spent; --minutes or --steps gives a second one"
+            )
         budget = Budget(budget.minutes, budget.steps, step, elapsed_s)
     elif budget.minutes is None and budget.steps is None:
         budget = saved
@@ -186,7 +196,17 @@ def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint:
     ema.load_state_dict(state["ema"])
     optimizer = make_optimizer(model, config.training)
     optimizer.load_state_dict(state["optimizer"])
-    return Run(config, model, ema.requires_grad_(False), optimizer, budget, device, step, elapsed_s, skipped)
+    return Run(
+        config,
+        model,
+        ema.requires_grad_(False),
+        optimizer,
+        budget,
+        device,
+        step,
+        elapsed_s,
+        skipped,
+    )
 
 
 def draw_batch(

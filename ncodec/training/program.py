@@ -1,10 +1,10 @@
 """`ncodec train`: config + images -> a run folder, ready to encode with.
 
-    RUN/run.json            how to repeat it: config, data digest, versions, device, commit; one entry a start
-    RUN/log.jsonl           a JSON line per event
-    RUN/checkpoint.pt       to resume from
-    RUN/curves.png          loss, and rate-distortion on the validation images
-    RUN/model.safetensors   the exported weights, with their entry in RUN/index.json
+RUN/run.json            how to repeat it: config, data digest, versions, device, commit; one entry a start
+RUN/log.jsonl           a JSON line per event
+RUN/checkpoint.pt       to resume from
+RUN/curves.png          loss, and rate-distortion on the validation images
+RUN/model.safetensors   the exported weights, with their entry in RUN/index.json
 """
 
 import json
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"device {name!r}: not available; expected 'auto', 'cpu' or a working 'cuda'")
+        raise InputError(
+            f"device {name!r}: not available; expected 'auto', 'cpu' or a working 'cuda'"
+        )
     return torch.device(name, int(os.environ.get("LOCAL_RANK", 0)) if name == "cuda" else None)
 
 
@@ -57,7 +60,16 @@ def _commit() -> str | None:
     """Return the commit of the checkout ncodec runs from, "+" where files differ from it."""
     here = Path(__file__).resolve().parent
     try:
-        describe = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
+        describe = [
+            "git",
+            "-C",
+            str(here),
+            "describe",
+            "--always",
+            "--dirty=+",
+            "--abbrev=40",
+            "--exclude=*",
+        ]
         return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -66,7 +78,9 @@ def _commit() -> str | None:
 def _record_start(out: Path, run: Run, train: Images, validation: Images, world: int) -> None:
     """Append how this start can be repeated to run.json."""
     file = out / "run.json"
-    starts: list[dict[str, Any]] = json.loads(file.read_text()) if run.step and file.exists() else []
+    starts: list[dict[str, Any]] = (
+        json.loads(file.read_text()) if run.step and file.exists() else []
+    )
     cuda = run.device.type == "cuda"
     starts.append(
         {
@@ -76,7 +90,11 @@ def _record_start(out: Path, run: Run, train: Images, validation: Images, world:
             "budget": vars(run.budget),
             "step": run.step,
             "processes": world,
-            "data": {"images": len(train.pixels), "left_out": len(train.left_out), "sha256": train.digest},
+            "data": {
+                "images": len(train.pixels),
+                "left_out": len(train.left_out),
+                "sha256": train.digest,
+            },
             "validation": {"images": len(validation.pixels), "sha256": validation.digest},
             "device": torch.cuda.get_device_name(run.device) if cuda else _cpu_name(),
             "threads": torch.get_num_threads(),
@@ -123,10 +141,17 @@ def train(
     Raises:
         InputError: no usable image, a run in `out` that is not resumed, or a checkpoint that does not fit.
     """
+    for package in ("matplotlib", "scipy"):
+        if find_spec(package) is None:
+            raise InputError(f"ncodec train needs {package}: pip install 'ncodec[train]'")
     where = find_device(device)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists() != resume:
-        found = "holds a run already: --resume, or another folder" if not resume else "no checkpoint.pt to resume"
+        found = (
+            "holds a run already: --resume, or another folder"
+            if not resume
+            else "no checkpoint.pt to resume"
+        )
         raise InputError(f"{out}: {found}")
     rank, world = process_group(where)
     if config.training.batch % world:
@@ -205,6 +230,5 @@ def _finish(run: Run, crops: list[Tensor], out: Path) -> None:
         print(f"exported integers against the float model: BD-rate {report['bd_rate_percent']:+.2f} %, "
               f"files against the estimate {report['size_percent']:+.2f} % "
               f"({'within' if report['ok'] else 'NOT WITHIN'} 1 %)")  # fmt: skip
-    if not plot(out):
-        print("no curves.png: needs matplotlib (pip install 'ncodec[train]')", file=sys.stderr)
+    plot(out)
     print(f"try it: ncodec encode photo.png --model {weights} -o photo.nc")

@@ -34,7 +34,9 @@ class Log(AbstractContextManager["Log"]):
         self.lines: deque[dict[str, Any]] = deque(maxlen=1)
         self.validations: deque[dict[str, Any]] = deque(maxlen=SHOWN_VALIDATIONS)
         console = Console(stderr=True)
-        self.live = Live(console=console, auto_refresh=False) if path and console.is_terminal else None
+        self.live = (
+            Live(console=console, auto_refresh=False) if path and console.is_terminal else None
+        )
 
     def __enter__(self) -> "Log":
         if self.live:
@@ -109,12 +111,10 @@ class Log(AbstractContextManager["Log"]):
         self.live.update(table, refresh=True)
 
 
-def plot(run_folder: Path) -> bool:
-    """Draw loss over minutes and the validation curves as curves.png; return False without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
+def plot(run_folder: Path) -> None:
+    """Draw loss over minutes and the first and last validation curves as curves.png."""
+    from matplotlib.figure import Figure
+
     events = [json.loads(line) for line in (run_folder / "log.jsonl").read_text().splitlines()]
     steps = [e for e in events if "loss" in e]
     validations = [e for e in events if "validation" in e]
@@ -134,4 +134,3 @@ def plot(run_folder: Path) -> bool:
     loss.legend()
     curve.set(xlabel="bits per pixel (estimated)", ylabel="PSNR (dB)", title="validation images")
     figure.savefig(run_folder / "curves.png", dpi=120)
-    return True
