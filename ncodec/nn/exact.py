@@ -47,6 +47,7 @@ def fake_integer_layer(layer: nn.Conv2d, x: Tensor, input_bits: int) -> Tensor:
     Weights, bias and result lie on the integers' grid (up to float32 rounding); gradients are those of
     the convolution itself (straight-through).
     """
+    assert layer.bias is not None
     integers = fixed_point(layer.weight, layer.bias, input_bits)
     bits = int(integers["shift"]) + FRACTION_BITS - input_bits
     weight = (integers["weight"].double() * 2.0**-bits).to(x.dtype).view_as(layer.weight)

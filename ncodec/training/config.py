@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from ncodec.configs import DIR
 from ncodec.errors import InputError
@@ -54,7 +54,7 @@ def _typed(place: str, kind: type, values: dict[str, Any]) -> dict[str, Any]:
         wanted = types[key]
         if wanted is float and type(value) is int:
             values[key] = float(value)
-        elif type(value) is not wanted and value is not None and wanted not in get_args(wanted):
+        elif type(value) is not wanted:
             name = getattr(wanted, "__name__", str(wanted))
             raise InputError(f"config: {where}: expected {name}, found {value!r}")
     return values
@@ -100,7 +100,7 @@ def read_config(path: str | Path, assignments: list[str] = []) -> Config:  # noq
         raise InputError(f"{path}: not a TOML file ({error})") from error
     for assignment in assignments:
         _assign(table, assignment)
-    top = {"name": file.stem, "family": "hyperprior", "skip_below": 0} | table
+    top: dict[str, Any] = {"name": file.stem, "family": "hyperprior", "skip_below": 0} | table
     model, training = top.pop("model", {}), top.pop("training", {})
     _typed("", Config, top)
     if not isinstance(model, dict) or not isinstance(training, dict):

@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -70,8 +71,9 @@ def _files(path: Path) -> Iterator[tuple[str, bytes | Path]]:
         raise InputError(f"{path}: expected a folder of images or a tar shard")
 
 
-def _decode(name: str, source: bytes | Path, min_side: int) -> tuple[Tensor, bytes] | str:
+def _decode(min_side: int, file: tuple[str, bytes | Path]) -> tuple[Tensor, bytes] | str:
     """Return an image [3, H, W] and its file's digest, or why it is left out."""
+    name, source = file
     try:
         data = source if isinstance(source, bytes) else source.read_bytes()
         picture = Image.open(io.BytesIO(data))
@@ -122,7 +124,7 @@ def load_images(paths: Iterable[Path], min_side: int) -> Images:
         for path in track(paths, "images", console=console, disable=not console.is_terminal):
             files = _files(path)
             while chunk := list(islice(files, READ_AHEAD)):
-                for result in pool.map(lambda file: _decode(*file, min_side), chunk):
+                for result in pool.map(partial(_decode, min_side), chunk):
                     if isinstance(result, str):
                         images.left_out.append(result)
                         continue

@@ -53,7 +53,7 @@ def find_device(name: str) -> torch.device:
         raise InputError(
             f"device {name!r}: not available; expected 'auto', 'cpu' or a working 'cuda'"
         )
-    return torch.device(name, int(os.environ.get("LOCAL_RANK", 0)) if name == "cuda" else None)
+    return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if name == "cuda" else name)
 
 
 def _commit() -> str | None:
