@@ -39,7 +39,6 @@ from ncodec.training.validation import center_crops
 
 TINY = """
 family = "hyperprior"
-skip_below = 0
 [model]
 N = 16
 M = 48

@@ -46,6 +46,9 @@ STRIDE = 16  # pixels per latent of y
 Z_STRIDE = 2  # latents of y per latent of z
 Z_MAX = 127  # bound of |z|, for the integer network
 R_MAX = 2**15 - 1  # bound of |r|
+ESCAPE_LIKELIHOOD = (
+    2.0**-20
+)  # of a residual far outside its row: 14 bits of the table and some 6 of value
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,7 @@ class Hyperprior(nn.Module):
         q: Tensor,
         noise: list[torch.Generator] | None = None,
         exact: bool = True,
+        skip_below: int = 0,
     ) -> TrainingOutput:
         """Return reconstruction and rate of images [B, 3, H, W] at qualities [B].
 
@@ -274,6 +278,7 @@ class Hyperprior(nn.Module):
             noise: one generator per image, on the model's device: the rate sees noise, as in training;
                 None: it sees rounded symbols, as in the file.
             exact: table indexes as the integer network will compute them, with straight-through gradients.
+            skip_below: residuals with a smaller index are 0 and cost nothing, as in the codec.
         """
         y = self.g_a(x, q)
         gain = at_quality(self.log_gain, q).exp()
@@ -281,11 +286,12 @@ class Hyperprior(nn.Module):
         z_hat = round_ste(z)
         index = bound(self.h_s(z_hat, exact) + at_quality(self.index_offset, q), 0, N_SCALES - 1)
         index = round_ste(index) if exact else index
+        coded = index >= skip_below
         observed = torch.zeros_like(y)
 
         def residual(mask: Tensor, mean: Tensor) -> Tensor:
             nonlocal observed
-            r = (y - mean) * gain
+            r = (y - mean) * gain * coded
             observed = observed + mask * r
             return round_ste(r)
 
@@ -294,7 +300,10 @@ class Hyperprior(nn.Module):
             observed, z = observed.round(), z_hat
         else:
             observed, z = observed + uniform_noise(y, noise), z + uniform_noise(z, noise)
-        y_bits = -self.prior_r.likelihood(observed, index).log2().flatten(1).sum(1)
+        p_r = self.prior_r.likelihood(observed, index)
+        if noise is None:
+            p_r = p_r.clamp_min(ESCAPE_LIKELIHOOD)
+        y_bits = -(coded * p_r.log2()).flatten(1).sum(1)
         z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)
         return TrainingOutput(self.g_s(y_hat, q).float(), y_bits, z_bits)
 

@@ -35,7 +35,6 @@ class Config:
 
     name: str
     family: str
-    skip_below: int
     model: HyperpriorConfig
     training: TrainingOptions
 
@@ -100,7 +99,7 @@ def read_config(path: str | Path, assignments: list[str] = []) -> Config:  # noq
         raise InputError(f"{path}: not a TOML file ({error})") from error
     for assignment in assignments:
         _assign(table, assignment)
-    top: dict[str, Any] = {"name": file.stem, "family": "hyperprior", "skip_below": 0} | table
+    top: dict[str, Any] = {"name": file.stem, "family": "hyperprior"} | table
     model, training = top.pop("model", {}), top.pop("training", {})
     _typed("", Config, top)
     if not isinstance(model, dict) or not isinstance(training, dict):
@@ -118,7 +117,6 @@ def _check(config: Config) -> None:
     model, training = config.model, config.training
     checks = [
         ("family", config.family == "hyperprior", "'hyperprior'", config.family),
-        ("skip_below", 0 <= config.skip_below < 64, "0 to 63", config.skip_below),
         ("training.batch", training.batch >= 1, "at least 1", training.batch),
         ("training.crop", training.crop >= CROP_STRIDE and training.crop % CROP_STRIDE == 0,
          f"a multiple of {CROP_STRIDE} pixels", training.crop),

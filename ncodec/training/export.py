@@ -1,7 +1,7 @@
 """A trained checkpoint -> a weights file: integer scale network, integer tables, float16 networks.
 
-`ncodec train` exports to its run folder. To ship: `python -m ncodec.training.export RUN/checkpoint.pt
-weights/NAME.safetensors`, which writes the model's entry into weights/index.json.
+`ncodec train` exports to its run folder. To ship what lies there:
+`python -m ncodec.training.export RUN weights/NAME.safetensors`.
 """
 
 import hashlib
@@ -49,8 +49,13 @@ def decode_kmac_per_pixel(codec: HyperpriorCodec) -> float:
     return counter.get_total_flops() / 2 / (side * STRIDE) ** 2 / 1000
 
 
-def export(checkpoint: Path, out: Path, name: str | None = None) -> dict[str, Any]:
-    """Write the EMA weights of a checkpoint as `out`, and its entry in `out`'s index.json; return that entry.
+def export(checkpoint: Path, out: Path, skip_below: int) -> None:
+    """Write the EMA weights of a checkpoint as `out`, and its entry in an index.json beside it.
+
+    Args:
+        checkpoint: written by `Run.save`; a run.json beside it says on what device.
+        out: weights file.
+        skip_below: table rows whose residuals are not coded (validation.best_skip_below).
 
     Raises:
         InputError: the checkpoint cannot be read.
@@ -69,10 +74,10 @@ def export(checkpoint: Path, out: Path, name: str | None = None) -> dict[str, An
         [p.numpy() for p in model.prior_z.pmf_rows(LONGEST_ROW, TAIL)]
     )
     about = {
-        "name": name or out.stem,
+        "name": config["name"],
         "family": config["family"],
         "config": config["model"],
-        "skip_below": config["skip_below"],
+        "skip_below": skip_below,
     }
     temporary = out.with_suffix(".tmp")
     tensors = to_tensors(model, tables_r, tables_z)
@@ -97,29 +102,40 @@ def export(checkpoint: Path, out: Path, name: str | None = None) -> dict[str, An
         "about": facts,
         "self_test": make_self_test(out),
     }
-    index = out.parent / "index.json"
+    _write_entry(out.parent / "index.json", entry)
+
+
+def _write_entry(index: Path, entry: dict[str, Any]) -> None:
     models = json.loads(index.read_text())["models"] if index.exists() else []
-    models = [m for m in models if m["name"] != entry["name"]] + [entry]
+    names = [m["name"] for m in models]
+    if entry["name"] in names:
+        models[names.index(entry["name"])] = entry
+    else:
+        models.append(entry)
     index.write_text(json.dumps({"models": models}, indent=2) + "\n")
-    return entry
 
 
-def check_export(model: Hyperprior, weights: Path, images: list[Tensor]) -> dict[str, Any]:
-    """Compare real files of exported weights with the float model's estimate.
+def check_export(
+    model: Hyperprior, weights: Path, skip_below: int, images: list[Tensor]
+) -> dict[str, Any]:
+    """Compare real files of exported weights with the float model.
 
     Args:
         model: what was exported, float.
         weights: the exported file.
+        skip_below: what it was exported with.
         images: uint8 [3, H, W], sides multiples of 32.
 
     Returns:
-        "float" and "files", the curves (quality, bpp, psnr; means over the images); "bd_rate_percent" of
-        the files' payload over the estimate; "size_percent", the largest difference of mean payload
-        size at one quality; "container_bytes", the mean of what a file holds beyond its payload, in
-        neither; and "ok": both within 1 %.
+        "float" and "files", the curves (quality, bpp, psnr; means over the images): the float model's
+        estimate with every residual coded, and the files' payload; "bd_rate_percent" of the second over the
+        first; "size_percent", the largest difference at one quality between the mean payload and its
+        estimate; "container_bytes", the mean of what a file holds beyond its payload, in neither; and
+        "ok": both within 1 %.
     """
     qualities = tuple(map(float, range(1, 9)))
-    estimate = validate(model, images, qualities)
+    estimate = validate(model, images, qualities, skip_below)
+    everything = validate(model, images, qualities)
     files, container_bytes = [], []
     for quality in qualities:
         rates, psnrs = [], []
@@ -132,27 +148,27 @@ def check_export(model: Hyperprior, weights: Path, images: list[Tensor]) -> dict
             psnrs.append(psnr(image.permute(1, 2, 0).numpy(), decoded))
         n = len(images)
         files.append({"quality": quality, "bpp": sum(rates) / n, "psnr": sum(psnrs) / n})
-    rate, _ = bd_rate(*([(p["bpp"], p["psnr"]) for p in curve] for curve in (estimate, files)))
-    sizes = [100 * (f["bpp"] / e["bpp"] - 1) for e, f in zip(estimate, files, strict=True)]
-    size = max(sizes, key=abs)
+    rate, _ = bd_rate(*([(p["bpp"], p["psnr"]) for p in curve] for curve in (everything, files)))
+    size = max(
+        (100 * (f["bpp"] / e["bpp"] - 1) for e, f in zip(estimate, files, strict=True)), key=abs
+    )
     return {
-        "float": estimate,
-        "files": files,
         "bd_rate_percent": rate,
         "size_percent": size,
-        "container_bytes": sum(container_bytes) / len(container_bytes),
         "ok": abs(rate) <= 1 and abs(size) <= 1,
+        "skip_below": skip_below,
+        "container_bytes": sum(container_bytes) / len(container_bytes),
+        "float": everything,
+        "files": files,
     }
 
 
-def main(
-    checkpoint: Path,
-    out: Path,
-    name: str | None = typer.Option(None, help="in the index; by default that of the file"),
-) -> None:
-    """Turn a checkpoint into shipped weights and print their index entry."""
-    print(json.dumps(export(checkpoint, out, name), indent=2))
+def ship(run: Path, out: Path) -> None:
+    """Copy a run's model.safetensors to `out`, and its entry, under that name, into the index beside it."""
+    entry = json.loads((run / "index.json").read_text())["models"][0]
+    out.write_bytes((run / entry["file"]).read_bytes())
+    _write_entry(out.parent / "index.json", entry | {"name": out.stem, "file": out.name})
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(ship)

@@ -35,7 +35,7 @@ from ncodec.training.loop import (
     train_until_spent,
 )
 from ncodec.training.report import Log, plot
-from ncodec.training.validation import center_crops, validate
+from ncodec.training.validation import best_skip_below, center_crops, validate
 
 VALIDATE_EVERY_S = 300.0
 VALIDATION_QUALITIES = (1.0, 3.0, 5.0, 8.0)
@@ -222,10 +222,11 @@ def _train(
 def _finish(run: Run, crops: list[Tensor], out: Path) -> None:
     """Export, check the export on the validation images, and plot."""
     weights = out / "model.safetensors"
-    export(out / "checkpoint.pt", weights, run.config.name)
+    skip_below = best_skip_below(run.ema, crops) if crops else 0
+    export(out / "checkpoint.pt", weights, skip_below)
     print(f"{weights}: {weights.stat().st_size} bytes")
     if crops:
-        report = check_export(run.ema, weights, crops)
+        report = check_export(run.ema, weights, skip_below, crops)
         (out / "check.json").write_text(json.dumps(report, indent=1) + "\n")
         print(f"exported integers against the float model: BD-rate {report['bd_rate_percent']:+.2f} %, "
               f"files against the estimate {report['size_percent']:+.2f} % "

@@ -98,7 +98,7 @@ class Log(AbstractContextManager["Log"]):
             return
         now = self.lines[-1]
         left_s = run.elapsed_s - run.budget.first_second
-        left_s *= (1 - run.progress) / max(run.progress, 1e-9)
+        left_s *= max(0.0, 1 - run.progress) / max(run.progress, 1e-9)
         table = Table("loss", "bpp", "PSNR (dB)", "images/s", "time left", "step", "skipped",
                       title=run.config.name)  # fmt: skip
         psnr = "-" if now["psnr"] is None else f"{now['psnr']:.2f}"

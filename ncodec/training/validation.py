@@ -10,6 +10,7 @@ from ncodec.training.config import CROP_STRIDE
 from ncodec.training.loop import rate_distortion_loss
 
 IMAGES, SIDE = 16, 320  # at most so many, cut to so many pixels
+SKIPS = (0, 4, 8, 12, 16)  # table rows tried
 
 
 def center_crops(images: list[Tensor]) -> list[Tensor]:
@@ -24,7 +25,7 @@ def center_crops(images: list[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def validate(
-    model: Hyperprior, images: list[Tensor], qualities: tuple[float, ...]
+    model: Hyperprior, images: list[Tensor], qualities: tuple[float, ...], skip_below: int = 0
 ) -> list[dict[str, float]]:
     """Return estimated bpp, mean PSNR (dB, 8-bit pixels) and loss of images, one point per quality."""
     device = model.log_gain.device
@@ -34,7 +35,7 @@ def validate(
         for image in images:
             x = image[None].to(device).float() / 255
             q = torch.full((1,), quality, device=device)
-            out = model(x, q)
+            out = model(x, q, skip_below=skip_below)
             loss, bpp, _ = rate_distortion_loss(out, x, q)
             pixels = (out.x_hat.clamp(0, 1) * 255).round() / 255
             psnr = -10 * math.log10(max(float((pixels - x).square().mean()), 1e-12))
@@ -42,3 +43,12 @@ def validate(
         bpp, psnr, loss = (sum(column) / len(rows) for column in zip(*rows, strict=True))
         points.append({"quality": quality, "bpp": bpp, "psnr": psnr, "loss": loss})
     return points
+
+
+def best_skip_below(model: Hyperprior, images: list[Tensor]) -> int:
+    """Return from which table row on residuals are worth coding: the choice of the lowest loss."""
+
+    def loss(skip_below: int) -> float:
+        return sum(p["loss"] for p in validate(model, images, (1.0, 3.0, 5.0, 8.0), skip_below))
+
+    return min(SKIPS, key=loss)
