@@ -254,11 +254,17 @@ def models(
     """List the shipped models; the first is the default."""
     from ncodec.inspection import list_models
 
+    failed: NcodecError | None = None
     for entry in list_models():
         if verify:
             from ncodec.selftest import verify as verify_model
 
-            verify_model(entry)
+            try:
+                verify_model(entry)
+            except NcodecError as error:
+                print(f"ncodec: {error}", file=sys.stderr)
+                failed = error
+                continue
         if as_json:
             shown = {k: v for k, v in asdict(entry).items() if k != "self_test"}
             print(json.dumps(shown | ({"verified": True} if verify else {})))
@@ -275,6 +281,8 @@ def models(
         if about.get("superseded"):
             facts.append("superseded, here to decode old files")
         print(f"{entry.name} ({entry.family}): {', '.join(facts)}{': verified' if verify else ''}")
+    if failed is not None:
+        raise SystemExit(_exit_code(failed))
 
 
 @app.command()
@@ -282,13 +290,15 @@ def train(
     config: Annotated[
         str, typer.Argument(metavar="CONFIG", help="TOML file, or the name of a shipped model.")
     ],
-    more_data: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
     data: Annotated[
         list[Path], typer.Option(metavar="PATH...", help="Folders or tar shards of images.")
     ] = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Run folder: weights, checkpoint, log.")] = None,
     validation: Annotated[
-        list[Path], typer.Option(help="As --data, never trained on; default: some held out.")
+        list[Path],
+        typer.Option(
+            metavar="PATH...", help="As --data, never trained on; default: some held out."
+        ),
     ] = [],  # noqa: B006
     minutes: Annotated[
         float | None, typer.Option(help="Time budget; the learning rate follows the clock.")
@@ -301,18 +311,17 @@ def train(
     assignments: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Such as training.batch=16.")
     ] = [],  # noqa: B006
-    save_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 120,
+    save_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 120,
 ) -> None:
     """Train a model on your images; leaves OUT/model.safetensors to encode with.
 
     One process a core or GPU: OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 --no-python ncodec train ...
     """
-    data = [*data, *(more_data or [])]
     if not data:
         raise typer.BadParameter("folders or tar shards of images", param_hint="--data")
     out = out or Path(f"{Path(config).stem}-run")
     for value, name in ((minutes, "--minutes"), (steps, "--steps")):
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < float("inf"):
             raise typer.BadParameter(f"expected more than 0, found {value}", param_hint=name)
     if minutes is not None and steps is not None:
         raise typer.BadParameter("either --minutes or --steps", param_hint="--steps")
@@ -322,10 +331,12 @@ def train(
     from ncodec.training.loop import Budget
     from ncodec.training.program import train as train_model
 
-    budget = Budget(minutes, steps)
-    train_model(
-        read_config(config, assignments), data, validation, out, budget, resume, device, save_every
-    )
+    settings, budget = read_config(config, assignments), Budget(minutes, steps)
+    try:
+        train_model(settings, data, validation, out, budget, resume, device, save_every)
+    except KeyboardInterrupt as error:
+        print(f"ncodec: {error or 'interrupted'}", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _version(value: bool) -> None:
@@ -342,6 +353,19 @@ def _options(
 ) -> None: ...
 
 
+def _repeat_option(arguments: list[str], options: tuple[str, ...]) -> list[str]:
+    """Return `--data A B` as `--data A --data B`, which is how typer wants it."""
+    repeated: list[str] = []
+    current = ""
+    for word, before in zip(arguments, ["", *arguments], strict=False):
+        if word.startswith("-"):
+            current = word if word in options else ""
+        elif current and before != current:
+            repeated.append(current)
+        repeated.append(word)
+    return repeated
+
+
 def _exit_code(error: NcodecError) -> int:
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
@@ -350,8 +374,11 @@ def main() -> None:
     """Run the command line; library errors become one line and an exit code."""
     if sys.stdout is not None:  # a report must not fail on a name that the terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["train"]:
+        arguments = _repeat_option(arguments, ("--data", "--validation"))
     try:
-        app()
+        app(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
     except NcodecError as error:

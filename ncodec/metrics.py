@@ -29,11 +29,14 @@ def bd_rate(
         anchor, test: points (bpp, PSNR in dB), at least two each.
 
     Raises:
-        InputError: the curves share no PSNR interval.
+        InputError: the curves share no PSNR interval, or PSNR does not rise along one.
     """
     from scipy.interpolate import PchipInterpolator
 
     curves = [np.array(sorted(points, key=lambda p: p[1])) for points in (anchor, test)]
+    for curve in curves:
+        if not (np.diff(curve[:, 1]) > 0).all():
+            raise InputError(f"curve: expected different PSNRs, found {curve[:, 1].tolist()}")
     low = max(curve[0, 1] for curve in curves)
     high = min(curve[-1, 1] for curve in curves)
     if high <= low:

@@ -70,16 +70,17 @@ def verify(entry: Model) -> None:
         WeightsMismatchError: any of them is not what the index says.
     """
     try:
-        data = base64.b64decode(str(entry.self_test["file"]))
+        test = entry.self_test
+        data, expected = base64.b64decode(test["file"], validate=True), float(test["psnr"])
         latents = latents_sha256(data, entry.path)  # loading checks the file's digest
         found = psnr(picture(), decode(data, "numpy", entry.path, "cpu"))
-    except NcodecError as error:
+    except (NcodecError, KeyError, TypeError, ValueError) as error:
         raise WeightsMismatchError(f"{entry.name}: self-test: {error}") from error
-    if latents != entry.self_test["latents_sha256"]:
+    if latents != test.get("latents_sha256"):
         raise WeightsMismatchError(
-            f"{entry.name}: self-test: expected latents {entry.self_test['latents_sha256']}, found {latents}"
+            f"{entry.name}: self-test: expected latents {test.get('latents_sha256')}, found {latents}"
         )
-    if abs(found - float(entry.self_test["psnr"])) > TOLERANCE_DB:
+    if abs(found - expected) > TOLERANCE_DB:
         raise WeightsMismatchError(
-            f"{entry.name}: self-test: expected {entry.self_test['psnr']} dB, found {found:.3f} dB"
+            f"{entry.name}: self-test: expected {expected} dB, found {found:.3f} dB"
         )

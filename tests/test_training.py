@@ -1,5 +1,6 @@
 """The training program: learns, resumes to the bit, agrees over processes, exports what it evaluates."""
 
+import hashlib
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from ncodec.nn.gain import LAMBDAS, at_quality, lmbda_at_quality
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture
 from ncodec.training.config import read_config
 from ncodec.training.data import ImageStore, block_pca, load_images
+from ncodec.training.export import ship
 from ncodec.training.loop import (
     Budget,
     draw_batch,
@@ -147,6 +149,18 @@ def test_export_is_what_was_trained(trained):
     assert [m["name"] for m in index] == ["tiny"] and index[0]["about"]["training_steps"] == STEPS
 
 
+def test_ship(trained, tmp_path):
+    (tmp_path / "index.json").write_text('{"models": [{"name": "a"}, {"name": "b"}]}')
+    ship(trained, tmp_path / "b.safetensors")
+    models = json.loads((tmp_path / "index.json").read_text())["models"]
+    assert [m["name"] for m in models] == ["a", "b"]
+    assert models[1]["file"] == "b.safetensors" and models[1]["self_test"]["file"]
+    weights = (tmp_path / "b.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == models[1]["sha256"]
+    with pytest.raises(SystemExit, match="not a finished run"):
+        ship(tmp_path / "none", tmp_path / "c.safetensors")
+
+
 def test_trained_model_encodes(trained, tmp_path):
     image = np.asarray(Image.open(SAMPLE))[:128, :192]
     Image.fromarray(image).save(tmp_path / "a.png")
@@ -202,17 +216,52 @@ def test_two_processes_give_the_single_process_result(tiny, folder, tmp_path):
     assert largest_difference(one, weights_of(tmp_path / "half"), "model") > 0.1 * moved
 
 
-def test_second_budget(tiny, folder, trained, tmp_path):
-    out = tmp_path / "again"
+def copy_of(trained, out):
     out.mkdir()
-    (out / "checkpoint.pt").write_bytes((trained / "checkpoint.pt").read_bytes())
-    refused = run(tiny, folder, out, "--resume")
-    assert refused.returncode == 6 and "its budget is spent" in refused.stderr
-    done = run(tiny, folder, out, "--resume", "--minutes", 0.05)
+    for name in ("checkpoint.pt", "run.json", "log.jsonl"):
+        shutil.copy(trained / name, out)
+    return out
+
+
+def test_second_budget(tiny, folder, trained, tmp_path):
+    out = copy_of(trained, tmp_path / "again")
+    done = run(tiny, folder, out, "--resume", "--minutes", 0.05, "--set", "training.batch=2")
     assert done.returncode == 0, done.stderr
+    assert "resumed with other config" in done.stderr and "other data" not in done.stderr
     state = weights_of(out)
     assert state["step"] > STEPS and state["budget"]["first_step"] == STEPS
     assert state["elapsed_s"] - state["budget"]["first_second"] >= 3
+    assert [s["step"] for s in json.loads((out / "run.json").read_text())] == [0, STEPS]
+
+
+def test_resume_of_a_spent_budget_exports_again(tiny, folder, trained, tmp_path):
+    out = copy_of(trained, tmp_path / "again")
+    with (out / "log.jsonl").open("a") as file:
+        file.write('{"step": 99, "lo')  # what a kill leaves
+    done = run(tiny, folder, out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert weights_of(out)["step"] == STEPS
+    ours, theirs = ((o / "model.safetensors").read_bytes() for o in (out, trained))
+    assert ours == theirs and (out / "curves.png").exists()
+
+
+def test_ctrl_c_keeps_what_was_learned(tiny, folder, trained, tmp_path):
+    out = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command(tiny, folder, out, "--steps", STEPS),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    while not (out / "log.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "--resume goes on" in said and "Traceback" not in said
+    assert 0 <= weights_of(out)["step"] < STEPS and not (out / "model.safetensors").exists()
+    assert run(tiny, folder, out, "--resume").returncode == 0
+    assert largest_difference(weights_of(out), weights_of(trained), "ema") == 0
 
 
 def test_bad_runs_end_in_one_line(tiny, folder, trained, tmp_path):
@@ -227,6 +276,9 @@ def test_bad_runs_end_in_one_line(tiny, folder, trained, tmp_path):
         (run(tiny, folder, tmp_path / "x", "--set", "training.crop=512"), "no image of at least 512x512"),
         (run(tiny, folder, trained, "--resume", "--steps", 9, "--set", "model.N=24"), "same model"),
         (run(tiny, folder, tmp_path / "x", "--device", "tpu"), "device 'tpu'"),
+        (run(tiny, folder, tmp_path / "x", "--set", "model.context_steps=3"), "expected 2 or 4"),
+        (run(tiny, tiny.parent / "validation", tmp_path / "x"), "all of them are validation images"),
+        (run(tiny, folder, tmp_path / ("x" * 300)), "File name too long"),
     ]  # fmt: skip
     for done, message in cases:
         assert done.returncode == 6, (message, done.stderr)
@@ -239,22 +291,15 @@ def test_bad_runs_end_in_one_line(tiny, folder, trained, tmp_path):
 def test_many_paths_after_data(tiny, folder, shard, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "ncodec.training.program.train", lambda config, data, *rest: seen.update(data=data)
+        "ncodec.training.program.train",
+        lambda config, data, validation, *rest: seen.update(data=data, validation=validation),
     )
-    words = [
-        "ncodec",
-        "train",
-        str(tiny),
-        "--data",
-        str(folder),
-        str(shard),
-        "--out",
-        str(tmp_path),
-    ]
-    monkeypatch.setattr(sys, "argv", words)
+    words = ["ncodec", "train", str(tiny), "--data", str(folder), str(shard), "--validation", "a b"]
+    monkeypatch.setattr(sys, "argv", [*words, "c", "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as end:
         main()
-    assert end.value.code in (0, None) and seen["data"] == [folder, shard]
+    assert end.value.code in (0, None)
+    assert seen == {"data": [folder, shard], "validation": [Path("a b"), Path("c")]}
 
 
 def test_damaged_checkpoint(tiny, folder, tmp_path):
@@ -323,11 +368,32 @@ def test_what_cannot_be_used_is_left_out_and_said(folder, tmp_path, capsys):
         Image.new(mode, (size, size)).save(tmp_path / name)
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
     images = load_images([tmp_path], 64)
-    assert [list(p.shape) for p in images.pixels] == [[3, 80, 80]] and len(images.left_out) == 3
+    assert [list(p.shape) for p in images.pixels] == [[3, 80, 80], [3, 96, 96]]
+    assert len(images.left_out) == 3
     said = capsys.readouterr().err
     assert all(
         re.search(f"left out: .*{name}", said) for name in ("a.png", "small.png", "broken.jpg")
     )
+
+
+def test_damaged_shards_are_said(shard, tmp_path, capsys):
+    data = bytearray(shard.read_bytes())
+    (tmp_path / "cut.tar").write_bytes(data[: len(data) // 2])
+    with tarfile.open(shard) as tar:
+        third = tar.getmembers()[2].offset
+    data[third : third + 512] = b"damage" * 85 + b"!!"
+    (tmp_path / "middle.tar").write_bytes(data)
+    for name, least in (("cut.tar", 2), ("middle.tar", 2)):
+        images = load_images([tmp_path / name], 64)
+        assert least <= len(images.pixels) < 6
+        assert re.search(f"{name}: damaged", capsys.readouterr().err)
+
+
+def test_copies_and_validation_images_are_not_trained_on(folder, shard):
+    images = load_images([folder, shard, folder], 64)
+    assert len(images.pixels) == 6
+    others = type(images)(images.pixels[:2], images.digests[:2], [])
+    assert images.without(others).digests == images.digests[2:]
 
 
 def test_large_photographs_are_reduced(tmp_path):

@@ -15,6 +15,7 @@ else:
     import tomli as tomllib
 
 CROP_STRIDE = 32  # pixels per hyper-latent
+MAX_SIZE = 4096  # of anything in a config: beyond lies a typing error
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _typed(place: str, kind: type, values: dict[str, Any]) -> dict[str, Any]:
 
 def _assign(table: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
-    if not equals:
+    if not equals or not key.strip():
         raise InputError(f"--set {assignment}: expected KEY=VALUE, such as training.batch=16")
     try:
         value = tomllib.loads(f"v = {text}")["v"]
@@ -95,7 +96,7 @@ def read_config(path: str | Path, assignments: list[str] = []) -> Config:  # noq
         raise InputError(
             f"{path}: {error.strerror}; expected a TOML file or one of {shipped}"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, a name with a zero byte
         raise InputError(f"{path}: not a TOML file ({error})") from error
     for assignment in assignments:
         _assign(table, assignment)
@@ -117,15 +118,16 @@ def _check(config: Config) -> None:
     model, training = config.model, config.training
     checks = [
         ("family", config.family == "hyperprior", "'hyperprior'", config.family),
-        ("training.batch", training.batch >= 1, "at least 1", training.batch),
-        ("training.crop", training.crop >= CROP_STRIDE and training.crop % CROP_STRIDE == 0,
-         f"a multiple of {CROP_STRIDE} pixels", training.crop),
+        ("training.batch", 1 <= training.batch <= MAX_SIZE, f"1 to {MAX_SIZE}", training.batch),
+        ("training.crop", CROP_STRIDE <= training.crop <= MAX_SIZE and training.crop % CROP_STRIDE == 0,
+         f"a multiple of {CROP_STRIDE} pixels up to {MAX_SIZE}", training.crop),
         ("training.optimizer", training.optimizer in ("adamw", "soap"), "adamw or soap", training.optimizer),
         ("training.learning_rate", 0 < training.learning_rate < 1, "between 0 and 1", training.learning_rate),
-        ("training.seed", training.seed >= 0, "at least 0", training.seed),
-        ("model.M", 1 <= model.M <= 768, "1 to 768, the dimension of a 16x16 RGB block", model.M),
-        *((f"model.{key}", value >= 1, "at least 1", value)
-          for key, value in asdict(model).items() if type(value) is int),
+        ("training.seed", 0 <= training.seed < 2**63, "0 to 2**63 - 1", training.seed),
+        ("model.M", model.M <= 768, "at most 768, the dimension of a 16x16 RGB block", model.M),
+        ("model.context_steps", model.context_steps in (2, 4), "2 or 4", model.context_steps),
+        *((f"model.{key}", 1 <= value <= MAX_SIZE, f"1 to {MAX_SIZE}", value)
+          for key, value in asdict(model).items()),
     ]  # fmt: skip
     for key, holds, expected, found in checks:
         if not holds:

@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,17 +21,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
 from ncodec.errors import InputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
-MODES = {"RGB", "L", "YCbCr", "CMYK"}  # what converts to RGB without guessing
+MODES = {"RGB", "L", "1", "P", "YCbCr", "CMYK"}  # what converts to RGB without guessing
 KEEP_SIDE = 640  # pixels: photographs are reduced as long as the shorter side stays above it
 READ_AHEAD = 64  # files
 HELD_OUT, HELD_OUT_SHARE = 16, 0.02  # images for validation when none are given
+MEMORY_SHARE = 1 / 3  # of this machine's memory for images; twice that while they are packed
 
 
 @dataclass(frozen=True)
@@ -46,38 +48,54 @@ class Images:
         """SHA-256 over the files' digests, sorted: the same for shards and for a folder."""
         return hashlib.sha256(b"".join(sorted(self.digests))).hexdigest()
 
+    def _part(self, which: list[int]) -> "Images":
+        return Images(
+            [self.pixels[i] for i in which], [self.digests[i] for i in which], self.left_out
+        )
+
     def hold_out(self) -> tuple["Images", "Images"]:
         """Return (the rest, a few for validation): those with the smallest digests, on any machine."""
         count = min(HELD_OUT, round(len(self.pixels) * HELD_OUT_SHARE))
         order = sorted(range(len(self.pixels)), key=lambda i: self.digests[i])
-        held, kept = order[:count], sorted(order[count:])
-        return tuple(  # type: ignore[return-value]
-            Images([self.pixels[i] for i in part], [self.digests[i] for i in part], self.left_out)
-            for part in (kept, held)
-        )
+        return self._part(sorted(order[count:])), self._part(order[:count])
+
+    def without(self, others: "Images") -> "Images":
+        """Return the images that are not among the others."""
+        known = set(others.digests)
+        return self._part([i for i, digest in enumerate(self.digests) if digest not in known])
 
 
-def _files(path: Path) -> Iterator[tuple[str, bytes | Path]]:
+def _files(path: Path) -> Iterator[tuple[str, bytes | Path | str]]:
+    """Yield names with a file, its bytes, or (a str) why there are none."""
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
             yield str(file), file
     elif path.is_file() and tarfile.is_tarfile(path):
-        with tarfile.open(path) as shard:
-            for member in shard:
-                stream = shard.extractfile(member) if member.isfile() else None
-                if stream is not None and Path(member.name).suffix.lower() in SUFFIXES:
-                    yield f"{path}:{member.name}", stream.read()
+        try:
+            with tarfile.open(path) as shard:
+                for member in shard:
+                    stream = shard.extractfile(member) if member.isfile() else None
+                    if stream is not None and Path(member.name).suffix.lower() in SUFFIXES:
+                        yield f"{path}:{member.name}", stream.read()
+                assert shard.fileobj is not None
+                shard.fileobj.seek(shard.offset)
+                if shard.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                    yield str(path), f"damaged at byte {shard.offset}, the rest is not read"
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            yield str(path), f"damaged, the rest is not read ({error})"
     else:
         raise InputError(f"{path}: expected a folder of images or a tar shard")
 
 
-def _decode(min_side: int, file: tuple[str, bytes | Path]) -> tuple[Tensor, bytes] | str:
+def _decode(min_side: int, file: tuple[str, bytes | Path | str]) -> tuple[Tensor, bytes] | str:
     """Return an image [3, H, W] and its file's digest, or why it is left out."""
     name, source = file
+    if isinstance(source, str):
+        return f"{name}: {source}"
     try:
         data = source if isinstance(source, bytes) else source.read_bytes()
         picture = Image.open(io.BytesIO(data))
-        if picture.mode not in MODES:
+        if picture.mode not in MODES or "transparency" in picture.info:
             return f"{name}: expected RGB or grey without transparency, found mode {picture.mode}"
         width, height = picture.size
         if min(width, height) < min_side:
@@ -90,21 +108,23 @@ def _decode(min_side: int, file: tuple[str, bytes | Path]) -> tuple[Tensor, byte
         factor = min(rgb.size) // keep
         rgb = rgb.reduce(factor) if factor > 1 else rgb
         pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+    except UnidentifiedImageError:
+        return f"{name}: not an image that Pillow knows"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"{name}: not a readable image ({error})"
     return pixels, hashlib.sha256(data).digest()
 
 
 def load_images(paths: Iterable[Path], min_side: int) -> Images:
-    """Return the images under `paths`, decoded on all cores.
+    """Return the different images under `paths`, decoded on all cores.
 
     Photographs of many megapixels are reduced by an integer factor (box filter) to a shorter side of
     640 to 1279 pixels: thousands fit into memory, and what camera and JPEG did to single pixels is gone.
-    Images that cannot be used are left out and said so on stderr. Loading stops, and says so, when half
-    of this machine's memory is full.
+    Copies of a file count once; of an animation, the first frame. Images that cannot be used are left out
+    and said so on stderr. Loading stops, and says so, when a third of this machine's memory is full.
 
     Args:
-        paths: folders (searched to the bottom) and tar shards.
+        paths: folders (searched to the bottom, linked folders aside) and tar shards.
         min_side: images with a shorter side (pixels) are left out.
 
     Raises:
@@ -114,26 +134,28 @@ def load_images(paths: Iterable[Path], min_side: int) -> Images:
     from rich.progress import track
 
     console = Console(stderr=True)
-    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    room = memory * MEMORY_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     paths = [Path(path) for path in paths]
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: expected a folder of images or a tar shard, found nothing")
-    images = Images([], [], [])
+    images, seen = Images([], [], []), set()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for path in track(paths, "images", console=console, disable=not console.is_terminal):
             files = _files(path)
-            while chunk := list(islice(files, READ_AHEAD)):
+            while room > 0 and (chunk := list(islice(files, READ_AHEAD))):
                 for result in pool.map(partial(_decode, min_side), chunk):
                     if isinstance(result, str):
                         images.left_out.append(result)
-                        continue
-                    images.pixels.append(result[0])
-                    images.digests.append(result[1])
-                    room -= result[0].numel()
-                if room < 0:
-                    images.left_out.append(f"{path}: half of memory is full, the rest is not read")
-                    break
+                    elif result[1] not in seen:
+                        seen.add(result[1])
+                        images.pixels.append(result[0])
+                        images.digests.append(result[1])
+                        room -= result[0].numel()
+            if room <= 0:
+                images.left_out.append(f"{path}: memory is full, the rest is not read")
+                break
     for reason in images.left_out[:5]:
         print(f"ncodec: left out: {reason}", file=sys.stderr)
     if len(images.left_out) > 5:
@@ -141,7 +163,8 @@ def load_images(paths: Iterable[Path], min_side: int) -> Images:
     if not images.pixels:
         found = f"; {len(images.left_out)} left out" if images.left_out else ""
         raise InputError(
-            f"no image of at least {min_side}x{min_side} pixels under {', '.join(map(str, paths))}{found}"
+            f"no image of at least {min_side}x{min_side} pixels under "
+            f"{', '.join(map(str, paths))}{found}"
         )
     return images
 

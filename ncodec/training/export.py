@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import typer
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -79,11 +79,8 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
         "config": config["model"],
         "skip_below": skip_below,
     }
-    temporary = out.with_suffix(".tmp")
     tensors = to_tensors(model, tables_r, tables_z)
-    save_file(tensors, temporary, {"ncodec": json.dumps(about)})
-    temporary.chmod(0o644)
-    temporary.replace(out)
+    write_whole(out, save(tensors, {"ncodec": json.dumps(about)}))
     facts: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "kmac_per_pixel": round(decode_kmac_per_pixel(from_tensors(tensors, about, "cpu")), 2),
@@ -102,17 +99,27 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
         "about": facts,
         "self_test": make_self_test(out),
     }
-    _write_entry(out.parent / "index.json", entry)
+    write_json(out.parent / "index.json", {"models": [entry]})
 
 
-def _write_entry(index: Path, entry: dict[str, Any]) -> None:
-    models = json.loads(index.read_text())["models"] if index.exists() else []
-    names = [m["name"] for m in models]
-    if entry["name"] in names:
-        models[names.index(entry["name"])] = entry
-    else:
-        models.append(entry)
-    index.write_text(json.dumps({"models": models}, indent=2) + "\n")
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
+    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def check_export(
@@ -129,7 +136,7 @@ def check_export(
     Returns:
         "float" and "files", the curves (quality, bpp, psnr; means over the images): the float model's
         estimate with every residual coded, and the files' payload; "bd_rate_percent" of the second over the
-        first; "size_percent", the largest difference at one quality between the mean payload and its
+        first (None where the curves are flat); "size_percent", the largest difference at one quality between the mean payload and its
         estimate; "container_bytes", the mean of what a file holds beyond its payload, in neither; and
         "ok": both within 1 %.
     """
@@ -148,14 +155,18 @@ def check_export(
             psnrs.append(psnr(image.permute(1, 2, 0).numpy(), decoded))
         n = len(images)
         files.append({"quality": quality, "bpp": sum(rates) / n, "psnr": sum(psnrs) / n})
-    rate, _ = bd_rate(*([(p["bpp"], p["psnr"]) for p in curve] for curve in (everything, files)))
+    curves = ([(p["bpp"], p["psnr"]) for p in curve] for curve in (everything, files))
+    try:
+        rate = bd_rate(*curves)[0]
+    except InputError:  # flat curves: nothing learned, or images of one colour
+        rate = None
     size = max(
         (100 * (f["bpp"] / e["bpp"] - 1) for e, f in zip(estimate, files, strict=True)), key=abs
     )
     return {
         "bd_rate_percent": rate,
         "size_percent": size,
-        "ok": abs(rate) <= 1 and abs(size) <= 1,
+        "ok": rate is not None and abs(rate) <= 1 and abs(size) <= 1,
         "skip_below": skip_below,
         "container_bytes": sum(container_bytes) / len(container_bytes),
         "float": everything,
@@ -165,9 +176,22 @@ def check_export(
 
 def ship(run: Path, out: Path) -> None:
     """Copy a run's model.safetensors to `out`, and its entry, under that name, into the index beside it."""
-    entry = json.loads((run / "index.json").read_text())["models"][0]
-    out.write_bytes((run / entry["file"]).read_bytes())
-    _write_entry(out.parent / "index.json", entry | {"name": out.stem, "file": out.name})
+    try:
+        (entry,) = json.loads((run / "index.json").read_text())["models"]
+        data = (run / entry["file"]).read_bytes()
+        index = out.parent / "index.json"
+        models = json.loads(index.read_text())["models"] if index.exists() else []
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(
+            f"ncodec: {run}: not a finished run, or no index to ship to ({error})"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise SystemExit(f"ncodec: {run}: index.json speaks of other weights than {entry['file']}")
+    entry |= {"name": out.stem, "file": out.name}
+    names = [m["name"] for m in models]
+    place = names.index(out.stem) if out.stem in names else len(models)
+    write_whole(out, data)
+    write_json(index, {"models": [*models[:place], entry, *models[place + 1 :]]})
 
 
 if __name__ == "__main__":

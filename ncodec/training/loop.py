@@ -5,14 +5,15 @@
 with q uniform in [1, 8] per sample. Dividing by sqrt(lambda) keeps any one rate from dominating.
 
 Step s draws its whole batch from (seed, s), and the noise of sample i from (seed, s, i); a process takes
-its share of the samples. So neither a resumed run nor the number of processes changes what is learned.
-With a budget in steps the learning rate depends on the step alone and a resumed run ends with the same
+its share of the samples. So neither a resumed run nor, up to rounding, the number of processes changes
+what is learned. With a budget in steps the learning rate depends on the step alone and a resumed run ends with the same
 weights to the bit (CPU); with a budget in minutes it follows the clock.
 """
 
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,11 @@ class Run:
         return self.budget.progress(self.step, self.elapsed_s)
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint; the old one stays whole until the new one is."""
+        """Write the checkpoint; the old one stays whole until the new one is.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         state = {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -130,8 +135,12 @@ class Run:
             "skipped": self.skipped,
         }
         temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        try:
+            torch.save(state, temporary)
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch.save: RuntimeError on a full disk
+            temporary.unlink(missing_ok=True)
+            raise InputError(f"{path}: cannot write ({str(error).splitlines()[0]})") from error
 
 
 def start_run(config: Config, budget: Budget, device: torch.device, images: list[Tensor]) -> Run:
@@ -151,20 +160,20 @@ def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint:
 
     Args:
         config: as the run was started; [training] may differ.
-        budget: without minutes and steps, the rest of the run's own.
+        budget: without minutes and steps, the rest of the run's own, be it nothing.
         device: where to train.
         checkpoint: written by `Run.save`.
 
     Raises:
-        InputError: the checkpoint cannot be read, holds another model or optimiser, or is finished
-            and no budget is given.
+        InputError: the checkpoint cannot be read, or holds another model or optimiser.
     """
     try:
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         saved = Budget(**state["budget"])
         step, elapsed_s, skipped = state["step"], state["elapsed_s"], state["skipped"]
     except Exception as error:  # torch.load raises anything on damaged files
-        raise InputError(f"{checkpoint}: not a checkpoint of ncodec train ({error})") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{checkpoint}: not a checkpoint of ncodec train ({reason})") from error
     for part, found in (
         ("model", config.to_dict()["model"]),
         ("optimizer", config.training.optimizer),
@@ -178,14 +187,10 @@ def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint:
             raise InputError(
                 f"{checkpoint}: resume with the same {part}: expected {expected}, found {found}"
             )
-    if saved.progress(step, elapsed_s) >= 1:
-        if budget.minutes is None and budget.steps is None:
-            raise InputError(
-                f"{checkpoint}: its budget is spent; --minutes or --steps gives a second one"
-            )
-        budget = Budget(budget.minutes, budget.steps, step, elapsed_s)
-    elif budget.minutes is None and budget.steps is None:
+    if budget.minutes is None and budget.steps is None:
         budget = saved
+    elif saved.progress(step, elapsed_s) >= 1:
+        budget = Budget(budget.minutes, budget.steps, step, elapsed_s)
     else:
         budget = Budget(budget.minutes, budget.steps, saved.first_step, saved.first_second)
     model, ema = (
@@ -264,18 +269,26 @@ def training_step(
 
 
 def train_until_spent(
-    run: Run, store: ImageStore, rank: int, world: int, on_step: Callable[[Run, Tensor], None]
+    run: Run,
+    store: ImageStore,
+    rank: int,
+    world: int,
+    on_step: Callable[[Run, Tensor], None],
+    stop: Callable[[], bool],
 ) -> None:
-    """Take steps until the budget is spent.
+    """Take steps until the budget is spent, or `stop` (asked in the first process) says so.
 
     Under torchrun gradients are averaged over the processes. A step whose gradient is not finite is
     skipped and counted. `on_step` is told what each step measured: loss, bpp, MSE, gradient norm [4].
     """
     model = run.model if world == 1 else DistributedDataParallel(run.model)
+    # Of channels-last weights; it speaks of speed, and costs nothing measurable here.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     begin = time.monotonic() - run.elapsed_s
     while True:
         run.elapsed_s = time.monotonic() - begin
-        progress = torch.tensor([run.progress], dtype=torch.float64, device=run.device)
+        clock = math.inf if stop() else run.progress
+        progress = torch.tensor([clock], dtype=torch.float64, device=run.device)
         if world > 1:
             dist.broadcast(progress, 0)  # one clock for all
         if float(progress) >= 1:
@@ -287,7 +300,7 @@ def train_until_spent(
 
 def process_group(device: torch.device) -> tuple[int, int]:
     """Join torchrun's processes, if it started this one; return rank and world size."""
-    if "RANK" not in os.environ:
+    if not dist.is_torchelastic_launched():
         return 0, 1
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections import deque
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ class Log(AbstractContextManager["Log"]):
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        if path and path.exists() and not path.read_bytes().endswith(b"\n"):
+            with path.open("a") as file:
+                file.write("\n")  # after a line that a kill cut short
         self.sums, self.counted, self.since = torch.zeros(4), 0, 0.0
         self.lines: deque[dict[str, Any]] = deque(maxlen=1)
         self.validations: deque[dict[str, Any]] = deque(maxlen=SHOWN_VALIDATIONS)
@@ -115,7 +118,10 @@ def plot(run_folder: Path) -> None:
     """Draw loss over minutes and the first and last validation curves as curves.png."""
     from matplotlib.figure import Figure
 
-    events = [json.loads(line) for line in (run_folder / "log.jsonl").read_text().splitlines()]
+    events = []
+    for line in (run_folder / "log.jsonl").read_text().splitlines():
+        with suppress(ValueError):  # a line that a kill cut short
+            events.append(json.loads(line))
     steps = [e for e in events if "loss" in e]
     validations = [e for e in events if "validation" in e]
     figure = Figure(figsize=(11, 4.5), layout="constrained")
