@@ -44,3 +44,8 @@ def test_bd_rate_of_half_the_rate():
 def test_bd_rate_without_overlap():
     with pytest.raises(InputError, match="do not overlap"):
         bd_rate([(0.1, 20.0), (0.2, 22.0)], [(1.0, 30.0), (2.0, 33.0)])
+
+
+def test_bd_rate_of_a_flat_curve():
+    with pytest.raises(InputError, match="different PSNRs"):
+        bd_rate([(0.1, 20.0), (0.2, 20.0)], [(0.1, 19.0), (0.2, 33.0)])

@@ -103,7 +103,7 @@ def run(*arguments, **options):
 
 
 def weights_of(out):
-    return torch.load(out / "checkpoint.pt", weights_only=True)
+    return torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
 
 
 def largest_difference(a, b, part):
@@ -325,6 +325,15 @@ def test_steps_lower_the_loss_and_skip_what_is_not_finite(tiny, shard, optimizer
     training_step(state, state.model, x * torch.nan, q, noise, progress=0.1)
     assert state.skipped == 1 and state.step == 341
     assert all(torch.equal(v, before[k]) for k, v in state.model.state_dict().items())
+
+
+@pytest.mark.gpu
+def test_trains_on_cuda(tiny, folder, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    done = run(tiny, folder, tmp_path / "cuda", "--steps", 30, "--device", "cuda")
+    assert done.returncode == 0, done.stderr
+    assert weights_of(tmp_path / "cuda")["step"] == 30
 
 
 def test_learning_rate_warms_up_and_falls():
