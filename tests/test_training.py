@@ -368,13 +368,10 @@ def test_folder_and_shard_are_the_same_data(folder, shard, tmp_path, capsys):
     assert (len(kept.pixels), held.digests) == (118, [bytes([0]) * 32, bytes([1]) * 32])
 
 
-def test_what_cannot_be_used_is_left_out_and_said(folder, tmp_path, capsys):
-    for name, mode, size in (
-        ("a.png", "RGBA", 80),
-        ("small.png", "RGB", 30),
-        ("grey.png", "L", 80),
-    ):
-        Image.new(mode, (size, size)).save(tmp_path / name)
+def test_what_cannot_be_used_is_left_out_and_said(tmp_path, capsys):
+    cases = {"a": ("RGBA", 80), "grey": ("L", 80), "palette": ("P", 96), "small": ("RGB", 30)}
+    for name, (mode, side) in cases.items():
+        Image.new(mode, (side, side)).save(tmp_path / f"{name}.png")
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
     images = load_images([tmp_path], 64)
     assert [list(p.shape) for p in images.pixels] == [[3, 80, 80], [3, 96, 96]]
