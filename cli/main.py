@@ -6,10 +6,8 @@ Exit codes: 2 usage, 3 format, 4 limit, 5 model, 6 input (a missing file or an i
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +17,7 @@ import typer
 
 from ncodec import __version__
 from ncodec.errors import FormatError, InputError, LimitError, ModelError, NcodecError
+from ncodec.files import write_whole
 
 app = typer.Typer(
     help="A neural image codec: small files that decode alike on any machine.",
@@ -59,36 +58,24 @@ def _read_bytes(name: str) -> bytes:
 
 
 def _write_whole(target: str, data: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, then a rename."""
+    """Write a file whole or not at all, or standard output, or into a device or pipe."""
     if target == "-":
         if sys.stdout is None:
             raise InputError("standard output is closed")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    path = Path(target).resolve()  # a link stays a link
+    path = Path(target)
     if path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to rename over
         try:
             path.write_bytes(data)
         except OSError as error:
             raise InputError(f"{target}: cannot write: {error.strerror}") from error
         return
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".ncodec-", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, path.stat().st_mode if path.exists() else 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException as error:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise InputError(f"{target}: cannot write: {error.strerror}") from error
-        raise
+        write_whole(path, data)
+    except OSError as error:
+        raise InputError(f"{target}: cannot write: {error.strerror}") from error
 
 
 def _check_not_input(source: str, target: str) -> None:

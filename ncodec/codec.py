@@ -35,6 +35,21 @@ def _load(path: Path, mtime_ns: int, device: str) -> weights.LoadedModel:
     return weights.load(path, device)
 
 
+def find_device(device: str) -> str:
+    """Return "cpu" or "cuda" for "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: not one of these, or not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise InputError(
+            f"device {device!r}: not available; expected 'auto', 'cpu' or a working 'cuda'"
+        )
+    return device
+
+
 def load_model(path: Path, device: str = "auto") -> weights.LoadedModel:
     """Return a model, loaded once per file and device.
 
@@ -46,12 +61,7 @@ def load_model(path: Path, device: str = "auto") -> weights.LoadedModel:
         InputError: no such file or device.
         WeightsMismatchError: the file is damaged or not ours.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(
-            f"device {device!r}: not available; expected 'auto', 'cpu' or a working 'cuda'"
-        )
+    device = find_device(device)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
     return _load(path, path.stat().st_mtime_ns, device)

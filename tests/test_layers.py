@@ -8,6 +8,7 @@ from conftest import ROOT
 
 LEVELS = {
     "ncodec.errors": 0,
+    "ncodec.files": 0,
     "ncodec.entropy": 1,
     "ncodec.weights": 1,
     "ncodec.configs": 1,

@@ -19,6 +19,7 @@ from ncodec import container
 from ncodec.codec import decode, encode
 from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.errors import InputError
+from ncodec.files import write_whole
 from ncodec.metrics import bd_rate, bpp, psnr
 from ncodec.models.hyperprior import (
     STRIDE,
@@ -100,21 +101,6 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
         "self_test": make_self_test(out),
     }
     write_json(out.parent / "index.json", {"models": [entry]})
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, value: Any) -> None:

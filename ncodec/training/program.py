@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ncodec.codec import find_device
 from ncodec.errors import InputError
 from ncodec.training.config import Config
 from ncodec.training.data import Images, ImageStore, load_images
@@ -41,21 +42,6 @@ from ncodec.training.validation import best_skip_below, center_crops, validate
 
 VALIDATE_EVERY_S = 300.0
 VALIDATION_QUALITIES = (1.0, 3.0, 5.0, 8.0)
-
-
-def find_device(name: str) -> torch.device:
-    """Return the device for "auto", "cpu" or "cuda"; under torchrun, this process's own.
-
-    Raises:
-        InputError: not one of these, or not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise InputError(
-            f"device {name!r}: not available; expected 'auto', 'cpu' or a working 'cuda'"
-        )
-    return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if name == "cuda" else name)
 
 
 def _commit() -> str | None:
@@ -174,7 +160,8 @@ def _train(
     device: str,
     save_every_s: float,
 ) -> None:
-    where = find_device(device)
+    device = find_device(device)
+    where = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists() != resume:
         found = "no checkpoint.pt to resume" if resume else "holds a run already"

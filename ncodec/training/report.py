@@ -34,7 +34,7 @@ class Log(AbstractContextManager["Log"]):
             with path.open("a") as file:
                 file.write("\n")  # after a line that a kill cut short
         self.sums, self.counted, self.since = torch.zeros(4), 0, 0.0
-        self.lines: deque[dict[str, Any]] = deque(maxlen=1)
+        self.now: dict[str, Any] = {}  # the last line of means
         self.validations: deque[dict[str, Any]] = deque(maxlen=SHOWN_VALIDATIONS)
         console = Console(stderr=True)
         self.live = (
@@ -84,7 +84,7 @@ class Log(AbstractContextManager["Log"]):
             "progress": round(run.progress, 5),
         }
         self.write(**fields)
-        self.lines.append(fields)
+        self.now = fields
         self.refresh(run)
         self.counted, self.since = 0, time.monotonic()
 
@@ -97,9 +97,9 @@ class Log(AbstractContextManager["Log"]):
 
     def refresh(self, run: Run) -> None:
         """Draw the table anew."""
-        if self.live is None or not self.lines:
+        if self.live is None or not self.now:
             return
-        now = self.lines[-1]
+        now = self.now
         left_s = run.elapsed_s - run.budget.first_second
         left_s *= max(0.0, 1 - run.progress) / max(run.progress, 1e-9)
         table = Table("loss", "bpp", "PSNR (dB)", "images/s", "time left", "step", "skipped",
