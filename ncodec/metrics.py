@@ -1,5 +1,7 @@
 """Distortion and rate, each with its formula, range and peak."""
 
+from io import BytesIO
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,32 +19,81 @@ def bpp(size_bytes: int, width: int, height: int) -> float:
     return 8 * size_bytes / (width * height)
 
 
+def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Return MS-SSIM, 0 to 1, of two 8-bit RGB images [H, W, 3]: mean over R, G and B, peak 255.
+
+    Five scales, Gaussian window of 11 (sigma 1.5), as CompressAI measures it. Source: Wang 2003; pytorch-msssim.
+
+    Raises:
+        InputError: a side is under 161 pixels, too short for five scales.
+    """
+    import pytorch_msssim
+    import torch
+
+    if min(a.shape[:2]) <= 160:
+        raise InputError(f"MS-SSIM: expected sides of 161 pixels or more, found {a.shape[:2]}")
+    pair = [torch.from_numpy(x.transpose(2, 0, 1)[None].astype(np.float32)) for x in (a, b)]
+    return float(pytorch_msssim.ms_ssim(*pair, data_range=255))
+
+
+def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Return SSIMULACRA2 of a reference `a` and `b`, 8-bit sRGB [H, W, 3]: 100 is equal, 90 looks so, 30 is low.
+
+    Source: Sneyers 2022, https://github.com/cloudinary/ssimulacra2; its Python package.
+
+    Raises:
+        InputError: a side is under 8 pixels.
+    """
+    from PIL import Image
+    from ssimulacra2 import compute_ssimulacra2
+
+    if min(a.shape[:2]) < 8:
+        raise InputError(f"SSIMULACRA2: expected sides of 8 pixels or more, found {a.shape[:2]}")
+    files = BytesIO(), BytesIO()
+    for pixels, file in zip((a, b), files, strict=True):
+        Image.fromarray(pixels).save(file, "PPM")
+    return float(compute_ssimulacra2(*files))
+
+
 def bd_rate(
     anchor: list[tuple[float, float]], test: list[tuple[float, float]]
 ) -> tuple[float, tuple[float, float]]:
-    """Return Bjøntegaard's rate difference of `test` against `anchor` (percent) and the PSNR overlap (dB).
+    """Return Bjøntegaard's rate difference of `test` against `anchor` (percent) and the overlap in quality.
 
-    log10(bpp) over PSNR by monotone piecewise cubics (pchip), integrated over the common PSNR interval;
-    negative is better. Source: ITU-T VCEG-M33, with pchip for the cubic fit.
+    log10(bpp) over quality by monotone piecewise cubics (pchip), integrated over the common interval;
+    negative is better. Source: ITU-T VCEG-M33 with pchip for the fit; the package bjontegaard.
 
     Args:
-        anchor, test: points (bpp, PSNR in dB), at least two each.
+        anchor, test: points (bpp, quality: PSNR in dB, or any metric that rises), at least two each.
 
     Raises:
-        InputError: the curves share no PSNR interval, or PSNR does not rise along one.
+        InputError: under two points, a value that is not finite, a rate of zero, two points of one quality,
+            or curves that share no interval.
     """
-    from scipy.interpolate import PchipInterpolator
+    import bjontegaard
 
-    curves = [np.array(sorted(points, key=lambda p: p[1])) for points in (anchor, test)]
-    for curve in curves:
+    curves = [
+        np.array(sorted(points, key=lambda p: p[1]), float).reshape(-1, 2)
+        for points in (anchor, test)
+    ]
+    for name, curve in zip(("anchor", "curve"), curves, strict=True):
+        if len(curve) < 2:
+            raise InputError(f"{name}: expected two points or more, found {len(curve)}")
+        if not np.isfinite(curve).all() or (curve[:, 0] <= 0).any():
+            raise InputError(
+                f"{name}: expected finite points and rates over 0, found {curve.tolist()}"
+            )
         if not (np.diff(curve[:, 1]) > 0).all():
-            raise InputError(f"curve: expected different PSNRs, found {curve[:, 1].tolist()}")
-    low = max(curve[0, 1] for curve in curves)
-    high = min(curve[-1, 1] for curve in curves)
+            raise InputError(f"{name}: expected different qualities, found {curve[:, 1].tolist()}")
+    low = float(max(curve[0, 1] for curve in curves))
+    high = float(min(curve[-1, 1] for curve in curves))
     if high <= low:
-        raise InputError(f"curves do not overlap in PSNR: {low:.2f} > {high:.2f} dB")
-    integrals = [PchipInterpolator(c[:, 1], np.log10(c[:, 0])).integrate(low, high) for c in curves]
-    return float((10 ** ((integrals[1] - integrals[0]) / (high - low)) - 1) * 100), (
-        float(low),
-        float(high),
-    )
+        raise InputError(
+            f"curves do not overlap: one begins at {low:.4g}, the other ends at {high:.4g}"
+        )
+    (anchor_rates, anchor_values), (rates, values) = (curve.T for curve in curves)
+    percent = bjontegaard.bd_rate(
+        anchor_rates, anchor_values, rates, values,
+        method="pchip", require_matching_points=False, min_overlap=0,
+    )  # fmt: skip
+    return float(percent), (low, high)

@@ -1,0 +1,147 @@
+"""Independent pieces of work on many processes of this machine, or on many machines with Ray.
+
+    run_all(work, items, "local", jobs=2)   one process a job; one that dies loses only its piece
+    run_all(work, items, "ray", jobs=0)     the cluster of RAY_ADDRESS, or one started here
+
+`work` is a function of a module, `items` hold all that it needs (bytes, not names of files), so that
+the machines need not share a disk. Both engines give the same results, each as soon as it is there.
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from ncodec.errors import InputError, NcodecError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Outcome = tuple[int, Result | NcodecError]  # number of the item, and what came of it
+
+ENGINES = ("local", "ray")
+
+
+def run_all(
+    work: Callable[[Item], Result], items: Iterable[Item], engine: str = "local", jobs: int = 1
+) -> Iterator[Outcome[Result]]:
+    """Yield (number of the item, result or the NcodecError it ended in), in the order of completion.
+
+    Every process works on one thread. Items are taken as they are needed.
+
+    Args:
+        work: picklable; other exceptions than NcodecError are bugs and are raised.
+        items: picklable.
+        engine: "local" or "ray".
+        jobs: pieces in progress at once; 0: one a core of this machine or of the cluster.
+
+    Raises:
+        InputError: no such engine, Ray is not installed, or `jobs` is negative.
+    """
+    if jobs < 0:
+        raise InputError(f"jobs: expected 0 or more, found {jobs}")
+    if engine == "local":
+        return _run_local(work, items, jobs or os.cpu_count() or 1)
+    if engine == "ray":
+        return _run_ray(work, items, jobs)
+    raise InputError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
+
+
+def _attempt(work: Callable[[Item], Result], item: Item) -> Result | NcodecError:
+    """Return an error instead of raising it: it travels between processes without a traceback."""
+    try:
+        return work(item)
+    except NcodecError as error:
+        return error
+
+
+def _limit_threads() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before anything that reads it is imported
+
+
+def _run_local(
+    work: Callable[[Item], Result], items: Iterable[Item], jobs: int
+) -> Iterator[Outcome[Result]]:
+    """One thread a job hands items to a process of its own, so that a process that dies names its item."""
+    numbered: Iterator[tuple[int, Any]] = enumerate(items)
+    lock = threading.Lock()
+    outcomes: queue.Queue[Any] = queue.Queue()
+    stopped = threading.Event()
+
+    def serve() -> None:
+        pool = None
+        try:
+            while not stopped.is_set():
+                with lock:
+                    new = next(numbered, None)
+                if new is None:
+                    return
+                number, item = new
+                pool = pool or ProcessPoolExecutor(1, get_context("spawn"), _limit_threads)
+                try:
+                    outcomes.put((number, pool.submit(_attempt, work, item).result()))
+                except BrokenProcessPool:
+                    pool.shutdown()
+                    pool = None
+                    outcomes.put((number, InputError("the process died (crash or out of memory)")))
+        except BaseException as error:
+            outcomes.put(error)
+        finally:
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+            outcomes.put(None)
+
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    running = jobs
+    try:
+        while running:
+            outcome = outcomes.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            if outcome is None:
+                running -= 1
+            else:
+                yield outcome
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def _run_ray(
+    work: Callable[[Item], Result], items: Iterable[Item], jobs: int
+) -> Iterator[Outcome[Result]]:
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("engine ray needs Ray: pip install 'ncodec[ray]'") from error
+
+    started_here = not ray.is_initialized()
+    if started_here:
+        address = os.environ.get("RAY_ADDRESS")
+        ray.init(address=address, log_to_driver=False, num_cpus=None if address else jobs or None)
+    try:
+        remote: Any = ray.remote(num_cpus=1, max_retries=0)(_attempt)  # Ray sets OMP_NUM_THREADS=1
+        limit = jobs or int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+        shared = ray.put(work)
+        numbered = enumerate(items)
+        running: dict[Any, int] = {}
+        while True:
+            while len(running) < limit and (new := next(numbered, None)) is not None:
+                running[remote.remote(shared, new[1])] = new[0]
+            if not running:
+                return
+            (done,), _ = ray.wait(list(running))
+            number = running.pop(done)
+            try:
+                yield number, ray.get(done)
+            except ray.exceptions.WorkerCrashedError:
+                yield number, InputError("the process died (crash or out of memory)")
+    finally:
+        if started_here:
+            ray.shutdown()

@@ -1,0 +1,303 @@
+"""One cell of a study: an image, a codec, a quality -> file, metrics, seconds, memory; and their cache.
+
+pixels --encode--> bytes of the file --decode--> pixels_hat
+  |       |             |                 |          |
+  |    seconds,        bpp            seconds,       |
+  |    memory                         memory         |
+  +----------- psnr, ms_ssim, ssimulacra2 -----------+
+"""
+
+import ctypes
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ncodec.errors import InputError, NcodecError
+from ncodec.evaluation.codecs import Codec, parse_codec
+from ncodec.evaluation.video import Pixels
+from ncodec.files import write_whole
+from ncodec.metrics import bpp, ms_ssim, psnr, ssimulacra2
+
+Value = TypeVar("Value")
+
+MEASUREMENT = 1  # raise it when what `measure` measures changes: old cells are then measured again
+UNITS = {"bpp": "bpp", "psnr": "dB"}  # of targets
+SEARCH_STEPS = 14  # for a target: every quality of a scale of 100, or 1/16384 of a continuous one
+METRICS = ("psnr", "ms_ssim", "ssimulacra2")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Instead of a quality: the quality, searched per image, that comes nearest to a value of `metric`."""
+
+    value: float
+    metric: str  # a key of UNITS
+
+
+def text_of(asked: float | Target) -> str:
+    """Return how a quality or target is written: 4, 0.25bpp, 35dB."""
+    if isinstance(asked, Target):
+        return f"{asked.value:g}{UNITS[asked.metric]}"
+    return f"{asked:g}"
+
+
+def parse_quality(text: str) -> float | Target:
+    """Return the quality, or the target, that a text names.
+
+    Raises:
+        InputError: neither a number nor one with the unit bpp or dB.
+
+    >>> parse_quality("4"), parse_quality("0.25bpp"), parse_quality("35dB")
+    (4.0, Target(value=0.25, metric='bpp'), Target(value=35.0, metric='psnr'))
+    """
+    stripped = text.strip()
+    metric = next((m for m, unit in UNITS.items() if stripped.lower().endswith(unit.lower())), None)
+    number = stripped[: -len(UNITS[metric])] if metric else stripped
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    if not math.isfinite(value) or (metric and value <= 0):
+        raise InputError(f"quality: expected 4, 0.25bpp or 35dB, found {text!r}")
+    return Target(value, metric) if metric else value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What to measure. `versions`: the codec's, as the asking machine has them."""
+
+    codec: str  # as `codec_name` writes it
+    asked: str  # quality or target, as `text_of` writes it
+    image: str  # digest of the pixels
+    versions: dict[str, str] = field(hash=False)
+
+    def key(self) -> str:
+        """Return the name of this cell in the cache: SHA-256 of all that its result depends on."""
+        facts = {
+            "measurement": MEASUREMENT, "codec": self.codec, "asked": self.asked,
+            "image": self.image, "versions": self.versions | metric_versions(),
+        }  # fmt: skip
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured: the row of a table (see `COLUMNS`), and the file itself."""
+
+    row: dict[str, Any]
+    data: bytes
+
+
+# Name, unit or meaning of every measured column.
+COLUMNS = {
+    "quality": "the codec's own scale",
+    "size_bytes": "whole file",
+    "bpp": "file bits per pixel",
+    "psnr": "dB, RGB, 8 bits",
+    "ms_ssim": "0 to 1, RGB",
+    "ssimulacra2": "100 is perfect",
+    "encode_s": "seconds, one thread",
+    "decode_s": "seconds, one thread",
+    "encode_mib": "peak memory beyond what was in use (MiB)",
+    "decode_mib": "peak memory beyond what was in use (MiB)",
+}
+
+
+def digest_of(pixels: Pixels) -> str:
+    """Return SHA-256 of an image's size and RGB pixels, 32 hexadecimal digits of it."""
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:32]
+
+
+def metric_versions() -> dict[str, str]:
+    """Return the versions of the libraries that measure."""
+    return {name: importlib.metadata.version(name) for name in ("pytorch-msssim", "ssimulacra2")}
+
+
+def machine() -> str:
+    """Return a line on this machine: processor, cores, system."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        name = models[0].partition(": ")[2] if models else name
+    return (
+        f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    )
+
+
+# ---------------------------------------------------------------- seconds and memory
+
+
+def _reset_peak() -> int | None:
+    """Give unused memory back, start the peak anew, return the memory in use (bytes); Linux only."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError):
+        return None
+    return _memory("VmRSS")
+
+
+def _memory(what: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what + ":"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"/proc/self/status has no {what}")
+
+
+def _timed(work: Callable[[], Value], child_peaks: list[int]) -> tuple[Value, float, float]:
+    """Return the result, the fastest of up to three runs within a second (s), and the first's peak memory (MiB).
+
+    The peak is of this process beyond what it had, or of a program that it ran, whichever is larger.
+    """
+    child_peaks.clear()
+    before = _reset_peak()
+    begin = time.perf_counter()
+    value = work()
+    seconds = [time.perf_counter() - begin]
+    peak = float("nan")
+    if before is not None:
+        peak = max([_memory("VmHWM") - before, *child_peaks]) / 2**20
+    while len(seconds) < 3 and sum(seconds) < 1:
+        begin = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begin)
+    return value, min(seconds), peak
+
+
+def measure(cell_and_pixels: tuple[Cell, Pixels]) -> Measurement:
+    """Return what one cell is worth: the file is written and read back by the codec.
+
+    Raises:
+        NcodecError: the codec failed, or gave something else than an image of the same size.
+    """
+    cell, pixels = cell_and_pixels
+    codec = parse_codec(cell.codec)
+    if codec.versions() != cell.versions:
+        raise InputError(
+            f"versions on {platform.node()}: expected {cell.versions}, found {codec.versions()}"
+        )
+    peaks: list[int] = getattr(codec, "child_peaks", [])
+    try:
+        asked = parse_quality(cell.asked)
+        quality = find_quality(codec, pixels, asked) if isinstance(asked, Target) else asked
+        data, encode_s, encode_mib = _timed(lambda: codec.encode(pixels, quality), peaks)
+        decoded, decode_s, decode_mib = _timed(lambda: codec.decode(data, pixels.shape[:2]), peaks)
+    except NcodecError:
+        raise
+    except Exception as error:  # a foreign library's own: this cell is a gap, the rest goes on
+        raise InputError(f"{type(error).__name__}: {error}") from error
+    if decoded.shape != pixels.shape or decoded.dtype != np.uint8:
+        raise InputError(
+            f"decoder: expected {pixels.shape} uint8, found {decoded.shape} {decoded.dtype}"
+        )
+    height, width = pixels.shape[:2]
+    row = {
+        "quality": quality, "size_bytes": len(data), "bpp": bpp(len(data), width, height),
+        **compare(pixels, decoded),
+        "encode_s": encode_s, "decode_s": decode_s,
+        "encode_mib": encode_mib, "decode_mib": decode_mib, "machine": machine(),
+    }  # fmt: skip
+    return Measurement(row, data)
+
+
+def find_quality(codec: Codec, pixels: Pixels, target: Target) -> float:
+    """Return the quality whose file comes nearest to a target: the scale from WORST to BEST is halved repeatedly."""
+    height, width = pixels.shape[:2]
+    low, high = 0.0, 1.0  # of the way from WORST to BEST
+    values: dict[float, float] = {}  # quality -> the target's metric
+    for _ in range(SEARCH_STEPS):
+        quality = codec.WORST + (codec.BEST - codec.WORST) * (low + high) / 2
+        if codec.STEP:
+            quality = float(round(quality / codec.STEP) * codec.STEP)
+        if quality not in values:
+            data = codec.encode(pixels, quality)
+            if target.metric == "bpp":
+                values[quality] = bpp(len(data), width, height)
+            else:
+                values[quality] = psnr(pixels, codec.decode(data, (height, width)))
+        if values[quality] < target.value:
+            low = (low + high) / 2
+        else:
+            high = (low + high) / 2
+    return min(values, key=lambda quality: abs(values[quality] - target.value))
+
+
+def compare(a: Pixels, b: Pixels) -> dict[str, float]:
+    """Return every metric of two RGB images of one size; NaN where an image is too small for one."""
+    values = {}
+    for name, metric in (("psnr", psnr), ("ms_ssim", ms_ssim), ("ssimulacra2", ssimulacra2)):
+        try:
+            values[name] = metric(a, b)
+        except InputError:
+            values[name] = float("nan")
+    return values
+
+
+# ---------------------------------------------------------------- cache
+
+
+def default_cache() -> Path:
+    """Return the folder of measured cells: ncodec/eval under XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ncodec" / "eval"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Measured cells in a folder: KEY.json and KEY.file, the codec's own bytes. None: nothing is kept."""
+
+    folder: Path | None
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cache {self.folder}: {error.strerror}") from error
+
+    def get(self, cell: Cell) -> Measurement | None:
+        """Return a measured cell, or None; a damaged one is as if it were not there."""
+        if self.folder is None:
+            return None
+        path = self.folder / cell.key()
+        try:
+            row = json.loads(path.with_suffix(".json").read_text())
+            data = path.with_suffix(".file").read_bytes()
+            is_whole = row["size_bytes"] == len(data)
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        if not is_whole:
+            return None
+        numbers = {name: float(row[name]) for name in COLUMNS}
+        return Measurement(row | numbers | {"size_bytes": len(data)}, data)
+
+    def put(self, cell: Cell, measurement: Measurement) -> None:
+        """Keep a measured cell.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        if self.folder is None:
+            return
+        path = self.folder / cell.key()
+        row = {k: v if _is_plain(v) else str(v) for k, v in measurement.row.items()}
+        try:
+            write_whole(path.with_suffix(".file"), measurement.data)
+            write_whole(path.with_suffix(".json"), json.dumps(row).encode())
+        except OSError as error:
+            raise InputError(f"cache {self.folder}: {error.strerror}") from error
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether JSON can hold it: infinity and NaN are written as text."""
+    return not isinstance(value, float) or np.isfinite(value)

@@ -1,0 +1,427 @@
+"""A study: rate-distortion curves of codecs over images, as tables and as JSON.
+
+    images x codecs x qualities --run_all(measure)--> cells --mean over the images--> RDCurve --bd_rate-->
+
+A point of a curve is the mean over ALL images of bits per pixel and of each metric (so PSNR is the mean
+of the images' PSNRs, as CompressAI has it, not the PSNR of the mean MSE). Where an image failed at a
+quality, that quality has no point, and the failure is kept with the curve.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ncodec.anchors import DIR as ANCHORS
+from ncodec.engine import run_all
+from ncodec.errors import InputError, NcodecError
+from ncodec.evaluation.cells import (
+    COLUMNS,
+    METRICS,
+    Cache,
+    Cell,
+    Measurement,
+    Target,
+    digest_of,
+    machine,
+    measure,
+    text_of,
+)
+from ncodec.evaluation.codecs import Codec, codec_name, parse_codec
+from ncodec.evaluation.video import Pixels
+from ncodec.files import write_whole
+from ncodec.metrics import bd_rate as bd_rate_of_points
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "ncodec study 1"
+LEAST_OVERLAP = 0.6  # of either curve's range: below, a BD-rate says little
+POINT_COLUMNS = ["asked", *COLUMNS]
+CELL_COLUMNS = ["image", "asked", *COLUMNS, "machine"]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image to measure on: its name, unique in a study, and RGB pixels [H, W, 3]."""
+
+    name: str
+    pixels: Pixels
+
+
+@dataclass
+class RDCurve:
+    """What is known of one codec. A published curve has points and no cells."""
+
+    codec: str
+    points: "pd.DataFrame"  # POINT_COLUMNS; a row a quality, means over the images, in order of bpp
+    cells: "pd.DataFrame"  # CELL_COLUMNS; a row an image and quality
+    failures: list[dict[str, str]] = field(default_factory=list)  # image, asked, message
+    about: dict[str, Any] = field(
+        default_factory=dict
+    )  # versions, or the source of a published curve
+
+
+@dataclass(frozen=True)
+class BdRate:
+    """Bjøntegaard's rate difference, and how far it can be trusted."""
+
+    percent: float  # negative: fewer bits than the anchor
+    metric: str
+    low: float  # overlap: the metric's values from low to high are in both curves
+    high: float
+    points: int  # of the curve within the overlap
+    anchor_points: int
+    share: float  # of the curve's range that is overlap, 0 to 1
+    anchor_share: float
+
+    @property
+    def warning(self) -> str:
+        """Why not to trust it, or ''."""
+        parts = [
+            f"only {share:.0%} of the {name}'s range is in both curves"
+            for share, name in ((self.share, "curve"), (self.anchor_share, "anchor"))
+            if share < LEAST_OVERLAP
+        ]
+        return " and ".join(parts)
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def rd_curve(
+    codec: Codec | str,
+    images: Sequence[Image],
+    qualities: Sequence[float | Target] = (),
+    *,
+    cache: Cache = Cache(None),
+    engine: str = "local",
+    jobs: int = 1,
+) -> RDCurve:
+    """Return the measured rate-distortion curve of one codec.
+
+    Args:
+        codec: as `parse_codec` takes or gives it.
+        images: names must differ.
+        qualities: in the codec's own scale, or targets; default: the codec's `QUALITIES`.
+        cache: cells found there are not measured again.
+        engine, jobs: as for `run_all`.
+
+    Raises:
+        InputError, ModelError: no such codec, something that it needs is missing, or images share a name.
+    """
+    study = Study([codec], images, qualities, cache, engine, jobs)
+    for _ in study.run():
+        pass
+    (curve,) = study.curves()
+    if not len(curve.cells) and curve.failures:
+        raise InputError(f"{curve.codec}: {curve.failures[0]['message']}")
+    return curve
+
+
+class Study:
+    """Several codecs measured on the same images; cells run in any order, on any engine.
+
+    `run()` yields (cells done, cells in all, cell or failure) as it goes, `curves()` is what came of it.
+    """
+
+    def __init__(
+        self,
+        codecs: Sequence[Codec | str],
+        images: Sequence[Image],
+        qualities: Sequence[float | Target] = (),
+        cache: Cache = Cache(None),
+        engine: str = "local",
+        jobs: int = 1,
+    ) -> None:
+        """Check what can be checked before any work: names, codecs.
+
+        Raises:
+            InputError: no images, two images of one name, or no such codec or option.
+        """
+        names = [image.name for image in images]
+        if not names:
+            raise InputError("images: expected one or more, found none")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"images: expected different names, found {twice!r} twice")
+        self.codecs = [parse_codec(c) if isinstance(c, str) else c for c in codecs]
+        self.names = [codec_name(codec) for codec in self.codecs]
+        if len(set(self.names)) < len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise InputError(f"codecs: {twice!r} is named twice")
+        self.images, self.qualities = images, qualities
+        self.cache, self.engine, self.jobs = cache, engine, jobs
+        self.digests = {image.name: digest_of(image.pixels) for image in images}
+        self.found: dict[tuple[str, str, str], Measurement] = {}  # codec, asked, image
+        self.failures: dict[str, list[dict[str, str]]] = {name: [] for name in self.names}
+        self.versions: dict[str, dict[str, str]] = {}
+
+    def run(self) -> Iterator[tuple[int, int, str]]:
+        """Measure; yield (done, in all, what was done last). What fails becomes a failure of its curve."""
+        tasks = []
+        for codec, name in zip(self.codecs, self.names, strict=True):
+            try:
+                versions = self.versions[name] = codec.versions()
+            except NcodecError as error:
+                self._fail(name, "", "", error)
+                continue
+            for asked in map(text_of, self.qualities or codec.QUALITIES):
+                tasks += [
+                    (Cell(name, asked, self.digests[image.name], versions), image)
+                    for image in self.images
+                ]
+        missing = []
+        for cell, image in tasks:
+            cached = self.cache.get(cell)
+            if cached is None:
+                missing.append((cell, image))
+            else:
+                self.found[cell.codec, cell.asked, image.name] = cached
+        done = len(tasks) - len(missing)
+        yield done, len(tasks), f"{done} cells from the cache"
+        items = ((cell, image.pixels) for cell, image in missing)
+        for number, outcome in run_all(measure, items, self.engine, self.jobs):
+            cell, image = missing[number]
+            label = f"{cell.codec} {cell.asked} {image.name}"
+            if isinstance(outcome, NcodecError):
+                self._fail(cell.codec, image.name, cell.asked, outcome)
+                label += f": {outcome}"
+            else:
+                self.cache.put(cell, outcome)
+                self.found[cell.codec, cell.asked, image.name] = outcome
+            done += 1
+            yield done, len(tasks), label
+
+    def _fail(self, name: str, image: str, asked: str, error: NcodecError) -> None:
+        self.failures[name].append({"image": image, "asked": asked, "message": str(error)})
+
+    def file_of(self, codec: str, image: str, asked: str) -> bytes:
+        """Return the file that was measured for one cell, by the quality or target that was asked for."""
+        return self.found[codec, asked, image].data
+
+    def curves(self) -> list[RDCurve]:
+        """Return a curve a codec, in the order they were named."""
+        curves = []
+        for codec, name in zip(self.codecs, self.names, strict=True):
+            rows = [
+                {"image": image.name, "asked": asked} | self.found[name, asked, image.name].row
+                for asked in map(text_of, self.qualities or codec.QUALITIES)
+                for image in self.images
+                if (name, asked, image.name) in self.found
+            ]
+            about = {"versions": self.versions.get(name, {}), "images": self.digests}
+            curves.append(curve_of_cells(name, rows, len(self.images), self.failures[name], about))
+        return curves
+
+
+def curve_of_cells(
+    codec: str,
+    rows: list[dict[str, Any]],
+    n_images: int,
+    failures: list[dict[str, str]],
+    about: dict[str, Any],
+) -> RDCurve:
+    """Return the curve of measured rows; a quality that lacks an image, or is not finite, gives no point."""
+    import pandas as pd
+
+    cells = pd.DataFrame(rows, columns=CELL_COLUMNS)
+    points = []
+    for asked, group in cells.groupby("asked", sort=False):
+        if len(group) == n_images:
+            points.append({"asked": asked} | {c: float(group[c].mean()) for c in COLUMNS})
+    table = pd.DataFrame(points, columns=POINT_COLUMNS).sort_values("bpp")
+    return RDCurve(codec, table.reset_index(drop=True), cells, failures, about)
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def points_of(curve: RDCurve, metric: str) -> list[tuple[float, float]]:
+    """Return (bpp, metric) of the points where both are finite; MS-SSIM as dB, -10 log10(1 - x)."""
+    if metric not in METRICS:
+        raise InputError(f"metric: expected one of {', '.join(METRICS)}, found {metric!r}")
+    pairs = zip(curve.points["bpp"], curve.points[metric], strict=True)
+    finite = [(float(x), float(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+    if metric == "ms_ssim":
+        finite = [(x, -10 * math.log10(1 - y)) for x, y in finite if y < 1]
+    return finite
+
+
+def bd_rate(curve: RDCurve, anchor: RDCurve, metric: str = "psnr") -> BdRate:
+    """Return Bjøntegaard's rate difference of `curve` against `anchor`, over "psnr", "ms_ssim" (dB) or "ssimulacra2".
+
+    Raises:
+        InputError: no such metric, or curves that cannot be compared (see `metrics.bd_rate`).
+    """
+    points, others = points_of(curve, metric), points_of(anchor, metric)
+    percent, (low, high) = bd_rate_of_points(others, points)
+
+    def within(pairs: list[tuple[float, float]]) -> tuple[int, float]:
+        values = [value for _, value in pairs]
+        inside = sum(low <= value <= high for value in values)
+        return inside, (high - low) / (max(values) - min(values))
+
+    (n, share), (n_anchor, anchor_share) = within(points), within(others)
+    return BdRate(percent, metric, low, high, n, n_anchor, share, anchor_share)
+
+
+def bd_table(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> "pd.DataFrame":
+    """Return a row for each curve, anchor and metric: BD-rate (percent), overlap, points, and a note.
+
+    A pair that cannot be compared has NaN and the reason in its note; an anchor is not compared with itself.
+    """
+    import pandas as pd
+
+    rows = []
+    for anchor in anchors:
+        for curve in curves:
+            if curve.codec == anchor.codec:
+                continue
+            for metric in METRICS:
+                row: dict[str, Any] = {"codec": curve.codec, "anchor": anchor.codec}
+                if not points_of(anchor, metric):
+                    continue  # published without this metric
+                try:
+                    found = bd_rate(curve, anchor, metric)
+                    row |= asdict(found) | {"note": found.warning}
+                except InputError as error:
+                    row |= {"metric": metric, "percent": float("nan"), "note": str(error)}
+                notes = [str(row["note"])]
+                if _images(curve) != _images(anchor):
+                    notes.append("not the anchor's images")
+                if curve.failures:
+                    notes.append(f"gaps: {len(curve.failures)}")
+                row["note"] = "; ".join(filter(None, notes))
+                rows.append(row)
+    columns = ["codec", "anchor", "metric", "percent", "low", "high", "points", "anchor_points"]
+    return pd.DataFrame(rows, columns=[*columns, "share", "anchor_share", "note"])
+
+
+def _images(curve: RDCurve) -> set[str]:
+    """Return the digests of the images that a curve was measured on."""
+    images = curve.about.get("images", {})
+    if images == "kodak":
+        return set((ANCHORS / "kodak-images.txt").read_text().split())
+    return set(images.values())
+
+
+def value_at(curve: RDCurve, metric: str, rate: float) -> float:
+    """Return a metric at a rate (bpp), by pchip over log(bpp); NaN outside the curve."""
+    from scipy.interpolate import PchipInterpolator
+
+    points = np.array(sorted(points_of(curve, metric))).reshape(-1, 2)
+    if len(points) < 2 or not points[0, 0] <= rate <= points[-1, 0]:
+        return float("nan")
+    return float(PchipInterpolator(np.log(points[:, 0]), points[:, 1])(np.log(rate)))
+
+
+# ---------------------------------------------------------------- JSON
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: infinity and NaN as text, seven digits."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else str(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _columns(table: "pd.DataFrame") -> dict[str, list[Any]]:
+    return {str(name): [_plain(v) for v in table[name].tolist()] for name in table}
+
+
+def to_json(curves: Sequence[RDCurve]) -> str:
+    """Return a study as JSON, tables by column; `from_json` reads it."""
+    text = {
+        "format": FORMAT,
+        "machine": machine(),
+        "curves": [
+            {
+                "codec": curve.codec, "about": curve.about, "failures": curve.failures,
+                "points": _columns(curve.points), "cells": _columns(curve.cells),
+            }
+            for curve in curves
+        ],
+    }  # fmt: skip
+    return json.dumps(text, indent=1) + "\n"
+
+
+def _table(columns: Any, texts: Sequence[str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    table = pd.DataFrame(columns)
+    for name in table:
+        if name not in texts:
+            table[name] = table[name].astype(float)
+    return table
+
+
+def read_curves(path: Path) -> list[RDCurve]:
+    """Return the curves in a JSON file: a study, or a published curve in the form of kodak_eval/anchors.
+
+    Raises:
+        InputError: it cannot be read or is neither.
+    """
+    import pandas as pd
+
+    try:
+        text = json.loads(path.read_text())
+        if isinstance(text, dict) and text.get("format") == FORMAT:
+            return [
+                RDCurve(
+                    curve["codec"], _table(curve["points"], ["asked"]),
+                    _table(curve["cells"], ["image", "asked", "machine"]),
+                    curve["failures"], curve["about"],
+                )
+                for curve in text["curves"]
+            ]  # fmt: skip
+        points = pd.DataFrame({key: text[key] for key in ("bpp", *METRICS) if key in text})
+        points = points.astype(float).reindex(columns=POINT_COLUMNS).sort_values("bpp")
+        about = {key: value for key, value in text.items() if key not in POINT_COLUMNS}
+        cells = pd.DataFrame(columns=CELL_COLUMNS)
+        return [RDCurve(text["name"], points.reset_index(drop=True), cells, [], about)]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: expected a study or a published curve in JSON ({type(error).__name__}: {error})"
+        ) from error
+
+
+def write_curves(path: Path, curves: Sequence[RDCurve]) -> None:
+    """Write a study as JSON, whole or not at all."""
+    write_whole(path, to_json(curves).encode())
+
+
+def list_anchors() -> list[str]:
+    """Return the names of the published Kodak curves that ncodec knows.
+
+    >>> "vtm" in list_anchors()
+    True
+    """
+    return sorted(path.stem for path in ANCHORS.glob("*.json"))
+
+
+def find_anchor(name: str, curves: Sequence[RDCurve] = ()) -> RDCurve:
+    """Return an anchor: a codec of `curves`, a published curve by its name, or a JSON file of one curve.
+
+    Raises:
+        InputError: none of these.
+    """
+    for curve in curves:
+        if curve.codec == name:
+            return curve
+    if name in list_anchors():
+        return read_curves(ANCHORS / f"{name}.json")[0]
+    if Path(name).suffix != ".json" and not Path(name).is_file():
+        raise InputError(
+            f"anchor {name!r}: expected a codec of this study, a file, or one of {', '.join(list_anchors())}"
+        )
+    found = read_curves(Path(name))
+    if len(found) != 1:
+        raise InputError(f"anchor {name}: expected one curve, found {len(found)}")
+    return found[0]
