@@ -9,11 +9,11 @@ the machines need not share a disk. Both engines give the same results, each as 
 
 import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from ncodec.errors import InputError, NcodecError
@@ -33,7 +33,7 @@ def run_all(
     Every process works on one thread. Items are taken as they are needed.
 
     Args:
-        work: picklable; other exceptions than NcodecError are bugs and are raised.
+        work: a function of a module; an exception other than NcodecError is a bug and ends its process.
         items: picklable.
         engine: "local" or "ray".
         jobs: pieces in progress at once; 0: one a core of this machine or of the cluster.
@@ -58,43 +58,76 @@ def _attempt(work: Callable[[Item], Result], item: Item) -> Result | NcodecError
         return error
 
 
-def _limit_threads() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"  # before anything that reads it is imported
+def _serve(connection: Connection, work: Callable[[Item], Result]) -> None:
+    """Work on the items that come through a pipe; runs in a process of its own."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C ends it without a traceback
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:
+            return
+        connection.send(_attempt(work, item))
+
+
+class _Process:
+    """A process that works on one item at a time, on one thread, and is replaced if it dies."""
+
+    def __init__(self, work: Callable[[Item], Result]) -> None:
+        self._work = work
+        self._context = get_context("spawn")
+        self._connection: Any = None
+        self._process: Any = None
+
+    def _start(self) -> None:
+        self._connection, theirs = self._context.Pipe()
+        self._process = self._context.Process(target=_serve, args=(theirs, self._work), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __call__(self, item: Any) -> Any:
+        if self._process is None:
+            self._start()
+        try:
+            self._connection.send(item)
+            return self._connection.recv()
+        except (EOFError, OSError):
+            self.kill()
+            code = self._process.exitcode
+            self._process = None
+            return InputError(f"the process died, code {code} (a crash, or out of memory)")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
 
 
 def _run_local(
     work: Callable[[Item], Result], items: Iterable[Item], jobs: int
 ) -> Iterator[Outcome[Result]]:
-    """One thread a job hands items to a process of its own, so that a process that dies names its item."""
-    numbered: Iterator[tuple[int, Any]] = enumerate(items)
+    """One thread a job feeds a process of its own, so that a process that dies names its item."""
+    numbered = enumerate(items)
     lock = threading.Lock()
     outcomes: queue.Queue[Any] = queue.Queue()
+    processes = [_Process(work) for _ in range(jobs)]
     stopped = threading.Event()
 
-    def serve() -> None:
-        pool = None
+    def feed(process: _Process) -> None:
         try:
             while not stopped.is_set():
                 with lock:
                     new = next(numbered, None)
                 if new is None:
                     return
-                number, item = new
-                pool = pool or ProcessPoolExecutor(1, get_context("spawn"), _limit_threads)
-                try:
-                    outcomes.put((number, pool.submit(_attempt, work, item).result()))
-                except BrokenProcessPool:
-                    pool.shutdown()
-                    pool = None
-                    outcomes.put((number, InputError("the process died (crash or out of memory)")))
+                outcomes.put((new[0], process(new[1])))
         except BaseException as error:
             outcomes.put(error)
         finally:
-            if pool is not None:
-                pool.shutdown(cancel_futures=True)
             outcomes.put(None)
 
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(jobs)]
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # the processes inherit it
+    threads = [threading.Thread(target=feed, args=(p,), daemon=True) for p in processes]
     for thread in threads:
         thread.start()
     running = jobs
@@ -109,8 +142,14 @@ def _run_local(
                 yield outcome
     finally:
         stopped.set()
+        for process in processes:
+            process.kill()
         for thread in threads:
             thread.join()
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _run_ray(
@@ -141,7 +180,7 @@ def _run_ray(
             try:
                 yield number, ray.get(done)
             except ray.exceptions.WorkerCrashedError:
-                yield number, InputError("the process died (crash or out of memory)")
+                yield number, InputError("the process died (a crash, or out of memory)")
     finally:
         if started_here:
             ray.shutdown()

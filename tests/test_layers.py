@@ -65,9 +65,13 @@ def test_imports_point_down(path):
             continue
         if name.split(".")[0] == "ncodec":
             assert level_of(name) <= room, f"{module} (level {room}) imports {name}"
-        assert name.split(".")[0] not in ("cli", "configs", "weights", "kodak_eval", "torchvision"), (
-            f"{module} imports {name}"
-        )
+        assert name.split(".")[0] not in (
+            "cli",
+            "configs",
+            "weights",
+            "kodak_eval",
+            "torchvision",
+        ), f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("room", ["container", "entropy"])

@@ -1,0 +1,54 @@
+"""How good is a codec, on these images, from real files? Rate-distortion curves, BD-rates, reports.
+
+    codecs.py, video.py   pixels -> bytes of a file -> pixels, for each codec that can be measured
+    cells.py              one image, codec, quality -> rate, metrics, seconds, memory; the cache
+    study.py              many cells -> curves, tables, BD-rates, JSON; published anchors
+    report.py             HTML, plots, Markdown
+
+>>> from ncodec.evaluation import bd_rate, find_anchor
+>>> print(f"{bd_rate(find_anchor('av1'), find_anchor('vtm')).percent:+.1f} %")
++16.2 %
+"""
+
+from ncodec.evaluation.cells import Cache, Target, compare, default_cache, parse_quality
+from ncodec.evaluation.codecs import CODECS, Codec, codec_name, parse_codec
+from ncodec.evaluation.report import write_report
+from ncodec.evaluation.study import (
+    BdRate,
+    Image,
+    RDCurve,
+    Study,
+    bd_rate,
+    bd_table,
+    find_anchor,
+    list_anchors,
+    rd_curve,
+    read_curves,
+    to_json,
+    value_at,
+)
+
+__all__ = [
+    "CODECS",
+    "BdRate",
+    "Cache",
+    "Codec",
+    "Image",
+    "RDCurve",
+    "Study",
+    "Target",
+    "bd_rate",
+    "bd_table",
+    "codec_name",
+    "compare",
+    "default_cache",
+    "find_anchor",
+    "list_anchors",
+    "parse_codec",
+    "parse_quality",
+    "rd_curve",
+    "read_curves",
+    "to_json",
+    "value_at",
+    "write_report",
+]

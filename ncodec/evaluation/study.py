@@ -34,6 +34,7 @@ from ncodec.evaluation.cells import (
 from ncodec.evaluation.codecs import Codec, codec_name, parse_codec
 from ncodec.evaluation.video import Pixels
 from ncodec.files import write_whole
+from ncodec.image import read as read_picture
 from ncodec.metrics import bd_rate as bd_rate_of_points
 
 if TYPE_CHECKING:
@@ -51,6 +52,18 @@ class Image:
 
     name: str
     pixels: Pixels
+
+
+def read_image(path: Path) -> Image:
+    """Return the image in a file, named by it; grey becomes RGB.
+
+    Raises:
+        InputError: it cannot be read, or holds what ncodec cannot carry (see `ncodec.image.read`).
+    """
+    pixels = read_picture(path, str(path)).pixels
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, 2)
+    return Image(path.name, pixels)
 
 
 @dataclass

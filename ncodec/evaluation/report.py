@@ -1,0 +1,406 @@
+"""A study as people read it: one HTML file, plots, Markdown, CSV.
+
+    curves, anchors --> write_report("x.html" | ".md" | ".svg" | ".png" | ".csv" | ".json")
+
+The HTML file (report.html.j2) holds everything that it shows, Plotly included: nothing is loaded.
+"""
+
+import base64
+import importlib.metadata
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from ncodec.errors import InputError, NcodecError
+from ncodec.evaluation.cells import COLUMNS
+from ncodec.evaluation.study import RDCurve, Study, bd_table, points_of, to_json, value_at
+from ncodec.evaluation.video import Pixels
+from ncodec.files import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".html", ".md", ".svg", ".png", ".csv", ".json")
+AXES = {"psnr": "PSNR (dB)", "ms_ssim": "MS-SSIM (dB)", "ssimulacra2": "SSIMULACRA2"}
+RATES = (0.25, 0.5, 1.0)  # bpp at which the summary shows PSNR
+LARGEST_VIEW = 1024  # pixels: larger images are cut to their middle for the visual comparison
+DEFINITIONS = (
+    "A point is the mean over all images of file bits per pixel (whole file, header included) and of each metric: "
+    "RGB PSNR (8 bits, peak 255; mean of the images' PSNRs), MS-SSIM (RGB, five scales; plotted as -10 log10(1 - x) dB), "
+    "SSIMULACRA2. BD-rate: log10(bpp) by pchip over the metric of these mean curves, integrated over the overlap; "
+    "negative is better. Seconds: one thread, fastest of up to three runs within a second, without loading; "
+    "median over all cells. Memory: peak beyond what the process had before (or of the program that was run)."
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture of the visual comparison."""
+
+    image: str
+    label: str
+    uri: str  # data: of a lossless WebP
+
+
+def check_report(path: Path) -> None:
+    """Raise InputError unless `write_report` knows the form of a path by its suffix, and its folder exists."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"report {path}: expected a name in {', '.join(SUFFIXES)}")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"report {path}: there is no folder {path.parent}")
+
+
+def write_report(
+    path: Path, curves: Sequence[RDCurve], anchors: Sequence[RDCurve], views: Sequence[View] = ()
+) -> None:
+    """Write a study in the form that the suffix names, whole or not at all.
+
+    Raises:
+        InputError: an unknown suffix, or the file cannot be written.
+    """
+    check_report(path)
+    form = path.suffix.lower()
+    if form == ".html":
+        data = to_html(curves, anchors, views).encode()
+    elif form == ".md":
+        data = to_markdown(curves, anchors).encode()
+    elif form == ".csv":
+        data = all_cells(curves).to_csv(index=False).encode()
+    elif form == ".json":
+        data = to_json(curves).encode()
+    else:
+        data = to_plot([*curves, *anchors], form)
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {error.strerror}") from error
+
+
+# ---------------------------------------------------------------- tables
+
+
+def all_cells(curves: Sequence[RDCurve]) -> "pd.DataFrame":
+    """Return the cells of all curves, a row an image, codec and quality."""
+    import pandas as pd
+
+    tables = [curve.cells.assign(codec=curve.codec) for curve in curves if len(curve.cells)]
+    columns = ["codec", "image", "asked", *COLUMNS, "machine"]
+    return pd.concat(tables)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def speed_table(curves: Sequence[RDCurve]) -> "pd.DataFrame":
+    """Return a row a codec: medians over its cells of seconds and of megapixels a second, and peak memory (MiB)."""
+    import pandas as pd
+
+    rows = []
+    for curve in curves:
+        cells = curve.cells
+        if not len(cells):
+            continue
+        megapixels = cells["size_bytes"] * 8 / cells["bpp"] / 1e6
+        rows.append(
+            {
+                "codec": curve.codec,
+                "encode_s": float(cells["encode_s"].median()),
+                "decode_s": float(cells["decode_s"].median()),
+                "encode_mpixel_s": float((megapixels / cells["encode_s"]).median()),
+                "decode_mpixel_s": float((megapixels / cells["decode_s"]).median()),
+                "encode_mib": float(cells["encode_mib"].max()),
+                "decode_mib": float(cells["decode_mib"].max()),
+            }
+        )
+    names = ["codec", "encode_s", "decode_s", "encode_mpixel_s", "decode_mpixel_s"]
+    return pd.DataFrame(rows, columns=[*names, "encode_mib", "decode_mib"])
+
+
+def machines_of(curves: Sequence[RDCurve]) -> list[str]:
+    """Return the machines that measured, each once."""
+    return sorted({str(name) for curve in curves for name in curve.cells["machine"]})
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}f}" if math.isfinite(value) else "-"
+
+
+def summary_rows(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> list[dict[str, Any]]:
+    """Return a row a codec: BD-rates over PSNR, PSNR at `RATES`, seconds; best first against the first anchor."""
+    deltas = bd_table(curves, anchors)
+    speeds = speed_table(curves).set_index("codec")
+    rows = []
+    for curve in curves:
+        mine = deltas[(deltas["codec"] == curve.codec) & (deltas["metric"] == "psnr")]
+        rates = dict(zip(mine["anchor"], mine["percent"], strict=True))
+        rows.append(
+            {
+                "codec": curve.codec,
+                "bd_rates": [rates.get(anchor.codec, math.nan) for anchor in anchors],
+                "psnrs": [value_at(curve, "psnr", rate) for rate in RATES],
+                "encode_s": speeds["encode_s"].get(curve.codec, math.nan),
+                "decode_s": speeds["decode_s"].get(curve.codec, math.nan),
+                "gaps": len(curve.failures),
+            }
+        )
+
+    def order(row: dict[str, Any]) -> float:
+        first = row["bd_rates"][0] if anchors else math.nan
+        if anchors and row["codec"] == anchors[0].codec:
+            return 0.0
+        return first if math.isfinite(first) else math.inf
+
+    return sorted(rows, key=order)
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def summary_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
+    """Return the summary as a Markdown table."""
+    head = [
+        "codec",
+        *(f"BD-rate vs {anchor.codec} (%)" for anchor in anchors),
+        *(f"PSNR at {rate:g} bpp (dB)" for rate in RATES),
+        "encode (s)",
+        "decode (s)",
+    ]
+    rows = [
+        [
+            row["codec"] + (" (gaps)" if row["gaps"] else ""),
+            *(_number(value, 1, "+") for value in row["bd_rates"]),
+            *(_number(value, 2) for value in row["psnrs"]),
+            _number(row["encode_s"], 3),
+            _number(row["decode_s"], 3),
+        ]
+        for row in summary_rows(curves, anchors)
+    ]
+    return _markdown_table(head, rows)
+
+
+def points_markdown(curve: RDCurve) -> str:
+    """Return the points of a curve as a Markdown table."""
+    head = ["quality", "bpp", "PSNR (dB)", "MS-SSIM", "SSIMULACRA2", "encode (s)", "decode (s)"]
+    rows = [
+        [
+            str(p["asked"]),
+            _number(p["bpp"], 4),
+            _number(p["psnr"], 2),
+            _number(p["ms_ssim"], 4),
+            _number(p["ssimulacra2"], 1),
+            _number(p["encode_s"], 3),
+            _number(p["decode_s"], 3),
+        ]
+        for p in curve.points.to_dict("records")
+    ]
+    return _markdown_table(head, rows)
+
+
+def bd_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
+    """Return every BD-rate as a Markdown table, with overlap and number of points."""
+    head = [
+        "codec",
+        "anchor",
+        "metric",
+        "BD-rate (%)",
+        "overlap",
+        "points, anchor's",
+        "of the curve, anchor",
+        "note",
+    ]
+    rows = []
+    for row in bd_table(curves, anchors).to_dict("records"):
+        shown = [row["codec"], row["anchor"], AXES[row["metric"]], _number(row["percent"], 1, "+")]
+        if math.isfinite(row["percent"]):
+            shown += [
+                f"{row['low']:.1f} to {row['high']:.1f}",
+                f"{row['points']:.0f}, {row['anchor_points']:.0f}",
+                f"{row['share']:.0%}, {row['anchor_share']:.0%}",
+            ]
+        else:
+            shown += ["-", "-", "-"]
+        rows.append([*shown, row["note"] or ""])
+    return _markdown_table(head, rows)
+
+
+def gaps_of(curves: Sequence[RDCurve]) -> list[str]:
+    """Return what could not be measured, a line each; what is common to several codecs is one line."""
+    codecs: dict[tuple[str, str], list[str]] = {}  # (what, message) -> codecs
+    for curve in curves:
+        for gap in curve.failures:
+            what = " ".join(filter(None, [gap["image"], gap["asked"] and f"at {gap['asked']}"]))
+            codecs.setdefault((what, gap["message"]), []).append(curve.codec)
+    lines = []
+    for (what, message), names in codecs.items():
+        name = f"all {len(curves)} codecs" if 1 < len(names) == len(curves) else ", ".join(names)
+        lines.append(": ".join(filter(None, [name, what, message])))
+    return lines
+
+
+def to_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
+    """Return a study as Markdown: summary, BD-rates, gaps, points of every codec."""
+    parts = ["# Rate-distortion study", DEFINITIONS]
+    parts += [f"Machine: {name}" for name in machines_of(curves)]
+    parts += ["## Summary", summary_markdown(curves, anchors)]
+    if anchors:
+        parts += ["## BD-rates", bd_markdown(curves, anchors)]
+    if gaps := gaps_of(curves):
+        parts += ["## Gaps", "\n".join(f"- {gap}" for gap in gaps)]
+    for curve in curves:
+        if len(curve.points):
+            parts += [f"## {curve.codec}", points_markdown(curve)]
+    return "\n\n".join(parts) + "\n"
+
+
+# ---------------------------------------------------------------- plots
+
+
+def to_plot(curves: Sequence[RDCurve], form: str) -> bytes:
+    """Return PSNR, MS-SSIM and SSIMULACRA2 over bpp (log axis) as a picture; `form`: ".svg" or ".png"."""
+    from matplotlib import colormaps, rc_context
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 5.2), layout="constrained")
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    axes = figure.subplots(1, 3)
+    for axis, (metric, label) in zip(axes, AXES.items(), strict=True):
+        for i, curve in enumerate(curves):
+            points = np.array(sorted(points_of(curve, metric))).reshape(-1, 2)
+            if len(points):
+                style = "-o" if len(curve.cells) else "--"
+                axis.plot(
+                    points[:, 0], points[:, 1], style, color=colours[i % len(colours)],
+                    markersize=3, linewidth=1.4, label=curve.codec if axis is axes[0] else None,
+                )  # fmt: skip
+        axis.set(xlabel="bits per pixel", ylabel=label, xscale="log")
+        axis.set_xticks([0.1, 0.2, 0.5, 1, 2, 4], labels=["0.1", "0.2", "0.5", "1", "2", "4"])
+        axis.grid(alpha=0.3)
+    figure.legend(loc="outside right center", fontsize=8)
+    stream = BytesIO()
+    with rc_context({"svg.hashsalt": "ncodec"}):  # the same curves give the same file
+        metadata = {"Date": None} if form == ".svg" else {}
+        figure.savefig(stream, format=form[1:], dpi=110, metadata=metadata)
+    return stream.getvalue()
+
+
+# ---------------------------------------------------------------- visual comparison
+
+
+def _data_uri(pixels: Pixels) -> str:
+    height, width = pixels.shape[:2]
+    top, left = max(0, height - LARGEST_VIEW) // 2, max(0, width - LARGEST_VIEW) // 2
+    stream = BytesIO()
+    middle = pixels[top : top + LARGEST_VIEW, left : left + LARGEST_VIEW]
+    PillowImage.fromarray(middle).save(stream, "WEBP", lossless=True, method=2)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def views_of(study: Study, n_images: int, rate: float) -> list[View]:
+    """Return the first images and, of every codec, what its file nearest to a rate (bpp) decodes to."""
+    views = []
+    curves = study.curves()
+    for image in study.images[:n_images]:
+        views.append(View(image.name, "original", _data_uri(image.pixels)))
+        for codec, curve in zip(study.codecs, curves, strict=True):
+            cells = curve.cells[curve.cells["image"] == image.name].to_dict("records")
+            if not cells:
+                continue
+            cell = min(cells, key=lambda c: abs(math.log(c["bpp"] / rate)))
+            data = study.file_of(curve.codec, image.name, str(cell["asked"]))
+            try:
+                pixels = codec.decode(data, image.pixels.shape[:2])
+            except NcodecError:
+                continue  # measured on another machine, by a program that this one lacks
+            label = f"{curve.codec}, {cell['bpp']:.3f} bpp, {cell['psnr']:.2f} dB"
+            views.append(View(image.name, label, _data_uri(pixels)))
+    return views
+
+
+# ---------------------------------------------------------------- HTML
+
+
+def _json_in_html(value: object) -> str:
+    return json.dumps(value).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+
+
+def _plot_data(curves: Sequence[RDCurve]) -> list[dict[str, Any]]:
+    """Return the curves as the page's script wants them: for each metric bpp, value and what hovering shows."""
+    shown = []
+    for curve in curves:
+        asked = dict(zip(curve.points["bpp"], curve.points["asked"], strict=True))
+        metrics = {}
+        for metric in AXES:
+            points = sorted(points_of(curve, metric))
+            metrics[metric] = {
+                "x": [round(x, 5) for x, _ in points],
+                "y": [round(y, 4) for _, y in points],
+                "quality": [asked[x] if isinstance(asked[x], str) else "" for x, _ in points],
+            }
+        shown.append({"name": curve.codec, "published": not len(curve.cells), "metrics": metrics})
+    return shown
+
+
+def to_html(
+    curves: Sequence[RDCurve], anchors: Sequence[RDCurve], views: Sequence[View] = ()
+) -> str:
+    """Return the report as one self-contained page.
+
+    Raises:
+        InputError: Plotly or Jinja2 is not installed.
+    """
+    try:
+        import jinja2
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise InputError(
+            "HTML reports need Plotly and Jinja2: pip install 'ncodec[eval]'"
+        ) from error
+
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+        (Path(__file__).parent / "report.html.j2").read_text()
+    )
+    images = sorted({str(name) for curve in curves for name in curve.cells["image"]})
+    cells = all_cells(curves)
+    columns = ["codec", "image", "asked", *COLUMNS]
+    names = {curve.codec for curve in curves}
+    return template.render(
+        version=importlib.metadata.version("ncodec"),
+        definitions=DEFINITIONS,
+        n_images=len(images),
+        machines=machines_of(curves),
+        versions=[(c.codec, c.about.get("versions") or {"source": c.about.get("source", "")}) for c in [*curves, *anchors]],
+        rates=RATES,
+        anchors=[anchor.codec for anchor in anchors],
+        summary=summary_rows(curves, anchors),
+        deltas=bd_table(curves, anchors).to_dict("records"),
+        axes=AXES,
+        speeds=speed_table(curves).to_dict("records"),
+        gaps=gaps_of(curves),
+        number=_number,
+        isfinite=math.isfinite,
+        plotly=get_plotlyjs(),
+        data=_json_in_html(
+            {
+                "axes": AXES,
+                "curves": _plot_data([*curves, *(a for a in anchors if a.codec not in names)]),
+                "columns": columns,
+                "units": COLUMNS,
+                "cells": [
+                    [_plain_cell(value) for value in row] for row in cells[columns].itertuples(index=False)
+                ],
+                "views": [vars(view) for view in views],
+            }
+        ),
+    )  # fmt: skip
+
+
+def _plain_cell(value: Any) -> Any:
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
