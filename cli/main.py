@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -126,35 +126,59 @@ def _targets(
     return pairs
 
 
-def _run_all(
-    pairs: list[tuple[str, str]], work: Callable[[str, str], dict[str, Any]], as_json: bool
+def _report_all(
+    pairs: list[tuple[str, str]],
+    outcomes: Iterable[tuple[int, dict[str, Any] | NcodecError]],
+    as_json: bool,
 ) -> None:
-    """Do the work for every pair, with a bar for many; go on after a bad one, then exit with its code."""
+    """Print what came of every pair, with a bar for many; go on after a bad one, then exit with its code."""
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
     failed: NcodecError | None = None
-    for pair in track(
-        pairs, "", console=console, disable=len(pairs) == 1 or not console.is_terminal
-    ):
-        try:
-            report = work(*pair)
-        except NcodecError as error:
+    is_quiet = len(pairs) == 1 or not console.is_terminal
+    for number, outcome in track(outcomes, "", len(pairs), console=console, disable=is_quiet):
+        source, target = pairs[number]
+        if isinstance(outcome, NcodecError):
             if len(pairs) == 1:
-                raise
-            message = str(error) if pair[0] in str(error) else f"{pair[0]}: {error}"
+                raise outcome
+            message = str(outcome) if source in str(outcome) else f"{source}: {outcome}"
             console.print(
                 f"ncodec: {message}", style="red", markup=False, highlight=False, soft_wrap=True
             )
-            failed = error
+            failed = outcome
         else:
-            text = report.pop("text")
-            line = json.dumps(report) if as_json else text
-            stream = sys.stderr if pair[1] == "-" else sys.stdout
-            print(line, file=stream, flush=True)
+            text = outcome.pop("text")
+            line = json.dumps(outcome) if as_json else text
+            print(line, file=sys.stderr if target == "-" else sys.stdout, flush=True)
     if failed is not None:
         raise SystemExit(_exit_code(failed))
+
+
+def _encode_one(
+    task: tuple[str, bytes | NcodecError, float, str | None, str],
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the .nc file and the report of (name, bytes, quality, model, device); on any machine."""
+    from ncodec import codec, image, metrics
+
+    source, read, quality, model, device = task
+    if isinstance(read, NcodecError):
+        raise read
+    picture = image.read(BytesIO(read), source)
+    begin = time.perf_counter()
+    data = codec.encode(picture, quality, model, device)
+    seconds = time.perf_counter() - begin
+    decoded = codec.decode_picture(data, model, device)
+    height, width = picture.pixels.shape[:2]
+    psnr = metrics.psnr(picture.pixels, decoded.pixels)
+    bpp = metrics.bpp(len(data), width, height)
+    return data, {
+        "input": source, "width": width, "height": height, "quality": quality,
+        "size_bytes": len(data), "bpp": bpp, "psnr": psnr if psnr != float("inf") else None,
+        "encode_s": seconds,
+        "text": f"{len(data)} bytes, {bpp:.4f} bpp, {psnr:.2f} dB, {seconds:.2f} s",
+    }  # fmt: skip
 
 
 @app.command()
@@ -166,31 +190,38 @@ def encode(
     ] = 4,
     model: ModelOption = None,
     device: Device = "auto",
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Images at once, each on one thread; 0: one a core. 1: all cores on one."
+        ),
+    ] = 1,
+    engine: Engine = "local",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Compress images into .nc files. Prints bytes, bits per pixel, PSNR and seconds."""
     pairs = _targets(inputs, output, ".nc", force)
-    from ncodec import codec, image, metrics
+    from ncodec.engine import attempt, run_all
 
-    def work(source: str, target: str) -> dict[str, Any]:
-        picture = image.read(BytesIO(_read_bytes(source)), source)
-        begin = time.perf_counter()
-        data = codec.encode(picture, quality, model, device)
-        seconds = time.perf_counter() - begin
-        decoded = codec.decode_picture(data, model, device)
-        height, width = picture.pixels.shape[:2]
-        psnr = metrics.psnr(picture.pixels, decoded.pixels)
-        bpp = metrics.bpp(len(data), width, height)
-        _write_whole(target, data)
-        return {
-            "input": source, "output": target, "width": width, "height": height, "quality": quality,
-            "size_bytes": len(data), "bpp": bpp, "psnr": psnr if psnr != float("inf") else None,
-            "encode_s": seconds,
-            "text": f"{target}: {len(data)} bytes, {bpp:.4f} bpp, {psnr:.2f} dB, {seconds:.2f} s",
-        }  # fmt: skip
+    tasks = ((source, attempt(_read_bytes, source), quality, model, device) for source, _ in pairs)
+    here = ((number, attempt(_encode_one, task)) for number, task in enumerate(tasks))
+    is_here = jobs == 1 and engine == "local"
+    encoded = here if is_here else run_all(_encode_one, tasks, engine, jobs)
 
-    _run_all(pairs, work, as_json)
+    def written() -> Iterator[tuple[int, dict[str, Any] | NcodecError]]:
+        for number, outcome in encoded:
+            if isinstance(outcome, NcodecError):
+                yield number, outcome
+                continue
+            (data, report), target = outcome, pairs[number][1]
+            try:
+                _write_whole(target, data)
+                yield number, report | {"output": target, "text": f"{target}: {report['text']}"}
+            except NcodecError as error:
+                yield number, error
+
+    _report_all(pairs, written(), as_json)
 
 
 @app.command()
@@ -205,8 +236,10 @@ def decode(
     """Restore images from .nc files; the suffix of -o chooses the format, PNG by default."""
     pairs = _targets(inputs, output, ".png", force)
     from ncodec import codec, image
+    from ncodec.engine import attempt
 
-    def work(source: str, target: str) -> dict[str, Any]:
+    def work(pair: tuple[str, str]) -> dict[str, Any]:
+        source, target = pair
         data = _read_bytes(source)
         begin = time.perf_counter()
         picture = codec.decode_picture(data, model, device)
@@ -220,7 +253,7 @@ def decode(
             "text": f"{target}: {width}x{height}, {seconds:.2f} s",
         }  # fmt: skip
 
-    _run_all(pairs, work, as_json)
+    _report_all(pairs, ((n, attempt(work, pair)) for n, pair in enumerate(pairs)), as_json)
 
 
 @app.command()

@@ -50,8 +50,8 @@ def run_all(
     raise InputError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
 
 
-def _attempt(work: Callable[[Item], Result], item: Item) -> Result | NcodecError:
-    """Return an error instead of raising it: it travels between processes without a traceback."""
+def attempt(work: Callable[[Item], Result], item: Item) -> Result | NcodecError:
+    """Return the result, or the NcodecError it ended in: returned, it travels between processes."""
     try:
         return work(item)
     except NcodecError as error:
@@ -66,7 +66,7 @@ def _serve(connection: Connection, work: Callable[[Item], Result]) -> None:
             item = connection.recv()
         except EOFError:
             return
-        connection.send(_attempt(work, item))
+        connection.send(attempt(work, item))
 
 
 class _Process:
@@ -77,29 +77,44 @@ class _Process:
         self._context = get_context("spawn")
         self._connection: Any = None
         self._process: Any = None
+        self._lock = threading.Lock()  # `close` comes from another thread than `start`
+        self._is_closed = False
 
     def _start(self) -> None:
-        self._connection, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(theirs, self._work), daemon=True)
-        self._process.start()
-        theirs.close()
+        with self._lock:
+            if self._is_closed:
+                raise EOFError
+            self._connection, theirs = self._context.Pipe()
+            self._process = self._context.Process(
+                target=_serve, args=(theirs, self._work), daemon=True
+            )
+            self._process.start()
+            theirs.close()
 
     def __call__(self, item: Any) -> Any:
-        if self._process is None:
-            self._start()
         try:
+            if self._process is None:
+                self._start()
             self._connection.send(item)
             return self._connection.recv()
         except (EOFError, OSError):
-            self.kill()
-            code = self._process.exitcode
-            self._process = None
+            code = self._end()
             return InputError(f"the process died, code {code} (a crash, or out of memory)")
 
-    def kill(self) -> None:
-        if self._process is not None:
+    def _end(self) -> int | None:
+        with self._lock:
+            if self._process is None:
+                return None
             self._process.kill()
             self._process.join()
+            code: int | None = self._process.exitcode
+            self._process = None
+            return code
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        self._is_closed = True
+        self._end()
 
 
 def _run_local(
@@ -143,7 +158,7 @@ def _run_local(
     finally:
         stopped.set()
         for process in processes:
-            process.kill()
+            process.close()
         for thread in threads:
             thread.join()
         if before is None:
@@ -165,7 +180,7 @@ def _run_ray(
         address = os.environ.get("RAY_ADDRESS")
         ray.init(address=address, log_to_driver=False, num_cpus=None if address else jobs or None)
     try:
-        remote: Any = ray.remote(num_cpus=1, max_retries=0)(_attempt)  # Ray sets OMP_NUM_THREADS=1
+        remote: Any = ray.remote(num_cpus=1, max_retries=0)(attempt)  # Ray sets OMP_NUM_THREADS=1
         limit = jobs or int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
         shared = ray.put(work)
         numbered = enumerate(items)

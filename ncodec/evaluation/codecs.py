@@ -72,7 +72,7 @@ class Jpeg:
     WORST: ClassVar[float] = 1
     BEST: ClassVar[float] = 100
     STEP: ClassVar[float] = 1
-    QUALITIES: ClassVar[tuple[float, ...]] = (5, 8, 12, 18, 25, 35, 50, 65, 75, 85, 90, 94, 96)
+    QUALITIES: ClassVar[tuple[float, ...]] = (5, 10, 18, 30, 45, 60, 75, 85, 92, 96)
 
     def versions(self) -> dict[str, str]:
         return _pillow_versions("libjpeg_turbo")
@@ -96,7 +96,7 @@ class Webp:
     WORST: ClassVar[float] = 0
     BEST: ClassVar[float] = 100
     STEP: ClassVar[float] = 1
-    QUALITIES: ClassVar[tuple[float, ...]] = (0, 3, 8, 15, 25, 40, 55, 70, 80, 87, 92, 95, 97, 99)
+    QUALITIES: ClassVar[tuple[float, ...]] = (0, 5, 15, 30, 50, 70, 82, 90, 95, 98)
 
     def versions(self) -> dict[str, str]:
         return _pillow_versions("webp")
@@ -176,7 +176,7 @@ class JpegXl:
     WORST: ClassVar[float] = 25
     BEST: ClassVar[float] = 0.05
     STEP: ClassVar[float] = 0
-    QUALITIES: ClassVar[tuple[float, ...]] = (20, 14, 9, 6, 4, 2.8, 2, 1.4, 0.9, 0.5)
+    QUALITIES: ClassVar[tuple[float, ...]] = (20, 14, 9, 6, 4, 2.8, 2, 1.2, 0.7)
 
     def versions(self) -> dict[str, str]:
         codecs = _imagecodecs()

@@ -76,11 +76,17 @@ def write_report(
     elif form == ".json":
         data = to_json(curves).encode()
     else:
-        data = to_plot([*curves, *anchors], form)
+        data = to_plot(_with(curves, anchors), form)
     try:
         write_whole(path, data)
     except OSError as error:
         raise InputError(f"{path}: cannot write: {error.strerror}") from error
+
+
+def _with(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> list[RDCurve]:
+    """Return the curves, and the anchors that are not among them."""
+    names = {curve.codec for curve in curves}
+    return [*curves, *(anchor for anchor in anchors if anchor.codec not in names)]
 
 
 # ---------------------------------------------------------------- tables
@@ -368,13 +374,13 @@ def to_html(
     images = sorted({str(name) for curve in curves for name in curve.cells["image"]})
     cells = all_cells(curves)
     columns = ["codec", "image", "asked", *COLUMNS]
-    names = {curve.codec for curve in curves}
+    shown = _with(curves, anchors)
     return template.render(
         version=importlib.metadata.version("ncodec"),
         definitions=DEFINITIONS,
         n_images=len(images),
         machines=machines_of(curves),
-        versions=[(c.codec, c.about.get("versions") or {"source": c.about.get("source", "")}) for c in [*curves, *anchors]],
+        versions=[(c.codec, c.about.get("versions") or {"source": c.about.get("source", "")}) for c in shown],
         rates=RATES,
         anchors=[anchor.codec for anchor in anchors],
         summary=summary_rows(curves, anchors),
@@ -388,7 +394,7 @@ def to_html(
         data=_json_in_html(
             {
                 "axes": AXES,
-                "curves": _plot_data([*curves, *(a for a in anchors if a.codec not in names)]),
+                "curves": _plot_data(shown),
                 "columns": columns,
                 "units": COLUMNS,
                 "cells": [

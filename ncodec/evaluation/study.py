@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ncodec.anchors import DIR as ANCHORS
+from ncodec.codec import decode_picture
 from ncodec.engine import run_all
 from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation.cells import (
@@ -55,12 +56,19 @@ class Image:
 
 
 def read_image(path: Path) -> Image:
-    """Return the image in a file, named by it; grey becomes RGB.
+    """Return the image in a file, named by it; grey becomes RGB, an .nc file is decoded.
 
     Raises:
         InputError: it cannot be read, or holds what ncodec cannot carry (see `ncodec.image.read`).
+        FormatError, LimitError, ModelError: it is an .nc file that cannot be decoded.
     """
-    pixels = read_picture(path, str(path)).pixels
+    if path.suffix == ".nc":
+        try:
+            pixels = decode_picture(path.read_bytes()).pixels
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from error
+    else:
+        pixels = read_picture(path, str(path)).pixels
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, 2)
     return Image(path.name, pixels)
@@ -369,7 +377,7 @@ def _table(columns: Any, texts: Sequence[str]) -> "pd.DataFrame":
     table = pd.DataFrame(columns)
     for name in table:
         if name not in texts:
-            table[name] = table[name].astype(float)
+            table[name] = pd.to_numeric(table[name])
     return table
 
 

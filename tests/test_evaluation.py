@@ -1,0 +1,672 @@
+"""Codecs run for real, cells are measured and kept, curves are what their definitions say."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SAMPLE
+from PIL import Image as PillowImage
+
+from ncodec import container
+from ncodec.errors import InputError, UnknownModelError
+from ncodec.evaluation import (
+    CODECS,
+    Cache,
+    Image,
+    RDCurve,
+    Study,
+    Target,
+    bd_rate,
+    bd_table,
+    codec_name,
+    compare,
+    find_anchor,
+    list_anchors,
+    parse_codec,
+    parse_quality,
+    rd_curve,
+    read_curves,
+    to_json,
+)
+from ncodec.evaluation.cells import Cell, digest_of, measure
+from ncodec.evaluation.study import curve_of_cells, points_of
+from ncodec.evaluation.video import to_pixels, to_planes
+from ncodec.inspection import list_models
+from ncodec.metrics import ms_ssim, psnr, ssimulacra2
+
+BUILT_IN = ["jpeg", "webp", "avif", "jxl", "jpeg2000", "hevc", "svtav1"]
+NCODEC = str(Path(sys.executable).parent / "ncodec")
+
+# A codec of two programs: the "file" is the raw planes. It takes vvencapp's and VTM's arguments.
+PROGRAM = """#!{python}
+import shutil, sys
+arguments = sys.argv[1:]
+if "--version" in arguments or "--help" in arguments:
+    print("vvencapp: version 1.0-test"); sys.exit()
+def value(*names):
+    return next(arguments[i + 1] for i, word in enumerate(arguments) if word in names)
+if {fails!r}:
+    print("cannot go on"); sys.exit(3)
+source = value("--input", "-i", "-b") if {encodes!r} else value("-b")
+target = value("--output", "-b") if {encodes!r} else value("-o")
+if {encodes!r}:
+    source = value("--input", "-i")
+shutil.copy(source, target)
+"""
+
+
+@pytest.fixture(scope="module")
+def images(sample) -> list[Image]:
+    """Two small images, one with odd sides; large enough for MS-SSIM."""
+    return [Image("a", sample[100:276, 300:476]), Image("b", sample[200:379, 100:263])]
+
+
+@pytest.fixture
+def program(tmp_path):
+    def make(name, encodes, fails=False):
+        path = tmp_path / name
+        path.write_text(PROGRAM.format(python=sys.executable, encodes=encodes, fails=fails))
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+# ---------------------------------------------------------------- codecs
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("jpeg", "jpeg"),
+        ("avif:speed=2,tune=psnr", "avif:speed=2,tune=psnr"),
+        ("avif:speed=6,subsampling=4:2:0", "avif:subsampling=4:2:0"),
+        ("jpeg:progressive=True", "jpeg:progressive=true"),
+        ("hyperprior-s", "hyperprior-s"),
+        ("ncodec", "ncodec"),
+        ("hyperprior-s:device=cuda", "hyperprior-s:device=cuda"),
+        ("ncodec:model=/a/b.safetensors", "ncodec:model=/a/b.safetensors"),
+    ],
+)
+def test_names(text, name):
+    codec = parse_codec(text)
+    assert codec_name(codec) == name and parse_codec(name) == codec
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gif", r"'gif': expected one of jpeg, .*hyperprior-s"),
+        ("jpeg:quality=3", r"subsampling=….*found 'quality=3'"),
+        ("webp:method", "found 'method'"),
+        ("webp:method=best", "expected int, found 'best'"),
+        ("jpeg:progressive=1", "expected true or false"),
+        ("hevc:subsampling=4:2:2", r"4:4:4 or 4:2:0, found '4:2:2'"),
+        ("hyperprior-s:model=x", "found 'model=x'"),
+        ("webp:method=3,method=4", "found 'method=4'"),
+    ],
+)
+def test_bad_names(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_codec(text)
+
+
+@pytest.mark.parametrize("name", [*BUILT_IN, "avif:subsampling=4:2:0", "hevc:subsampling=4:2:0"])
+def test_a_better_quality_is_larger_and_nearer(name, images):
+    codec = parse_codec(name)
+    assert all(codec.versions().values())
+    for image in images:
+        found = []
+        for quality in (codec.QUALITIES[1], codec.QUALITIES[-2]):
+            data = codec.encode(image.pixels, quality)
+            assert data == codec.encode(image.pixels, quality)
+            decoded = codec.decode(data, image.pixels.shape[:2])
+            assert decoded.shape == image.pixels.shape and decoded.dtype == np.uint8
+            found.append((len(data), psnr(image.pixels, decoded)))
+        (size, low), (larger, high) = found
+        assert larger > 1.5 * size and high > low + 3 and high > 34
+
+
+def test_files_are_what_their_names_say(images):
+    signatures = {
+        "jpeg": b"\xff\xd8",
+        "webp": b"RIFF",
+        "jpeg2000": b"\0\0\0\x0cjP",
+        "jxl": b"\xff\x0a",
+    }
+    signatures |= {"avif": b"\0\0\0\x20ftypavif", "hevc": b"\0\0\0\1\x40", "svtav1": b"\x12\0\x0a"}
+    for name, signature in signatures.items():
+        codec = parse_codec(name)
+        assert codec.encode(images[0].pixels, codec.QUALITIES[4]).startswith(signature), name
+    ours = parse_codec("hyperprior-s").encode(images[0].pixels, 3)
+    assert container.read(ours).header.quality == 3
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_colour_conversion_alone_loses_little(subsampling, images):
+    for image in images:
+        planes = to_planes(image.pixels, subsampling)
+        back = to_pixels(planes, image.pixels.shape[:2])
+        assert psnr(image.pixels, back) > (58 if subsampling == "4:4:4" else 36)
+    grey = np.full((6, 8, 3), 128, np.uint8)
+    y, cb, cr = to_planes(grey, subsampling)
+    assert (y == round(128 / 255 * 1023)).all() and (cb == 512).all() and (cr == 512).all()
+
+
+@pytest.mark.parametrize("codec", ["vvenc", "vtm"])
+def test_programs(codec, program, images, tmp_path):
+    (tmp_path / "cfg").mkdir()
+    (tmp_path / "cfg" / "encoder_intra_vtm.cfg").touch()
+    encoder, decoder = program("encoder", True), program("decoder", False)
+    name = f"{codec}:encoder={encoder},decoder={decoder}"
+    curve = rd_curve(name, images, [32])
+    assert not curve.failures and curve.points["psnr"][0] > (58 if codec == "vtm" else 36)
+    assert (curve.cells["encode_mib"] > 1).all()  # of the program
+    assert "1.0-test" in str(curve.about["versions"]) or codec == "vtm"
+
+    broken = program("broken", True, fails=True)
+    curve = rd_curve_or_failures(f"{codec}:encoder={broken},decoder={decoder}", images)
+    assert "broken ended with code 3: cannot go on" in curve.failures[0]["message"]
+
+
+def rd_curve_or_failures(name, images) -> RDCurve:
+    study = Study([name], images, [32])
+    for _ in study.run():
+        pass
+    return study.curves()[0]
+
+
+@pytest.mark.parametrize("codec", ["vvenc", "vtm"])
+def test_missing_programs(codec, images, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(InputError, match=rf"not on the PATH; name it with {codec}:\w+=FILE"):
+        parse_codec(codec).versions()
+
+
+@pytest.mark.parametrize("codec", ["vvenc", "vtm"])
+def test_real_programs(codec, images):
+    try:
+        parse_codec(codec).versions()
+    except InputError as error:
+        pytest.skip(str(error))
+    curve = rd_curve(codec, images[1:], [32])
+    assert not curve.failures and curve.points["psnr"][0] > 34 and curve.points["bpp"][0] < 0.5
+
+
+def test_compressai_missing_or_measured(images):
+    codec = parse_codec("compressai:model=bmshj2018-factorized")
+    try:
+        import compressai  # noqa: F401
+    except Exception:
+        with pytest.raises(InputError, match="needs the package compressai"):
+            codec.versions()
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def test_metrics_of_equal_and_of_different_images(sample):
+    crop = sample[:200, :300]
+    equal = compare(crop, crop)
+    assert equal == {"psnr": math.inf, "ms_ssim": 1.0, "ssimulacra2": 100.0}
+    noisy = np.clip(crop + np.random.default_rng(0).normal(0, 8, crop.shape), 0, 255).astype(
+        np.uint8
+    )
+    worse = np.clip(crop + np.random.default_rng(0).normal(0, 24, crop.shape), 0, 255).astype(
+        np.uint8
+    )
+    for metric in (psnr, ms_ssim, ssimulacra2):
+        assert metric(crop, crop) > metric(crop, noisy) > metric(crop, worse)
+
+
+def test_metrics_of_a_small_image(sample):
+    crop = sample[:100, :100]
+    with pytest.raises(InputError, match="161 pixels"):
+        ms_ssim(crop, crop)
+    values = compare(crop, crop // 2)
+    assert math.isnan(values["ms_ssim"]) and math.isfinite(values["ssimulacra2"])
+
+
+def test_ms_ssim_is_compressais(sample):
+    """JPEG 50 of kodim23; the published JPEG curve's MS-SSIM was measured with the same package."""
+    curve = rd_curve("jpeg", [Image("kodim23", sample)], [50])
+    assert curve.points["ms_ssim"][0] == pytest.approx(0.9764, abs=2e-3)
+
+
+# ---------------------------------------------------------------- cells and cache
+
+
+def test_a_cell_is_a_file(images):
+    codec = parse_codec("webp")
+    cell = Cell("webp", "50", digest_of(images[0].pixels), codec.versions())
+    found = measure((cell, images[0].pixels))
+    decoded = codec.decode(found.data, (176, 176))
+    assert found.data == codec.encode(images[0].pixels, 50)
+    assert found.row["size_bytes"] == len(found.data)
+    assert found.row["bpp"] == 8 * len(found.data) / 176**2
+    assert found.row["psnr"] == psnr(images[0].pixels, decoded)
+    assert 0 < found.row["decode_s"] < found.row["encode_s"] < 5
+    assert found.row["machine"]
+
+
+def test_peak_memory_is_that_of_the_work(sample):
+    """A model's activations at 512x768 take tens of MiB; JPEG needs a few."""
+    image = [Image("kodim23", sample)]
+    ours, jpeg = rd_curve("hyperprior-s", image, [4]), rd_curve("jpeg", image, [50])
+    assert 20 < ours.points["encode_mib"][0] < 1000
+    assert jpeg.points["encode_mib"][0] < 20
+
+
+@pytest.mark.parametrize("target", ["0.5bpp", "35dB"])
+@pytest.mark.parametrize("name", ["jpeg", "jxl", "hyperprior-s", "hevc"])
+def test_targets(name, target, images):
+    curve = rd_curve(name, images, [parse_quality(target)])
+    column, value = ("bpp", 0.5) if target.endswith("bpp") else ("psnr", 35)
+    close = 0.06 if column == "bpp" else 0.6
+    assert curve.cells[column].tolist() == pytest.approx([value, value], abs=close)
+    assert curve.points["asked"].tolist() == [target]
+
+
+def test_a_target_out_of_reach_gives_the_nearest(images):
+    curve = rd_curve("hyperprior-s", images, [Target(0.0001, "bpp")])
+    assert curve.cells["quality"].tolist() == pytest.approx([1, 1], abs=0.05)
+
+
+@pytest.mark.parametrize("text", ["", "best", "nan", "-1bpp", "0dB", "4 5"])
+def test_bad_qualities(text):
+    with pytest.raises(InputError, match=r"expected 4, 0\.25bpp or 35dB"):
+        parse_quality(text)
+
+
+def test_cache(images, tmp_path, monkeypatch):
+    cache = Cache(tmp_path / "cells")
+    first = rd_curve("jpeg", images, [20, 60], cache=cache)
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 4
+    monkeypatch.setattr("ncodec.evaluation.study.run_all", lambda work, items, *_: no_work(items))
+    again = rd_curve("jpeg", images, [20, 60], cache=cache)  # seconds too: nothing was measured
+    assert again.cells.equals(first.cells)
+    # Any of these is another cell: the quality, the codec's options, the image, a version.
+    with pytest.raises(AssertionError, match="1 cells"):
+        rd_curve("jpeg", images[:1], [61], cache=cache)
+    with pytest.raises(AssertionError, match="1 cells"):
+        rd_curve("jpeg:progressive=true", images[:1], [60], cache=cache)
+    with pytest.raises(AssertionError, match="1 cells"):
+        rd_curve("jpeg", [Image("a", images[0].pixels[::-1])], [60], cache=cache)
+    monkeypatch.setattr("ncodec.evaluation.codecs.features.version", lambda _: "0.1")
+    with pytest.raises(AssertionError, match="1 cells"):
+        rd_curve("jpeg", images[:1], [60], cache=cache)
+
+
+def no_work(items):
+    items = list(items)
+    assert not items, f"{len(items)} cells"
+    return iter(())
+
+
+def test_a_damaged_cell_is_measured_again(images, tmp_path):
+    cache = Cache(tmp_path)
+    first = rd_curve("jpeg", images[:1], [20], cache=cache)
+    for suffix, damage in (
+        (".json", b"{"),
+        (".json", b"[1]"),
+        (".json", b"{}"),
+        (".file", b"short"),
+    ):
+        (file,) = tmp_path.glob(f"*{suffix}")
+        file.write_bytes(damage)
+        again = rd_curve("jpeg", images[:1], [20], cache=cache)
+        assert again.cells["psnr"].equals(first.cells["psnr"])
+        assert json.loads(next(tmp_path.glob("*.json")).read_text())["size_bytes"] > 1000
+
+
+def test_an_interrupted_study_goes_on(images, tmp_path):
+    cache = Cache(tmp_path)
+    study = Study(["jpeg"], images, [20, 40, 60], cache)
+    for done, _, _ in study.run():
+        if done == 2:
+            break
+    kept = len(list(tmp_path.glob("*.json")))
+    assert 2 <= kept < 6
+    study = Study(["jpeg"], images, [20, 40, 60], cache)
+    assert next(study.run())[:2] == (kept, 6)
+
+
+def test_a_worker_with_other_versions_is_refused(images):
+    cell = Cell("webp", "50", digest_of(images[0].pixels), {"pillow": "1.0"})
+    with pytest.raises(InputError, match=r"expected \{'pillow': '1.0'\}, found"):
+        measure((cell, images[0].pixels))
+
+
+# ---------------------------------------------------------------- curves
+
+
+def test_a_point_is_the_mean_over_the_images(images):
+    curve = rd_curve("webp", images, [30, 80])
+    assert curve.points["asked"].tolist() == ["30", "80"]
+    for point in curve.points.to_dict("records"):
+        cells = curve.cells[curve.cells["asked"] == point["asked"]]
+        assert cells["image"].tolist() == ["a", "b"]
+        for column in ("bpp", "psnr", "ms_ssim", "ssimulacra2"):
+            assert point[column] == pytest.approx(cells[column].mean(), rel=1e-12)
+
+
+def test_one_cell_that_fails_is_a_gap(images):
+    tiny = Image("tiny", images[0].pixels[:1, :1])
+    curve = rd_curve_or_failures("svtav1", [images[0], tiny])
+    assert [f["image"] for f in curve.failures] == ["tiny"] and curve.failures[0]["message"]
+    assert curve.cells["image"].tolist() == ["a"] and len(curve.points) == 0
+    note = bd_table([curve], [find_anchor("vtm")])["note"][0]
+    assert "expected two points or more, found 0" in note and "gaps: 1" in note
+
+
+def test_a_codec_that_cannot_run_is_a_gap(images):
+    study = Study(["jpeg", "vvenc:encoder=/nowhere/vvencapp,decoder=/bin/true"], images[:1], [50])
+    for _ in study.run():
+        pass
+    jpeg, vvenc = study.curves()
+    assert len(jpeg.points) == 1 and not jpeg.failures
+    assert "/nowhere/vvencapp" in vvenc.failures[0]["message"] and len(vvenc.points) == 0
+    with pytest.raises(InputError, match="nowhere"):
+        rd_curve("vvenc:encoder=/nowhere/vvencapp,decoder=/bin/true", images[:1])
+
+
+def test_a_missing_model(images):
+    with pytest.raises((InputError, UnknownModelError), match=r"nowhere\.safetensors"):
+        rd_curve("ncodec:model=nowhere.safetensors", images[:1])
+
+
+@pytest.mark.parametrize(
+    ("images_of", "codecs", "message"),
+    [
+        (lambda a, b: [], ["jpeg"], "expected one or more"),
+        (lambda a, b: [a, a], ["jpeg"], "found 'a' twice"),
+        (lambda a, b: [a, b], ["jpeg", "jpeg:progressive=false"], "'jpeg' is named twice"),
+    ],
+)
+def test_bad_studies(images_of, codecs, message, images):
+    with pytest.raises(InputError, match=message):
+        Study(codecs, images_of(*images))
+
+
+def test_json_round_trip(images, tmp_path):
+    curves = [rd_curve("jpeg", images, [20, 60]), rd_curve("jxl", images, [4, 1])]
+    curves[0].failures.append({"image": "c", "asked": "20", "message": "no"})
+    (tmp_path / "s.json").write_text(to_json(curves))
+    again = read_curves(tmp_path / "s.json")
+    assert to_json(again) == to_json(curves)
+    assert [c.codec for c in again] == ["jpeg", "jxl"] and again[0].failures == curves[0].failures
+    assert np.allclose(again[0].points["psnr"], curves[0].points["psnr"])
+
+
+def test_infinity_and_nan_survive_json(tmp_path):
+    curve = find_anchor("av1")
+    curve.points.loc[0, "psnr"], curve.points.loc[1, "psnr"] = math.inf, math.nan
+    (tmp_path / "s.json").write_text(to_json([curve]))
+    json.loads((tmp_path / "s.json").read_text(), parse_constant=lambda text: pytest.fail(text))
+    (again,) = read_curves(tmp_path / "s.json")
+    assert again.points["psnr"][0] == math.inf and math.isnan(again.points["psnr"][1])
+    assert len(points_of(again, "psnr")) == len(curve.points) - 2  # neither is a point
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": "ncodec study 1"}', '{"name": "x", "bpp": ["a"]}', "[1, 2]"])  # fmt: skip
+def test_bad_json(text, tmp_path):
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(InputError, match="expected a study or a published curve"):
+        read_curves(tmp_path / "s.json")
+
+
+# ---------------------------------------------------------------- BD-rate
+
+
+@pytest.mark.parametrize(
+    ("name", "percent"),
+    [
+        ("hm", 23.3), ("bpg", 22.0), ("av1", 16.2), ("webp", 78.8), ("jpeg", 208), ("vtm", 0),
+        ("mbt2018-mean", 21.3), ("bmshj2018-hyperprior", 30.5), ("mbt2018", 11.0),
+        ("cheng2020-anchor", 3.7), ("elic2022", -7.0),
+    ],
+)  # fmt: skip
+def test_published_pairs(name, percent):
+    found = bd_rate(find_anchor(name), find_anchor("vtm"))
+    assert found.percent == pytest.approx(percent, abs=0.5)
+
+
+def curve(name, points):
+    rows = [
+        {"image": "a", "asked": str(i), "quality": i, "bpp": b, "psnr": p, "ms_ssim": 0.9, "ssimulacra2": p}
+        for i, (b, p) in enumerate(points)
+    ]  # fmt: skip
+    return curve_of_cells(name, rows, 1, [], {"images": {"a": "0"}})
+
+
+def test_overlap_points_and_warning():
+    anchor = curve("anchor", [(0.1, 20), (0.2, 25), (0.4, 30), (0.8, 35), (1.6, 40)])
+    found = bd_rate(curve("c", [(0.2, 30), (0.4, 35), (0.8, 40), (1.6, 45)]), anchor)
+    assert (found.low, found.high, found.points, found.anchor_points) == (30, 40, 3, 3)
+    assert found.percent == pytest.approx(-50)
+    assert (found.share, found.anchor_share) == pytest.approx((2 / 3, 0.5))
+    assert found.warning == "only 50% of the anchor's range is in both curves"
+    assert bd_rate(anchor, anchor).warning == "" and bd_rate(anchor, anchor).percent == 0
+
+
+def test_curves_that_cannot_be_compared():
+    vtm = find_anchor("vtm")
+    single = curve("single", [(0.5, 30)])
+    apart = curve("apart", [(0.5, 10), (0.6, 12)])
+    nan = curve("nan", [(0.5, math.nan), (0.7, 33)])
+    flat = curve("flat", [(0.5, 30), (0.7, 30)])
+    for other, message in (
+        (single, "expected two points or more, found 1"),
+        (apart, "do not overlap"),
+        (nan, "expected two points or more, found 1"),
+        (flat, "different qualities"),
+    ):
+        with pytest.raises(InputError, match=message):
+            bd_rate(other, vtm)
+    with pytest.raises(InputError, match="expected one of psnr"):
+        bd_rate(vtm, vtm, "vmaf")
+    table = bd_table([single, apart, vtm], [vtm])
+    assert (
+        table["percent"].isna().all()
+        and all(table["note"])
+        and set(table["codec"]) == {"single", "apart"}
+    )
+
+
+def test_other_images_than_the_anchors_are_noted(images):
+    other = bd_table([rd_curve("jpeg", images, [20, 60])], [find_anchor("vtm")])
+    assert "not the anchor's images" in other["note"][0]
+    assert "images" not in bd_table([find_anchor("av1")], [find_anchor("vtm")])["note"][0]
+
+
+def test_anchors(images, tmp_path):
+    assert {"vtm", "av1", "hm", "bpg", "webp", "jpeg"} <= set(list_anchors())
+    assert all(find_anchor(name).about["source"] for name in list_anchors())
+    mine = rd_curve("jpeg", images, [20, 60])
+    assert find_anchor("jpeg", [mine]) is mine  # a codec of the study comes first
+    (tmp_path / "mine.json").write_text(to_json([mine]))
+    assert find_anchor(str(tmp_path / "mine.json")).codec == "jpeg"
+    (tmp_path / "two.json").write_text(to_json([mine, find_anchor("vtm")]))
+    with pytest.raises(InputError, match="expected one curve, found 2"):
+        find_anchor(str(tmp_path / "two.json"))
+    with pytest.raises(
+        InputError, match=r"'h264': expected a codec of this study, a file, or one of av1"
+    ):
+        find_anchor("h264")
+
+
+def test_every_codec_is_known():
+    """Each name of the table, and each shipped model, gives a codec whose default curve lies on its scale."""
+    for name in [*CODECS, *(model.name for model in list_models())]:
+        codec = parse_codec(name)
+        low, high = sorted((codec.WORST, codec.BEST))
+        assert all(low <= quality <= high for quality in codec.QUALITIES)
+        assert len(codec.QUALITIES) >= 7
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.fixture(scope="module")
+def folder(images, tmp_path_factory):
+    path = tmp_path_factory.mktemp("images")
+    for image in images:
+        PillowImage.fromarray(image.pixels).save(path / f"{image.name}.png")
+    PillowImage.fromarray(images[0].pixels[..., 1]).save(path / "grey.png")
+    return path
+
+
+def ncodec(*arguments, code=0, **environment):
+    done = subprocess.run(
+        [NCODEC, *map(str, arguments)], capture_output=True, text=True, timeout=600, env=os.environ | environment
+    )  # fmt: skip
+    assert done.returncode == code, (done.returncode, done.stdout[-800:], done.stderr[-3000:])
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_eval(folder, tmp_path):
+    reports = [
+        tmp_path / f"out{suffix}" for suffix in (".html", ".md", ".svg", ".png", ".csv", ".json")
+    ]
+    done = ncodec(
+        "eval", folder, "--codec", "jpeg", "--codec", "hyperprior-s", "--quality", "0.4bpp,0.8bpp",
+        "--anchor", "jpeg", "--anchor", "vtm", "--jobs", 2, "--cache", tmp_path / "cache",
+        *(word for path in reports for word in ("--report", path)),
+    )  # fmt: skip
+    assert "| hyperprior-s | -" in done.stdout  # fewer bits than JPEG
+    assert "12 of 12" in done.stderr and "not the anchor's images" in done.stderr
+    curves = read_curves(tmp_path / "out.json")
+    assert [len(c.cells) for c in curves] == [6, 6] and set(curves[0].cells["image"]) == {
+        "a.png",
+        "b.png",
+        "grey.png",
+    }
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 13
+    assert (tmp_path / "out.md").read_text().startswith("# Rate-distortion study")
+    assert (tmp_path / "out.svg").read_text().startswith("<?xml")
+    with PillowImage.open(tmp_path / "out.png") as plot:
+        assert plot.width > 1000
+    # From the JSON alone, the same report; from the cache, the same results.
+    ncodec(
+        "eval",
+        tmp_path / "out.json",
+        "--anchor",
+        "jpeg",
+        "--anchor",
+        "vtm",
+        "--report",
+        tmp_path / "again.md",
+    )
+    assert (tmp_path / "again.md").read_text() == (tmp_path / "out.md").read_text()
+    ncodec(
+        "eval", folder, "--codec", "jpeg", "--codec", "hyperprior-s", "--quality", "0.4bpp,0.8bpp",
+        "--cache", tmp_path / "cache", "--report", tmp_path / "cached.json",
+    )  # fmt: skip
+    assert (tmp_path / "cached.json").read_text() == (tmp_path / "out.json").read_text()
+
+
+def test_ray_gives_what_local_gives(folder, tmp_path):
+    """A local cluster of two workers; then batch encoding on it."""
+    for engine in ("local", "ray"):
+        ncodec(
+            "eval", folder / "a.png", folder / "b.png", "--codec", "webp", "--codec", "hyperprior-s", "--quality", "3,5",
+            "--engine", engine, "--jobs", 2, "--no-cache", "--report", tmp_path / f"{engine}.json",
+        )  # fmt: skip
+        ncodec(
+            "encode",
+            folder / "a.png",
+            folder / "grey.png",
+            "-o",
+            f"{tmp_path}/{engine}/",
+            "--engine",
+            engine,
+            "--jobs",
+            2,
+        )
+    local, ray = (read_curves(tmp_path / f"{engine}.json") for engine in ("local", "ray"))
+    exact = ["image", "asked", "quality", "size_bytes", "bpp", "psnr", "ms_ssim", "ssimulacra2"]
+    for a, b in zip(local, ray, strict=True):
+        assert len(a.cells) == 4 and a.cells[exact].equals(b.cells[exact])
+    for name in ("a.nc", "grey.nc"):
+        assert (tmp_path / "local" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes()
+
+
+def test_batch_encoding_with_a_bad_file(folder, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"nonsense")
+    done = ncodec("encode", tmp_path / "bad.png", folder / "a.png", folder / "b.png", tmp_path / "none.png",
+                  "-o", f"{tmp_path}/out/", "--jobs", 2, code=6)  # fmt: skip
+    assert "bad.png" in done.stderr and "none.png" in done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.nc", "b.nc"]
+
+
+def test_unreadable_images_and_missing_programs_are_gaps(folder, tmp_path):
+    (tmp_path / "broken.png").write_bytes((folder / "a.png").read_bytes()[:2000])
+    done = ncodec(
+        "eval", folder / "a.png", tmp_path / "broken.png", tmp_path / "missing.png", "--codec", "jpeg",
+        "--codec", "vtm:encoder=nowhere", "--quality", "30,60", "--anchor", "vtm", "--no-cache",
+        "--report", tmp_path / "r.html", "--report", tmp_path / "r.md", code=6,
+    )  # fmt: skip
+    for report in (done.stderr, (tmp_path / "r.md").read_text(), (tmp_path / "r.html").read_text()):
+        assert (
+            "broken.png" in report and "missing.png" in report and "vtm:encoder=nowhere" in report
+        )
+    assert "| jpeg (gaps) |" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--codec", "gif"], 6, "'gif': expected one of"),
+        (["--quality", "high"], 6, "expected 4, 0.25bpp or 35dB"),
+        (["--anchor", "h264"], 6, "h264"),
+        (["--report", "x.pdf"], 6, "x.pdf: expected a name in .html"),
+        (["--report", "no/such/x.html"], 6, "there is no folder no/such"),
+        (["--engine", "slurm", "--codec", "jpeg", "--no-cache"], 6, "'slurm'"),
+        (["--jobs", "-1"], 2, "greater than or equal to 0"),
+        (["--codec", "jpeg", "--codec", "jpeg"], 6, "named twice"),
+        (["--codec", "jpeg", "--cache", "/dev/null/x"], 6, "/dev/null/x"),
+    ],
+)
+def test_bad_calls(arguments, code, message, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = ncodec("eval", folder / "a.png", *arguments, code=code)
+    assert message in done.stderr.replace("\n", " ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_measure(tmp_path):
+    assert "expected one or more" in ncodec("eval", tmp_path, "--codec", "jpeg", code=6).stderr
+    (tmp_path / "s.json").write_text("{}")
+    assert "expected a study" in ncodec("eval", tmp_path / "s.json", code=6).stderr
+
+
+def test_compare(folder, tmp_path):
+    ncodec("encode", folder / "a.png", "-o", tmp_path / "a.nc")
+    ncodec("decode", tmp_path / "a.nc", "-o", tmp_path / "a.png")
+    values = json.loads(ncodec("compare", folder / "a.png", tmp_path / "a.png", "--json").stdout)
+    with PillowImage.open(folder / "a.png") as a, PillowImage.open(tmp_path / "a.png") as b:
+        expected = compare(np.asarray(a), np.asarray(b))
+    assert values == expected
+    assert ncodec("compare", folder / "a.png", tmp_path / "a.nc").stdout.startswith(
+        f"psnr         {values['psnr']:.4f} dB"
+    )
+    assert "inf dB" in ncodec("compare", folder / "a.png", folder / "a.png").stdout
+    assert (
+        "expected 176x176 pixels"
+        in ncodec("compare", folder / "a.png", folder / "b.png", code=6).stderr
+    )
+    assert "missing.png" in ncodec("compare", folder / "a.png", "missing.png", code=6).stderr
+
+
+def test_the_sample_is_kodim23(sample):
+    """The digests of kodak-images.txt are of these pixels."""
+    from ncodec.anchors import DIR
+
+    with PillowImage.open(SAMPLE) as image:
+        assert digest_of(np.asarray(image)) == (DIR / "kodak-images.txt").read_text().split()[22]
