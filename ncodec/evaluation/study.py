@@ -371,14 +371,14 @@ def to_json(curves: Sequence[RDCurve]) -> str:
     return json.dumps(text, indent=1) + "\n"
 
 
-def _table(columns: Any, texts: Sequence[str]) -> "pd.DataFrame":
+def _table(columns: dict[str, list[Any]], texts: Sequence[str]) -> "pd.DataFrame":
     import pandas as pd
 
-    table = pd.DataFrame(columns)
-    for name in table:
-        if name not in texts:
-            table[name] = pd.to_numeric(table[name])
-    return table
+    def values(name: str) -> list[Any]:
+        """Return infinity and NaN, which JSON has as text, as numbers."""
+        return [float(v) if isinstance(v, str) and name not in texts else v for v in columns[name]]
+
+    return pd.DataFrame({name: values(name) for name in columns})
 
 
 def read_curves(path: Path) -> list[RDCurve]:
