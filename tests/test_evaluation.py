@@ -198,13 +198,29 @@ def test_real_programs(codec, images):
     assert not curve.failures and curve.points["psnr"][0] > 34 and curve.points["bpp"][0] < 0.5
 
 
-def test_compressai_missing_or_measured(images):
-    codec = parse_codec("compressai:model=bmshj2018-factorized")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its own
+def test_compressai(images, tmp_path):
+    """An untrained network's files, through the same path as a trained one's."""
+    name = f"compressai:model=bmshj2018-factorized,checkpoint={tmp_path}/q{{q}}.pt"
+    codec = parse_codec(name)
     try:
-        import compressai  # noqa: F401
-    except Exception:
-        with pytest.raises(InputError, match="needs the package compressai"):
-            codec.versions()
+        codec.versions()
+    except InputError as error:
+        assert "needs the package compressai" in str(error)
+        pytest.skip(str(error))
+    import torch
+    from compressai.zoo import image_models
+
+    torch.manual_seed(0)
+    torch.save(image_models[codec.model](1, pretrained=False).state_dict(), tmp_path / "q1.pt")
+    study = Study([name], images, [1, 2])
+    for _ in study.run():
+        pass
+    (curve,) = study.curves()
+    assert curve.cells["image"].tolist() == ["a", "b"] and (curve.cells["size_bytes"] > 20).all()
+    assert {f["asked"] for f in curve.failures} == {"2"} and "q2.pt" in curve.failures[0]["message"]
+    with pytest.raises(UnknownModelError, match="expected model bmshj2018-factorized"):
+        parse_codec("compressai:model=elic").versions()
 
 
 # ---------------------------------------------------------------- metrics

@@ -24,6 +24,7 @@ from ncodec.evaluation.study import (
     list_anchors,
     rd_curve,
     read_curves,
+    read_image,
     to_json,
     value_at,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "parse_quality",
     "rd_curve",
     "read_curves",
+    "read_image",
     "to_json",
     "value_at",
     "write_report",
