@@ -10,9 +10,11 @@ the machines need not share a disk. Both engines give the same results, each as 
 import os
 import queue
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -58,9 +60,11 @@ def attempt(work: Callable[[Item], Result], item: Item) -> Result | NcodecError:
         return error
 
 
-def _serve(connection: Connection, work: Callable[[Item], Result]) -> None:
-    """Work on the items that come through a pipe; runs in a process of its own."""
+def serve(handle: int) -> None:
+    """Work on what comes through a socket: first the function, then items. Runs in a process of its own."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C ends it without a traceback
+    connection = Connection(handle)
+    work = connection.recv()
     while True:
         try:
             item = connection.recv()
@@ -70,26 +74,34 @@ def _serve(connection: Connection, work: Callable[[Item], Result]) -> None:
 
 
 class _Process:
-    """A process that works on one item at a time, on one thread, and is replaced if it dies."""
+    """A process that works on one item at a time, on one thread, and is replaced if it dies.
+
+    Not a multiprocessing.Process: that would run the caller's script again, unless it guards itself.
+    """
 
     def __init__(self, work: Callable[[Item], Result]) -> None:
         self._work = work
-        self._context = get_context("spawn")
         self._connection: Any = None
-        self._process: Any = None
-        self._lock = threading.Lock()  # `close` comes from another thread than `start`
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()  # `close` comes from another thread than `_start`
         self._is_closed = False
 
     def _start(self) -> None:
         with self._lock:
             if self._is_closed:
                 raise EOFError
-            self._connection, theirs = self._context.Pipe()
-            self._process = self._context.Process(
-                target=_serve, args=(theirs, self._work), daemon=True
-            )
-            self._process.start()
-            theirs.close()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                handle = theirs.fileno()
+                paths = os.pathsep.join(filter(None, sys.path))
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", f"from ncodec.engine import serve; serve({handle})"],
+                    pass_fds=[handle],
+                    env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+                    stdin=subprocess.DEVNULL,
+                )
+        self._connection = Connection(ours.detach())
+        self._connection.send(self._work)
 
     def __call__(self, item: Any) -> Any:
         try:
@@ -103,13 +115,11 @@ class _Process:
 
     def _end(self) -> int | None:
         with self._lock:
-            if self._process is None:
-                return None
-            self._process.kill()
-            self._process.join()
-            code: int | None = self._process.exitcode
-            self._process = None
-            return code
+            process, self._process = self._process, None
+        if process is None:
+            return None
+        process.kill()
+        return process.wait()
 
     def close(self) -> None:
         """End it, whatever it is doing."""
@@ -123,7 +133,7 @@ def _run_local(
     """One thread a job feeds a process of its own, so that a process that dies names its item."""
     numbered = enumerate(items)
     lock = threading.Lock()
-    outcomes: queue.Queue[Any] = queue.Queue()
+    outcomes: queue.Queue[Any] = queue.Queue(jobs)  # full: no new items until these are taken
     processes = [_Process(work) for _ in range(jobs)]
     stopped = threading.Event()
 
@@ -140,11 +150,8 @@ def _run_local(
         finally:
             outcomes.put(None)
 
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # the processes inherit it
-    threads = [threading.Thread(target=feed, args=(p,), daemon=True) for p in processes]
-    for thread in threads:
-        thread.start()
+    for process in processes:
+        threading.Thread(target=feed, args=(process,), daemon=True).start()
     running = jobs
     try:
         while running:
@@ -159,12 +166,8 @@ def _run_local(
         stopped.set()
         for process in processes:
             process.close()
-        for thread in threads:
-            thread.join()
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+        while running:
+            running -= outcomes.get() is None
 
 
 def _run_ray(

@@ -4,7 +4,9 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 
+import pytest
 from conftest import ROOT, SAMPLE
 from PIL import Image
 
@@ -19,18 +21,22 @@ def test_figures_are_the_committed_results(tmp_path):
         (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
     command = [sys.executable, tmp_path / "kodak_eval" / "run.py", "readme"]
     subprocess.run(command, check=True, cwd=tmp_path)
-    for name in ("README.md", "kodak_eval/results/kodak.md", "kodak_eval/results/kodak.svg"):
+    for name in ("README.md", "kodak_eval/results/kodak.md"):
         assert (tmp_path / name).read_text() == (ROOT / name).read_text(), name
+    old, new = ((root / "kodak_eval/results/kodak.svg").read_text() for root in (ROOT, tmp_path))
+    if f"Matplotlib v{version('matplotlib')}," in old:  # another one may draw it another way
+        assert new == old
 
 
-def test_python_lines(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize(("block", "shown"), [(0, "hyperprior-s"), (1, "BdRate(percent=")])
+def test_python_lines(block, shown, tmp_path):
+    """Each block is a script that runs as it stands."""
     (tmp_path / "photo.png").write_bytes(SAMPLE.read_bytes())
     (tmp_path / "photos").mkdir()
     with Image.open(SAMPLE) as sample:
         sample.crop((100, 100, 300, 280)).save(tmp_path / "photos" / "crop.png")
-    (encode, measure) = BLOCKS
-    exec(encode, {})
-    assert "hyperprior-s" in capsys.readouterr().out
-    exec(measure, {})
-    assert "BdRate(percent=" in capsys.readouterr().out
+    (tmp_path / "script.py").write_text(BLOCKS[block])
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert shown in done.stdout
