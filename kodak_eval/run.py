@@ -48,8 +48,8 @@ CONVENTIONAL = (
     "hevc",
     "svtav1",
     "vvenc",
+    "vtm",
 )
-ANCHORS = ("vtm", "avif:tune=psnr")
 BEGIN, END = "<!-- kodak: begin -->", "<!-- kodak: end -->"
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -65,6 +65,11 @@ def in_place_of_failed(curves: list[RDCurve], earlier: list[RDCurve]) -> list[RD
             curve = old[curve.codec]
         chosen.append(curve)
     return chosen
+
+
+def anchors_among(curves: list[RDCurve]) -> list[RDCurve]:
+    """Return what the study is compared with: the published VTM curve, and AVIF as measured."""
+    return [find_anchor("vtm"), find_anchor("avif:tune=psnr", curves)]
 
 
 def record_in_index(curves: list[RDCurve]) -> None:
@@ -100,7 +105,7 @@ def measure(
             print(f"{done} of {total}, {last - begin:.0f} s: {label}", file=sys.stderr, flush=True)
     earlier = read_curves(out) if out.exists() else []
     curves = in_place_of_failed(study.curves(), earlier)
-    anchors = [find_anchor(name, curves) for name in ANCHORS]
+    anchors = anchors_among(curves)
     write_report(out, curves, anchors)
     write_report(out.with_suffix(".html"), curves, anchors, views_of(study, 3, 0.25))
     print(f"{out} and its HTML report: {time.monotonic() - begin:.0f} s in all", file=sys.stderr)
@@ -115,7 +120,7 @@ def readme() -> None:
     curves = read_curves(RESULTS / "kodak.json")
     old = {model.name for model in list_models() if model.about.get("superseded")}
     shown = [curve for curve in curves if curve.codec not in old]
-    anchors = [find_anchor(name, curves) for name in ANCHORS]
+    anchors = anchors_among(curves)
     write_report(RESULTS / "kodak.md", curves, anchors)
     write_report(RESULTS / "kodak.svg", shown, anchors)
     parts = [BEGIN, "![Rate-distortion curves on Kodak](kodak_eval/results/kodak.svg)"]

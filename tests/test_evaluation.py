@@ -466,7 +466,7 @@ def test_overlap_points_and_warning():
     assert (found.low, found.high, found.points, found.anchor_points) == (30, 40, 3, 3)
     assert found.percent == pytest.approx(-50)
     assert (found.share, found.anchor_share) == pytest.approx((2 / 3, 0.5))
-    assert found.warning == "only 50% of the anchor's range is in both curves"
+    assert found.warning == "only 50.0% of the anchor's range is in both curves"
     assert bd_rate(anchor, anchor).warning == "" and bd_rate(anchor, anchor).percent == 0
 
 
@@ -522,7 +522,7 @@ def test_every_codec_is_known():
         codec = parse_codec(name)
         low, high = sorted((codec.WORST, codec.BEST))
         assert all(low <= quality <= high for quality in codec.QUALITIES)
-        assert len(codec.QUALITIES) >= 7
+        assert len(codec.QUALITIES) >= 5
 
 
 # ---------------------------------------------------------------- the command

@@ -66,7 +66,7 @@ def test_markdown(curves, anchors):
     table = bd_markdown(curves, anchors).splitlines()
     assert len(table) == 2 + 3 * 2 + 2 * 3  # VTM was published without SSIMULACRA2
     assert re.search(
-        r"\| webp \| jpeg \| PSNR \(dB\) \| -\d+\.\d \| \d+\.\d to \d+\.\d \| \d, \d \| \d+%, \d+% \|",
+        r"\| webp \| jpeg \| PSNR \(dB\) \| -\d+\.\d \| \d+\.\d to \d+\.\d \| \d, \d \| \d+\.\d%, \d+\.\d% \|",
         text,
     )
 

@@ -227,7 +227,7 @@ def bd_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
             shown += [
                 f"{row['low']:.1f} to {row['high']:.1f}",
                 f"{row['points']:.0f}, {row['anchor_points']:.0f}",
-                f"{row['share']:.0%}, {row['anchor_share']:.0%}",
+                f"{row['share']:.1%}, {row['anchor_share']:.1%}",
             ]
         else:
             shown += ["-", "-", "-"]
@@ -268,7 +268,10 @@ def to_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
 
 
 def to_plot(curves: Sequence[RDCurve], form: str) -> bytes:
-    """Return PSNR, MS-SSIM and SSIMULACRA2 over bpp (log axis) as a picture; `form`: ".svg" or ".png"."""
+    """Return PSNR, MS-SSIM and SSIMULACRA2 over bpp (log axis) as a picture; `form`: ".svg" or ".png".
+
+    The first curve is drawn thick and on top; published ones are dashed.
+    """
     from matplotlib import colormaps, rc_context
     from matplotlib.figure import Figure
 
@@ -282,7 +285,8 @@ def to_plot(curves: Sequence[RDCurve], form: str) -> bytes:
                 style = "-o" if len(curve.cells) else "--"
                 axis.plot(
                     points[:, 0], points[:, 1], style, color=colours[i % len(colours)],
-                    markersize=3, linewidth=1.4, label=curve.codec if axis is axes[0] else None,
+                    markersize=3 if i else 5, linewidth=1.3 if i else 2.6, zorder=3 - i / 100,
+                    label=curve.codec if axis is axes[0] else None,
                 )  # fmt: skip
         axis.set(xlabel="bits per pixel", ylabel=label, xscale="log")
         axis.set_xticks([0.1, 0.2, 0.5, 1, 2, 4], labels=["0.1", "0.2", "0.5", "1", "2", "4"])

@@ -104,7 +104,7 @@ class BdRate:
     def warning(self) -> str:
         """Why not to trust it, or ''."""
         parts = [
-            f"only {share:.0%} of the {name}'s range is in both curves"
+            f"only {share:.1%} of the {name}'s range is in both curves"
             for share, name in ((self.share, "curve"), (self.anchor_share, "anchor"))
             if share < LEAST_OVERLAP
         ]

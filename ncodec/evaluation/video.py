@@ -8,6 +8,7 @@ colour conversion. Every encoder runs on one thread, which fixes its output too.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -202,11 +203,11 @@ def find_program(name: str, codec: str, option: str) -> str:
     return found
 
 
-def run_program(arguments: list[str], peaks: list[int]) -> str:
+def run_program(arguments: list[str], peaks: list[int], good: tuple[int, ...] = (0,)) -> str:
     """Run a program and return what it printed; its peak memory (bytes) is appended to `peaks`.
 
     Raises:
-        InputError: it failed; the message ends with its last line.
+        InputError: its exit code is not a `good` one; the message ends with its last line.
     """
     with tempfile.TemporaryFile() as printed:
         program = subprocess.Popen(
@@ -217,7 +218,7 @@ def run_program(arguments: list[str], peaks: list[int]) -> str:
         printed.seek(0)
         text = printed.read().decode(errors="replace").strip()
     peaks.append(usage.ru_maxrss * 1024)
-    if program.returncode:
+    if program.returncode not in good:
         last = text.splitlines()[-1] if text else "it printed nothing"
         raise InputError(f"{Path(arguments[0]).name} ended with code {program.returncode}: {last}")
     return text
@@ -305,7 +306,7 @@ class Vtm:
     WORST: ClassVar[float] = 63
     BEST: ClassVar[float] = 4
     STEP: ClassVar[float] = 1
-    QUALITIES: ClassVar[tuple[float, ...]] = (47, 42, 37, 32, 27, 22, 17, 12)
+    QUALITIES: ClassVar[tuple[float, ...]] = (42, 37, 32, 27, 22)
 
     def __post_init__(self) -> None:
         _check_subsampling(self.subsampling, "vtm", SUBSAMPLINGS)
@@ -326,8 +327,10 @@ class Vtm:
     def versions(self) -> dict[str, str]:
         self._config()
         find_program(self.decoder, "vtm", "decoder")
-        text = run_program([find_program(self.encoder, "vtm", "encoder"), "--help"], [])
-        return {"vtm": next((line for line in text.splitlines() if "Version" in line), "unknown")}
+        encoder = find_program(self.encoder, "vtm", "encoder")
+        text = run_program([encoder, "--help"], [], good=(0, 1))  # VTM's help ends with 1
+        found = re.search(r"Encoder Version (\S+)", text)
+        return {"vtm": found[1] if found else "unknown"}
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         planes = to_planes(pixels, self.subsampling)
