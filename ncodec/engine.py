@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -62,7 +63,6 @@ def attempt(work: Callable[[Item], Result], item: Item) -> Result | NcodecError:
 
 def serve(handle: int) -> None:
     """Work on what comes through a socket: first the function, then items. Runs in a process of its own."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C ends it without a traceback
     connection = Connection(handle)
     work = connection.recv()
     while True:
@@ -99,6 +99,7 @@ class _Process:
                     pass_fds=[handle],
                     env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
                     stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # so that `_end` reaches the programs it runs, too
                 )
         self._connection = Connection(ours.detach())
         self._connection.send(self._work)
@@ -118,7 +119,8 @@ class _Process:
             process, self._process = self._process, None
         if process is None:
             return None
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         return process.wait()
 
     def close(self) -> None:

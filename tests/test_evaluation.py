@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -585,6 +587,28 @@ def test_eval(folder, tmp_path):
         "--cache", tmp_path / "cache", "--report", tmp_path / "cached.json",
     )  # fmt: skip
     assert (tmp_path / "cached.json").read_text() == (tmp_path / "out.json").read_text()
+
+
+def test_ctrl_c_ends_everything_and_the_same_command_goes_on(folder, program, tmp_path):
+    """The encoder of the second codec sleeps: it is ended too."""
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text(f'#!/bin/sh\n[ "$1" = --version ] || exec sleep 1000.{os.getpid()}\n')
+    sleeper.chmod(0o755)
+    decoder = program("decoder", False)
+    command = [NCODEC, "eval", folder / "a.png", "--codec", "jpeg", "--quality", "30", "--cache", tmp_path / "cells"]  # fmt: skip
+    slow = ["--codec", f"vvenc:encoder={sleeper},decoder={decoder}"]
+    running = subprocess.Popen([*command, *slow], stderr=subprocess.PIPE, text=True)
+    sleeping = f"sleep 1000.{os.getpid()}"
+    deadline = time.monotonic() + 60
+    while subprocess.run(["pgrep", "-f", sleeping], stdout=subprocess.DEVNULL).returncode:
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    _, printed = running.communicate(timeout=60)
+    assert running.returncode == 130 and "Traceback" not in printed
+    assert "ncodec: interrupted; what was measured is in" in printed
+    assert subprocess.run(["pgrep", "-f", sleeping], stdout=subprocess.DEVNULL).returncode == 1
+    assert "1 of 1 measured, 1 cells from the cache" in ncodec(*command[1:]).stderr
 
 
 def test_ray_gives_what_local_gives(folder, tmp_path):

@@ -258,7 +258,8 @@ class Vvenc:
     def versions(self) -> dict[str, str]:
         find_program(self.decoder, "vvenc", "decoder")
         text = run_program([find_program(self.encoder, "vvenc", "encoder"), "--version"], [])
-        return {"vvenc": text.splitlines()[0].removeprefix("vvencapp").strip(" :")}
+        found = re.search(r"version \S+", text)
+        return {"vvenc": found[0] if found else "unknown"}
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         planes = to_planes(pixels, "4:2:0")
