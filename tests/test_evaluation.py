@@ -364,7 +364,7 @@ def test_a_worker_with_other_versions_is_refused(images):
 
 
 def test_a_point_is_the_mean_over_the_images(images):
-    curve = rd_curve("webp", images, [30, 80])
+    curve = rd_curve("webp", images, [80, 30, 80])
     assert curve.points["asked"].tolist() == ["30", "80"]
     for point in curve.points.to_dict("records"):
         cells = curve.cells[curve.cells["asked"] == point["asked"]]

@@ -82,9 +82,7 @@ class RDCurve:
     points: "pd.DataFrame"  # POINT_COLUMNS; a row a quality, means over the images, in order of bpp
     cells: "pd.DataFrame"  # CELL_COLUMNS; a row an image and quality
     failures: list[dict[str, str]] = field(default_factory=list)  # image, asked, message
-    about: dict[str, Any] = field(
-        default_factory=dict
-    )  # versions, or the source of a published curve
+    about: dict[str, Any] = field(default_factory=dict)  # versions and images, or source
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ class Study:
             except NcodecError as error:
                 self._fail(name, "", "", error)
                 continue
-            for asked in map(text_of, self.qualities or codec.QUALITIES):
+            for asked in self.asked_of(codec):
                 tasks += [
                     (Cell(name, asked, self.digests[image.name], versions), image)
                     for image in self.images
@@ -221,6 +219,10 @@ class Study:
     def _fail(self, name: str, image: str, asked: str, error: NcodecError) -> None:
         self.failures[name].append({"image": image, "asked": asked, "message": str(error)})
 
+    def asked_of(self, codec: Codec) -> list[str]:
+        """Return the qualities and targets of a codec, each once, as `text_of` writes them."""
+        return list(dict.fromkeys(map(text_of, self.qualities or codec.QUALITIES)))
+
     def file_of(self, codec: str, image: str, asked: str) -> bytes:
         """Return the file that was measured for one cell, by the quality or target that was asked for."""
         return self.found[codec, asked, image].data
@@ -231,12 +233,13 @@ class Study:
         for codec, name in zip(self.codecs, self.names, strict=True):
             rows = [
                 {"image": image.name, "asked": asked} | self.found[name, asked, image.name].row
-                for asked in map(text_of, self.qualities or codec.QUALITIES)
+                for asked in self.asked_of(codec)
                 for image in self.images
                 if (name, asked, image.name) in self.found
             ]
             about = {"versions": self.versions.get(name, {}), "images": self.digests}
-            curves.append(curve_of_cells(name, rows, len(self.images), self.failures[name], about))
+            failures = list(self.failures[name])
+            curves.append(curve_of_cells(name, rows, len(self.images), failures, about))
         return curves
 
 
