@@ -185,7 +185,8 @@ def _run_ray(
         address = os.environ.get("RAY_ADDRESS")
         ray.init(address=address, log_to_driver=False, num_cpus=None if address else jobs or None)
     try:
-        remote: Any = ray.remote(num_cpus=1, max_retries=0)(attempt)  # Ray sets OMP_NUM_THREADS=1
+        one_thread = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+        remote: Any = ray.remote(num_cpus=1, max_retries=0, runtime_env=one_thread)(attempt)
         limit = jobs or int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
         shared = ray.put(work)
         numbered = enumerate(items)
