@@ -21,7 +21,7 @@ from ncodec.errors import FormatError, InputError, LimitError, ModelError, Ncode
 from ncodec.files import write_whole
 
 if TYPE_CHECKING:
-    from ncodec.evaluation import Image, Study
+    from ncodec import evaluation
 
 app = typer.Typer(
     help="A neural image codec: small files that decode alike on any machine.",
@@ -312,24 +312,28 @@ def models(
         raise SystemExit(_exit_code(failed))
 
 
-def _read_images(paths: list[Path]) -> tuple[list["Image"], list[dict[str, str]]]:
+def _read_images(paths: list[Path]) -> tuple[list["evaluation.Image"], list[dict[str, str]]]:
     """Return the images in files and folders, and what could not be read, in the form of `RDCurve.failures`."""
-    from ncodec.evaluation.study import read_image
+    from ncodec.evaluation import Image, read_image
 
     files = []
     for path in paths:
         inside = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
         files += [p for p in inside if not p.name.startswith(".")]
-    images, gaps = [], []
+    images, read, gaps = [], [], []
     for file in files:
         try:
             images.append(read_image(file))
+            read.append(file)
         except NcodecError as error:
             gaps.append({"image": file.name, "asked": "", "message": str(error)})
+    names = [image.name for image in images]
+    if len(set(names)) < len(names):  # from several folders
+        images = [Image(str(f), i.pixels) for f, i in zip(read, images, strict=True)]
     return images, gaps
 
 
-def _run_study(study: "Study") -> None:
+def _run_study(study: "evaluation.Study") -> None:
     """Run it with a bar, or, where there is no terminal, a line for each tenth."""
     from rich.console import Console
     from rich.progress import (

@@ -431,7 +431,13 @@ def test_infinity_and_nan_survive_json(tmp_path):
     assert len(points_of(again, "psnr")) == len(curve.points) - 2  # neither is a point
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": "ncodec study 1"}', '{"name": "x", "bpp": ["a"]}', "[1, 2]"])  # fmt: skip
+@pytest.mark.parametrize("text", [
+    "", "[]", "[1, 2]", '{"format": "ncodec study 1"}', '{"format": "ncodec study 1", "curves": [3]}',
+    '{"name": "x", "bpp": ["a"], "psnr": [1]}', '{"name": "x", "bpp": [1, 2], "psnr": [1]}',
+    '{"name": "x", "bpp": [1]}', '{"name": "x", "psnr": [1]}', '{"bpp": [1], "psnr": [1]}',
+    '{"name": 5, "bpp": [1], "psnr": [1]}', '{"name": "x", "images": [1], "bpp": [1], "psnr": [1]}',
+    '{"name": "x", "bpp": [[1]], "psnr": [1]}', '{"name": "x", "bpp": 1, "psnr": 1}',
+])  # fmt: skip
 def test_bad_json(text, tmp_path):
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(InputError, match="expected a study or a published curve"):

@@ -165,7 +165,8 @@ def summary_rows(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> list[
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    escaped = ([cell.replace("|", "\\|").replace("\n", " ") for cell in cells] for cells in lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)
 
 
 def summary_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:

@@ -374,14 +374,44 @@ def to_json(curves: Sequence[RDCurve]) -> str:
     return json.dumps(text, indent=1) + "\n"
 
 
-def _table(columns: dict[str, list[Any]], texts: Sequence[str]) -> "pd.DataFrame":
+def _table(columns: dict[str, list[Any]], texts: Sequence[str], wanted: Sequence[str]) -> Any:
+    """Return a table of the wanted columns; NaN where JSON has none, infinity and NaN from its texts."""
     import pandas as pd
 
     def values(name: str) -> list[Any]:
-        """Return infinity and NaN, which JSON has as text, as numbers."""
-        return [float(v) if isinstance(v, str) and name not in texts else v for v in columns[name]]
+        return [
+            v if name in texts else float(v) if isinstance(v, str) else v for v in columns[name]
+        ]
 
-    return pd.DataFrame({name: values(name) for name in columns})
+    return pd.DataFrame({name: values(name) for name in columns}).reindex(columns=list(wanted))
+
+
+def _curve(
+    codec: str,
+    points: dict[str, list[Any]],
+    cells: dict[str, list[Any]],
+    failures: list[dict[str, str]],
+    about: dict[str, Any],
+) -> RDCurve:
+    """Return a curve from what JSON holds.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it holds something else.
+    """
+    import pandas as pd
+
+    texts = ["image", "asked", "machine"]
+    images = about.get("images", {})
+    if not isinstance(codec, str) or (images != "kodak" and not isinstance(images, dict)):
+        raise ValueError(f"name {codec!r}, images {images!r}")
+    if "bpp" not in points or not set(METRICS) & set(points):
+        raise ValueError(f"curve {codec!r} has {', '.join(points)}, but needs bpp and a metric")
+    table = _table(points, texts, POINT_COLUMNS)
+    for name in COLUMNS:
+        table[name] = pd.to_numeric(table[name])
+    gaps = [{key: str(gap[key]) for key in ("image", "asked", "message")} for gap in failures]
+    ordered = table.sort_values("bpp").reset_index(drop=True)
+    return RDCurve(codec, ordered, _table(cells, texts, CELL_COLUMNS), gaps, about)
 
 
 def read_curves(path: Path) -> list[RDCurve]:
@@ -390,24 +420,14 @@ def read_curves(path: Path) -> list[RDCurve]:
     Raises:
         InputError: it cannot be read or is neither.
     """
-    import pandas as pd
-
     try:
         text = json.loads(path.read_text())
         if isinstance(text, dict) and text.get("format") == FORMAT:
-            return [
-                RDCurve(
-                    curve["codec"], _table(curve["points"], ["asked"]),
-                    _table(curve["cells"], ["image", "asked", "machine"]),
-                    curve["failures"], curve["about"],
-                )
-                for curve in text["curves"]
-            ]  # fmt: skip
-        points = pd.DataFrame({key: text[key] for key in ("bpp", *METRICS) if key in text})
-        points = points.astype(float).reindex(columns=POINT_COLUMNS).sort_values("bpp")
-        about = {key: value for key, value in text.items() if key not in POINT_COLUMNS}
-        cells = pd.DataFrame(columns=CELL_COLUMNS)
-        return [RDCurve(text["name"], points.reset_index(drop=True), cells, [], about)]
+            names = ("codec", "points", "cells", "failures", "about")
+            return [_curve(*(curve[name] for name in names)) for curve in text["curves"]]
+        points = {key: text[key] for key in ("bpp", *METRICS) if key in text}
+        about = {key: value for key, value in text.items() if key not in points}
+        return [_curve(text["name"], points, {}, [], about)]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
