@@ -6,6 +6,7 @@ Exit codes: 2 usage, 3 format, 4 limit, 5 model, 6 input (a missing file or an i
 import json
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -411,8 +412,11 @@ def evaluate(
 ) -> None:
     """Measure codecs on images: rate-distortion curves, BD-rates, reports. Prints a summary."""
     from ncodec import evaluation
+    from ncodec.engine import attempt
     from ncodec.evaluation import report
 
+    # Ended from outside, it ends its processes as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for path in reports:
         report.check_report(path)
     views = []
@@ -426,12 +430,18 @@ def evaluate(
         qualities = (
             [evaluation.parse_quality(part) for part in quality.split(",")] if quality else []
         )
-        named = [evaluation.parse_codec(name) for name in codecs or ["ncodec"]]
+        from ncodec.inspection import list_models
+
+        named = [evaluation.parse_codec(name) for name in codecs or [list_models()[0].name]]
         known = [evaluation.codec_name(codec) for codec in named]
-        for name in anchors:
-            if name not in known:
+        for number, name in enumerate(anchors):
+            if attempt(evaluation.parse_codec, name) in named:  # however its options are ordered
+                anchors[number] = evaluation.codec_name(evaluation.parse_codec(name))
+            if anchors[number] not in known:
                 evaluation.find_anchor(name)
         pictures, gaps = _read_images(images)
+        if not pictures and gaps:
+            raise InputError(f"no image can be read: {gaps[0]['message']}")
         kept = evaluation.Cache(None if no_cache else cache or evaluation.default_cache())
         study = evaluation.Study(named, pictures, qualities, kept, engine, jobs)
         try:
@@ -446,9 +456,12 @@ def evaluate(
         if any(path.suffix == ".html" for path in reports):
             views = report.views_of(study, visual, visual_bpp)
     found = [evaluation.find_anchor(name, curves) for name in anchors]
+    print(report.summary_markdown(curves, found), flush=True)
+    if quality:
+        for curve in curves:
+            print(f"\n{curve.codec}\n\n{report.points_markdown(curve)}", flush=True)
     for path in reports:
         report.write_report(path, curves, found, views)
-    print(report.summary_markdown(curves, found))
     for row in evaluation.bd_table(curves, found).to_dict("records"):
         if row["note"] and row["metric"] == "psnr":
             print(f"ncodec: {row['codec']} against {row['anchor']}: {row['note']}", file=sys.stderr)
@@ -581,6 +594,10 @@ def main() -> None:
     except NcodecError as error:
         print(f"ncodec: {error}", file=sys.stderr)
         sys.exit(_exit_code(error))
+    except ModuleNotFoundError as error:
+        extra = arguments[0] if arguments[0] in ("eval", "train") else "eval"
+        print(f"ncodec: {error}: pip install 'ncodec[{extra}]'", file=sys.stderr)
+        sys.exit(6)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

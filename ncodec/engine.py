@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ncodec.errors import InputError, NcodecError
@@ -61,6 +62,13 @@ def attempt(work: Callable[[Item], Result], item: Item) -> Result | NcodecError:
         return error
 
 
+def _attempt_in(folder: str, work: Callable[[Item], Result], item: Item) -> Result | NcodecError:
+    """Attempt it in a folder, where that exists, so that relative names mean what they meant."""
+    if os.path.isdir(folder):
+        os.chdir(folder)
+    return attempt(work, item)
+
+
 def serve(handle: int) -> None:
     """Work on what comes through a socket: first the function, then items. Runs in a process of its own."""
     connection = Connection(handle)
@@ -68,9 +76,9 @@ def serve(handle: int) -> None:
     while True:
         try:
             item = connection.recv()
-        except EOFError:
-            return
-        connection.send(attempt(work, item))
+            connection.send(attempt(work, item))
+        except (EOFError, OSError):
+            return  # who asked is gone
 
 
 class _Process:
@@ -93,11 +101,12 @@ class _Process:
             ours, theirs = socket.socketpair()
             with theirs:
                 handle = theirs.fileno()
-                paths = os.pathsep.join(filter(None, sys.path))
+                # Our own path, not the current folder's: what lies there must not be imported.
+                program = f"import sys; sys.path[:] = {sys.path!r}; from ncodec.engine import serve; serve({handle})"
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", f"from ncodec.engine import serve; serve({handle})"],
+                    [sys.executable, "-c", program],
                     pass_fds=[handle],
-                    env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+                    env=os.environ | {"OMP_NUM_THREADS": "1"},
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,  # so that `_end` reaches the programs it runs, too
                 )
@@ -111,14 +120,17 @@ class _Process:
             self._connection.send(item)
             return self._connection.recv()
         except (EOFError, OSError):
-            code = self._end()
+            code = self._end(patience_s=2)
             return InputError(f"the process died, code {code} (a crash, or out of memory)")
 
-    def _end(self) -> int | None:
+    def _end(self, patience_s: float = 0) -> int | None:
+        """End it and the programs it runs; return its exit code, if it ended by itself in that time."""
         with self._lock:
             process, self._process = self._process, None
         if process is None:
             return None
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience_s)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         return process.wait()
@@ -183,25 +195,34 @@ def _run_ray(
     started_here = not ray.is_initialized()
     if started_here:
         address = os.environ.get("RAY_ADDRESS")
-        ray.init(address=address, log_to_driver=False, num_cpus=None if address else jobs or None)
+        cores = None if address else jobs or None
+        folder = Path.cwd()
+        try:
+            os.chdir("/")  # Ray's workers import from the folder it was started in
+            ray.init(address=address, log_to_driver=False, num_cpus=cores)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise InputError(f"engine ray, cluster {address or 'here'}: {error}") from error
+        finally:
+            os.chdir(folder)
     try:
         one_thread = {"env_vars": {"OMP_NUM_THREADS": "1"}}
-        remote: Any = ray.remote(num_cpus=1, max_retries=0, runtime_env=one_thread)(attempt)
+        remote: Any = ray.remote(num_cpus=1, max_retries=0, runtime_env=one_thread)(_attempt_in)
         limit = jobs or int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
         shared = ray.put(work)
         numbered = enumerate(items)
         running: dict[Any, int] = {}
         while True:
             while len(running) < limit and (new := next(numbered, None)) is not None:
-                running[remote.remote(shared, new[1])] = new[0]
+                running[remote.remote(str(Path.cwd()), shared, new[1])] = new[0]
             if not running:
                 return
             (done,), _ = ray.wait(list(running))
             number = running.pop(done)
             try:
                 yield number, ray.get(done)
-            except ray.exceptions.WorkerCrashedError:
-                yield number, InputError("the process died (a crash, or out of memory)")
+            except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[-1]
+                yield number, InputError(f"Ray's worker failed: {type(error).__name__}: {reason}")
     finally:
         if started_here:
             ray.shutdown()

@@ -108,7 +108,10 @@ def test_names(text, name):
         ("webp:method", "found 'method'"),
         ("webp:method=best", "expected int, found 'best'"),
         ("jpeg:progressive=1", "expected true or false"),
-        ("hevc:subsampling=4:2:2", r"4:4:4 or 4:2:0, found '4:2:2'"),
+        ("hevc:subsampling=4:2:2", r"subsampling among 4:4:4, 4:2:0, found '4:2:2'"),
+        ("avif:subsampling=4:0:0", "found '4:0:0'"),
+        ("avif:speed=100", "found 100"),
+        ("jxl:effort=0", "found 0"),
         ("hyperprior-s:model=x", "found 'model=x'"),
         ("webp:method=3,method=4", "found 'method=4'"),
     ],
@@ -380,6 +383,40 @@ def test_one_cell_that_fails_is_a_gap(images):
     assert curve.cells["image"].tolist() == ["a"] and len(curve.points) == 0
     note = bd_table([curve], [find_anchor("vtm")])["note"][0]
     assert "expected two points or more, found 0" in note and "gaps: 1" in note
+
+
+def test_a_metric_that_one_image_lacks_has_no_points(images):
+    small = Image("small", images[0].pixels[:100])
+    curve = rd_curve("jpeg", [images[0], small], [30, 60])
+    assert curve.points["ms_ssim"].isna().all() and curve.points["psnr"].notna().all()
+    table = bd_table([curve], [find_anchor("vtm")])
+    assert "points that are not finite: 2" in table[table["metric"] == "ms_ssim"]["note"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "quality"), [("jpeg", 101), ("jpeg", -1), ("webp", 30.5), ("hevc", 52), ("jxl", 0)]
+)
+def test_qualities_off_the_scale_are_gaps(name, quality, images):
+    with pytest.raises(InputError, match=r"quality: expected .* to .*, found"):
+        rd_curve(name, images[:1], [quality])
+
+
+def test_an_earlier_study_of_the_same_codec_is_an_anchor(images, tmp_path):
+    curve = rd_curve("jpeg", images, [20, 60])
+    (tmp_path / "before.json").write_text(to_json([curve]))
+    before = find_anchor(str(tmp_path / "before.json"))
+    assert bd_table([curve], [before])["percent"].abs().max() < 1e-3
+    assert len(bd_table([curve], [curve])) == 0
+
+
+def test_the_current_folder_is_not_imported(folder, tmp_path, monkeypatch):
+    """A checkout, or anything named as a module, in the folder where the command is run."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ncodec.py", "queue.py", "numpy.py"):
+        (tmp_path / name).write_text("raise RuntimeError('imported from the current folder')")
+    arguments = ("eval", folder / "a.png", "--codec", "jpeg", "--quality", 50, "--no-cache")
+    assert "1 of 1" in ncodec(*arguments).stderr
+    assert "1 of 1" in ncodec(*arguments, "--engine", "ray", "--jobs", 1).stderr
 
 
 def test_a_codec_that_cannot_run_is_a_gap(images):
@@ -689,6 +726,7 @@ def test_bad_calls(arguments, code, message, folder, tmp_path, monkeypatch):
 
 def test_nothing_to_measure(tmp_path):
     assert "expected one or more" in ncodec("eval", tmp_path, "--codec", "jpeg", code=6).stderr
+    assert "typo.png" in ncodec("eval", "typo.png", "--codec", "jpeg", code=6).stderr
     (tmp_path / "s.json").write_text("{}")
     assert "expected a study" in ncodec("eval", tmp_path / "s.json", code=6).stderr
 

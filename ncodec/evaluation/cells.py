@@ -191,6 +191,7 @@ def measure(cell_and_pixels: tuple[Cell, Pixels]) -> Measurement:
     try:
         asked = parse_quality(cell.asked)
         quality = find_quality(codec, pixels, asked) if isinstance(asked, Target) else asked
+        check_quality(codec, quality)
         data, encode_s, encode_mib = _timed(lambda: codec.encode(pixels, quality), peaks)
         decoded, decode_s, decode_mib = _timed(lambda: codec.decode(data, pixels.shape[:2]), peaks)
     except NcodecError:
@@ -209,6 +210,15 @@ def measure(cell_and_pixels: tuple[Cell, Pixels]) -> Measurement:
         "encode_mib": encode_mib, "decode_mib": decode_mib, "machine": machine(),
     }  # fmt: skip
     return Measurement(row, data)
+
+
+def check_quality(codec: Codec, quality: float) -> None:
+    """Raise InputError unless a quality lies on a codec's scale: libraries round and clamp in silence."""
+    low, high = sorted((codec.WORST, codec.BEST))
+    is_step = not codec.STEP or quality == round(quality / codec.STEP) * codec.STEP
+    if not (low <= quality <= high and is_step):
+        numbers = "whole numbers from" if codec.STEP else "from"
+        raise InputError(f"quality: expected {numbers} {low:g} to {high:g}, found {quality:g}")
 
 
 def find_quality(codec: Codec, pixels: Pixels, target: Target) -> float:
@@ -274,11 +284,11 @@ class Cache:
             row = json.loads(path.with_suffix(".json").read_text())
             data = path.with_suffix(".file").read_bytes()
             is_whole = row["size_bytes"] == len(data)
+            numbers = {name: float(row[name]) for name in COLUMNS}
         except (OSError, ValueError, LookupError, TypeError):
             return None
         if not is_whole:
             return None
-        numbers = {name: float(row[name]) for name in COLUMNS}
         return Measurement(row | numbers | {"size_bytes": len(data)}, data)
 
     def put(self, cell: Cell, measurement: Measurement) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, features
 
 from ncodec.errors import InputError, UnknownModelError
-from ncodec.evaluation.video import Hevc, Pixels, SvtAv1, Vtm, Vvenc
+from ncodec.evaluation.video import Hevc, Pixels, SvtAv1, Vtm, Vvenc, check_option
 
 
 class Codec(Protocol):
@@ -77,6 +77,9 @@ class Jpeg:
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (5, 10, 18, 30, 45, 60, 75, 85, 92, 96)
 
+    def __post_init__(self) -> None:
+        check_option("jpeg", "subsampling", self.subsampling, ("4:4:4", "4:2:2", "4:2:0"))
+
     def versions(self) -> dict[str, str]:
         return _pillow_versions("libjpeg_turbo")
 
@@ -101,6 +104,9 @@ class Webp:
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (0, 5, 15, 30, 50, 70, 82, 90, 95, 98)
 
+    def __post_init__(self) -> None:
+        check_option("webp", "method", self.method, range(7))
+
     def versions(self) -> dict[str, str]:
         return _pillow_versions("webp")
 
@@ -120,9 +126,13 @@ class Avif:
     tune: str = ""
 
     WORST: ClassVar[float] = 0
-    BEST: ClassVar[float] = 99
+    BEST: ClassVar[float] = 100
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (8, 20, 32, 44, 54, 64, 74, 82, 90)
+
+    def __post_init__(self) -> None:
+        check_option("avif", "subsampling", self.subsampling, ("4:4:4", "4:2:2", "4:2:0"))
+        check_option("avif", "speed", self.speed, range(11))
 
     def versions(self) -> dict[str, str]:
         return _pillow_versions("avif")
@@ -141,8 +151,8 @@ class Avif:
 class Jpeg2000:
     """JPEG 2000 by OpenJPEG: 9/7 wavelet, one layer at a given PSNR (dB, which is its quality)."""
 
-    WORST: ClassVar[float] = 15
-    BEST: ClassVar[float] = 55
+    WORST: ClassVar[float] = 10
+    BEST: ClassVar[float] = 60
     STEP: ClassVar[float] = 0
     QUALITIES: ClassVar[tuple[float, ...]] = (24, 26, 28, 30, 32, 34, 37, 40, 43)
 
@@ -180,6 +190,9 @@ class JpegXl:
     BEST: ClassVar[float] = 0.05
     STEP: ClassVar[float] = 0
     QUALITIES: ClassVar[tuple[float, ...]] = (20, 14, 9, 6, 4, 2.8, 2, 1.2, 0.7)
+
+    def __post_init__(self) -> None:
+        check_option("jxl", "effort", self.effort, range(1, 11))
 
     def versions(self) -> dict[str, str]:
         codecs = _imagecodecs()

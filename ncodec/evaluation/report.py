@@ -9,6 +9,7 @@ import base64
 import importlib.metadata
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -55,6 +56,10 @@ def check_report(path: Path) -> None:
         raise InputError(f"report {path}: expected a name in {', '.join(SUFFIXES)}")
     if not path.resolve().parent.is_dir():
         raise InputError(f"report {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise InputError(f"report {path}: is a folder")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise InputError(f"report {path}: the folder cannot be written")
 
 
 def write_report(
@@ -68,11 +73,11 @@ def write_report(
     check_report(path)
     form = path.suffix.lower()
     if form == ".html":
-        data = to_html(curves, anchors, views).encode()
+        data = to_html(curves, anchors, views).encode(errors="backslashreplace")
     elif form == ".md":
-        data = to_markdown(curves, anchors).encode()
+        data = to_markdown(curves, anchors).encode(errors="backslashreplace")
     elif form == ".csv":
-        data = all_cells(curves).to_csv(index=False).encode()
+        data = all_cells(curves).to_csv(index=False).encode(errors="backslashreplace")
     elif form == ".json":
         data = to_json(curves).encode()
     else:
@@ -85,8 +90,8 @@ def write_report(
 
 def _with(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> list[RDCurve]:
     """Return the curves, and the anchors that are not among them."""
-    names = {curve.codec for curve in curves}
-    return [*curves, *(anchor for anchor in anchors if anchor.codec not in names)]
+    known = {id(curve) for curve in curves}
+    return [*curves, *(anchor for anchor in anchors if id(anchor) not in known)]
 
 
 # ---------------------------------------------------------------- tables

@@ -211,7 +211,11 @@ class Study:
                 self._fail(cell.codec, image.name, cell.asked, outcome)
                 label += f": {outcome}"
             else:
-                self.cache.put(cell, outcome)
+                try:
+                    self.cache.put(cell, outcome)
+                except InputError as error:  # a full disk: go on without
+                    self.cache = Cache(None)
+                    label += f": nothing more is kept: {error}"
                 self.found[cell.codec, cell.asked, image.name] = outcome
             done += 1
             yield done, len(tasks), label
@@ -257,7 +261,9 @@ def curve_of_cells(
     points = []
     for asked, group in cells.groupby("asked", sort=False):
         if len(group) == n_images:
-            points.append({"asked": asked} | {c: float(group[c].mean()) for c in COLUMNS})
+            points.append(
+                {"asked": asked} | {c: float(group[c].mean(skipna=False)) for c in COLUMNS}
+            )
     table = pd.DataFrame(points, columns=POINT_COLUMNS).sort_values("bpp")
     return RDCurve(codec, table.reset_index(drop=True), cells, failures, about)
 
@@ -304,7 +310,7 @@ def bd_table(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> "pd.DataF
     rows = []
     for anchor in anchors:
         for curve in curves:
-            if curve.codec == anchor.codec:
+            if curve is anchor:
                 continue
             for metric in METRICS:
                 row: dict[str, Any] = {"codec": curve.codec, "anchor": anchor.codec}
@@ -318,6 +324,9 @@ def bd_table(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> "pd.DataF
                 notes = [str(row["note"])]
                 if _images(curve) != _images(anchor):
                     notes.append("not the anchor's images")
+                lost = len(curve.points) - len(points_of(curve, metric))
+                if lost:
+                    notes.append(f"points that are not finite: {lost}")
                 if curve.failures:
                     notes.append(f"gaps: {len(curve.failures)}")
                 row["note"] = "; ".join(filter(None, notes))

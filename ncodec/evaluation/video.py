@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -72,11 +73,11 @@ def to_pixels(planes: Planes, shape: tuple[int, int]) -> Pixels:
     return np.clip(np.rint(rgb * 255), 0, 255).astype(np.uint8)[: shape[0], : shape[1]]
 
 
-def _check_subsampling(subsampling: str, name: str, allowed: tuple[str, ...]) -> None:
-    if subsampling not in allowed:
-        raise InputError(
-            f"codec {name}: expected subsampling {' or '.join(allowed)}, found {subsampling!r}"
-        )
+def check_option(codec: str, option: str, value: object, allowed: Sequence[object]) -> None:
+    """Raise InputError unless an option has one of the allowed values."""
+    if value not in allowed:
+        names = ", ".join(map(str, allowed))
+        raise InputError(f"codec {codec}: expected {option} among {names}, found {value!r}")
 
 
 # ---------------------------------------------------------------- PyAV
@@ -139,12 +140,12 @@ class Hevc:
     subsampling: str = "4:4:4"
 
     WORST: ClassVar[float] = 51
-    BEST: ClassVar[float] = 4
+    BEST: ClassVar[float] = 0
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (44, 41, 38, 35, 32, 29, 26, 23, 20)
 
     def __post_init__(self) -> None:
-        _check_subsampling(self.subsampling, "hevc", SUBSAMPLINGS)
+        check_option("hevc", "subsampling", self.subsampling, SUBSAMPLINGS)
 
     def versions(self) -> dict[str, str]:
         return _av_versions("libx265")
@@ -167,9 +168,12 @@ class SvtAv1:
     preset: int = 4
 
     WORST: ClassVar[float] = 63
-    BEST: ClassVar[float] = 2
+    BEST: ClassVar[float] = 1
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (58, 52, 47, 42, 37, 32, 26, 20, 14)
+
+    def __post_init__(self) -> None:
+        check_option("svtav1", "preset", self.preset, range(14))
 
     def versions(self) -> dict[str, str]:
         return _av_versions("libsvtav1")
@@ -210,9 +214,12 @@ def run_program(arguments: list[str], peaks: list[int], good: tuple[int, ...] = 
         InputError: its exit code is not a `good` one; the message ends with its last line.
     """
     with tempfile.TemporaryFile() as printed:
-        program = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT
-        )
+        try:
+            program = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT
+            )
+        except OSError as error:
+            raise InputError(f"{arguments[0]}: cannot run: {error.strerror}") from error
         _, status, usage = os.wait4(program.pid, 0)
         program.returncode = os.waitstatus_to_exitcode(status)
         printed.seek(0)
@@ -251,7 +258,7 @@ class Vvenc:
     child_peaks: list[int] = field(default_factory=list, init=False, compare=False, repr=False)
 
     WORST: ClassVar[float] = 63
-    BEST: ClassVar[float] = 4
+    BEST: ClassVar[float] = 0
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (47, 42, 37, 32, 27, 22, 17)
 
@@ -305,12 +312,12 @@ class Vtm:
     child_peaks: list[int] = field(default_factory=list, init=False, compare=False, repr=False)
 
     WORST: ClassVar[float] = 63
-    BEST: ClassVar[float] = 4
+    BEST: ClassVar[float] = 0
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (42, 37, 32, 27, 22)
 
     def __post_init__(self) -> None:
-        _check_subsampling(self.subsampling, "vtm", SUBSAMPLINGS)
+        check_option("vtm", "subsampling", self.subsampling, SUBSAMPLINGS)
 
     def _config(self) -> str:
         if self.config:
