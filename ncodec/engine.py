@@ -8,6 +8,7 @@ the machines need not share a disk. Both engines give the same results, each as 
 """
 
 import os
+import platform
 import queue
 import signal
 import socket
@@ -52,6 +53,15 @@ def run_all(
     if engine == "ray":
         return _run_ray(work, items, jobs)
     raise InputError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
+
+
+def cpu_name() -> str:
+    """Return the processor's name, as well as this system knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def attempt(work: Callable[[Item], Result], item: Item) -> Result | NcodecError:

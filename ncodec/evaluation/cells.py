@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ncodec.engine import cpu_name
 from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation.codecs import Codec, parse_codec
 from ncodec.evaluation.video import Pixels
@@ -125,14 +126,7 @@ def metric_versions() -> dict[str, str]:
 
 def machine() -> str:
     """Return a line on this machine: processor, cores, system."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        name = models[0].partition(": ")[2] if models else name
-    return (
-        f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
-    )
+    return f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 # ---------------------------------------------------------------- seconds and memory

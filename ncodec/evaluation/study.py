@@ -34,7 +34,6 @@ from ncodec.evaluation.cells import (
 )
 from ncodec.evaluation.codecs import Codec, codec_name, parse_codec
 from ncodec.evaluation.video import Pixels
-from ncodec.files import write_whole
 from ncodec.image import read as read_picture
 from ncodec.metrics import bd_rate as bd_rate_of_points
 
@@ -443,11 +442,6 @@ def read_curves(path: Path) -> list[RDCurve]:
         raise InputError(
             f"{path}: expected a study or a published curve in JSON ({type(error).__name__}: {error})"
         ) from error
-
-
-def write_curves(path: Path, curves: Sequence[RDCurve]) -> None:
-    """Write a study as JSON, whole or not at all."""
-    write_whole(path, to_json(curves).encode())
 
 
 def list_anchors() -> list[str]:

@@ -248,6 +248,20 @@ def _read_planes(path: Path, shape: tuple[int, int], subsampling: str) -> Planes
     return [part.reshape(s) for part, s in zip(np.split(values, cuts), shapes, strict=True)]
 
 
+def _decode_by_program(
+    command: list[str], data: bytes, shape: tuple[int, int], subsampling: str, peaks: list[int]
+) -> Pixels:
+    """Return what a VVC decoder, whose options end in `-b STREAM -o PLANES`, makes of a stream."""
+    with tempfile.TemporaryDirectory() as folder:
+        coded, raw = Path(folder) / "in.266", Path(folder) / "out.yuv"
+        coded.write_bytes(data)
+        run_program([*command, "-b", str(coded), "-o", str(raw)], peaks)
+        height, width = shape
+        if subsampling == "4:2:0":  # coded with even sides
+            height, width = height + height % 2, width + width % 2
+        return to_pixels(_read_planes(raw, (height, width), subsampling), shape)
+
+
 @dataclass(frozen=True)
 class Vvenc:
     """VVC by Fraunhofer's vvencapp and vvdecapp: all-intra, constant QP, no perceptual adaptation; 4:2:0 only."""
@@ -287,16 +301,8 @@ class Vvenc:
             return coded.read_bytes()
 
     def decode(self, data: bytes, shape: tuple[int, int]) -> Pixels:
-        with tempfile.TemporaryDirectory() as folder:
-            coded, raw = Path(folder) / "in.266", Path(folder) / "out.yuv"
-            coded.write_bytes(data)
-            decoder = find_program(self.decoder, "vvenc", "decoder")
-            run_program(
-                [decoder, "-b", str(coded), "-o", str(raw), "-t", "1", "-v", "1"],
-                self.child_peaks,
-            )
-            even = (shape[0] + shape[0] % 2, shape[1] + shape[1] % 2)
-            return to_pixels(_read_planes(raw, even, "4:2:0"), shape)
+        command = [find_program(self.decoder, "vvenc", "decoder"), "-t", "1", "-v", "1"]
+        return _decode_by_program(command, data, shape, "4:2:0", self.child_peaks)
 
 
 @dataclass(frozen=True)
@@ -362,11 +368,5 @@ class Vtm:
             return coded.read_bytes()
 
     def decode(self, data: bytes, shape: tuple[int, int]) -> Pixels:
-        with tempfile.TemporaryDirectory() as folder:
-            coded, raw = Path(folder) / "in.266", Path(folder) / "out.yuv"
-            coded.write_bytes(data)
-            decoder = find_program(self.decoder, "vtm", "decoder")
-            run_program([decoder, "-b", str(coded), "-o", str(raw), "-d", "10"], self.child_peaks)
-            odd = 2 if self.subsampling == "4:2:0" else 1
-            even = (shape[0] + shape[0] % odd, shape[1] + shape[1] % odd)
-            return to_pixels(_read_planes(raw, even, self.subsampling), shape)
+        command = [find_program(self.decoder, "vtm", "decoder"), "-d", "10"]
+        return _decode_by_program(command, data, shape, self.subsampling, self.child_peaks)

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ncodec.codec import find_device
+from ncodec.engine import cpu_name
 from ncodec.errors import InputError
 from ncodec.training.config import Config
 from ncodec.training.data import Images, ImageStore, load_images
@@ -86,7 +87,7 @@ def _record_start(
             "sha256": train.digest,
         },
         "validation": {"images": len(validation.pixels), "sha256": validation.digest},
-        "device": torch.cuda.get_device_name(run.device) if cuda else _cpu_name(),
+        "device": torch.cuda.get_device_name(run.device) if cuda else cpu_name(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in packages},
@@ -100,14 +101,6 @@ def _record_start(
 
 def _essence(value: Any) -> Any:
     return value.get("sha256", value)
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def train(
