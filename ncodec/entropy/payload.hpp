@@ -69,7 +69,7 @@ inline void put_varint(std::vector<uint8_t>& out, uint64_t value) {
   out.push_back(static_cast<uint8_t>(value));
 }
 
-// A varint of at most 5 bytes in its shortest form, or false.
+// Reads a varint of at most 5 bytes in its shortest form.
 inline Status get_varint(const uint8_t*& p, const uint8_t* end, uint64_t& value) {
   value = 0;
   for (int shift = 0; shift < 35; shift += 7) {

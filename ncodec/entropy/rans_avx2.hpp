@@ -48,43 +48,51 @@ inline const LanePermutations LANE_PERMUTATIONS;
 
 // As ChunkDecoder::run, for 8 * V lanes; stops short of `finish` where the scalar coder has to go on.
 template <int V>
-NCODEC_TARGET_AVX2 inline Status decode_groups(ChunkDecoder& d, const uint16_t* rows, size_t& begin, size_t finish,
-                                               int32_t* symbols) {
+NCODEC_TARGET_AVX2 inline void decode_groups(ChunkDecoder& d, const uint16_t* rows, size_t& begin, size_t finish,
+                                             int32_t* symbols) {
   constexpr size_t lanes = 8 * V;
-  const auto* buckets = reinterpret_cast<const int*>(d.tables.buckets());
-  const auto* lookups = reinterpret_cast<const int*>(d.tables.lookups());
-  const auto* intervals = reinterpret_cast<const int*>(d.tables.intervals());
-  const int* values = d.tables.symbols();
-  const __m256i slot_mask = _mm256_set1_epi32(FREQ_SUM - 1), low16 = _mm256_set1_epi32(0xFFFF);
-  const __m256i zero = _mm256_setzero_si256(), escape = _mm256_set1_epi32(ESCAPE);
+  const auto* quick = reinterpret_cast<const int*>(d.tables.quick());
+  const __m256i slot_mask = _mm256_set1_epi32(FREQ_SUM - 1), one = _mm256_set1_epi32(1), zero = _mm256_setzero_si256();
   __m256i x[V];
   for (int v = 0; v < V; ++v) x[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(&d.states[8 * v]));
   while (finish - begin >= lanes && d.end - d.word >= 16 * V) {
-    __m256i next[V], escaped = zero;
+    __m256i next[V];
+    bool escaped = false;
     const uint8_t* word = d.word;
     for (int v = 0; v < V; ++v) {
-      const __m256i row = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + begin + 8 * v)));
+      const uint16_t* row = rows + begin + 8 * v;
       const __m256i slot = _mm256_and_si256(x[v], slot_mask);
-      const uint16_t* rr = rows + begin + 8 * v;
-      const __m256i lookup = _mm256_setr_epi32(lookups[rr[0]], lookups[rr[1]], lookups[rr[2]], lookups[rr[3]], lookups[rr[4]], lookups[rr[5]], lookups[rr[6]], lookups[rr[7]]);
-      const __m256i bucket = _mm256_add_epi32(_mm256_srli_epi32(lookup, 3),
-                                              _mm256_srlv_epi32(slot, _mm256_and_si256(lookup, _mm256_set1_epi32(7))));
-      __m256i entry = _mm256_i32gather_epi32(buckets, bucket, 4);
-      __m256i interval = _mm256_i32gather_epi32(intervals, entry, 4);
-      __m256i freq = _mm256_srli_epi32(interval, 16);
-      __m256i offset = _mm256_sub_epi32(slot, _mm256_and_si256(interval, low16));
-      __m256i found = _mm256_cmpgt_epi32(freq, offset);
-      while (_mm256_movemask_epi8(found) != -1) {  // the next entry, for lanes whose interval ends before the slot
-        entry = _mm256_sub_epi32(entry, _mm256_andnot_si256(found, _mm256_set1_epi32(-1)));
-        interval = _mm256_i32gather_epi32(intervals, entry, 4);
-        freq = _mm256_srli_epi32(interval, 16);
-        offset = _mm256_sub_epi32(slot, _mm256_and_si256(interval, low16));
-        found = _mm256_cmpgt_epi32(freq, offset);
+      const __m256i bucket = _mm256_or_si256(
+          _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row))), LOG_QUICK),
+          _mm256_srli_epi32(slot, QUICK_BITS));
+      const __m256i found = _mm256_i32gather_epi32(quick, bucket, 4);
+      const __m256i entry = _mm256_srli_epi32(found, 28);
+      __m256i freq = _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(found, 14), slot_mask), one);
+      __m256i start = _mm256_and_si256(found, slot_mask);
+      __m256i symbol = _mm256_xor_si256(_mm256_srli_epi32(entry, 1), _mm256_sub_epi32(zero, _mm256_and_si256(entry, one)));
+      unsigned slow = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(entry, _mm256_set1_epi32(15)))));
+      if (slow != 0) {
+        alignas(32) uint32_t slots[8], starts[8], freqs[8];
+        alignas(32) int32_t values[8];
+        _mm256_store_si256(reinterpret_cast<__m256i*>(slots), slot);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(starts), start);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(freqs), freq);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(values), symbol);
+        for (; slow != 0; slow &= slow - 1) {
+          const int lane = _mm_popcnt_u32(~slow & (slow - 1));  // the lowest set bit
+          const uint32_t place = d.tables.find(row[lane], slots[lane]), interval = d.tables.intervals()[place];
+          starts[lane] = start_of(interval);
+          freqs[lane] = freq_of(interval);
+          values[lane] = d.tables.symbols()[place];
+          escaped |= values[lane] == ESCAPE;
+        }
+        start = _mm256_load_si256(reinterpret_cast<const __m256i*>(starts));
+        freq = _mm256_load_si256(reinterpret_cast<const __m256i*>(freqs));
+        symbol = _mm256_load_si256(reinterpret_cast<const __m256i*>(values));
       }
-      const __m256i symbol = _mm256_i32gather_epi32(values, entry, 4);
-      escaped = _mm256_or_si256(escaped, _mm256_cmpeq_epi32(symbol, escape));
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(symbols + begin + 8 * v), symbol);
-      const __m256i y = _mm256_add_epi32(_mm256_mullo_epi32(freq, _mm256_srli_epi32(x[v], FREQ_BITS)), offset);
+      const __m256i y = _mm256_add_epi32(_mm256_mullo_epi32(freq, _mm256_srli_epi32(x[v], FREQ_BITS)),
+                                         _mm256_sub_epi32(slot, start));
       const __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(y, 16), zero);
       const int mask = _mm256_movemask_ps(_mm256_castsi256_ps(low));
       const __m256i words = _mm256_permutevar8x32_epi32(
@@ -93,13 +101,12 @@ NCODEC_TARGET_AVX2 inline Status decode_groups(ChunkDecoder& d, const uint16_t* 
       next[v] = _mm256_blendv_epi8(y, _mm256_or_si256(_mm256_slli_epi32(y, 16), words), low);
       word += 2 * _mm_popcnt_u32(static_cast<unsigned>(mask));
     }
-    if (_mm256_movemask_epi8(escaped) != 0) break;
+    if (escaped) break;
     for (int v = 0; v < V; ++v) x[v] = next[v];
     d.word = word;
     begin += lanes;
   }
   for (int v = 0; v < V; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(&d.states[8 * v]), x[v]);
-  return Status::ok;
 }
 
 // As ChunkEncoder::run, for 8 * V lanes and whole groups; `end` moves down to where the scalar coder has to go on.

@@ -31,7 +31,7 @@ inline const LaneShuffles LANE_SHUFFLES;
 
 // As ChunkDecoder::run, for 4 * V lanes; stops short of `finish` where the scalar coder has to go on.
 template <int V>
-inline Status decode_groups(ChunkDecoder& d, const uint16_t* rows, size_t& begin, size_t finish, int32_t* symbols) {
+inline void decode_groups(ChunkDecoder& d, const uint16_t* rows, size_t& begin, size_t finish, int32_t* symbols) {
   constexpr size_t lanes = 4 * V;
   const uint32_t bit_of_lane[4] = {1, 2, 4, 8};
   const uint32x4_t lane_bits = vld1q_u32(bit_of_lane);
@@ -68,7 +68,6 @@ inline Status decode_groups(ChunkDecoder& d, const uint16_t* rows, size_t& begin
     begin += lanes;
   }
   for (int v = 0; v < V; ++v) vst1q_u32(&d.states[4 * v], x[v]);
-  return Status::ok;
 }
 
 }  // namespace ncodec

@@ -5,6 +5,8 @@
 //   symbols      zigzag, ESCAPE for the last of a row        per entry
 //   buckets      2^bits slots -> the first entry in them     per row, 2^14 / 2^bits
 //   lookups      first bucket << 3 | bits                    per row; bits 6, fewer in rows of many entries
+//   quick        entry << 28 | (freq - 1) << 14 | start      per row, 2^14 / 64: the interval that fills the bucket,
+//                                                            or NOT_QUICK: several do, an entry over 14, an escape
 
 #pragma once
 
@@ -18,6 +20,8 @@ constexpr int FREQ_BITS = 14;
 constexpr uint32_t FREQ_SUM = 1u << FREQ_BITS;
 constexpr uint32_t MAX_BUCKET_BITS = 6, MIN_BUCKET_BITS = 2;  // log2 of a bucket's slots
 constexpr uint32_t STEPS_PER_LOOKUP = FREQ_SUM / 16;  // on average 1/16 entry is passed by after a look-up
+constexpr int QUICK_BITS = 6, LOG_QUICK = FREQ_BITS - QUICK_BITS;
+constexpr uint32_t NOT_QUICK = 15u << 28;
 constexpr int32_t ESCAPE = INT32_MIN;  // no row is long enough to hold this symbol
 constexpr size_t MAX_ROWS = 1u << 16;
 
@@ -53,10 +57,14 @@ class Tables {
       const uint32_t bits = bucket_bits(frequencies + r * stride, sizes[r]);
       lookups_.push_back(static_cast<uint32_t>(buckets_.size()) << 3 | bits);
       uint32_t start = 0, bucket = 0;
+      quick_.resize((r + 1) << LOG_QUICK, NOT_QUICK);
       for (uint32_t e = 0; e < sizes[r]; ++e) {
         const uint32_t freq = frequencies[r * stride + e], entry = static_cast<uint32_t>(intervals_.size());
         intervals_.push_back(start | freq << 16);
         symbols_.push_back(e == sizes[r] - 1 ? ESCAPE : symbol_of(e));
+        if (e < 15 && e < sizes[r] - 1)
+          for (uint32_t q = (start + 63) >> QUICK_BITS; (q + 1) << QUICK_BITS <= start + freq; ++q)
+            quick_[r << LOG_QUICK | q] = e << 28 | (freq - 1) << 14 | start;
         start += freq;
         for (; bucket << bits < start; ++bucket) buckets_.push_back(entry);
       }
@@ -70,8 +78,7 @@ class Tables {
   const uint32_t* firsts() const { return firsts_.data(); }
   const uint32_t* intervals() const { return intervals_.data(); }
   const int32_t* symbols() const { return symbols_.data(); }
-  const uint32_t* buckets() const { return buckets_.data(); }
-  const uint32_t* lookups() const { return lookups_.data(); }
+  const uint32_t* quick() const { return quick_.data(); }
 
   // The entry whose interval holds `slot`; slot < 2^14.
   uint32_t find(size_t r, uint32_t slot) const {
@@ -91,7 +98,7 @@ class Tables {
     return MIN_BUCKET_BITS;
   }
 
-  std::vector<uint32_t> sizes_, firsts_, intervals_, buckets_, lookups_;
+  std::vector<uint32_t> sizes_, firsts_, intervals_, buckets_, lookups_, quick_;
   std::vector<int32_t> symbols_;
 };
 
