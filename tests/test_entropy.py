@@ -11,7 +11,14 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncodec.entropy import FrequencyTables, crc32c, decode_symbols, encode_symbols, quantise_pmf
+from ncodec.entropy import (
+    FrequencyTables,
+    crc32c,
+    decode_symbols,
+    encode_symbols,
+    quantise_pmf,
+    variants,
+)
 from ncodec.errors import CorruptPayloadError, InputError, NcodecError, TruncatedError
 
 LANES = [1, 2, 4, 8, 16, 32]
@@ -147,7 +154,7 @@ def test_skipped_symbol_that_is_not_zero():
 
 
 def test_lanes_byte():
-    for value in (6, 7, 31, 32, 128, 255):
+    for value in (6, 7, 14, 15, 16, 21, 32, 128, 255):
         payload = bytes([value]) + EXAMPLE_PAYLOAD[1:] + bytes(1024)
         assert_refused(CorruptPayloadError, payload, 3, "byte 0")
     for log_lanes, lanes in enumerate(LANES):
@@ -320,8 +327,128 @@ def test_round_trip_any_table(pmf, values):
 def test_large_round_trip(lanes):
     symbols, indexes = random_stream(300_000)
     payload = encode_symbols(symbols, indexes, TABLES, lanes=lanes)
-    assert payload[0] == (5 if lanes is None else LANES.index(lanes))
-    np.testing.assert_array_equal(decode_symbols(payload, indexes, TABLES), symbols)
+    assert payload[0] == 8 + (5 if lanes is None else LANES.index(lanes)) and payload[1] > 2
+    for threads in (1, 3):
+        np.testing.assert_array_equal(
+            decode_symbols(payload, indexes, TABLES, threads=threads), symbols
+        )
+        again = encode_symbols(symbols, indexes, TABLES, lanes=lanes, threads=threads)
+        assert again == payload
+
+
+# Chunks and variants
+
+
+def chunked(head: bytes, *bodies: bytes) -> bytes:
+    """One lane, in chunks: `head` follows byte 0 in place of count and sizes."""
+    return b"\x08" + head + b"".join(bodies)
+
+
+def test_chunk_bytes():
+    # Two symbols of row [8192, 8191, 1], a chunk each: 0 and -1, from state 2^16.
+    first, second = (131072).to_bytes(4, "little"), ((8 << 14) + 8 + 8192).to_bytes(4, "little")
+    payload = chunked(b"\x02\x04", first, second)
+    symbols = np.array([0, -1], np.int32)
+    assert encode_symbols(symbols, zeros(2), ONE_ROW, lanes=1, chunks=2) == payload
+    assert decode_symbols(payload, zeros(2), ONE_ROW).tolist() == [0, -1]
+    assert reference_decode(payload, zeros(2), ONE_ROW) == [0, -1]
+    assert payload.hex(" ").upper() in SPEC
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("chunks", [1, 2, 3, 7, 100])
+def test_chunks(chunks, lanes, variant):
+    for n, skip_below in [(100, 0), (333, 0), (1000, 2), (2500, 3)]:
+        symbols, indexes = random_stream(n, seed=n)
+        symbols[indexes < skip_below] = 0
+        symbols[n // 2] = 0 if indexes[n // 2] < skip_below else -(2**31)
+        payload = encode_symbols(
+            symbols, indexes, TABLES, skip_below, lanes, chunks, variant=variant
+        )
+        rows = TABLES.frequencies.tolist()
+        assert payload == reference_rans.encode(
+            symbols.tolist(), indexes.tolist(), rows, skip_below, lanes, chunks=chunks
+        )
+        assert reference_decode(payload, indexes, TABLES, skip_below) == symbols.tolist()
+        decoded = decode_symbols(payload, indexes, TABLES, skip_below, variant=variant)
+        np.testing.assert_array_equal(decoded, symbols)
+
+
+def test_more_chunks_than_symbols():
+    assert encode_symbols(np.zeros(3, np.int32), zeros(3), ONE_ROW, chunks=9)[1] == 3
+    payload = encode_symbols(np.zeros(3, np.int32), zeros(3), ONE_ROW, lanes=1, chunks=3)
+    assert_refused(CorruptPayloadError, payload, 2, "chunks: expected 2 to")
+    with pytest.raises(InputError, match="chunks"):
+        encode_symbols(np.zeros(3, np.int32), zeros(3), ONE_ROW, chunks=0)
+
+
+def test_chunk_count_and_sizes():
+    body = (131072).to_bytes(4, "little")  # one symbol 0
+    for head in (b"\x00", b"\x01", b"\x82\x00", b"\x02\x84\x00", b"\x82\x80\x80\x80\x80\x01"):
+        assert_refused(CorruptPayloadError, chunked(head, body, body), 2, "chunks: ")
+    for head in (b"", b"\x02", b"\x02\x80", b"\xff\xff\xff\xff\x0f"):
+        assert_refused(NcodecError, chunked(head), 2, ".")
+    for size in (9, 127):  # beyond the payload; of two chunks, one has no room
+        assert_refused(TruncatedError, chunked(bytes([2, size]), body, body), 2, "symbol")
+    assert_refused(TruncatedError, chunked(b"\x02\x03", body, body), 2)
+    assert_refused(CorruptPayloadError, chunked(b"\x02\x05", body, b"\0", body), 2, "left over")
+    assert_refused(CorruptPayloadError, chunked(b"\x02\x04", body, body, b"\0"), 2, "left over")
+
+
+def test_each_chunk_ends_as_it_began():
+    body = (131072).to_bytes(4, "little")
+    wrong = (131074).to_bytes(4, "little")
+    assert decode_symbols(chunked(b"\x02\x04", body, body), zeros(2), ONE_ROW).tolist() == [0, 0]
+    for pair in ((wrong, body), (body, wrong)):
+        assert_refused(CorruptPayloadError, chunked(b"\x02\x04", *pair), 2, "final")
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("lanes", [8, 16, 32])
+def test_variants_agree_on_damage(lanes, variant):
+    symbols, indexes = random_stream(600, seed=lanes)
+    good = encode_symbols(symbols, indexes, TABLES, lanes=lanes)
+    assert good == encode_symbols(symbols, indexes, TABLES, lanes=lanes, variant=variant)
+    rng = np.random.default_rng(lanes)
+
+    def outcome(payload, variant):
+        try:
+            return decode_symbols(payload, indexes, TABLES, variant=variant).tolist()
+        except NcodecError as error:
+            return type(error), str(error)
+
+    for _ in range(300):
+        damaged = bytearray(good)
+        for _ in range(rng.integers(1, 4)):
+            damaged[rng.integers(0, len(damaged))] = rng.integers(0, 256)
+        payload = bytes(damaged[: rng.integers(1, len(damaged) + 1)])
+        assert outcome(payload, variant) == outcome(payload, "scalar")
+
+
+def test_unknown_variant():
+    with pytest.raises(InputError, match="variant sse: expected scalar"):
+        encode_symbols(np.zeros(1, np.int32), zeros(1), ONE_ROW, variant="sse")
+    with pytest.raises(InputError, match="variant sse: expected scalar"):
+        decode_symbols(EXAMPLE_PAYLOAD, zeros(3), ONE_ROW, variant="sse")
+
+
+@pytest.mark.parametrize("variant", variants())
+def test_every_frequency(variant):
+    """The vector encoder divides in float32: each frequency, at the ends of a state's range, is exact."""
+    n = 1 << 14
+    frequencies = np.zeros((n - 2, 3), np.uint16)
+    frequencies[:, 0] = np.arange(1, n - 1)
+    frequencies[:, 1] = 1
+    frequencies[:, 2] = n - 1 - frequencies[:, 0]
+    tables = FrequencyTables(frequencies)
+    rng = np.random.default_rng(0)
+    indexes = rng.integers(0, n - 2, 400_000).astype(np.uint16)
+    symbols = -(rng.random(400_000) < 0.3).astype(np.int32)
+    payload = encode_symbols(symbols, indexes, tables, chunks=1, variant=variant)
+    assert payload == encode_symbols(symbols, indexes, tables, chunks=1, variant="scalar")
+    decoded = decode_symbols(payload, indexes, tables, variant=variant)
+    np.testing.assert_array_equal(decoded, symbols)
 
 
 # Arrays
@@ -410,12 +537,22 @@ def test_overhead_of_nearly_certain_symbols():
     assert size < 1.005 * tables.ideal_bits(symbols, zeros(n)) / 8 + 16
 
 
-def test_lanes_grow_with_the_payload():
-    for n, log_lanes in [(100, 0), (1000, 0), (6000, 1), (24_000, 3), (200_000, 5)]:
+def test_lanes_and_chunks_grow_with_the_payload():
+    for n, log_lanes, chunks in [
+        (100, 0, 1),
+        (1000, 0, 1),
+        (6000, 1, 1),
+        (24_000, 3, 1),
+        (70_000, 5, 1),
+        (300_000, 5, 4),
+    ]:
         symbols, indexes = random_stream(n, rows=5)
         payload = encode_symbols(symbols, indexes, TABLES)
-        full = len(encode_symbols(symbols, indexes, TABLES, lanes=32))
-        assert payload[0] == log_lanes == min(5, max(0, (full >> 10).bit_length() - 1))
+        full = len(encode_symbols(symbols, indexes, TABLES, lanes=32, chunks=1))
+        assert log_lanes == min(5, max(0, (full >> 10).bit_length() - 1))
+        assert chunks == max(1, full >> 15)
+        assert payload[0] == (8 + log_lanes if chunks > 1 else log_lanes)
+        assert chunks == 1 or payload[1] == chunks
 
 
 def test_ideal_bits():
