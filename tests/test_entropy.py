@@ -1,6 +1,8 @@
 """The coder equals its specification (specs/entropy.md) and its plain-Python reference."""
 
 import re
+import shutil
+import subprocess
 
 import constriction
 import numpy as np
@@ -391,7 +393,7 @@ def test_chunk_count_and_sizes():
         assert_refused(NcodecError, chunked(head), 2, ".")
     for size in (9, 127):  # beyond the payload; of two chunks, one has no room
         assert_refused(TruncatedError, chunked(bytes([2, size]), body, body), 2, "symbol")
-    assert_refused(TruncatedError, chunked(b"\x02\x03", body, body), 2)
+    assert_refused(TruncatedError, chunked(b"\x02\x03", body, body), 2, ".")
     assert_refused(CorruptPayloadError, chunked(b"\x02\x05", body, b"\0", body), 2, "left over")
     assert_refused(CorruptPayloadError, chunked(b"\x02\x04", body, body, b"\0"), 2, "left over")
 
@@ -424,6 +426,27 @@ def test_variants_agree_on_damage(lanes, variant):
             damaged[rng.integers(0, len(damaged))] = rng.integers(0, 256)
         payload = bytes(damaged[: rng.integers(1, len(damaged) + 1)])
         assert outcome(payload, variant) == outcome(payload, "scalar")
+
+
+@pytest.mark.parametrize(
+    "compiler, emulator, variant",
+    [
+        ("g++", [], "avx2|neon"),
+        ("aarch64-linux-gnu-g++", ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"], "neon"),
+    ],
+)
+def test_vector_variants_without_python(compiler, emulator, variant, tmp_path):
+    """NEON is tested under an emulator where there is one: Debian's g++-aarch64-linux-gnu, qemu-user."""
+    for program in [compiler, *emulator[:1]]:
+        if not shutil.which(program):
+            pytest.skip(f"no {program}")
+    source, binary = ROOT / "tests" / "variants.cpp", tmp_path / "variants"
+    subprocess.run([compiler, "-std=c++17", "-O2", "-pthread", source, "-o", binary], check=True)
+    run = subprocess.run([*emulator, binary], capture_output=True, text=True)
+    if run.returncode == 77:
+        pytest.skip("this processor has no vector variant")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.match(rf"({variant}): \d+ streams, [1-9]\d* of them refused", run.stdout)
 
 
 def test_unknown_variant():
