@@ -168,38 +168,34 @@ inline BinaryStatus check_contexts(const uint16_t* numbers, size_t n, size_t n_c
 // Numbers are checked here again, at no cost: the caller's array may change while we read it.
 inline BinaryStatus encode_bins(BinaryEncoder& coder, std::vector<BinaryContext>& contexts, const uint8_t* bins,
                                 const uint16_t* numbers, size_t n, size_t& place) {
-  BinaryEncoder local = std::move(coder);  // on the stack, where its numbers live in registers
   BinaryStatus status = BinaryStatus::ok;
   for (place = 0; place < n; ++place) {
     const uint32_t bin = bins[place] & 1u;
     if (numbers[place] < contexts.size()) {
-      local.encode(bin, contexts[numbers[place]]);
+      coder.encode(bin, contexts[numbers[place]]);
     } else if (numbers[place] == BYPASS) {
-      local.encode_bypass(bin);
+      coder.encode_bypass(bin);
     } else {
       status = BinaryStatus::context_out_of_range;
       break;
     }
   }
-  coder = std::move(local);
   return status;
 }
 
 inline BinaryStatus decode_bins(BinaryDecoder& coder, std::vector<BinaryContext>& contexts, const uint16_t* numbers,
                                 size_t n, uint8_t* bins, size_t& place) {
-  BinaryDecoder local = coder;
   BinaryStatus status = BinaryStatus::ok;
   for (place = 0; place < n; ++place) {
     if (numbers[place] < contexts.size()) {
-      bins[place] = static_cast<uint8_t>(local.decode(contexts[numbers[place]]));
+      bins[place] = static_cast<uint8_t>(coder.decode(contexts[numbers[place]]));
     } else if (numbers[place] == BYPASS) {
-      bins[place] = static_cast<uint8_t>(local.decode_bypass());
+      bins[place] = static_cast<uint8_t>(coder.decode_bypass());
     } else {
       status = BinaryStatus::context_out_of_range;
       break;
     }
   }
-  coder = local;
   return status == BinaryStatus::ok ? coder.status() : status;
 }
 
