@@ -6,10 +6,9 @@
 //             payload .................. x |0  0  0  |             the last 3 bytes of the window are not stored
 //
 // A context is two estimates of P(1), one quick and one slow, that are averaged; a bypass bin has
-// P(1) = 1/2 and no context. The interval is that of Martin 1979 (Range encoding) with bytes out and
-// the carry of Witten, Neal and Cleary's coder done in the bytes; the two rates are VVC's (H.266, 9.3.4.3.2).
-// Nothing is thrown except for memory, every read is bounded, and `encode`, `decode` are cheap enough
-// to call once a bin.
+// P(1) = 1/2 and no context. Range encoding after Martin 1979, bytes out, carries added to the bytes
+// already written; the two rates are VVC's (H.266, 9.3.4.3.2). Every read is bounded; errors are returned,
+// never thrown (memory apart). `encode` and `decode` are cheap enough to call once a bin.
 
 #pragma once
 
@@ -79,8 +78,8 @@ class BinaryEncoder {
     }
   }
 
-  // low < 2^33: bit 32 is a carry into the bytes before. One of them is not FF, for the number is
-  // below 1. A byte turns from FF to 00 at most once after it was written, so this is linear.
+  // low < 2^33: bit 32 is a carry into the bytes before. One of them is not FF, for the number that
+  // is coded is below 1. A byte that is written can change only once, so this is linear.
   void put_byte() {
     if (low_ >= RANGE_FULL) {
       size_t i = bytes_.size();
@@ -168,7 +167,6 @@ inline BinaryStatus check_contexts(const uint16_t* numbers, size_t n, size_t n_c
 // Numbers are checked here again, at no cost: the caller's array may change while we read it.
 inline BinaryStatus encode_bins(BinaryEncoder& coder, std::vector<BinaryContext>& contexts, const uint8_t* bins,
                                 const uint16_t* numbers, size_t n, size_t& place) {
-  BinaryStatus status = BinaryStatus::ok;
   for (place = 0; place < n; ++place) {
     const uint32_t bin = bins[place] & 1u;
     if (numbers[place] < contexts.size()) {
@@ -176,27 +174,24 @@ inline BinaryStatus encode_bins(BinaryEncoder& coder, std::vector<BinaryContext>
     } else if (numbers[place] == BYPASS) {
       coder.encode_bypass(bin);
     } else {
-      status = BinaryStatus::context_out_of_range;
-      break;
+      return BinaryStatus::context_out_of_range;
     }
   }
-  return status;
+  return BinaryStatus::ok;
 }
 
 inline BinaryStatus decode_bins(BinaryDecoder& coder, std::vector<BinaryContext>& contexts, const uint16_t* numbers,
                                 size_t n, uint8_t* bins, size_t& place) {
-  BinaryStatus status = BinaryStatus::ok;
   for (place = 0; place < n; ++place) {
     if (numbers[place] < contexts.size()) {
       bins[place] = static_cast<uint8_t>(coder.decode(contexts[numbers[place]]));
     } else if (numbers[place] == BYPASS) {
       bins[place] = static_cast<uint8_t>(coder.decode_bypass());
     } else {
-      status = BinaryStatus::context_out_of_range;
-      break;
+      return BinaryStatus::context_out_of_range;
     }
   }
-  return status == BinaryStatus::ok ? coder.status() : status;
+  return coder.status();
 }
 
 }  // namespace ncodec
