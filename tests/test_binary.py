@@ -1,6 +1,8 @@
 """The binary coder equals its specification (specs/binary.md) and its plain-Python reference."""
 
 import re
+import shutil
+import subprocess
 import threading
 
 import numpy as np
@@ -475,6 +477,53 @@ def test_other_threads_run_and_are_refused():
         if len(seen) == 2:
             break
     assert seen == {"encoder", "decoder"}
+
+
+# From C++, a bin at a time
+
+PROGRAM = """
+#include <cstdio>
+#include "binary.hpp"
+using namespace ncodec;
+int main() {
+  BinaryContext context;
+  BinaryEncoder encoder;
+  for (int i = 0; i < 1000; ++i) i % 3 ? encoder.encode(i % 7 == 0, context) : encoder.encode_bypass(i & 1);
+  const std::vector<uint8_t> payload = encoder.finish();
+  for (uint8_t byte : payload) std::printf("%02x", byte);
+  context = BinaryContext();
+  BinaryDecoder decoder(payload.data(), payload.size());
+  int wrong = 0, ones = 0, truncated = 0;
+  for (int i = 0; i < 1000; ++i)
+    wrong += i % 3 ? decoder.decode(context) != (i % 7 == 0) : decoder.decode_bypass() != uint32_t(i & 1);
+  wrong += decoder.status() != BinaryStatus::ok || decoder.finish() != BinaryStatus::ok;
+  for (int noise = 0; noise < 65536; ++noise) {
+    const uint8_t bytes[2] = {uint8_t(noise >> 8), uint8_t(noise)};
+    BinaryDecoder short_decoder(bytes, 2);
+    context = BinaryContext();
+    for (int i = 0; i < 99; ++i) {
+      const bool is_truncated = short_decoder.status() == BinaryStatus::truncated;
+      ones += short_decoder.decode(context) && is_truncated;
+    }
+    truncated += short_decoder.status() == BinaryStatus::truncated;
+  }
+  std::printf(" %d %d %d", wrong, ones, truncated > 30000);
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_from_cpp(tmp_path):
+    # No Python, no exceptions, no warnings; 0 for all bins after a truncation.
+    (tmp_path / "main.cpp").write_text(PROGRAM)
+    flags = ["-std=c++17", "-O1", "-fno-exceptions", "-Wall", "-Wextra", "-Werror"]
+    include = f"-I{ROOT / 'ncodec' / 'entropy'}"
+    program = str(tmp_path / "program")
+    subprocess.run(["c++", *flags, include, str(tmp_path / "main.cpp"), "-o", program], check=True)
+    output = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    bins = [int(i % 7 == 0) if i % 3 else i & 1 for i in range(1000)]
+    payload = encode(bins, [0 if i % 3 else BYPASS for i in range(1000)], 1)
+    assert output == f"{payload.hex()} 0 0 1"
 
 
 # Damaged payloads
