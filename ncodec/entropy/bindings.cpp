@@ -98,8 +98,11 @@ static nb::ndarray<nb::numpy, int32_t, nb::ndim<1>> decode_bytes(const Tables& t
   return nb::ndarray<nb::numpy, int32_t, nb::ndim<1>>(raw, {n}, owner);
 }
 
+void bind_binary(nb::module_& m);  // binary_bindings.cpp
+
 NB_MODULE(_rans, m) {
   nb::set_leak_warnings(false);  // models cached until the interpreter exits are no leak
+  bind_binary(m);
   nb::class_<Tables>(m, "Tables")
       .def("encode", &encode_bytes, nb::arg("symbols").noconvert(), nb::arg("indexes").noconvert(), nb::arg("skip_below"),
            nb::arg("log_lanes"), nb::arg("chunks"), nb::arg("threads"), nb::arg("variant").none())
