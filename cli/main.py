@@ -1,4 +1,4 @@
-"""`ncodec encode | decode | info | models | eval | compare | train`. No arithmetic here; torch is imported when work begins.
+"""`ncodec encode | decode | info | models | eval | compare | train | bench`. No arithmetic here; torch is imported when work begins.
 
 Exit codes: 2 usage, 3 format, 4 limit, 5 model, 6 input (a missing file or an image we cannot carry).
 """
@@ -493,6 +493,58 @@ def compare(
     for name, unit, digits in (("psnr", " dB", 4), ("ms_ssim", "", 6), ("ssimulacra2", "", 4)):
         note = " (too small for it)" if math.isnan(values[name]) else ""
         print(f"{name:11}  {values[name]:.{digits}f}{unit}{note}")
+
+
+bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+Record = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
+
+
+def _report_speed(stream: str, row: dict[str, Any]) -> None:
+    """Print one line of a benchmark, under its stream's name when that is new."""
+    if _report_speed.__dict__.get("stream") != stream:
+        _report_speed.__dict__["stream"] = stream
+        typer.echo(f"{stream}\n  {'':38}{'encode':>9}{'decode':>9}  Msymbols/s, bytes, overhead")
+    speeds = "".join(f"{row[way + '_msymbols_s']:9.1f}" for way in ("encode", "decode"))
+    line = f"  {row['coder']:38}{speeds}  {row['bytes']:,} {row['overhead_percent']:+.3f} %"
+    if "encode_s" in row:
+        line += f"; whole encode {row['encode_s']:.3f} s, decode {row['decode_s']:.3f} s: the coder takes "
+        line += (
+            "{coder_share_of_encode_percent:.2f} and {coder_share_of_decode_percent:.2f} %".format(
+                **row
+            )
+        )
+    typer.echo(line)
+
+
+def _print_machine(results: dict[str, Any], record: Path | None) -> None:
+    typer.echo(", ".join(f"{key} {value}" for key, value in results["machine"].items()))
+    if record:
+        _write_whole(str(record), (json.dumps(results, indent=1) + "\n").encode())
+
+
+@bench_app.command("coder")
+def bench_coder(record: Record = None) -> None:
+    """Speed of the entropy coders: ours in every variant, constriction's and CompressAI's where installed."""
+    from ncodec.evaluation import bench
+
+    _print_machine(bench.bench_coder(_report_speed), record)
+
+
+@bench_app.command("image")
+def bench_image(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture of one tile.")],
+    record: Record = None,
+) -> None:
+    """Seconds of a whole encode and decode of an image, and the entropy coder's share of them."""
+    import numpy as np
+
+    from ncodec.evaluation import bench
+    from ncodec.image import read
+
+    pixels = read(image, str(image)).pixels
+    pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
+    _print_machine(bench.bench_image(pixels, _report_speed), record)
 
 
 @app.command()

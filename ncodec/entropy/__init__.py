@@ -162,4 +162,6 @@ def decode_symbols(
         CorruptPayloadError: bytes are left over, or the final state is wrong.
         InputError: an index is not a row of the tables.
     """
-    return tables._coder.decode(payload, indexes, skip_below, threads, variant)
+    symbols = np.empty(len(indexes), np.int32)  # by numpy: on huge pages where it is large
+    tables._coder.decode(payload, indexes, skip_below, threads, variant, symbols)
+    return symbols

@@ -15,8 +15,14 @@ class Tables:
         variant: str | None,
     ) -> bytes: ...
     def decode(
-        self, payload: bytes, indexes: Any, skip_below: int, threads: int, variant: str | None
-    ) -> NDArray[np.int32]: ...
+        self,
+        payload: bytes,
+        indexes: Any,
+        skip_below: int,
+        threads: int,
+        variant: str | None,
+        symbols: NDArray[np.int32],
+    ) -> None: ...
 
 class BinaryEncoder:
     def __init__(self, n_contexts: int) -> None: ...

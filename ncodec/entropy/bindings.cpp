@@ -16,6 +16,7 @@ using namespace ncodec;
 
 using Frequencies = nb::ndarray<const uint16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Symbols = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Decoded = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Indexes = nb::ndarray<const uint16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 [[noreturn]] static void raise(const char* error, const std::string& message) {
@@ -78,24 +79,20 @@ static nb::bytes encode_bytes(const Tables& tables, Symbols symbols, Indexes ind
   return nb::bytes(payload.data(), payload.size());
 }
 
-static nb::ndarray<nb::numpy, int32_t, nb::ndim<1>> decode_bytes(const Tables& tables, nb::bytes payload, Indexes indexes,
-                                                                 uint32_t skip_below, int threads,
-                                                                 const std::optional<std::string>& variant) {
+static void decode_bytes(const Tables& tables, nb::bytes payload, Indexes indexes, uint32_t skip_below, int threads,
+                         const std::optional<std::string>& variant, Decoded symbols) {
   const size_t n = indexes.shape(0);
+  if (symbols.shape(0) != n) raise("InputError", "symbols: expected room for as many as indexes");
   const Variant chosen = variant_named(variant);
-  std::unique_ptr<int32_t[]> symbols(new int32_t[n]);  // not zeroed: handed out only when all are decoded
   size_t place = 0;
   Status status;
   {
     const auto* data = static_cast<const uint8_t*>(payload.data());
     const size_t size = payload.size();
     nb::gil_scoped_release release;
-    status = decode(tables, data, size, indexes.data(), n, skip_below, threads, chosen, symbols.get(), place);
+    status = decode(tables, data, size, indexes.data(), n, skip_below, threads, chosen, symbols.data(), place);
   }
   check(status, place, n);
-  int32_t* raw = symbols.release();
-  nb::capsule owner(raw, [](void* p) noexcept { delete[] static_cast<int32_t*>(p); });
-  return nb::ndarray<nb::numpy, int32_t, nb::ndim<1>>(raw, {n}, owner);
 }
 
 void bind_binary(nb::module_& m);  // binary_bindings.cpp
@@ -107,7 +104,7 @@ NB_MODULE(_rans, m) {
       .def("encode", &encode_bytes, nb::arg("symbols").noconvert(), nb::arg("indexes").noconvert(), nb::arg("skip_below"),
            nb::arg("log_lanes"), nb::arg("chunks"), nb::arg("threads"), nb::arg("variant").none())
       .def("decode", &decode_bytes, nb::arg("payload"), nb::arg("indexes").noconvert(), nb::arg("skip_below"),
-           nb::arg("threads"), nb::arg("variant").none());
+           nb::arg("threads"), nb::arg("variant").none(), nb::arg("symbols").noconvert());
   m.def("vector_name", [] { return vector_name(); });
   m.def("make_tables", &make_tables, nb::arg("frequencies").noconvert());
   m.def("crc32c", [](nb::bytes data, uint32_t crc) { return crc32c(static_cast<const uint8_t*>(data.data()), data.size(), crc); },
