@@ -39,15 +39,9 @@ static Tables make_tables(Frequencies frequencies) {
   const size_t rows = frequencies.shape(0), stride = frequencies.shape(1);
   if (stride > FREQ_SUM) raise("InputError", "frequencies: expected at most 16384 entries a row");
   std::vector<uint32_t> sizes;
-  for (size_t r = 0; r < rows; ++r) {
-    const uint16_t* row = frequencies.data() + r * stride;
-    uint32_t size = 0, sum = 0;
-    while (size < stride && row[size] > 0) sum += row[size++];
-    for (size_t e = size; e < stride; ++e) sum += row[e] > 0 ? FREQ_SUM + 1 : 0;  // a hole
-    if (sum != FREQ_SUM)
-      raise("InputError", "row " + std::to_string(r) + ": expected positive frequencies that sum to 16384, then zeros");
-    sizes.push_back(size);
-  }
+  const long bad = check_frequencies(frequencies.data(), rows, stride, sizes);
+  if (bad >= 0)
+    raise("InputError", "row " + std::to_string(bad) + ": expected positive frequencies that sum to 16384, then zeros");
   return Tables(frequencies.data(), rows, stride, sizes);
 }
 

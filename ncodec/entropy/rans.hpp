@@ -32,10 +32,24 @@ enum class Status {
 inline uint32_t entry_of(int32_t symbol) { return (static_cast<uint32_t>(symbol) << 1) ^ (symbol < 0 ? ~0u : 0u); }
 inline int32_t symbol_of(uint32_t entry) { return static_cast<int32_t>(entry >> 1) ^ -static_cast<int32_t>(entry & 1); }
 
+// Returns the first row that does not have positive frequencies that sum to 2^14, then zeros; -1 where all
+// do, with their numbers of positive entries in `sizes`. stride <= 2^14, so no sum overflows.
+inline long check_frequencies(const uint16_t* frequencies, size_t rows, size_t stride, std::vector<uint32_t>& sizes) {
+  for (size_t r = 0; r < rows; ++r) {
+    const uint16_t* row = frequencies + r * stride;
+    uint32_t size = 0, sum = 0;
+    while (size < stride && row[size] > 0) sum += row[size++];
+    for (size_t e = size; e < stride; ++e) sum += row[e] > 0 ? FREQ_SUM + 1 : 0;  // a hole
+    if (sum != FREQ_SUM) return static_cast<long>(r);
+    sizes.push_back(size);
+  }
+  return -1;
+}
+
 // Rows of frequencies. Entry e of a row stands for symbol_of(e); the last entry is the escape.
 class Tables {
  public:
-  // Row r has sizes[r] >= 1 positive frequencies that sum to 2^14 (checked by the caller).
+  // Row r has sizes[r] >= 1 positive frequencies that sum to 2^14 (see check_frequencies).
   Tables(const uint16_t* frequencies, size_t rows, size_t stride, const std::vector<uint32_t>& sizes) {
     for (size_t r = 0; r < rows; ++r) {
       Row row{static_cast<uint32_t>(starts_.size()), sizes[r]};
