@@ -35,7 +35,9 @@ def find_compiler(names: tuple[str, ...]) -> str:
     for name in (*names, *(f"{names[0]}-{version}" for version in range(21, 13, -1))):
         if path := shutil.which(name):
             return path
-    print(f"{names[0]} is missing: `apt-get install clang` brings it, with libFuzzer", file=sys.stderr)
+    print(
+        f"{names[0]} is missing: `apt-get install clang` brings it, with libFuzzer", file=sys.stderr
+    )
     raise SystemExit(2)
 
 
@@ -63,7 +65,9 @@ def seed_files(name: str) -> list[Path]:
     if name == "container":
         files += (HERE.parent / "attacks").glob("*.nc")
         files += (HERE / "seeds" / "decode").glob("*.nc")
-    return sorted(path for path in files if path.name != "README.md" and path.stat().st_size <= LARGEST_SEED)
+    return sorted(
+        path for path in files if path.name != "README.md" and path.stat().st_size <= LARGEST_SEED
+    )
 
 
 def command(name: str) -> list[str]:
@@ -112,9 +116,17 @@ def fuzz(name: str, seconds: int) -> dict[str, Any]:
             code = process.returncode
         except subprocess.TimeoutExpired:
             code = -1
-    result: dict[str, Any] = {"harness": name, "exit_code": code, "seconds": round(time.monotonic() - started, 1)}
+    result: dict[str, Any] = {
+        "harness": name,
+        "exit_code": code,
+        "seconds": round(time.monotonic() - started, 1),
+    }
     result |= read_log(log.read_text(errors="replace"))
-    result["findings"] = [keep(name, path) for path in sorted(artifacts.iterdir()) if not path.name.startswith("slow-unit")]
+    result["findings"] = [
+        keep(name, path)
+        for path in sorted(artifacts.iterdir())
+        if not path.name.startswith("slow-unit")
+    ]
     result["log"] = str(log)
     return result
 
@@ -151,16 +163,23 @@ def main() -> int:
     """Build, run, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10, help="of each harness")
-    parser.add_argument("--only", choices=[*CPP, *PYTHON], action="append", help="this harness; repeat for more")
+    parser.add_argument(
+        "--only", choices=[*CPP, *PYTHON], action="append", help="this harness; repeat for more"
+    )
     parser.add_argument("--jobs", type=int, default=2, choices=[1, 2], help="harnesses at a time")
     parser.add_argument("--json", type=Path, help="write a summary here")
-    parser.add_argument("--valgrind", action="store_true", help="replay the C++ harnesses under valgrind instead")
+    parser.add_argument(
+        "--valgrind", action="store_true", help="replay the C++ harnesses under valgrind instead"
+    )
     options = parser.parse_args()
     names = options.only or [*CPP, *PYTHON]
     if options.valgrind:
         return valgrind([name for name in names if name in CPP])
     if set(names) & set(PYTHON) and importlib.util.find_spec("atheris") is None:
-        print("atheris is missing: `pip install ncodec[fuzz]` (Linux, Python 3.11 to 3.13)", file=sys.stderr)
+        print(
+            "atheris is missing: `pip install ncodec[fuzz]` (Linux, Python 3.11 to 3.13)",
+            file=sys.stderr,
+        )
         return 2
     for name in names:
         if name in CPP:
@@ -169,14 +188,22 @@ def main() -> int:
     seconds = max(1, round(60 * options.minutes))
     with ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda name: fuzz(name, seconds), names))
-    print(f"{'harness':10} {'executions':>12} {'a second':>9} {'edges':>6} {'features':>8}  findings")
+    print(
+        f"{'harness':10} {'executions':>12} {'a second':>9} {'edges':>6} {'features':>8}  findings"
+    )
     for r in results:
         # A harness that could not start, or ran nothing, has shown nothing.
         r["failed"] = bool(r["findings"] or r["exit_code"] != 0 or r["executions"] == 0)
-        found = ", ".join(r["findings"]) or (f"exit code {r['exit_code']}, see {r['log']}" if r["failed"] else "none")
-        print(f"{r['harness']:10} {r['executions']:12} {r['executions_per_s']:9} {r['edges']:6} {r['features']:8}  {found}")
+        found = ", ".join(r["findings"]) or (
+            f"exit code {r['exit_code']}, see {r['log']}" if r["failed"] else "none"
+        )
+        print(
+            f"{r['harness']:10} {r['executions']:12} {r['executions_per_s']:9} {r['edges']:6} {r['features']:8}  {found}"
+        )
     if options.json:
-        options.json.write_text(json.dumps({"seconds_each": seconds, "results": results}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"seconds_each": seconds, "results": results}, indent=1) + "\n"
+        )
     return int(any(r["failed"] for r in results))
 
 

@@ -108,7 +108,9 @@ def mutate_fields(parts: Parts, rng: random.Random, change: Change) -> None:
             else:
                 parts.fields.pop(grid, None)
     elif name == "quality":
-        parts.fields[name] = bytes([rng.randrange(256) if rng.random() < 0.2 else rng.randrange(141)])
+        parts.fields[name] = bytes(
+            [rng.randrange(256) if rng.random() < 0.2 else rng.randrange(141)]
+        )
     elif name == "digest":
         parts.fields[name] = change(parts.fields[name], 8)
     elif name in parts.fields:
