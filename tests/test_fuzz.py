@@ -10,7 +10,7 @@ from conftest import ROOT
 from fuzz import fuzz_container, fuzz_decode, make_seeds, run, structure
 
 from ncodec.container import Limits, read
-from ncodec.errors import ChecksumError, NcodecError
+from ncodec.errors import ChecksumError, InputError, NcodecError
 
 FUZZ = ROOT / "tests" / "fuzz"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -125,3 +125,13 @@ def test_figures_are_read_from_the_log():
     assert json.dumps(run.read_log(log)) == (
         '{"executions": 90, "executions_per_s": 45, "edges": 12, "features": 34, "peak_memory_mb": 7}'
     )
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_targets_report_errors_that_blame_the_caller(name, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError("not about the file")
+
+    monkeypatch.setattr(fuzz_container.container, "read", refuse)
+    with pytest.raises(InputError):
+        TARGETS[name].check(VECTORS[0])
