@@ -62,9 +62,10 @@ class Tables {
         const uint32_t freq = frequencies[r * stride + e], entry = static_cast<uint32_t>(intervals_.size());
         intervals_.push_back(start | freq << 16);
         symbols_.push_back(e == sizes[r] - 1 ? ESCAPE : symbol_of(e));
-        if (e < 15 && e < sizes[r] - 1)
-          for (uint32_t q = (start + 63) >> QUICK_BITS; (q + 1) << QUICK_BITS <= start + freq; ++q)
-            quick_[r << LOG_QUICK | q] = e << 28 | (freq - 1) << 14 | start;
+        if (e < 15 && e < sizes[r] - 1) {
+          uint32_t q = (start + (1u << QUICK_BITS) - 1) >> QUICK_BITS;
+          for (; (q + 1) << QUICK_BITS <= start + freq; ++q) quick_[r << LOG_QUICK | q] = e << 28 | (freq - 1) << 14 | start;
+        }
         start += freq;
         for (; bucket << bits < start; ++bucket) buckets_.push_back(entry);
       }

@@ -1,0 +1,136 @@
+"""ncodec.decode of whole small files on the CPU: an error about the file, or an image of the declared size.
+
+    mutate: | header fields, chunks | sections' bytes, lengths kept right | any latents, coded well |
+
+Damaged rANS sections nearly always fail the final states, so one mutation writes a valid payload of
+latents no encoder would choose: those reach the networks. Anything but an error about the file, over 5 s, or
+256 MiB more memory than before is a finding. Run by `python tests/fuzz/run.py --only decode`.
+"""
+
+import random
+import sys
+import time
+
+import torch
+from fuzz import structure
+
+import ncodec
+from ncodec import container
+from ncodec.codec import load_model
+from ncodec.coder import Writer
+from ncodec.container import Header, Limits, varint
+from ncodec.errors import FormatError, LimitError, ModelError, NcodecError
+from ncodec.models import weights
+from ncodec.models.hyperprior import R_MAX, Z_MAX, Latents
+
+LIMITS = Limits(side=256, pixels=1 << 13, tiles=8, metadata_bytes=1024, chunks=16)
+MAX_LEN = 4096
+LONGEST_S = 5.0
+MOST_MEMORY = 256 << 20  # bytes, above what the process had before
+
+
+def peak_memory() -> int:
+    """Return the process's largest memory so far (bytes), 0 where the system does not say."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def check(data: bytes) -> bool:
+    """Return whether the file is decoded.
+
+    Raises:
+        AssertionError, anything but an error about the file: a bug.
+    """
+    torch.set_num_threads(1)
+    for model in weights.list_models():
+        load_model(model.path, "cpu")  # cached: not a cost of this file
+    memory, start = peak_memory(), time.monotonic()
+    try:
+        pixels = ncodec.decode(data, "numpy", device="cpu", limits=LIMITS)
+    except (FormatError, LimitError, ModelError) as error:  # InputError blames the caller
+        assert str(error), "an error says what is wrong"
+        return False
+    finally:
+        took, grown = time.monotonic() - start, peak_memory() - memory
+        assert took < LONGEST_S, f"{took:.1f} s"
+        assert grown < MOST_MEMORY, f"{grown} bytes"
+    header = container.read(data, LIMITS).header
+    shape = (header.height, header.width) + (() if header.is_grey else (3,))
+    assert pixels.shape == shape and pixels.dtype.name == "uint8", (pixels.shape, shape)
+    return True
+
+
+def _mutate_sections(payload: bytes, rng: random.Random, change: structure.Change) -> bytes:
+    length, start = structure.take_varint(payload, 0)
+    end = start + structure.varint_value(length)
+    z, y = payload[start:end], payload[end:]
+    if rng.random() < 0.5:
+        z = change(z, 1024)
+    else:
+        y = change(y, 2048)
+    return varint(len(z)) + z + y
+
+
+def _random_symbols(shape: tuple[int, ...], bound: int, rng: random.Random) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(rng.getrandbits(31))
+    edge = rng.choice([0, 1, 3, bound, bound, bound + 1, 2**31 - 1])
+    kept = torch.rand(shape, generator=generator) < rng.choice([0.01, 0.1, 1.0])
+    signs = torch.randint(0, 2, shape, generator=generator) * 2 - 1
+    if rng.random() < 0.5:
+        return (signs * edge * kept).int()
+    return (torch.randint(-edge, edge + 1, shape, generator=generator) * kept).int()
+
+
+def _any_latents(header: Header, width: int, height: int, rng: random.Random) -> bytes:
+    """Return a valid payload for one tile, of latents at or past their bounds."""
+    codec = load_model(weights.find_by_digest(header.weights_digest), "cpu").codec
+    h, w = -(-height // codec.STRIDE), -(-width // codec.STRIDE)
+    config = codec.model.config
+    z = _random_symbols((1, config.Z, -(-h // 2), -(-w // 2)), Z_MAX, rng)
+    # Past its bound z has no indexes; the decoder must refuse it before it needs any.
+    rows = codec.indexes(z.long().clamp(-Z_MAX, Z_MAX), header.quality_code, (h, w))
+    r = _random_symbols((1, config.M, h, w), R_MAX, rng) * (rows >= codec.skip_below).int()
+    writer = Writer()
+    if int(z.long().abs().max()) <= Z_MAX and int(r.long().abs().max()) <= R_MAX:
+        codec.code(writer, Latents(z, r), (h, w), header.quality_code)
+        return writer.payload()
+    nearest = (header.quality_code + container.QUALITY_STEPS // 2) // container.QUALITY_STEPS
+    z_rows = (nearest * config.Z + torch.arange(config.Z))[None, :, None, None].expand(z.shape)
+    writer.code("z", z, z_rows, codec.tables_z)
+    writer.code("y", r, rows, codec.tables_r, codec.skip_below)
+    return writer.payload()
+
+
+def mutate(data: bytes, size: int, seed: int, change: structure.Change | None = None) -> bytes:
+    """Return a changed file of at most `size` bytes; `change` is atheris.Mutate while fuzzing."""
+    rng = random.Random(seed)
+    change = change or structure.havoc(rng)
+    kind = rng.random()
+    parts = structure.take_apart(data)
+    if parts is None or kind < 0.3:
+        return structure.mutate_file(data, size, rng, change)
+    tiles = [i for i, (name, _) in enumerate(parts.chunks) if name == b"TILE"]
+    if kind < 0.65:
+        if tiles:
+            i = rng.choice(tiles)
+            parts.chunks[i] = (b"TILE", _mutate_sections(parts.chunks[i][1], rng, change))
+        return structure.put_together(parts)[:size]
+    if rng.random() < 0.5:
+        structure.mutate_fields(parts, rng, change)
+    repaired = structure.put_together(parts)[:size]
+    try:  # as many tiles as the header says; what cannot be made is left to `check`
+        header = container._read_header(container.ByteReader(repaired))
+        container.check_limits(header, LIMITS)
+        made = [
+            (b"TILE", _any_latents(header, right - left, bottom - top, rng))
+            for left, top, right, bottom in header.tile_boxes()
+        ]
+    except NcodecError:
+        return repaired
+    parts.chunks = [chunk for chunk in parts.chunks if chunk[0] != b"TILE"] + made
+    parts.rest = b""
+    out = structure.put_together(parts)
+    return out if len(out) <= size else repaired

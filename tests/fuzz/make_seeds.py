@@ -1,0 +1,106 @@
+"""Write tests/fuzz/seeds: `python tests/fuzz/make_seeds.py`. Few and small; see README.md.
+
+C++ harnesses: inputs as harness.hpp reads them. decode: files made with the shipped models. The Python
+targets also start from tests/attacks and the small files of tests/vectors, which are not copied.
+"""
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+LARGEST, ALTOGETHER = 2048, 65_536  # bytes
+
+
+def u16(value: int) -> bytes:
+    """Return two bytes, little-endian."""
+    return value.to_bytes(2, "little")
+
+
+def generated(rng: random.Random) -> bytes:
+    """Return a Stream that the harness makes itself from a seed."""
+    return b"\0" + rng.randbytes(4)
+
+
+def rans_seeds() -> dict[str, bytes]:
+    """Valid payloads with all numbers of lanes and several of chunks, edited ones, and raw bytes."""
+    seeds = {}
+    for k in range(14):
+        rng = random.Random(k)
+        mode = 0 if k == 13 else 1 | (8 if k % 3 == 0 else 0)
+        n = [0, 1, 7, 33, 500, 2000, 4096][k % 7]
+        settings = bytes([mode, k % 7, [0, 1, 4, 15][k % 4], k % 3]) + u16(n)
+        rows = bytes([k % 8]) + b"".join(
+            bytes([rng.choice([0, 1, 2, 16, 255])]) + generated(rng) for _ in range(1 + k % 8)
+        )
+        edits = rng.randbytes(4) if 7 <= k < 13 else b""
+        rest = rng.randbytes(200) if mode == 0 else edits
+        seeds[f"{k:02d}"] = settings + rows + generated(rng) + rest
+    return seeds
+
+
+def tables_seeds() -> dict[str, bytes]:
+    """A repaired row, a bad one, one of 16384 ones, an empty matrix."""
+    return {
+        "repaired": bytes([2, 8, 2, 5, 9, 8, 7, 6, 5, 2, 3, 1, 1, 1]),
+        "raw": bytes([1, 4, 0, 3]) + u16(8192) + u16(8191) + u16(1),
+        "hole": bytes([1, 4, 0, 3]) + u16(8192) + u16(0) + u16(8192),
+        "ones": bytes([1, 255]) + u16(16383) + b"\x03" + u16(16383) + u16(0),
+        "empty": b"",
+    }
+
+
+def binary_seeds() -> dict[str, bytes]:
+    """Valid payloads of even and skewed bins, edited ones, and raw bytes."""
+    seeds = {}
+    for k, (mode, n, skew) in enumerate(
+        [(1, 0, 128), (1, 8000, 128), (1, 8000, 2), (1, 8000, 254), (1, 3000, 0), (0, 500, 128)]
+    ):
+        rng = random.Random(k)
+        rest = rng.randbytes(64) if mode == 0 else rng.randbytes(4) if k == 4 else b""
+        seeds[f"{k:02d}"] = (
+            bytes([mode]) + u16(n) + bytes([5]) + u16(700) + bytes([skew]) + generated(rng) + rest
+        )
+    return seeds
+
+
+def decode_seeds() -> dict[str, bytes]:
+    """Files of few pixels: extremes of quality, grey, four tiles, metadata."""
+    import ncodec
+    from ncodec import container
+    from ncodec.container import Container
+
+    rng = np.random.default_rng(1)
+    noise = rng.integers(0, 256, (40, 24, 3), np.uint8)
+    ramp = np.add.outer(np.arange(66), np.arange(70)).astype(np.uint8)
+    seeds = {
+        "noise-q1": ncodec.encode(noise, 1, device="cpu"),
+        "noise-q8": ncodec.encode(noise[:16, :16], 8, device="cpu"),
+        "grey-tiles": ncodec.encode(ramp, 3, device="cpu", tile=64),
+    }
+    plain = container.read(seeds["noise-q1"])
+    metadata = {"icc": b"profile", "exif": b"Exif", "xmp": b"<x/>"}
+    seeds["metadata"] = container.write(Container(plain.header, plain.tiles, metadata))
+    return {f"{name}.nc": data for name, data in seeds.items()}
+
+
+def main() -> None:
+    """Write every seed, and hold them to their sizes."""
+    made = {
+        "rans": rans_seeds(),
+        "tables": tables_seeds(),
+        "binary": binary_seeds(),
+        "decode": decode_seeds(),
+    }
+    for harness, seeds in made.items():
+        folder = HERE / "seeds" / harness
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in seeds.items():
+            assert len(data) <= LARGEST, (harness, name, len(data))
+            (folder / name).write_bytes(data)
+    assert sum(len(data) for seeds in made.values() for data in seeds.values()) <= ALTOGETHER
+
+
+if __name__ == "__main__":
+    main()
