@@ -1,6 +1,6 @@
 """Integers to bytes and back: interleaved rANS with per-symbol tables (specs/entropy.md). Exact.
 
-The coder is C++ (rans.hpp); this file holds the tables and the two functions around it.
+The coder is C++ (rans.hpp, payload.hpp); this file holds the tables and the two functions around it.
 """
 
 from functools import cached_property
@@ -86,12 +86,21 @@ def quantise_pmf(pmf: NDArray[np.float64]) -> NDArray[np.uint16]:
     return (frequencies + 1).astype(np.uint16)
 
 
+def variants() -> list[str]:
+    """Return the coder's implementations on this processor, the fastest last. All are bit-identical."""
+    vector = _rans.vector_name()
+    return ["scalar", vector] if vector else ["scalar"]
+
+
 def encode_symbols(
     symbols: NDArray[np.int32],
     indexes: NDArray[np.uint16],
     tables: FrequencyTables,
     skip_below: int = 0,
     lanes: int | None = None,
+    chunks: int | None = None,
+    threads: int = 1,
+    variant: str | None = None,
 ) -> bytes:
     """Return one section's payload. Exact: same bytes on every platform.
 
@@ -101,6 +110,10 @@ def encode_symbols(
         tables: frequencies.
         skip_below: symbols whose index is smaller are not coded; they must be 0.
         lanes: 1, 2, 4 … 32 interleaved states; by default as many as cost under 0.4 %.
+        chunks: parts that can be decoded at the same time, at most one a coded symbol; by default
+            one for every 32 KiB.
+        threads: of the CPU, at most one a chunk; the bytes do not depend on it.
+        variant: one of `variants()`; by default the fastest. The bytes do not depend on it.
 
     Raises:
         InputError: shapes differ, an index is not a row, or a skipped symbol is not 0.
@@ -116,11 +129,20 @@ def encode_symbols(
         if lanes not in (1, 2, 4, 8, 16, 32):
             raise InputError(f"lanes: expected 1, 2, 4, 8, 16 or 32, found {lanes}")
         log_lanes = int(lanes).bit_length() - 1
-    return tables._coder.encode(symbols, indexes, skip_below, log_lanes)
+    if chunks is not None and not 1 <= chunks < 1 << 32:
+        raise InputError(f"chunks: expected at least 1, found {chunks}")
+    return tables._coder.encode(
+        symbols, indexes, skip_below, log_lanes, chunks or 0, threads, variant
+    )
 
 
 def decode_symbols(
-    payload: bytes, indexes: NDArray[np.uint16], tables: FrequencyTables, skip_below: int = 0
+    payload: bytes,
+    indexes: NDArray[np.uint16],
+    tables: FrequencyTables,
+    skip_below: int = 0,
+    threads: int = 1,
+    variant: str | None = None,
 ) -> NDArray[np.int32]:
     """Return the symbols coded in one section. Exact: same result on every platform.
 
@@ -129,6 +151,8 @@ def decode_symbols(
         indexes: [n] uint16, row of `tables` for each symbol, in coding order.
         tables: frequencies.
         skip_below: symbols whose index is smaller are 0.
+        threads: of the CPU, at most one a chunk of the payload.
+        variant: one of `variants()`; by default the fastest.
 
     Returns:
         [n] symbols, in latent steps, before means are added.
@@ -138,4 +162,4 @@ def decode_symbols(
         CorruptPayloadError: bytes are left over, or the final state is wrong.
         InputError: an index is not a row of the tables.
     """
-    return tables._coder.decode(payload, indexes, skip_below)
+    return tables._coder.decode(payload, indexes, skip_below, threads, variant)

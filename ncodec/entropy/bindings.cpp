@@ -1,12 +1,15 @@
-// Python types in and out of rans.hpp, and its errors as ncodec's exceptions. No coding here.
+// Python types in and out of the coders, and their errors as ncodec's exceptions. No coding here.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 
 #include <memory>
 #include <string>
 
-#include "rans.hpp"
+#include "crc32c.hpp"
+#include "payload.hpp"
 
 namespace nb = nanobind;
 using namespace ncodec;
@@ -27,7 +30,9 @@ static void check(Status status, size_t place, size_t n) {
     case Status::index_out_of_range: raise("InputError", at + "its index is not a row of the tables");
     case Status::skipped_not_zero: raise("InputError", at + "its index is below skip_below, expected 0");
     case Status::truncated: raise("TruncatedError", at + "the payload ends before it");
-    case Status::bad_lanes: raise("CorruptPayloadError", "byte 0: expected log2 of at most 32 lanes");
+    case Status::bad_lanes: raise("CorruptPayloadError", "byte 0: expected log2 of at most 32 lanes, and 8 if in chunks");
+    case Status::bad_chunks:
+      raise("CorruptPayloadError", "chunks: expected 2 to as many as coded symbols, varints in shortest form");
     case Status::bad_escape: raise("CorruptPayloadError", at + "its escape exceeds 32 bits or is not the shortest form");
     case Status::left_over: raise("CorruptPayloadError", "bytes are left over after the last symbol");
     case Status::bad_first_state: raise("CorruptPayloadError", "a first coder state is below 2^16");
@@ -38,46 +43,54 @@ static void check(Status status, size_t place, size_t n) {
 static Tables make_tables(Frequencies frequencies) {
   const size_t rows = frequencies.shape(0), stride = frequencies.shape(1);
   if (stride > FREQ_SUM) raise("InputError", "frequencies: expected at most 16384 entries a row");
+  if (rows > MAX_ROWS) raise("InputError", "frequencies: expected at most 65536 rows");
   std::vector<uint32_t> sizes;
-  for (size_t r = 0; r < rows; ++r) {
-    const uint16_t* row = frequencies.data() + r * stride;
-    uint32_t size = 0, sum = 0;
-    while (size < stride && row[size] > 0) sum += row[size++];
-    for (size_t e = size; e < stride; ++e) sum += row[e] > 0 ? FREQ_SUM + 1 : 0;  // a hole
-    if (sum != FREQ_SUM)
-      raise("InputError", "row " + std::to_string(r) + ": expected positive frequencies that sum to 16384, then zeros");
-    sizes.push_back(size);
-  }
-  return Tables(frequencies.data(), rows, stride, sizes);
+  const long bad = check_frequencies(frequencies.data(), rows, stride, sizes);
+  if (bad >= 0)
+    raise("InputError", "row " + std::to_string(bad) + ": expected positive frequencies that sum to 16384, then zeros");
+  return Tables(frequencies.data(), stride, sizes);
 }
 
-static nb::bytes encode_bytes(const Tables& tables, Symbols symbols, Indexes indexes, uint32_t skip_below, int log_lanes) {
+static Variant variant_named(const std::optional<std::string>& name) {
+  const char* vector = vector_name();
+  if (!name) return vector ? Variant::vector : Variant::scalar;
+  if (*name == "scalar") return Variant::scalar;
+  if (vector && *name == vector) return Variant::vector;
+  raise("InputError", "variant " + *name + ": expected scalar" + (vector ? std::string(" or ") + vector : ""));
+}
+
+static nb::bytes encode_bytes(const Tables& tables, Symbols symbols, Indexes indexes, uint32_t skip_below, int log_lanes,
+                              size_t chunks, int threads, const std::optional<std::string>& variant) {
   if (symbols.shape(0) != indexes.shape(0))
     raise("InputError", "indexes: expected one per symbol, " + std::to_string(symbols.shape(0)) + ", found " +
                             std::to_string(indexes.shape(0)));
   if (log_lanes > MAX_LOG_LANES) raise("InputError", "lanes: expected at most 32");
+  const Variant chosen = variant_named(variant);
   std::vector<uint8_t> payload;
   size_t place = 0;
   Status status;
   {
     nb::gil_scoped_release release;
-    status = encode(tables, symbols.data(), indexes.data(), symbols.shape(0), skip_below, log_lanes, payload, place);
+    status = encode(tables, symbols.data(), indexes.data(), symbols.shape(0), skip_below, log_lanes, chunks, threads, chosen,
+                    payload, place);
   }
   check(status, place, symbols.shape(0));
   return nb::bytes(payload.data(), payload.size());
 }
 
 static nb::ndarray<nb::numpy, int32_t, nb::ndim<1>> decode_bytes(const Tables& tables, nb::bytes payload, Indexes indexes,
-                                                                 uint32_t skip_below) {
+                                                                 uint32_t skip_below, int threads,
+                                                                 const std::optional<std::string>& variant) {
   const size_t n = indexes.shape(0);
-  auto symbols = std::make_unique<int32_t[]>(n);
+  const Variant chosen = variant_named(variant);
+  std::unique_ptr<int32_t[]> symbols(new int32_t[n]);  // not zeroed: handed out only when all are decoded
   size_t place = 0;
   Status status;
   {
     const auto* data = static_cast<const uint8_t*>(payload.data());
     const size_t size = payload.size();
     nb::gil_scoped_release release;
-    status = decode(tables, data, size, indexes.data(), n, skip_below, symbols.get(), place);
+    status = decode(tables, data, size, indexes.data(), n, skip_below, threads, chosen, symbols.get(), place);
   }
   check(status, place, n);
   int32_t* raw = symbols.release();
@@ -89,8 +102,10 @@ NB_MODULE(_rans, m) {
   nb::set_leak_warnings(false);  // models cached until the interpreter exits are no leak
   nb::class_<Tables>(m, "Tables")
       .def("encode", &encode_bytes, nb::arg("symbols").noconvert(), nb::arg("indexes").noconvert(), nb::arg("skip_below"),
-           nb::arg("log_lanes"))
-      .def("decode", &decode_bytes, nb::arg("payload"), nb::arg("indexes").noconvert(), nb::arg("skip_below"));
+           nb::arg("log_lanes"), nb::arg("chunks"), nb::arg("threads"), nb::arg("variant").none())
+      .def("decode", &decode_bytes, nb::arg("payload"), nb::arg("indexes").noconvert(), nb::arg("skip_below"),
+           nb::arg("threads"), nb::arg("variant").none());
+  m.def("vector_name", [] { return vector_name(); });
   m.def("make_tables", &make_tables, nb::arg("frequencies").noconvert());
   m.def("crc32c", [](nb::bytes data, uint32_t crc) { return crc32c(static_cast<const uint8_t*>(data.data()), data.size(), crc); },
         nb::arg("data"), nb::arg("crc") = 0);

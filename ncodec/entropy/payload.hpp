@@ -1,0 +1,322 @@
+// Symbols to payloads and back: which symbols are coded, chunks, threads, and the fastest variant that the
+// processor has (specs/entropy.md, sections 2, 3 and 7).
+
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <system_error>
+#include <thread>
+
+#include "rans_avx2.hpp"
+#include "rans_neon.hpp"
+
+namespace ncodec {
+
+enum class Variant { scalar, vector };  // vector: AVX2 or NEON
+
+inline const char* vector_name() {  // nullptr where there is none
+#if defined(NCODEC_AVX2)
+  return has_avx2() ? "avx2" : nullptr;
+#elif defined(NCODEC_NEON)
+  return "neon";
+#else
+  return nullptr;
+#endif
+}
+
+constexpr uint8_t CHUNKED = 8;              // flag in byte 0
+constexpr size_t LANE_BYTES = 1024;         // a lane costs about 3 bytes: under 0.3 % of this
+constexpr size_t CHUNK_BYTES = 1 << 15;     // a chunk of 32 lanes costs about 100 bytes: 0.3 % of this
+constexpr size_t BLOCK = 4096;              // symbols compacted at a time; a multiple of the lanes
+
+struct Layout {
+  int log_lanes;
+  size_t chunks;
+};
+
+// More lanes, then more chunks, the larger the payload is.
+inline Layout layout_for(uint64_t payload_bytes) {
+  int log_lanes = 0;
+  while (log_lanes < MAX_LOG_LANES && payload_bytes >= LANE_BYTES << (log_lanes + 1)) ++log_lanes;
+  return {log_lanes, static_cast<size_t>(std::max<uint64_t>(1, payload_bytes / CHUNK_BYTES))};
+}
+
+// -log2(freq / 2^14) in 1/256 bits, linear between powers of two; integer, so the same on every machine.
+inline uint32_t cost_of(uint32_t freq) {
+  int log = 0;
+  while (freq >> (log + 1) != 0) ++log;
+  return (FREQ_BITS << 8) - (log << 8) - ((freq << 8 >> log) & 0xFF);
+}
+
+// About the size of the payload, from every symbol of a short stream and every 16th of a long one.
+inline uint64_t estimate_bytes(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n,
+                               uint32_t skip_below, size_t n_coded) {
+  const size_t step = n_coded < (1u << 14) ? 1 : 16;
+  uint64_t cost = 0, counted = 0;
+  for (size_t i = 0; i < n; i += step) {
+    if (indexes[i] < skip_below) continue;
+    const uint32_t escape = tables.size(indexes[i]) - 1, e = entry_of(symbols[i]);
+    if (e >= escape) cost += 8 << 8;
+    cost += cost_of(freq_of(tables.intervals()[tables.first(indexes[i]) + std::min(e, escape)]));
+    ++counted;
+  }
+  return counted == 0 ? 0 : cost / 2048 * n_coded / counted;
+}
+
+inline void put_varint(std::vector<uint8_t>& out, uint64_t value) {
+  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<uint8_t>(value | 0x80));
+  out.push_back(static_cast<uint8_t>(value));
+}
+
+// A varint of at most 5 bytes in its shortest form, or false.
+inline Status get_varint(const uint8_t*& p, const uint8_t* end, uint64_t& value) {
+  value = 0;
+  for (int shift = 0; shift < 35; shift += 7) {
+    if (p == end) return Status::truncated;
+    const uint8_t byte = *p++;
+    value |= static_cast<uint64_t>(byte & 0x7F) << shift;
+    if (byte < 0x80) return byte == 0 && shift > 0 ? Status::bad_chunks : Status::ok;
+  }
+  return Status::bad_chunks;
+}
+
+// Call work(0) ... work(n - 1) on up to `threads` threads.
+template <class Work>
+inline void for_each_chunk(size_t n, int threads, const Work& work) {
+  std::atomic<size_t> next{0};
+  const auto loop = [&] {
+    for (size_t c; (c = next.fetch_add(1)) < n;) work(c);
+  };
+  std::vector<std::thread> others;
+  const size_t wanted = std::min<size_t>(n, static_cast<size_t>(std::max(threads, 1)));
+  try {
+    for (size_t t = 1; t < wanted; ++t) others.emplace_back(loop);
+  } catch (const std::system_error&) {  // no more threads to be had: the ones there are do the work
+  }
+  loop();
+  for (std::thread& other : others) other.join();
+}
+
+// Coded symbols of each chunk, and the first position in the stream of each.
+struct Split {
+  size_t n_coded, chunks;
+  std::vector<size_t> positions;  // one per chunk, and n at the end
+
+  size_t begin(size_t c) const {  // floor(c * n_coded / chunks) without overflow
+    return c * (n_coded / chunks) + c * (n_coded % chunks) / chunks;
+  }
+  size_t count(size_t c) const { return begin(c + 1) - begin(c); }
+
+  Split(const uint16_t* indexes, size_t n, uint32_t skip_below, size_t coded, size_t n_chunks)
+      : n_coded(coded), chunks(n_chunks), positions(n_chunks + 1, n) {
+    size_t i = 0, seen = 0;
+    for (size_t c = 0; c < chunks; ++c) {
+      const size_t target = begin(c);
+      while (skip_below > 0 && seen < target) {
+        const size_t step = std::min<size_t>(target - seen, n - i);  // cannot pass the target
+        for (const size_t stop = i + step; i < stop; ++i) seen += indexes[i] >= skip_below;
+      }
+      positions[c] = c == 0 ? 0 : skip_below > 0 ? i : target;
+    }
+  }
+};
+
+// The number of coded symbols, or the place of an index that is not a row of the tables.
+inline Status count_coded(const Tables& tables, const uint16_t* indexes, size_t n, uint32_t skip_below, size_t& n_coded,
+                          size_t& place) {
+  size_t coded = 0;
+  uint16_t largest = 0;
+  for (size_t i = 0; i < n; ++i) {
+    coded += indexes[i] >= skip_below;
+    largest = std::max(largest, indexes[i]);
+  }
+  n_coded = coded;
+  if (coded == 0 || largest < tables.rows()) return Status::ok;
+  for (place = 0; indexes[place] < skip_below || indexes[place] < tables.rows();) ++place;
+  return Status::index_out_of_range;
+}
+
+inline void run_encoder(ChunkEncoder& c, const int32_t* symbols, const uint16_t* rows, size_t n, Variant variant) {
+  const size_t whole = n / c.lanes * c.lanes;
+  c.run(symbols, rows, whole, n);
+  size_t end = whole;
+#if defined(NCODEC_AVX2)
+  while (variant == Variant::vector && c.lanes >= 8 && end > 0) {
+    if (c.lanes == 32) encode_groups<4>(c, symbols, rows, 0, end);
+    if (c.lanes == 16) encode_groups<2>(c, symbols, rows, 0, end);
+    if (c.lanes == 8) encode_groups<1>(c, symbols, rows, 0, end);
+    if (end > 0) {
+      c.run(symbols, rows, end - c.lanes, end);
+      end -= c.lanes;
+    }
+  }
+#endif
+  (void)variant;
+  for (; end > 0; end -= c.lanes) c.run(symbols, rows, end - c.lanes, end);
+}
+
+// As ChunkDecoder::run.
+inline Status run_decoder(ChunkDecoder& d, const uint16_t* rows, size_t& at, size_t n, int32_t* symbols, Variant variant) {
+  while (at < n) {
+    if (variant == Variant::vector) {
+#if defined(NCODEC_AVX2)
+      if (d.lanes == 32) decode_groups<4>(d, rows, at, n, symbols);
+      if (d.lanes == 16) decode_groups<2>(d, rows, at, n, symbols);
+      if (d.lanes == 8) decode_groups<1>(d, rows, at, n, symbols);
+#elif defined(NCODEC_NEON)
+      if (d.lanes == 32) decode_groups<8>(d, rows, at, n, symbols);
+      if (d.lanes == 16) decode_groups<4>(d, rows, at, n, symbols);
+      if (d.lanes == 8) decode_groups<2>(d, rows, at, n, symbols);
+#endif
+    }
+    const size_t stop = std::min(n, at + (variant == Variant::vector ? d.lanes : n));
+    const Status status = d.run(rows, at, stop, symbols);
+    if (status != Status::ok) return status;
+  }
+  return Status::ok;
+}
+
+// One chunk of the stream: the coded symbols among [begin, end).
+inline void encode_chunk(ChunkEncoder& c, const int32_t* symbols, const uint16_t* indexes, size_t begin, size_t end,
+                         size_t count, uint32_t skip_below, Variant variant) {
+  if (skip_below == 0) return run_encoder(c, symbols + begin, indexes + begin, count, variant);
+  std::vector<int32_t> values(count + 1);
+  std::vector<uint16_t> rows(count + 1);
+  size_t k = 0;
+  for (size_t i = begin; i < end; ++i) {
+    values[k] = symbols[i];
+    rows[k] = indexes[i];
+    k += indexes[i] >= skip_below;
+  }
+  run_encoder(c, values.data(), rows.data(), count, variant);
+}
+
+// One chunk of the stream: the coded symbols among [begin, end); the others are 0.
+inline Status decode_chunk(ChunkDecoder& d, const uint16_t* indexes, size_t begin, size_t end, uint32_t skip_below,
+                           Variant variant, int32_t* symbols, size_t& place) {
+  if (skip_below == 0) {
+    size_t at = 0;
+    const Status status = run_decoder(d, indexes + begin, at, end - begin, symbols + begin, variant);
+    place = begin + at;
+    return status;
+  }
+  std::array<uint16_t, BLOCK> rows;
+  std::array<int32_t, BLOCK + 1> values{};
+  for (size_t first = begin; first < end;) {
+    size_t i = first, count = 0;
+    while (i < end && count < BLOCK) {  // whole groups of lanes, as only the chunk's last block is not full
+      for (const size_t stop = i + std::min(end - i, BLOCK - count); i < stop; ++i) {
+        rows[count] = indexes[i];
+        count += indexes[i] >= skip_below;
+      }
+    }
+    size_t at = 0;
+    const Status status = run_decoder(d, rows.data(), at, count, values.data(), variant);
+    size_t k = 0;
+    for (size_t j = first; j < i; ++j) {
+      const bool coded = indexes[j] >= skip_below;
+      if (status != Status::ok && coded && k == at) {
+        place = j;
+        return status;
+      }
+      symbols[j] = coded ? values[k] : 0;
+      k += coded;
+    }
+    first = i;
+  }
+  place = end;
+  return Status::ok;
+}
+
+// Encode n symbols. Those whose index is below `skip_below` are not coded and must be 0. `log_lanes` < 0 and
+// `chunks` 0 leave the choice to `layout_for`. `place` names the symbol of an error.
+inline Status encode(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below,
+                     int log_lanes, size_t chunks, int threads, Variant variant, std::vector<uint8_t>& payload,
+                     size_t& place) {
+  payload.clear();
+  size_t n_coded = 0;
+  const Status status = count_coded(tables, indexes, n, skip_below, n_coded, place);
+  if (status != Status::ok) return status;
+  for (size_t i = 0; i < n && n_coded < n; ++i) {
+    place = i;
+    if (indexes[i] < skip_below && symbols[i] != 0) return Status::skipped_not_zero;
+  }
+  if (n_coded == 0) return Status::ok;
+  const Layout layout = log_lanes >= 0 && chunks > 0
+                            ? Layout{log_lanes, chunks}
+                            : layout_for(estimate_bytes(tables, symbols, indexes, n, skip_below, n_coded));
+  if (log_lanes < 0) log_lanes = layout.log_lanes;
+  chunks = std::min(chunks > 0 ? chunks : layout.chunks, n_coded);
+  const Split split(indexes, n, skip_below, n_coded, chunks);
+  std::vector<std::vector<uint8_t>> bodies(chunks);
+  for_each_chunk(chunks, threads, [&](size_t c) {
+    ChunkEncoder encoder(tables, size_t{1} << log_lanes, split.count(c));
+    encode_chunk(encoder, symbols, indexes, split.positions[c], split.positions[c + 1], split.count(c), skip_below, variant);
+    encoder.append_to(bodies[c]);
+  });
+  payload.push_back(static_cast<uint8_t>(log_lanes | (chunks > 1 ? CHUNKED : 0)));
+  if (chunks > 1) put_varint(payload, chunks);
+  for (size_t c = 0; c + 1 < chunks; ++c) put_varint(payload, bodies[c].size());
+  for (const auto& body : bodies) payload.insert(payload.end(), body.begin(), body.end());
+  return Status::ok;
+}
+
+// Decode n symbols; the mirror of `encode`. `place` names the symbol or, for bad_chunks, nothing.
+inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, const uint16_t* indexes, size_t n,
+                     uint32_t skip_below, int threads, Variant variant, int32_t* symbols, size_t& place) {
+  place = 0;
+  size_t n_coded = 0;
+  Status status = count_coded(tables, indexes, n, skip_below, n_coded, place);
+  if (status != Status::ok) return status;
+  if (n_coded == 0) {
+    std::fill(symbols, symbols + n, 0);
+    return size == 0 ? Status::ok : Status::left_over;
+  }
+  if (size == 0) return Status::truncated;
+  const uint8_t *p = payload + 1, *const end = payload + size;
+  if ((payload[0] & ~CHUNKED) > MAX_LOG_LANES) return Status::bad_lanes;
+  const size_t lanes = size_t{1} << (payload[0] & ~CHUNKED);
+  uint64_t chunks = 1;
+  if (payload[0] & CHUNKED) {
+    status = get_varint(p, end, chunks);
+    if (status != Status::ok) return status;
+    if (chunks < 2 || chunks > n_coded) return Status::bad_chunks;
+    if (chunks - 1 > static_cast<size_t>(end - p)) return Status::truncated;  // a size has a byte: bounds what we allocate
+  }
+  std::vector<size_t> sizes;
+  uint64_t total = 0;
+  for (size_t c = 0; c + 1 < chunks; ++c) {
+    uint64_t length = 0;
+    status = get_varint(p, end, length);
+    if (status != Status::ok) return status;
+    sizes.push_back(length);
+    total += length;
+  }
+  if (total > static_cast<size_t>(end - p)) return Status::truncated;
+  sizes.push_back(static_cast<size_t>(end - p) - total);
+  std::vector<const uint8_t*> starts;
+  for (const size_t length : sizes) {
+    starts.push_back(p);
+    p += length;
+  }
+  const Split split(indexes, n, skip_below, n_coded, chunks);
+  std::vector<Status> results(chunks);
+  std::vector<size_t> places(chunks);
+  for_each_chunk(chunks, threads, [&](size_t c) {
+    ChunkDecoder decoder(tables, lanes);
+    places[c] = split.positions[c];
+    results[c] = decoder.open(starts[c], sizes[c]);
+    if (results[c] == Status::ok)
+      results[c] = decode_chunk(decoder, indexes, split.positions[c], split.positions[c + 1], skip_below, variant, symbols,
+                                places[c]);
+    if (results[c] == Status::ok) results[c] = decoder.close();
+  });
+  for (size_t c = 0; c < chunks; ++c) {
+    place = places[c];
+    if (results[c] != Status::ok) return results[c];
+  }
+  return Status::ok;
+}
+
+}  // namespace ncodec
