@@ -301,7 +301,10 @@ def read(data: bytes | bytearray | memoryview, limits: Limits = Limits()) -> Con
         if not kind.isalpha():
             raise CorruptPayloadError(f"chunk {n_chunks}: type {kind!r} is not 4 letters")
         place = f"chunk {n_chunks} {kind.decode()!r}"
-        payload = source.take(source.varint(f"{place} length"), place)
+        length = source.varint(f"{place} length")
+        if kind in names and length > limits.metadata_bytes:
+            raise LimitError(f"{place}: {length} bytes, limited to {limits.metadata_bytes}")
+        payload = source.take(length, place)
         expected = crc32c(payload, crc32c(kind))
         found = int.from_bytes(source.take(4, f"{place} checksum"), "little")
         if found != expected:
@@ -311,10 +314,6 @@ def read(data: bytes | bytearray | memoryview, limits: Limits = Limits()) -> Con
         elif tiles:
             raise CorruptPayloadError(f"{place}: stands between or after TILE chunks")
         elif kind in names:
-            if len(payload) > limits.metadata_bytes:
-                raise LimitError(
-                    f"{place}: {len(payload)} bytes, limited to {limits.metadata_bytes}"
-                )
             if names[kind] in metadata:
                 raise CorruptPayloadError(f"{place}: appears twice")
             metadata[names[kind]] = payload
