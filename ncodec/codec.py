@@ -117,7 +117,7 @@ def _decode_tile(
     size = (-(-height // codec.STRIDE), -(-width // codec.STRIDE))
     latents = codec.code(Reader(payload, len(codec.SECTIONS)), None, size, quality_code)
     x_hat = codec.synthesise(latents, quality_code)[0, :, :height, :width]
-    return x_hat.clamp(0, 1) * 255
+    return x_hat.clamp_(0, 1).mul_(255)
 
 
 def encode(

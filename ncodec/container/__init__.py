@@ -27,6 +27,10 @@ SIGNATURE = MAGIC + b"1\r\n\x1a\n"
 QUALITY_STEPS = 20  # per unit of quality
 MAX_QUALITY_CODE = 7 * QUALITY_STEPS
 FLAG_GREY, FLAG_TILED = 1, 2
+PADDING = b"pADd"
+STRIDE = 16  # pixels: sides are decoded in whole multiples of it
+TILE_COST = 8192  # pixels that decode in the time that a tile takes whatever its size
+WASTE = 4  # what coded pixels count in a file that has over 5/4 as many as the image has pixels
 METADATA = {"icc": b"iCCP", "exif": b"eXIF", "xmp": b"xMPm"}
 
 
@@ -35,7 +39,8 @@ class Limits:
     """What a decoder accepts; checked before any allocation.
 
     The defaults admit any camera's photograph. A tile of 2**24 pixels takes 1.3 GiB to decode
-    (whole process, CPU).
+    (whole process, CPU). `pixels_per_byte` keeps a small file from being a large image, as deflate's
+    1032 : 1 does: 1 KiB decodes within 64 MiB beyond the model.
     """
 
     side: int = 65_535  # pixels
@@ -44,6 +49,8 @@ class Limits:
     tiles: int = 1 << 16
     metadata_bytes: int = 1 << 24  # each of ICC, EXIF, XMP
     chunks: int = 1 << 17
+    pixels_per_byte: int = 512  # coded pixels (specs/format.md, section 5) per byte of the file
+    free_pixels: int = 1 << 16  # coded pixels that a file of any size may have
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,21 @@ class Header:
     is_grey: bool = False
     tile: int = 0  # side of the tile grid (pixels), 0: one tile
     overlap: int = 0  # pixels by which a tile reaches into its right and lower neighbours
+
+    @property
+    def coded_pixels(self) -> int:
+        """What decoding costs: the tiles' areas in whole strides, and `TILE_COST` a tile."""
+        reach = self.tile + self.overlap
+        sums, counts = [], []
+        for side in (
+            self.width,
+            self.height,
+        ):  # of an axis: 1024 tiles at most, the limits being kept
+            starts = range(0, side, self.tile) if self.tile else range(1)
+            lengths = [min(reach, side - k) if self.tile else side for k in starts]
+            sums.append(sum(-(-length // STRIDE) * STRIDE for length in lengths))
+            counts.append(len(lengths))
+        return sums[0] * sums[1] + counts[0] * counts[1] * TILE_COST
 
     @property
     def quality(self) -> float:
@@ -149,6 +171,16 @@ def check_limits(header: Header, limits: Limits) -> None:
             raise LimitError(f"header: {tiles} tiles, limited to {limits.tiles}")
 
 
+def bytes_needed(header: Header, limits: Limits) -> int:
+    """Return the size (bytes) below which a file with this header is refused, 0 for small images."""
+    coded = header.coded_pixels
+    if coded <= limits.free_pixels:
+        return 0
+    if 4 * coded > 5 * header.width * header.height:
+        coded *= WASTE
+    return -(-coded // limits.pixels_per_byte)
+
+
 def _header_bytes(header: Header) -> bytes:
     flags = FLAG_GREY * header.is_grey | FLAG_TILED * bool(header.tile)
     fields = bytes([flags]) + varint(header.width) + varint(header.height) + varint(header.family)
@@ -180,7 +212,19 @@ def write(container: Container, limits: Limits = Limits()) -> bytes:
                     f"{name}: {len(payload)} bytes, limited to {limits.metadata_bytes}"
                 )
             parts.append(_chunk(kind, payload))
-    return b"".join(parts + [_chunk(b"TILE", payload) for payload in container.tiles])
+    tiles = [_chunk(b"TILE", payload) for payload in container.tiles]
+    missing = bytes_needed(container.header, limits) - sum(map(len, parts + tiles))
+    if missing > 0:
+        parts.append(_padding(missing))
+    return b"".join(parts + tiles)
+
+
+def _padding(size: int) -> bytes:
+    """Return the shortest padding chunk of at least `size` bytes."""
+    zeros = max(size - 8 - len(varint(size)), 0)  # one less where the varint is then shorter
+    while len(chunk := _chunk(PADDING, bytes(zeros))) < size:
+        zeros += 1
+    return chunk
 
 
 def _read_header(source: ByteReader) -> Header:
@@ -239,6 +283,11 @@ def read(data: bytes | bytearray | memoryview, limits: Limits = Limits()) -> Con
     source = ByteReader(bytes(data))
     header = _read_header(source)
     check_limits(header, limits)
+    if len(source.data) < (needed := bytes_needed(header, limits)):
+        raise LimitError(
+            f"header: {header.width}x{header.height} in a file of {len(source.data)} bytes, "
+            f"{limits.pixels_per_byte} coded pixels per byte take at least {needed}"
+        )
     n_tiles = len(header.tile_boxes())
     tiles: list[bytes] = []
     metadata: dict[str, bytes] = {}
@@ -252,7 +301,10 @@ def read(data: bytes | bytearray | memoryview, limits: Limits = Limits()) -> Con
         if not kind.isalpha():
             raise CorruptPayloadError(f"chunk {n_chunks}: type {kind!r} is not 4 letters")
         place = f"chunk {n_chunks} {kind.decode()!r}"
-        payload = source.take(source.varint(f"{place} length"), place)
+        length = source.varint(f"{place} length")
+        if kind in names and length > limits.metadata_bytes:
+            raise LimitError(f"{place}: {length} bytes, limited to {limits.metadata_bytes}")
+        payload = source.take(length, place)
         expected = crc32c(payload, crc32c(kind))
         found = int.from_bytes(source.take(4, f"{place} checksum"), "little")
         if found != expected:
@@ -262,10 +314,6 @@ def read(data: bytes | bytearray | memoryview, limits: Limits = Limits()) -> Con
         elif tiles:
             raise CorruptPayloadError(f"{place}: stands between or after TILE chunks")
         elif kind in names:
-            if len(payload) > limits.metadata_bytes:
-                raise LimitError(
-                    f"{place}: {len(payload)} bytes, limited to {limits.metadata_bytes}"
-                )
             if names[kind] in metadata:
                 raise CorruptPayloadError(f"{place}: appears twice")
             metadata[names[kind]] = payload

@@ -19,7 +19,7 @@ class DepthConvBlock(nn.Module):
         self.depth = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.expand = nn.Conv2d(width, 2 * width, 1)
         self.project = nn.Conv2d(2 * width, width, 1)
-        self.activation = nn.LeakyReLU(0.1)
+        self.activation = nn.LeakyReLU(0.1, inplace=True)
         with torch.no_grad():
             self.project.weight *= 0.2
 

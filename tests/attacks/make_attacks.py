@@ -1,14 +1,26 @@
 """Write the malformed files of this folder, and expected.json: `python tests/attacks/make_attacks.py`.
 
-Needs neither ncodec nor a model, so the files do not depend on the code they test. Same bytes always.
+Does not import ncodec, so the files do not depend on the code they test: sections are coded by
+tests/reference_rans.py with the tables of the shipped weights. Same bytes always.
 """
 
+import hashlib
 import json
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import reference_rans  # noqa: E402
+
 SIGNATURE = b"\x89NC1\r\n\x1a\n"
 DIGEST = bytes.fromhex("0123456789abcdef")
+# hyperprior-s at quality 4, one pixel, all z = 0: the table rows of the r that are coded.
+WEIGHTS = bytes.fromhex("f368b6a64f29a6cf")
+SKIP_BELOW = 16
+ROWS_R = [45, 32, 28, 27, 29, 24, 23, 22, 21, 20, 20, 19, 19, 19, 18, 17, 17, 18, 17, 17, 16, 16]
+ROWS_Z = list(range(3 * 64, 4 * 64))
 
 
 def crc32c(data: bytes) -> bytes:
@@ -33,9 +45,11 @@ def header(
     height: bytes = b"\x02",
     quality: int = 60,
     grid: bytes = b"",
+    family: bytes = b"\x01",
+    digest: bytes = DIGEST,
 ) -> bytes:
     """Return a header with a valid checksum, whatever its fields say."""
-    data = SIGNATURE + bytes([flags]) + width + height + b"\x01" + DIGEST + bytes([quality]) + grid
+    data = SIGNATURE + bytes([flags]) + width + height + family + digest + bytes([quality]) + grid
     return data + crc32c(data)
 
 
@@ -49,6 +63,7 @@ def attacks() -> dict[str, tuple[str, bytes]]:
     tile = chunk(b"TILE", b"abc")
     good = header() + tile
     icc = chunk(b"iCCP", b"profile")
+    metadata_length = varint(2**24 + 1)
     four = header(flags=2, width=varint(128), height=varint(128), grid=varint(64) + b"\x00")
     return {
         "empty": ("TruncatedError", b""),
@@ -74,6 +89,20 @@ def attacks() -> dict[str, tuple[str, bytes]]:
             "LimitError",
             header(flags=2, width=varint(4097), height=varint(65_520), grid=b"\x40\x00"),
         ),
+        # 1040 x 496 pixels in whole strides and 8192 for the tile: 1024 bytes at least, here 1023
+        "pixels_per_byte": (
+            "LimitError",
+            padded(header(width=varint(1025), height=varint(496)), tile, 1023),
+        ),
+        # 105 small tiles that overlap by their size: 1 KiB that would take seconds
+        "tiles_per_byte": (
+            "LimitError",
+            header(flags=2, width=varint(448), height=varint(960), grid=b"\x40\x40")
+            + chunk(b"TILE", b"") * 105,
+        ),
+        "icc_over_16_mib": ("LimitError", header() + b"iCCP" + metadata_length + b"abc"),
+        "exif_over_16_mib": ("LimitError", header() + b"eXIF" + metadata_length + b"abc"),
+        "xmp_over_16_mib": ("LimitError", header() + b"xMPm" + metadata_length + b"abc"),
         "no_chunk": ("TruncatedError", header()),
         "chunk_type_digit": ("CorruptPayloadError", header() + chunk(b"TIL3", b"abc")),
         "chunk_length_16_gib": (
@@ -92,8 +121,143 @@ def attacks() -> dict[str, tuple[str, bytes]]:
     }
 
 
+def padded(head: bytes, tile: bytes, size: int) -> bytes:
+    """Return a file of `size` bytes, padded by a chunk of 128 to 16383 zeros."""
+    return head + chunk(b"pADd", bytes(size - len(head) - len(tile) - 10)) + tile
+
+
+def tables() -> dict[str, list[list[int]]]:
+    """Return "tables.z" and "tables.r" of the shipped weights (safetensors, uint16)."""
+    for path in sorted((HERE.parent.parent / "weights").glob("*.safetensors")):
+        data = path.read_bytes()
+        if hashlib.sha256(data).digest()[:8] == WEIGHTS:
+            break
+    start = 8 + int.from_bytes(data[:8], "little")
+    found = {}
+    for name in ("tables.z", "tables.r"):
+        about = json.loads(data[8:start])[name]
+        low, high = about["data_offsets"]
+        width = 2 * about["shape"][1]
+        found[name] = [
+            list(memoryview(data[start + p : start + p + width]).cast("H"))
+            for p in range(low, high, width)
+        ]
+    return found
+
+
+TABLES = tables()
+
+
+def section_z(symbols: list[int], **how: int) -> bytes:
+    """Return a section z of the one-pixel image."""
+    return reference_rans.encode(symbols, ROWS_Z, TABLES["tables.z"], **how)
+
+
+def section_y(symbols: list[int], **how: int) -> bytes:
+    """Return a section y of the one-pixel image, all z being 0."""
+    return reference_rans.encode(symbols, ROWS_R, TABLES["tables.r"], SKIP_BELOW, **how)
+
+
+def reason(y: bytes) -> str:
+    """Return why the reference refuses a section y, "" where it does not."""
+    try:
+        reference_rans.decode(y, ROWS_R, TABLES["tables.r"], SKIP_BELOW)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def one_pixel(payload: bytes, **fields: bytes) -> bytes:
+    """Return a file of one pixel, made with the shipped weights."""
+    fields = {"digest": WEIGHTS, **fields}
+    return header(width=b"\x01", height=b"\x01", **fields) + chunk(b"TILE", payload)
+
+
+Z = section_z([0] * 64)
+Y = section_y([(-1) ** k * (k % 3) for k in range(22)])
+
+
+def control(chunks: int = 1) -> bytes:
+    """Return a valid file, from which those of `coded_attacks` depart."""
+    y = section_y([(-1) ** k * (k % 3) for k in range(22)], chunks=chunks)
+    return one_pixel(varint(len(Z)) + Z + y)
+
+
+def coded_attacks() -> dict[str, tuple[str, bytes]]:
+    """Return error class and bytes of the files whose container is sound, by name."""
+    whole = varint(len(Z)) + Z + Y
+    words = (Y[:-2] + k.to_bytes(2, "little") for k in range(1 << 16))
+    final = next(y for y in words if reason(y) == "final state")
+    idle = section_y([0] * 22, lanes=32)  # lanes 22 to 31 have no symbol
+    escaped = section_y([0] * 21 + [5000])  # entry 10000: two escape bytes, the last of the payload
+    plain, value = escaped[:-2], int.from_bytes(escaped[:-3:-1], "little")
+    low, high = value % 256, value // 256
+    chunked = section_y([(-1) ** k * (k % 3) for k in range(22)], chunks=2)
+    assert reason(Y) == reason(escaped) == reason(chunked) == "" and chunked[:2] == b"\x08\x02"
+    ys = {
+        "y_empty": ("truncated", b""),
+        "y_lanes_6": ("lanes", b"\x06" + Y[1:]),
+        "y_states_cut": ("truncated", Y[:4]),
+        "y_initial_state": ("initial state", Y[:1] + b"\xff\xff\x00\x00" + Y[5:]),
+        "y_final_state": ("final state", final),
+        "y_final_state_of_idle_lane": ("final state", idle[:125] + b"\x01" + idle[126:]),
+        "y_word_missing": ("truncated", Y[:-2]),
+        "y_left_over": ("left over", Y + b"\x00"),
+        "y_escape_missing": ("truncated", plain),
+        "y_escape_six_bytes": ("escape", plain + b"\x00" + b"\x80" * 4 + bytes([low])),
+        "y_escape_over_32_bits": ("escape", plain + b"\x7f" + b"\xff" * 4),
+        "y_escape_not_shortest": (
+            "escape not in shortest form",
+            plain + b"\x00" + bytes([high | 0x80, low]),
+        ),
+        "y_byte_0_is_16": ("lanes", b"\x10" + Y[1:]),
+        "y_chunked_lanes_6": ("lanes", b"\x0e" + chunked[1:]),
+        "y_chunks_0": ("chunks", b"\x08\x00" + Y[1:]),
+        "y_chunks_1": ("chunks", b"\x08\x01" + Y[1:]),
+        "y_chunks_23_of_22": ("chunks", b"\x08\x17" + b"\x04" * 22 + b"\x00\x00\x01\x00" * 23),
+        "y_chunks_cut": ("truncated", b"\x08"),
+        "y_chunks_not_shortest": ("varint not in shortest form", b"\x08\x82\x00" + chunked[2:]),
+        "y_chunks_six_bytes": ("varint", b"\x08" + b"\x82" + b"\x80" * 5 + chunked[2:]),
+        "y_chunk_length": ("truncated", b"\x08\x02" + varint(len(chunked)) + chunked[3:]),
+        "y_chunk_length_16_gib": ("truncated", b"\x08\x02" + varint(1 << 34) + chunked[3:]),
+        "y_chunk_length_not_shortest": (
+            "varint not in shortest form",
+            b"\x08\x02" + bytes([chunked[2] | 0x80]) + b"\x00" + chunked[3:],
+        ),
+        "y_chunk_too_short": ("truncated", b"\x08\x02\x03" + chunked[3:]),
+    }
+    files = {}
+    for name, (why, y) in ys.items():
+        assert reason(y) == why, (name, reason(y))
+        error = "TruncatedError" if why == "truncated" else "CorruptPayloadError"
+        files[name] = (error, one_pixel(varint(len(Z)) + Z + y))
+    for name, number in (("z_128", 128), ("z_minus_128", -128), ("z_minus_2_31", -(2**31))):
+        z = section_z([0] * 63 + [number])
+        files[name] = ("CorruptPayloadError", one_pixel(varint(len(z)) + z + Y))
+    for name, number in (("r_32768", 32768), ("r_minus_32768", -32768), ("r_2_31", 2**31 - 1)):
+        y = section_y([number] + [0] * 21)
+        files[name] = ("CorruptPayloadError", one_pixel(varint(len(Z)) + Z + y))
+    return files | {
+        "tile_empty": ("TruncatedError", one_pixel(b"")),
+        "z_length": ("TruncatedError", one_pixel(varint(len(Z + Y) + 1) + Z + Y)),
+        "z_length_not_shortest": (
+            "CorruptPayloadError",
+            one_pixel(bytes([len(Z) | 0x80, 0]) + Z + Y),
+        ),
+        "z_empty": ("TruncatedError", one_pixel(b"\x00" + Y)),
+        "z_left_over": ("CorruptPayloadError", one_pixel(varint(len(Z) + 1) + Z + b"\x00" + Y)),
+        "unknown_family": ("UnsupportedVersionError", one_pixel(whole, family=b"\x63")),
+        "unknown_digest": ("UnknownModelError", one_pixel(whole, digest=DIGEST)),
+    }
+
+
+def every_attack() -> dict[str, tuple[str, bytes]]:
+    """Return all files by name; those of `coded_attacks` need a decoder to be refused."""
+    return attacks() | coded_attacks()
+
+
 if __name__ == "__main__":
-    for name, (_, data) in attacks().items():
+    for name, (_, data) in every_attack().items():
         (HERE / f"{name}.nc").write_bytes(data)
-    expected = {f"{name}.nc": error for name, (error, _) in attacks().items()}
+    expected = {f"{name}.nc": error for name, (error, _) in every_attack().items()}
     (HERE / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
