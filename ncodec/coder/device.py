@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ncodec.container import ByteReader
 from ncodec.coder import lanes
 from ncodec.coder.lanes import Chunks, DeviceTables, device_tables
+from ncodec.container import ByteReader
 from ncodec.entropy import FrequencyTables
 from ncodec.errors import CorruptPayloadError, FormatError, InputError, NcodecError, TruncatedError
 
@@ -75,7 +75,9 @@ def read_directory(payload: bytes, n_symbols: int) -> Directory:
         if not payload:
             raise TruncatedError("0 bytes, expected symbols")
         if payload[0] & 7 > 5 or payload[0] >= 2 * CHUNKED:
-            raise CorruptPayloadError("byte 0: expected log2 of at most 32 lanes, plus 8 if chunked")
+            raise CorruptPayloadError(
+                "byte 0: expected log2 of at most 32 lanes, plus 8 if chunked"
+            )
         if len(payload) > MAX_BYTES:
             raise CorruptPayloadError(f"{len(payload)} bytes, expected at most {MAX_BYTES}")
         n_lanes = 1 << (payload[0] & 7)
@@ -85,7 +87,9 @@ def read_directory(payload: bytes, n_symbols: int) -> Directory:
         if payload[0] & CHUNKED:
             found = source.varint("number of chunks")
             if not 2 <= found <= n_symbols:
-                raise CorruptPayloadError(f"number of chunks: expected 2 to {n_symbols}, found {found}")
+                raise CorruptPayloadError(
+                    f"number of chunks: expected 2 to {n_symbols}, found {found}"
+                )
             n_chunks = found
             sizes = [source.varint("size of a chunk") for _ in range(n_chunks - 1)]
         starts = [source.offset]

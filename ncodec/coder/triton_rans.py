@@ -117,12 +117,12 @@ def _kernel(
                 while going > 0:
                     inside = end > lower
                     end = tl.where(inside, end - 1, end)
-                    byte = tl.load(body + end, mask=inside & (shift <= 28), other=0).to(tl.int64)
-                    long = (shift > 28) | ((byte == 0) & (shift > 0))
+                    leb128 = tl.load(body + end, mask=inside & (shift <= 28), other=0).to(tl.int64)
+                    long = (shift > 28) | ((leb128 == 0) & (shift > 0))
                     wrong_here = tl.where(inside, tl.where(long, BAD_ESCAPE, 0), TRUNCATED)
-                    rest += (byte & 127) << shift
+                    rest += (leb128 & 127) << shift
                     shift += 7
-                    going = ((wrong_here == 0) & (byte >= 128)).to(tl.int32)
+                    going = ((wrong_here == 0) & (leb128 >= 128)).to(tl.int32)
                 too_large = (wrong_here == 0) & ((rest >> 32) > 0)
                 wrong_here = tl.where(too_large, BAD_ESCAPE, wrong_here)
                 entry = tl.where(here, rest, entry)
