@@ -593,6 +593,7 @@ def paint(monkeypatch):
         painted = Painted(function)
         loaded = SimpleNamespace(digest=DIGEST, wire_id=1, codec=painted)
         monkeypatch.setattr(codec, "load_model", lambda path, device: loaded)
+        monkeypatch.setattr(codec, "BATCH_PIXELS", {"cpu": 1, "cuda": 1})  # tile after tile
         monkeypatch.setattr(codec.weights, "find_by_digest", lambda digest: None)
         data = container.write(Container(header, [b"\x00"] * len(header.tile_boxes())))
         return ncodec.decode(data, "numpy"), painted.sizes

@@ -42,7 +42,7 @@ class Chunks(NamedTuple):
     size: Tensor  # int32, bytes
     lanes: Tensor  # int32, 1 ... 32
     first: Tensor  # int64, place of the chunk's first symbol in `rows`
-    count: Tensor  # int32, symbols
+    n_symbols: Tensor  # int32
 
 
 @lru_cache(maxsize=16)
