@@ -4,9 +4,11 @@ Tiles overlap to the right and below by `OVERLAP` pixels, where the decoder fade
 next; only images of more than one tile have them, so memory stays bounded.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from torch.nn.functional import pad
 from ncodec import container
 from ncodec.coder import Reader, Writer
 from ncodec.container import Container, Header, Limits
-from ncodec.errors import InputError, WeightsMismatchError
+from ncodec.errors import InputError, NcodecError, WeightsMismatchError
 from ncodec.image import Picture, from_pillow, to_pillow
 from ncodec.models import weights
 from ncodec.models.registry import family_by_id
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from ncodec.models.hyperprior import HyperpriorCodec
 
 TILE, OVERLAP = 2048, 32  # pixels
+# Tiles are decoded together up to so many pixels, or one by one where a single one has more: memory
+# grows with them, about 120 bytes a pixel on the CPU (specs/format.md, section 5).
+BATCH_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 25}
 Kind = Literal["pillow", "numpy", "torch"]
 
 
@@ -110,16 +115,6 @@ def _encode_tile(codec: "HyperpriorCodec", pixels: NDArray[np.uint8], quality_co
     return writer.payload()
 
 
-def _decode_tile(
-    codec: "HyperpriorCodec", payload: bytes, width: int, height: int, quality_code: int
-) -> Tensor:
-    """Return one tile's pixels [3, height, width], float in 0 … 255."""
-    size = (-(-height // codec.STRIDE), -(-width // codec.STRIDE))
-    latents = codec.code(Reader(payload, len(codec.SECTIONS)), None, size, quality_code)
-    x_hat = codec.synthesise(latents, quality_code)[0, :, :height, :width]
-    return x_hat.clamp_(0, 1).mul_(255)
-
-
 def encode(
     image: Image.Image | NDArray[np.uint8] | Tensor | Picture,
     quality: float = 4,
@@ -181,37 +176,120 @@ def _fade(length: int, overlap: int, is_first: bool) -> Tensor:
     return weight
 
 
+class _File(NamedTuple):
+    """A parsed file and what decodes it."""
+
+    name: str  # "" or "file 3: ", ahead of the messages of errors
+    container: Container
+    codec: "HyperpriorCodec"
+
+
+class _Tile(NamedTuple):
+    file: _File
+    canvas: NDArray[np.uint8]  # of the whole image, [H, W, 3]
+    left: int  # pixels
+    top: int
+    width: int
+    height: int
+    payload: bytes
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put `name` ahead of the messages of errors, if there is one."""
+    try:
+        yield
+    except NcodecError as error:
+        if not name:
+            raise
+        raise type(error)(f"{name}{error}") from error
+
+
+def _open(data: bytes, name: str, model: str | Path | None, device: str, limits: Limits) -> _File:
+    with _named(name):
+        parsed = container.read(data, limits)
+        header = parsed.header
+        family = family_by_id(header.family)
+        path = (
+            weights.find_by_digest(header.weights_digest)
+            if model is None
+            else weights.find_by_name(model)
+        )
+        loaded = load_model(path, device)
+        if (loaded.digest, loaded.wire_id) != (header.weights_digest, family.wire_id):
+            raise WeightsMismatchError(
+                f"{path}: file was made with weights {header.weights_digest.hex()} of family {family.name}, "
+                f"this is {loaded.digest.hex()}"
+            )
+        return _File(name, parsed, loaded.codec)
+
+
 def decode_picture(
     data: bytes, model: str | Path | None = None, device: str = "auto", limits: Limits = Limits()
 ) -> Picture:
     """Return the pixels and metadata of a file; see `decode`."""
-    parsed = container.read(data, limits)
-    header = parsed.header
-    family = family_by_id(header.family)
-    path = (
-        weights.find_by_digest(header.weights_digest)
-        if model is None
-        else weights.find_by_name(model)
-    )
-    loaded = load_model(path, device)
-    if (loaded.digest, loaded.wire_id) != (header.weights_digest, family.wire_id):
-        raise WeightsMismatchError(
-            f"{path}: file was made with weights {header.weights_digest.hex()} of family {family.name}, "
-            f"this is {loaded.digest.hex()}"
+    return _decode_files([_open(data, "", model, device, limits)], device)[0]
+
+
+def _decode_files(files: list[_File], device: str) -> list[Picture]:
+    """Return the pixels and metadata of files.
+
+    Tiles of equal size, weights and quality are decoded together, whichever files they are from. Those
+    of a tiled image must be faded into it in order: they wait for no others than those of their row.
+    """
+    batch_pixels = BATCH_PIXELS[find_device(device)]
+    groups: dict[object, list[_Tile]] = {}
+    canvases = []
+    for position, file in enumerate(files):
+        header = file.container.header
+        canvases.append(np.empty((header.height, header.width, 3), np.uint8))
+        for box, payload in zip(header.tile_boxes(), file.container.tiles, strict=True):
+            left, top, right, bottom = box
+            size = (right - left, bottom - top)
+            row = (position, top) if header.tile else None
+            tile = _Tile(file, canvases[-1], left, top, *size, payload)
+            key = (id(file.codec), header.quality_code, size, row)
+            groups.setdefault(key, []).append(tile)
+    for tiles in groups.values():
+        most = max(batch_pixels // (tiles[0].width * tiles[0].height), 1)
+        for first in range(0, len(tiles), most):
+            _decode_tiles(tiles[first : first + most])
+    for file, canvas in zip(files, canvases, strict=True):
+        if file.container.header.is_grey:
+            canvas[:, :, 0] = (canvas.sum(2, dtype=np.uint16) + 1) // 3
+    return [
+        Picture(
+            canvas[:, :, 0].copy() if file.container.header.is_grey else canvas,
+            file.container.metadata,
         )
-    canvas = np.empty((header.height, header.width, 3), np.uint8)
-    for box, payload in zip(header.tile_boxes(), parsed.tiles, strict=True):
-        left, top, right, bottom = box
-        pixels = _decode_tile(
-            loaded.codec, payload, right - left, bottom - top, header.quality_code
-        ).cpu()
+        for file, canvas in zip(files, canvases, strict=True)
+    ]
+
+
+def _decode_tiles(tiles: list[_Tile]) -> None:
+    """Decode tiles of equal size, weights and quality, and put them on their canvases."""
+    codec, header = tiles[0].file.codec, tiles[0].file.container.header
+    width, height = tiles[0].width, tiles[0].height
+    size = (-(-height // codec.STRIDE), -(-width // codec.STRIDE))
+    with _named(tiles[0].file.name if len(tiles) == 1 else ""):
+        try:
+            reader = Reader([tile.payload for tile in tiles], len(codec.SECTIONS))
+            latents = codec.code(reader, None, size, header.quality_code)
+        except NcodecError:
+            if len(tiles) == 1:
+                raise
+            for tile in tiles:  # alone, the one that is damaged raises an error with its name
+                _decode_tiles([tile])
+            return
+    x_hat = codec.synthesise(latents, header.quality_code)[:, :, :height, :width]
+    pixels = x_hat.clamp_(0, 1).mul_(255).permute(0, 2, 3, 1)
+    if not header.tile:  # there is nothing to fade into
+        pixels = pixels.round().to(torch.uint8)
+    for tile, own in zip(tiles, pixels.cpu(), strict=True):
         if header.tile:
-            _blend(canvas, pixels.permute(1, 2, 0), left, top, header.overlap)
+            _blend(tile.canvas, own, tile.left, tile.top, header.overlap)
         else:
-            canvas[:] = pixels.permute(1, 2, 0).round().to(torch.uint8).numpy()
-    if header.is_grey:
-        canvas = ((canvas.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
-    return Picture(canvas, parsed.metadata)
+            tile.canvas[:] = own.numpy()
 
 
 def _blend(canvas: NDArray[np.uint8], tile: Tensor, left: int, top: int, overlap: int) -> None:
@@ -273,9 +351,43 @@ def decode(
         UnknownModelError, WeightsMismatchError: the weights cannot be had.
         InputError: `kind` or `device` is not one of those above.
     """
+    _check_kind(kind)
+    return _as_kind(decode_picture(data, model, device, limits), kind)
+
+
+def decode_batch(
+    files: list[bytes],
+    kind: Kind = "pillow",
+    model: str | Path | None = None,
+    device: str = "auto",
+    limits: Limits = Limits(),
+) -> list[Image.Image] | list[NDArray[np.uint8]] | list[Tensor]:
+    """Return the images in the bytes of several `.nc` files, in their order.
+
+    Images of equal size, model and quality are decoded together, which is faster on a GPU: the pixels
+    are those of `decode` to within 1.
+
+    Args:
+        files: the whole files.
+        kind: of each image, as in `decode`.
+        model: weights file, needed only for models that are not shipped.
+        device: "auto", "cpu" or "cuda".
+        limits: what to accept of each file, checked before allocating.
+
+    Raises:
+        NcodecError: those of `decode`; the message starts with the place of the file in the list.
+    """
+    _check_kind(kind)
+    opened = [_open(data, f"file {i}: ", model, device, limits) for i, data in enumerate(files)]
+    return [_as_kind(picture, kind) for picture in _decode_files(opened, device)]  # type: ignore[return-value]
+
+
+def _check_kind(kind: str) -> None:
     if kind not in ("pillow", "numpy", "torch"):
         raise InputError(f"kind: expected 'pillow', 'numpy' or 'torch', found {kind!r}")
-    picture = decode_picture(data, model, device, limits)
+
+
+def _as_kind(picture: Picture, kind: Kind) -> Image.Image | NDArray[np.uint8] | Tensor:
     if kind == "pillow":
         return to_pillow(picture)
     if kind == "numpy":

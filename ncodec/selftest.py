@@ -47,7 +47,7 @@ def latents_sha256(data: bytes, path: Path, device: str = "cpu") -> str:
     for box, payload in zip(parsed.header.tile_boxes(), parsed.tiles, strict=True):
         left, top, right, bottom = box
         size = (-(-(bottom - top) // codec.STRIDE), -(-(right - left) // codec.STRIDE))
-        reader = Reader(payload, len(codec.SECTIONS))
+        reader = Reader([payload], len(codec.SECTIONS))
         for latents in codec.code(reader, None, size, parsed.header.quality_code):
             digest.update(latents.cpu().numpy().astype("<i4").tobytes())
     return digest.hexdigest()

@@ -41,7 +41,7 @@ def latents_of(model, data):
     parsed = container.read(data)
     net = load(model)
     size = (-(-parsed.header.height // 16), -(-parsed.header.width // 16))
-    reader = Reader(parsed.tiles[0], len(net.SECTIONS))
+    reader = Reader(parsed.tiles[:1], len(net.SECTIONS))
     return net.code(reader, None, size, parsed.header.quality_code), net
 
 
@@ -134,6 +134,82 @@ def test_tiles(model, sample):
     assert seam < 2 * np.abs(decoded.astype(int) - image).mean() + 0.5
 
 
+def batch_files(model, sample):
+    """Files of two sizes, two qualities, grey, tiled: some that decode together, in mixed order."""
+    a, b = sample[:65, :97], sample[200:265, 300:397]
+    cases = [(a, 4, 0), (sample[:200, :300], 5, 128), (b, 4, 0), (a[:, :, 1], 4, 0), (b, 6, 0)]
+    cases += [(sample[:40, :97], 4, 0), (sample[100:165, 100:197], 4, 0)]
+    return [ncodec.encode(pixels, quality, model, tile=tile) for pixels, quality, tile in cases]
+
+
+def test_batch_is_single_decodes(model, sample, monkeypatch):
+    files = batch_files(model, sample)
+    sizes = []
+    monkeypatch.setattr(codec, "Reader", lambda p, n: sizes.append(len(p)) or Reader(p, n))
+    batch = ncodec.decode_batch(files, "numpy", device="cpu")
+    assert sorted(sizes) == [1, 1, 1, 1, 2, 2, 4]  # tiles: 2 + 1 in each of two rows
+    for data, pixels in zip(files, batch, strict=True):
+        alone = ncodec.decode(data, "numpy", device="cpu")
+        assert pixels.shape == alone.shape
+        assert np.abs(pixels.astype(int) - alone).max() <= 1
+    assert ncodec.decode_batch([]) == []
+    assert isinstance(ncodec.decode_batch(files[:1])[0], Image.Image)
+    assert ncodec.decode_batch(files[3:4], "torch")[0].shape == (1, 65, 97)
+
+
+def test_batch_latents_are_those_of_single_decodes(model, sample):
+    same = [data for i, data in enumerate(batch_files(model, sample)) if i in (0, 2, 3, 6)]
+    net = load(model)
+    reader = Reader([container.read(data).tiles[0] for data in same], len(net.SECTIONS))
+    batch = net.code(reader, None, (5, 7), 60)
+    for k, data in enumerate(same):
+        alone, _ = latents_of(model, data)
+        assert torch.equal(batch.z[k : k + 1], alone.z) and torch.equal(batch.r[k : k + 1], alone.r)
+
+
+def test_batch_is_bounded(model, sample, monkeypatch):
+    """A batch has no more pixels than allowed, but one image of any size."""
+    files = [ncodec.encode(sample[:64, k : k + 64], 4, model) for k in range(5)]
+    for pixels, expected in ((64 * 64 * 2 + 1, [2, 2, 1]), (1, [1] * 5)):
+        sizes = []
+        monkeypatch.setitem(codec.BATCH_PIXELS, "cpu", pixels)
+        monkeypatch.setattr(codec, "Reader", lambda p, n, s=sizes: s.append(len(p)) or Reader(p, n))
+        assert len(ncodec.decode_batch(files, device="cpu")) == 5 and sizes == expected
+
+
+def test_batch_names_the_file(model, sample):
+    files = batch_files(model, sample)
+    parsed = container.read(files[2])
+    for payload in (parsed.tiles[0][:-1], b"", parsed.tiles[0] + b"\1"):
+        files[2] = container.write(container.Container(parsed.header, [payload]))
+        with pytest.raises(NcodecError, match=r"^file 2: sect"):
+            ncodec.decode_batch(files, "numpy", device="cpu")
+    with pytest.raises(NcodecError, match=r"^file 1: signature"):
+        ncodec.decode_batch([files[0], b"no"], device="cpu")
+    with pytest.raises(InputError, match="kind"):
+        ncodec.decode_batch(files, "jpeg")
+
+
+@pytest.mark.gpu
+def test_gpu_batch(model, sample):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    files = batch_files(model, sample)
+    gpu = ncodec.decode_batch(files, "numpy", device="cuda")
+    for data, pixels in zip(files, gpu, strict=True):
+        alone = ncodec.decode(data, "numpy", device="cpu")
+        assert np.abs(pixels.astype(int) - alone).max() <= 1
+    same = [files[i] for i in (0, 2, 3, 6)]
+    net = load(model, "cuda")
+    reader = Reader([container.read(data).tiles[0] for data in same], len(net.SECTIONS))
+    batch = net.code(reader, None, (5, 7), 60)
+    assert batch.r.is_cuda
+    for k, data in enumerate(same):
+        alone, _ = latents_of(model, data)
+        assert torch.equal(batch.z[k : k + 1].cpu(), alone.z)
+        assert torch.equal(batch.r[k : k + 1].cpu(), alone.r)
+
+
 @pytest.mark.parametrize("side", [63, -1])
 def test_bad_tile(model, crop, side):
     with pytest.raises(InputError, match="tile"):
@@ -194,7 +270,7 @@ def test_encoder_batches_agree(model, sample):
     writer = Writer()
     one = type(batch)(batch.z[2:3], batch.r[2:3])
     net.code(writer, one, one.r.shape[2:], 60)
-    again = net.code(Reader(writer.payload(), 2), None, one.r.shape[2:], 60)
+    again = net.code(Reader([writer.payload()], 2), None, one.r.shape[2:], 60)
     assert torch.equal(again.z, one.z) and torch.equal(again.r, one.r)
 
 

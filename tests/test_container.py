@@ -406,15 +406,15 @@ def test_metadata_any_order():
 
 
 def test_sections():
-    reader = Reader(b"\x02" + b"zz" + b"yyy", 2)
-    assert reader.sections == [b"zz", b"yyy"]
-    assert Reader(b"\x00", 2).sections == [b"", b""]
+    reader = Reader([b"\x02" + b"zz" + b"yyy"], 2)
+    assert reader.sections == [[b"zz", b"yyy"]]
+    assert Reader([b"\x00"], 2).sections == [[b"", b""]]
     with pytest.raises(TruncatedError, match="section 0: need 97 bytes at offset 1, file has 2"):
-        Reader(b"abc", 2)
+        Reader([b"abc"], 2)
     with pytest.raises(TruncatedError, match="section 0 length: need 1 bytes"):
-        Reader(b"", 2)
+        Reader([b""], 2)
     with pytest.raises(CorruptPayloadError, match=r"section 0 length: .* not the shortest form"):
-        Reader(b"\x82\x00zzyyy", 2)
+        Reader([b"\x82\x00zzyyy"], 2)
 
 
 def test_damaged_section_is_named():
@@ -423,7 +423,7 @@ def test_damaged_section_is_named():
     writer = Writer()
     writer.code("z", torch.ones(1, 1, 2, 2, dtype=torch.int32), rows, tables)
     with pytest.raises(TruncatedError, match="section 'z': "):
-        Reader(writer.payload()[:-1], 1).code("z", None, rows, tables)
+        Reader([writer.payload()[:-1]], 1).code("z", None, rows, tables)
 
 
 # ---- damage
@@ -643,7 +643,7 @@ def test_limits_come_before_allocation(data, error):
 def test_overhead():
     z, y = b"z" * 600, b"y" * 19_398
     payload = b"\xd8\x04" + z + y
-    assert len(payload) == 20_000 and Reader(payload, 2).sections == [z, y]
+    assert len(payload) == 20_000 and Reader([payload], 2).sections == [[z, y]]
     data = container.write(Container(replace(HEADER, width=768, height=512), [payload]))
     assert len(data) - len(z) - len(y) == 40
     largest = replace(HEADER, width=16_383, height=1024, is_grey=True, quality_code=140)
@@ -678,6 +678,7 @@ def paint(monkeypatch):
         painted = Painted(function)
         loaded = SimpleNamespace(digest=DIGEST, wire_id=1, codec=painted)
         monkeypatch.setattr(codec, "load_model", lambda path, device: loaded)
+        monkeypatch.setattr(codec, "BATCH_PIXELS", {"cpu": 1, "cuda": 1})  # tile after tile
         monkeypatch.setattr(codec.weights, "find_by_digest", lambda digest: None)
         data = container.write(Container(header, [b"\x00"] * len(header.tile_boxes())))
         return ncodec.decode(data, "numpy"), painted.sizes
@@ -751,6 +752,8 @@ def test_fading(paint):
 class Recorder:
     """A coder that keeps what it is called with and hands out given symbols."""
 
+    batch = 1
+
     def __init__(self, z: torch.Tensor) -> None:
         self.z, self.calls = z, {}
 
@@ -791,7 +794,7 @@ def test_coding_order(small):
     section_z = encode_symbols(np.int32(flat_z), np.uint16(rows_z), small.tables_z)
     section_r = encode_symbols(np.int32(flat_r), np.uint16(rows_r), small.tables_r, 12)
     assert writer.payload() == varint(len(section_z)) + section_z + section_r
-    back = small.code(Reader(writer.payload(), 2), None, (3, 4), 67)
+    back = small.code(Reader([writer.payload()], 2), None, (3, 4), 67)
     assert torch.equal(back.z, z) and torch.equal(back.r, r.int())
 
 
@@ -812,7 +815,7 @@ def test_bound_of_z(small, value):
     writer.code("z", torch.full((1, 4, 1, 1), value).int(), bound * 0, small.tables_z)
     writer.sections.append(b"")
     with pytest.raises(CorruptPayloadError, match=r"section 'z': expected \|z\| <= 127"):
-        rows = Recorder(Reader(writer.payload(), 2).code("z", None, bound * 0, small.tables_z))
+        rows = Recorder(Reader([writer.payload()], 2).code("z", None, bound * 0, small.tables_z))
         small.code(rows, None, (1, 1), 60)
 
 
@@ -870,7 +873,7 @@ def test_skip_below(small):
     small.code(writer, hyperprior.Latents(z, coded.int()), (4, 4), 60)
     only = encode_symbols(np.ones(int(coded.sum()), np.int32), np.uint16(indexes[coded]), tables)
     assert writer.sections[1] == only
-    back = small.code(Reader(writer.payload(), 2), None, (4, 4), 60)
+    back = small.code(Reader([writer.payload()], 2), None, (4, 4), 60)
     assert torch.equal(back.r, coded.int())
 
 

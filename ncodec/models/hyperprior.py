@@ -388,10 +388,10 @@ class HyperpriorCodec:
     def code(
         self, coder: Coder, latents: Latents | None, size: tuple[int, int], quality_code: int
     ) -> Latents:
-        """Code one image's latents: encodes with a Writer, decodes with a Reader. Exact.
+        """Code latents: encodes one image's with a Writer, decodes a batch with a Reader. Exact.
 
         Args:
-            coder: Writer or Reader.
+            coder: Writer, or Reader of images of one size and quality.
             latents: with batch size 1 to write, None to read.
             size: h and w of y.
             quality_code: (quality - 1) * 20.
@@ -400,7 +400,7 @@ class HyperpriorCodec:
             TruncatedError, CorruptPayloadError: the payload is damaged, or |z| exceeds 127.
         """
         c, device = self.model.config, self.index_offset.device
-        z_shape = (1, c.Z, -(-size[0] // Z_STRIDE), -(-size[1] // Z_STRIDE))
+        z_shape = (coder.batch, c.Z, -(-size[0] // Z_STRIDE), -(-size[1] // Z_STRIDE))
         nearest = (quality_code + QUALITY_STEPS // 2) // QUALITY_STEPS
         rows = nearest * c.Z + torch.arange(c.Z, device=device)
         z = coder.code(
