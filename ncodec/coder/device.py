@@ -25,6 +25,7 @@ from ncodec.errors import CorruptPayloadError, FormatError, InputError, NcodecEr
 
 CHUNKED = 8  # in byte 0
 MAX_BYTES = 2**31 - 1  # of one payload: places in it are int32
+NOT_A_ROW = -1  # in place of a number of coded symbols: one of them has no row of the tables
 PROBLEMS: dict[int, tuple[type[NcodecError], str]] = {
     lanes.BAD_INDEX: (InputError, "a symbol's index is not a row of the tables"),
     lanes.TRUNCATED: (TruncatedError, "the payload ends before the last symbol"),
@@ -127,7 +128,7 @@ def decode_resident(
         skip_below: symbols whose index is smaller are 0.
 
     Returns:
-        [B, n] int32 symbols; [B] coded symbols; [K] int32, what is wrong with each chunk (lanes.py).
+        [B, n] int32 symbols; [B] coded symbols, or NOT_A_ROW; [K] int32, what is wrong with each chunk (lanes.py).
     """
     batch, n = indexes.shape
     rows = (indexes & 0xFFFF).int()  # as uint16, like decode_symbols
@@ -154,7 +155,8 @@ def decode_resident(
         symbols, problems = decode_chunks(resident.data, chunks, compact, tables)
     else:
         symbols, problems = torch.zeros_like(compact), resident.size
-    return torch.where(coded, symbols[to], 0), n_coded, problems
+    is_row = (~coded | (rows < tables.n_rows)).all(1)
+    return torch.where(coded, symbols[to], 0), torch.where(is_row, n_coded, NOT_A_ROW), problems
 
 
 def decode_on_device(
@@ -200,6 +202,8 @@ def decode_on_device(
 
 def _check(payload: bytes, directory: Directory, n: int, problems: list[int]) -> None:
     """Raise what is wrong with one payload of n coded symbols, if anything."""
+    if n == NOT_A_ROW:
+        raise InputError(PROBLEMS[lanes.BAD_INDEX][1])
     if n == 0:
         if payload:
             raise CorruptPayloadError(f"no symbol is coded, {len(payload)} bytes are left over")
