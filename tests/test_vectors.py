@@ -4,19 +4,55 @@ import json
 
 import numpy as np
 import pytest
+import reference_rans
 from conftest import ROOT
 from make_vectors import latents_digest
 from PIL import Image
 
 import ncodec
+from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols, variants
+from ncodec.entropy.binary import BinaryDecoder, BinaryEncoder
 
 FOLDER = ROOT / "tests" / "vectors" / "v1"
+CODER = json.loads((FOLDER / "coder.json").read_text())
 EXPECTED = json.loads((FOLDER / "vectors.json").read_text())
 
 
 def test_none_is_missing():
     files = {path.stem for path in FOLDER.glob("*.nc")}
     assert files == set(EXPECTED) and len(files) >= 9
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("name", [name for name in CODER if name.startswith("rans")])
+def test_rans_payload(name, variant):
+    v = CODER[name]
+    frequencies = np.zeros((len(v["frequencies"]), max(map(len, v["frequencies"]))), np.uint16)
+    for row, values in zip(frequencies, v["frequencies"], strict=True):
+        row[: len(values)] = values
+    tables, payload = FrequencyTables(frequencies), bytes.fromhex(v["payload"])
+    indexes, symbols = np.array(v["indexes"], np.uint16), np.array(v["symbols"], np.int32)
+    skip, lanes, chunks = v["skip_below"], v["lanes"], v["chunks"]
+    decoded = decode_symbols(payload, indexes, tables, skip, variant=variant)
+    np.testing.assert_array_equal(decoded, symbols)
+    assert encode_symbols(symbols, indexes, tables, skip, lanes, chunks, 1, variant) == payload
+    assert reference_rans.decode(payload, v["indexes"], v["frequencies"], skip) == v["symbols"]
+
+
+def test_binary_payload():
+    v = CODER["binary"]
+    contexts, payload = np.array(v["contexts"], np.uint16), bytes.fromhex(v["payload"])
+    decoder = BinaryDecoder(payload, 4)
+    assert decoder.decode(contexts).tolist() == v["bins"]
+    decoder.finish()
+    encoder = BinaryEncoder(4)
+    encoder.encode(np.array(v["bins"], np.uint8), contexts)
+    assert encoder.finish() == payload
+
+
+def test_no_coder_payload_is_missing():
+    lanes = {(v["lanes"], v["chunks"]) for name, v in CODER.items() if name.startswith("rans")}
+    assert lanes >= {(1 << k, chunks) for k in range(6) for chunks in (1, 3)} and "binary" in CODER
 
 
 @pytest.mark.parametrize("name", EXPECTED)
