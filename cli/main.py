@@ -505,8 +505,10 @@ def _report_speed(stream: str, row: dict[str, Any]) -> None:
     if _report_speed.__dict__.get("stream") != stream:
         _report_speed.__dict__["stream"] = stream
         typer.echo(f"{stream}\n  {'':38}{'encode':>9}{'decode':>9}  Msymbols/s, bytes, overhead")
-    speeds = "".join(f"{row[way + '_msymbols_s']:9.1f}" for way in ("encode", "decode"))
-    line = f"  {row['coder']:38}{speeds}  {row['bytes']:,} {row['overhead_percent']:+.3f} %"
+    both = [row[way + "_msymbols_s"] for way in ("encode", "decode")]
+    speeds = "".join(f"{'-':>9}" if speed is None else f"{speed:9.1f}" for speed in both)
+    line = f"  {row['coder']:38}{speeds}  {row['bytes']:,}"
+    line += "" if row["overhead_percent"] is None else f" {row['overhead_percent']:+.3f} %"
     if "encode_s" in row:
         line += f"; whole encode {row['encode_s']:.3f} s, decode {row['decode_s']:.3f} s: the coder takes "
         line += (
@@ -515,6 +517,12 @@ def _report_speed(stream: str, row: dict[str, Any]) -> None:
             )
         )
     typer.echo(line)
+
+
+def _check_writable(record: Path | None) -> None:
+    """Refuse a name that cannot be written before the work, not after it."""
+    if record and (record.is_dir() or not os.access(record.parent, os.W_OK)):
+        raise InputError(f"{record}: cannot write there")
 
 
 def _print_machine(results: dict[str, Any], record: Path | None) -> None:
@@ -528,6 +536,7 @@ def bench_coder(record: Record = None) -> None:
     """Speed of the entropy coders: ours in every variant, constriction's and CompressAI's where installed."""
     from ncodec.evaluation import bench
 
+    _check_writable(record)
     _print_machine(bench.bench_coder(_report_speed), record)
 
 
@@ -542,6 +551,7 @@ def bench_image(
     from ncodec.evaluation import bench
     from ncodec.image import read
 
+    _check_writable(record)
     pixels = read(image, str(image)).pixels
     pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
     _print_machine(bench.bench_image(pixels, _report_speed), record)

@@ -449,6 +449,14 @@ def test_vector_variants_without_python(compiler, emulator, variant, tmp_path):
     assert re.match(rf"({variant}): \d+ streams, [1-9]\d* of them refused", run.stdout)
 
 
+def test_threads():
+    for threads in (0, -1):
+        with pytest.raises(InputError, match="threads: expected at least 1"):
+            encode_symbols(np.zeros(1, np.int32), zeros(1), ONE_ROW, threads=threads)
+        with pytest.raises(InputError, match="threads: expected at least 1"):
+            decode_symbols(EXAMPLE_PAYLOAD, zeros(3), ONE_ROW, threads=threads)
+
+
 def test_unknown_variant():
     with pytest.raises(InputError, match="variant sse: expected scalar"):
         encode_symbols(np.zeros(1, np.int32), zeros(1), ONE_ROW, variant="sse")

@@ -270,3 +270,19 @@ def test_resident_payloads_need_no_host():
     )
     assert ours[0].tolist() == symbols.tolist()
     assert n_coded.tolist() == [100] and problems.tolist() == [0]
+
+
+def test_arguments():
+    symbols, indexes = with_escapes(20, 3)
+    payload = encode_symbols(symbols, indexes, TABLES)
+    for wrong in (tensor(indexes).float(), np.zeros((1, 20), np.int32), None):
+        with pytest.raises(TypeError, match="tensor of integers"):
+            decode_on_device([payload], wrong, TABLES)
+    for skip_below in (-1, 1 << 17, 1 << 31):
+        with pytest.raises(InputError, match="skip_below"):
+            decode_on_device([payload], tensor(indexes), TABLES, skip_below)
+    for index in (-1, 65536, 65537, 2**31):
+        far = tensor(indexes).long()
+        far[0, 3] = index
+        with pytest.raises(InputError, match="not a row"):
+            decode_on_device([payload], far, TABLES)

@@ -25,6 +25,7 @@ from ncodec.errors import CorruptPayloadError, FormatError, InputError, NcodecEr
 
 CHUNKED = 8  # in byte 0
 MAX_BYTES = 2**31 - 1  # of one payload: places in it are int32
+MAX_ROWS = 1 << 16  # of tables
 NOT_A_ROW = -1  # in place of a number of coded symbols: one of them has no row of the tables
 PROBLEMS: dict[int, tuple[type[NcodecError], str]] = {
     lanes.BAD_INDEX: (InputError, "a symbol's index is not a row of the tables"),
@@ -131,7 +132,8 @@ def decode_resident(
         [B, n] int32 symbols; [B] coded symbols, or NOT_A_ROW; [K] int32, what is wrong with each chunk (lanes.py).
     """
     batch, n = indexes.shape
-    rows = (indexes & 0xFFFF).int()  # as uint16, like decode_symbols
+    rows = indexes.clamp(-1, MAX_ROWS).int()
+    rows = torch.where(rows < 0, MAX_ROWS, rows)  # no row of any table, and never skipped
     coded = rows >= skip_below
     rank = coded.cumsum(1)
     n_coded = rank[:, -1] if n else torch.zeros_like(rank.sum(1))
@@ -177,7 +179,12 @@ def decode_on_device(
         TruncatedError: a payload ends before its last symbol.
         CorruptPayloadError: bytes are left over, or a state is wrong.
         InputError: an index is not a row of the tables, or there is not one payload for each batch element.
+        TypeError: indexes are not a tensor of integers.
     """
+    if not isinstance(indexes, Tensor) or indexes.is_floating_point() or indexes.is_complex():
+        raise TypeError("indexes: expected a tensor of integers")
+    if not 0 <= skip_below <= MAX_ROWS:
+        raise InputError(f"skip_below: expected 0 to {MAX_ROWS}, found {skip_below}")
     if len(payloads) != len(indexes):
         raise InputError(f"payloads: expected {len(indexes)}, found {len(payloads)}")
     if indexes.numel() == 0 and not any(payloads):

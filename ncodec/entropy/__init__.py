@@ -86,6 +86,11 @@ def quantise_pmf(pmf: NDArray[np.float64]) -> NDArray[np.uint16]:
     return (frequencies + 1).astype(np.uint16)
 
 
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise InputError(f"threads: expected at least 1, found {threads}")
+
+
 def variants() -> list[str]:
     """Return the coder's implementations on this processor, the fastest last. All are bit-identical."""
     vector = _rans.vector_name()
@@ -116,7 +121,7 @@ def encode_symbols(
         variant: one of `variants()`; by default the fastest. The bytes do not depend on it.
 
     Raises:
-        InputError: shapes differ, an index is not a row, or a skipped symbol is not 0.
+        InputError: shapes differ, an index is not a row, a skipped symbol is not 0, or an option is out of range.
         TypeError: an array is not contiguous or of another type.
 
     >>> t = FrequencyTables.from_pmf([[0.5, 0.2, 0.2, 0.1]])
@@ -130,7 +135,8 @@ def encode_symbols(
             raise InputError(f"lanes: expected 1, 2, 4, 8, 16 or 32, found {lanes}")
         log_lanes = int(lanes).bit_length() - 1
     if chunks is not None and not 1 <= chunks < 1 << 32:
-        raise InputError(f"chunks: expected at least 1, found {chunks}")
+        raise InputError(f"chunks: expected 1 to 2**32 - 1, found {chunks}")
+    _check_threads(threads)
     return tables._coder.encode(
         symbols, indexes, skip_below, log_lanes, chunks or 0, threads, variant
     )
@@ -159,9 +165,11 @@ def decode_symbols(
 
     Raises:
         TruncatedError: `payload` ends before symbol n.
-        CorruptPayloadError: bytes are left over, or the final state is wrong.
-        InputError: an index is not a row of the tables.
+        CorruptPayloadError: bytes are left over, or the final state is wrong. Not all damage shows: that is
+            what the container's checksums are for.
+        InputError: an index is not a row of the tables, or an option is out of range.
     """
+    _check_threads(threads)
     symbols = np.empty(len(indexes), np.int32)  # by numpy: on huge pages where it is large
     tables._coder.decode(payload, indexes, skip_below, threads, variant, symbols)
     return symbols

@@ -108,15 +108,21 @@ def bench_rans(
 
 
 def _row(
-    coder: str, n: int, encode_s: float, decode_s: float, size: int, ideal: float, **more: object
+    coder: str,
+    n: int,
+    encode_s: float | None,
+    decode_s: float,
+    size: int,
+    ideal: float | None,
+    **more: object,
 ) -> Row:
     return {
         "coder": coder,
         "symbols": n,
-        "encode_msymbols_s": n / encode_s / 1e6,
+        "encode_msymbols_s": n / encode_s / 1e6 if encode_s else None,
         "decode_msymbols_s": n / decode_s / 1e6,
         "bytes": size,
-        "overhead_percent": 100 * (size / ideal - 1),
+        "overhead_percent": 100 * (size / ideal - 1) if ideal else None,
         **more,
     }
 
@@ -181,7 +187,7 @@ def bench_constriction(
         median_seconds(encode_gaussian),
         median_seconds(lambda: ans(payload_gaussian).decode(gaussian, means, scales)),
         4 * len(payload_gaussian),
-        float("nan"),  # its Gaussians are not our tables
+        None,  # its Gaussians are not our tables
     )
     return [grouped, per_symbol]
 
@@ -258,7 +264,7 @@ def bench_cuda(
 
     assert np.array_equal(decode()[0].cpu().numpy(), symbols)
     ideal = tables.ideal_bits(symbols, indexes) / 8
-    return [_row("ncodec rANS CUDA", len(symbols), float("nan"), median_seconds(decode), len(payload), ideal)]  # fmt: skip
+    return [_row("ncodec rANS CUDA", len(symbols), None, median_seconds(decode), len(payload), ideal)]  # fmt: skip
 
 
 def bench_binary(n: int = 10_000_000) -> Row:

@@ -23,11 +23,18 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "build" / "fuzz"  # programs, corpora, logs; ignored by git
+PACKAGE = WORK / "package"
 CPP, PYTHON = ("rans", "tables", "binary"), ("container", "decode")
 MAX_LEN = 4096
 LARGEST_SEED = 4096  # bytes, of those taken from tests/vectors
 SANITIZE = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
 TIMEOUT_S, MEMORY_MB = 5, 2048  # of one input
+
+
+def install_package() -> None:
+    """Install this checkout by itself: atheris cannot instrument what an editable install's finder loads."""
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--upgrade"]
+    subprocess.run([*command, "--target", PACKAGE, HERE.parent.parent], check=True)
 
 
 def find_compiler(names: tuple[str, ...]) -> str:
@@ -103,7 +110,9 @@ def fuzz(name: str, seconds: int) -> dict[str, Any]:
         f"-max_total_time={seconds}", f"-max_len={MAX_LEN}", f"-timeout={TIMEOUT_S}",
         f"-rss_limit_mb={MEMORY_MB}", f"-artifact_prefix={artifacts}/", "-print_final_stats=1",
     ]  # fmt: skip
-    python_path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    python_path = os.pathsep.join(
+        map(str, [PACKAGE, HERE.parent, os.environ.get("PYTHONPATH", "")])
+    )
     env = os.environ | {"PYTHONPATH": python_path, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
     log = WORK / f"{name}.log"
     started = time.monotonic()
@@ -185,6 +194,8 @@ def main() -> int:
         if name in CPP:
             compile_harness(name, find_compiler(("clang++",)), SANITIZE, WORK / f"fuzz_{name}")
     WORK.mkdir(parents=True, exist_ok=True)
+    if set(names) & set(PYTHON):
+        install_package()
     seconds = max(1, round(60 * options.minutes))
     with ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda name: fuzz(name, seconds), names))
@@ -192,8 +203,8 @@ def main() -> int:
         f"{'harness':10} {'executions':>12} {'a second':>9} {'edges':>6} {'features':>8}  findings"
     )
     for r in results:
-        # A harness that could not start, or ran nothing, has shown nothing.
-        r["failed"] = bool(r["findings"] or r["exit_code"] != 0 or r["executions"] == 0)
+        # A harness that could not start, or saw no coverage, has shown nothing.
+        r["failed"] = bool(r["findings"] or r["exit_code"] != 0 or r["edges"] == 0)
         found = ", ".join(r["findings"]) or (
             f"exit code {r['exit_code']}, see {r['log']}" if r["failed"] else "none"
         )
