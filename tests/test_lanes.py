@@ -23,7 +23,6 @@ def path(request, monkeypatch):
     if request.param == "triton":
         if torch.cuda.is_available():
             pytest.skip("the interpreter is for machines without CUDA: test_real_kernel runs here")
-        monkeypatch.setenv("TRITON_INTERPRET", "1")
         pytest.importorskip("triton", reason="Triton is on Linux only")
         from ncodec.coder import triton_rans
 
