@@ -406,6 +406,40 @@ def test_each_chunk_ends_as_it_began():
         assert_refused(CorruptPayloadError, chunked(b"\x02\x04", *pair), 2, "final")
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_streams_of_several_segments(threads):
+    # The coder looks through 2^18 symbols at a time: one segment is skipped at each end, one in the middle.
+    segment, rng = 1 << 18, np.random.default_rng(1)
+    n = 5 * segment + 7
+    indexes = rng.integers(0, 3, n).astype(np.uint16)
+    for skipped in (0, 2, 4):
+        indexes[skipped * segment : (skipped + 1) * segment + 7] = 0
+    symbols = np.where(indexes >= 1, rng.integers(-3, 4, n), 0).astype(np.int32)
+    coded = indexes >= 1
+    for chunks in (1, 2, 7):
+        payload = encode_symbols(symbols, indexes, TABLES, 1, 8, chunks, threads)
+        assert payload == encode_symbols(symbols[coded], indexes[coded], TABLES, 0, 8, chunks)
+        np.testing.assert_array_equal(decode_symbols(payload, indexes, TABLES, 1, threads), symbols)
+    symbols[4 * segment + 9] = 1
+    with pytest.raises(InputError, match=f"symbol {4 * segment + 9} of {n}: .* expected 0"):
+        encode_symbols(symbols, indexes, TABLES, 1, threads=threads)
+    indexes[3 * segment + 9] = len(TABLES.sizes)
+    with pytest.raises(InputError, match=f"symbol {3 * segment + 9} of {n}: .* not a row"):
+        encode_symbols(symbols, indexes, TABLES, 1, threads=threads)
+
+
+@pytest.mark.parametrize("variant", variants())
+def test_more_rows_than_the_fine_look_up_holds(variant):
+    frequencies = np.full((300, 1024), 16, np.uint16)
+    tables = FrequencyTables(frequencies)
+    rng = np.random.default_rng(2)
+    indexes = rng.integers(0, 300, 20_000).astype(np.uint16)
+    symbols = rng.integers(-520, 520, 20_000).astype(np.int32)  # some are escapes
+    payload = encode_symbols(symbols, indexes, tables, variant=variant)
+    assert payload == encode_symbols(symbols, indexes, tables, variant="scalar")
+    np.testing.assert_array_equal(decode_symbols(payload, indexes, tables, variant=variant), symbols)  # fmt: skip
+
+
 @pytest.mark.parametrize("variant", variants())
 @pytest.mark.parametrize("lanes", [8, 16, 32])
 def test_variants_agree_on_damage(lanes, variant):

@@ -101,7 +101,10 @@ def test_extremes(path):
 
 def test_nothing():
     assert decode_on_device([], torch.zeros(0, 3, dtype=torch.int64), TABLES).shape == (0, 3)
-    assert decode_on_device([b"", b""], torch.zeros(2, 0, dtype=torch.int64), TABLES).shape == (2, 0)
+    assert decode_on_device([b"", b""], torch.zeros(2, 0, dtype=torch.int64), TABLES).shape == (
+        2,
+        0,
+    )
     with pytest.raises(CorruptPayloadError, match=r"payload 1 of 2: .*left over"):
         decode_on_device([b"", b"\0"], torch.zeros(2, 0, dtype=torch.int64), TABLES)
     with pytest.raises(InputError, match="expected 2, found 1"):

@@ -29,6 +29,7 @@ constexpr uint8_t CHUNKED = 8;              // flag in byte 0
 constexpr size_t LANE_BYTES = 1024;         // a lane costs about 3 bytes: under 0.3 % of this
 constexpr size_t CHUNK_BYTES = 1 << 15;     // a chunk of 32 lanes costs about 100 bytes: 0.3 % of this
 constexpr size_t BLOCK = 4096;              // symbols compacted at a time; a multiple of the lanes
+constexpr size_t SEGMENT = 1 << 18;         // symbols looked through at a time
 
 struct Layout {
   int log_lanes;
@@ -45,23 +46,8 @@ inline Layout layout_for(uint64_t payload_bytes) {
 // -log2(freq / 2^14) in 1/256 bits, linear between powers of two; integer, so the same on every machine.
 inline uint32_t cost_of(uint32_t freq) {
   int log = 0;
-  while (freq >> (log + 1) != 0) ++log;
+  for (int step = 8; step > 0; step /= 2) log += freq >> (log + step) != 0 ? step : 0;
   return (FREQ_BITS << 8) - (log << 8) - ((freq << 8 >> log) & 0xFF);
-}
-
-// About the size of the payload, from every symbol of a short stream and every 16th of a long one.
-inline uint64_t estimate_bytes(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n,
-                               uint32_t skip_below, size_t n_coded) {
-  const size_t step = n_coded < (1u << 14) ? 1 : 16;
-  uint64_t cost = 0, counted = 0;
-  for (size_t i = 0; i < n; i += step) {
-    if (indexes[i] < skip_below) continue;
-    const uint32_t escape = tables.size(indexes[i]) - 1, e = entry_of(symbols[i]);
-    if (e >= escape) cost += 8 << 8;
-    cost += cost_of(freq_of(tables.intervals()[tables.first(indexes[i]) + std::min(e, escape)]));
-    ++counted;
-  }
-  return counted == 0 ? 0 : cost / 2048 * n_coded / counted;
 }
 
 inline void put_varint(std::vector<uint8_t>& out, uint64_t value) {
@@ -81,60 +67,104 @@ inline Status get_varint(const uint8_t*& p, const uint8_t* end, uint64_t& value)
   return Status::bad_chunks;
 }
 
-// Call work(0) ... work(n - 1) on up to `threads` threads.
+// Call work(0) ... work(n - 1) on up to `threads` threads: each begins with a range of its own, as neighbours
+// share pages that the system has yet to provide, and then helps the others.
 template <class Work>
-inline void for_each_chunk(size_t n, int threads, const Work& work) {
-  std::atomic<size_t> next{0};
-  const auto loop = [&] {
-    for (size_t c; (c = next.fetch_add(1)) < n;) work(c);
+inline void for_each(size_t n, int threads, const Work& work) {
+  const size_t wanted = std::min<size_t>(n, static_cast<size_t>(std::max(threads, 1)));
+  std::vector<std::atomic<size_t>> next(wanted);
+  for (size_t t = 0; t < wanted; ++t) next[t] = n * t / wanted;
+  const auto loop = [&](size_t own) {
+    for (size_t k = 0; k < wanted; ++k) {
+      const size_t t = (own + k) % wanted, end = n * (t + 1) / wanted;
+      for (size_t i; (i = next[t].fetch_add(1)) < end;) work(i);
+    }
   };
   std::vector<std::thread> others;
-  const size_t wanted = std::min<size_t>(n, static_cast<size_t>(std::max(threads, 1)));
   try {
-    for (size_t t = 1; t < wanted; ++t) others.emplace_back(loop);
+    for (size_t t = 1; t < wanted; ++t) others.emplace_back(loop, t);
   } catch (const std::system_error&) {  // no more threads to be had: the ones there are do the work
   }
-  loop();
+  loop(0);
   for (std::thread& other : others) other.join();
 }
 
-// Coded symbols of each chunk, and the first position in the stream of each.
-struct Split {
-  size_t n_coded, chunks;
-  std::vector<size_t> positions;  // one per chunk, and n at the end
+// floor(c * n_coded / chunks) without overflow: the coded symbols before chunk c.
+inline size_t chunk_begin(size_t c, size_t chunks, size_t n_coded) {
+  return c * (n_coded / chunks) + c * (n_coded % chunks) / chunks;
+}
 
-  size_t begin(size_t c) const {  // floor(c * n_coded / chunks) without overflow
-    return c * (n_coded / chunks) + c * (n_coded % chunks) / chunks;
-  }
-  size_t count(size_t c) const { return begin(c + 1) - begin(c); }
-
-  Split(const uint16_t* indexes, size_t n, uint32_t skip_below, size_t coded, size_t n_chunks)
-      : n_coded(coded), chunks(n_chunks), positions(n_chunks + 1, n) {
-    size_t i = 0, seen = 0;
-    for (size_t c = 0; c < chunks; ++c) {
-      const size_t target = begin(c);
-      while (skip_below > 0 && seen < target) {
-        const size_t step = std::min<size_t>(target - seen, n - i);  // cannot pass the target
-        for (const size_t stop = i + step; i < stop; ++i) seen += indexes[i] >= skip_below;
+// The stream in segments that threads look through: how many symbols are coded before each.
+class Survey {
+ public:
+  // `symbols` is nullptr where they are not known. Errors: index_out_of_range, skipped_not_zero, at `place`.
+  Status run(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below,
+             int threads, size_t& place) {
+    const size_t segments = n / SEGMENT + 1;
+    std::vector<uint16_t> largest(segments);
+    std::vector<uint8_t> not_zero(segments);
+    coded_before_.assign(segments + 1, 0);
+    for_each(segments, threads, [&](size_t s) {
+      const size_t begin = s * SEGMENT, end = std::min(n, begin + SEGMENT);
+      uint32_t coded = 0;
+      uint16_t most = 0;
+      bool bad = false;
+      for (size_t i = begin; i < end; ++i) {
+        coded += indexes[i] >= skip_below;
+        most = std::max(most, indexes[i]);
       }
-      positions[c] = c == 0 ? 0 : skip_below > 0 ? i : target;
+      for (size_t i = begin; i < end && symbols != nullptr && coded < end - begin; ++i)
+        bad |= (indexes[i] < skip_below) & (symbols[i] != 0);
+      coded_before_[s + 1] = coded;
+      largest[s] = most;
+      not_zero[s] = bad;
+    });
+    for (size_t s = 0; s < segments; ++s) coded_before_[s + 1] += coded_before_[s];
+    if (n_coded() > 0 && *std::max_element(largest.begin(), largest.end()) >= tables.rows()) {
+      for (place = 0; indexes[place] < skip_below || indexes[place] < tables.rows();) ++place;
+      return Status::index_out_of_range;
     }
+    for (size_t s = 0; s < segments; ++s) {
+      if (!not_zero[s]) continue;
+      for (place = s * SEGMENT; indexes[place] >= skip_below || symbols[place] == 0;) ++place;
+      return Status::skipped_not_zero;
+    }
+    return Status::ok;
   }
+
+  size_t n_coded() const { return coded_before_.back(); }
+
+  // Where the stream is split for k coded symbols to be before: right behind them, but for 0 and all at the ends.
+  size_t position(const uint16_t* indexes, size_t n, uint32_t skip_below, size_t k) const {
+    if (k == 0 || k == n_coded()) return k == 0 ? 0 : n;
+    if (skip_below == 0) return k;
+    const size_t s = std::lower_bound(coded_before_.begin(), coded_before_.end(), k) - coded_before_.begin() - 1;
+    size_t i = s * SEGMENT;
+    for (size_t seen = coded_before_[s]; seen < k;)
+      for (const size_t stop = i + (k - seen); i < stop; ++i) seen += indexes[i] >= skip_below;  // cannot pass k
+    return i;
+  }
+
+ private:
+  std::vector<size_t> coded_before_;
 };
 
-// The number of coded symbols, or the place of an index that is not a row of the tables.
-inline Status count_coded(const Tables& tables, const uint16_t* indexes, size_t n, uint32_t skip_below, size_t& n_coded,
-                          size_t& place) {
-  size_t coded = 0;
-  uint16_t largest = 0;
-  for (size_t i = 0; i < n; ++i) {
-    coded += indexes[i] >= skip_below;
-    largest = std::max(largest, indexes[i]);
+// About the size of the payload, from all symbols of a short stream and 1024 runs of 16 of a long one.
+inline uint64_t estimate_bytes(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n,
+                               uint32_t skip_below, size_t n_coded) {
+  const size_t runs = n <= 1 << 14 ? 1 : 1024, length = n <= 1 << 14 ? n : 16;
+  uint64_t cost = 0, counted = 0;
+  for (size_t run = 0; run < runs; ++run) {
+    const size_t first = run * (n / runs);
+    for (size_t i = first; i < first + length; ++i) {
+      if (indexes[i] < skip_below) continue;
+      const uint32_t escape = tables.size(indexes[i]) - 1, e = entry_of(symbols[i]);
+      if (e >= escape) cost += 8 << 8;
+      cost += cost_of(freq_of(tables.intervals()[tables.first(indexes[i]) + std::min(e, escape)]));
+      ++counted;
+    }
   }
-  n_coded = coded;
-  if (coded == 0 || largest < tables.rows()) return Status::ok;
-  for (place = 0; indexes[place] < skip_below || indexes[place] < tables.rows();) ++place;
-  return Status::index_out_of_range;
+  return counted == 0 ? 0 : cost / 2048 * n_coded / counted;
 }
 
 inline void run_encoder(ChunkEncoder& c, const int32_t* symbols, const uint16_t* rows, size_t n, Variant variant) {
@@ -235,29 +265,29 @@ inline Status encode(const Tables& tables, const int32_t* symbols, const uint16_
                      int log_lanes, size_t chunks, int threads, Variant variant, std::vector<uint8_t>& payload,
                      size_t& place) {
   payload.clear();
-  size_t n_coded = 0;
-  const Status status = count_coded(tables, indexes, n, skip_below, n_coded, place);
-  if (status != Status::ok) return status;
-  for (size_t i = 0; i < n && n_coded < n; ++i) {
-    place = i;
-    if (indexes[i] < skip_below && symbols[i] != 0) return Status::skipped_not_zero;
-  }
-  if (n_coded == 0) return Status::ok;
+  Survey survey;
+  const Status status = survey.run(tables, symbols, indexes, n, skip_below, threads, place);
+  const size_t n_coded = survey.n_coded();
+  if (status != Status::ok || n_coded == 0) return status;
   const Layout layout = log_lanes >= 0 && chunks > 0
                             ? Layout{log_lanes, chunks}
                             : layout_for(estimate_bytes(tables, symbols, indexes, n, skip_below, n_coded));
   if (log_lanes < 0) log_lanes = layout.log_lanes;
   chunks = std::min(chunks > 0 ? chunks : layout.chunks, n_coded);
-  const Split split(indexes, n, skip_below, n_coded, chunks);
   std::vector<std::vector<uint8_t>> bodies(chunks);
-  for_each_chunk(chunks, threads, [&](size_t c) {
-    ChunkEncoder encoder(tables, size_t{1} << log_lanes, split.count(c));
-    encode_chunk(encoder, symbols, indexes, split.positions[c], split.positions[c + 1], split.count(c), skip_below, variant);
+  for_each(chunks, threads, [&](size_t c) {
+    const size_t first = chunk_begin(c, chunks, n_coded), last = chunk_begin(c + 1, chunks, n_coded);
+    ChunkEncoder encoder(tables, size_t{1} << log_lanes, last - first);
+    encode_chunk(encoder, symbols, indexes, survey.position(indexes, n, skip_below, first),
+                 survey.position(indexes, n, skip_below, last), last - first, skip_below, variant);
     encoder.append_to(bodies[c]);
   });
   payload.push_back(static_cast<uint8_t>(log_lanes | (chunks > 1 ? CHUNKED : 0)));
   if (chunks > 1) put_varint(payload, chunks);
   for (size_t c = 0; c + 1 < chunks; ++c) put_varint(payload, bodies[c].size());
+  size_t size = payload.size();
+  for (const auto& body : bodies) size += body.size();
+  payload.reserve(size);
   for (const auto& body : bodies) payload.insert(payload.end(), body.begin(), body.end());
   return Status::ok;
 }
@@ -266,9 +296,10 @@ inline Status encode(const Tables& tables, const int32_t* symbols, const uint16_
 inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, const uint16_t* indexes, size_t n,
                      uint32_t skip_below, int threads, Variant variant, int32_t* symbols, size_t& place) {
   place = 0;
-  size_t n_coded = 0;
-  Status status = count_coded(tables, indexes, n, skip_below, n_coded, place);
+  Survey survey;
+  Status status = survey.run(tables, nullptr, indexes, n, skip_below, threads, place);
   if (status != Status::ok) return status;
+  const size_t n_coded = survey.n_coded();
   if (n_coded == 0) {
     std::fill(symbols, symbols + n, 0);
     return size == 0 ? Status::ok : Status::left_over;
@@ -300,16 +331,16 @@ inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, 
     starts.push_back(p);
     p += length;
   }
-  const Split split(indexes, n, skip_below, n_coded, chunks);
   std::vector<Status> results(chunks);
   std::vector<size_t> places(chunks);
-  for_each_chunk(chunks, threads, [&](size_t c) {
+  for_each(chunks, threads, [&](size_t c) {
     ChunkDecoder decoder(tables, lanes);
-    places[c] = split.positions[c];
+    const size_t begin = survey.position(indexes, n, skip_below, chunk_begin(c, chunks, n_coded));
+    const size_t end_of_chunk = survey.position(indexes, n, skip_below, chunk_begin(c + 1, chunks, n_coded));
+    places[c] = begin;
     results[c] = decoder.open(starts[c], sizes[c]);
     if (results[c] == Status::ok)
-      results[c] = decode_chunk(decoder, indexes, split.positions[c], split.positions[c + 1], skip_below, variant, symbols,
-                                places[c]);
+      results[c] = decode_chunk(decoder, indexes, begin, end_of_chunk, skip_below, variant, symbols, places[c]);
     if (results[c] == Status::ok) results[c] = decoder.close();
   });
   for (size_t c = 0; c < chunks; ++c) {

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 
 #include "tables.hpp"
 
@@ -24,7 +25,8 @@ constexpr int MAX_LOG_LANES = 5;
 constexpr size_t MAX_LANES = size_t{1} << MAX_LOG_LANES;
 
 enum class Status {
-  ok, index_out_of_range, skipped_not_zero, truncated, bad_lanes, bad_chunks, bad_escape, left_over, bad_first_state, bad_final_state
+  ok, index_out_of_range, skipped_not_zero, truncated, bad_lanes, bad_chunks, bad_escape, left_over, bad_first_state,
+  bad_final_state
 };
 
 inline void put_u32(uint8_t* p, uint32_t v) {
@@ -41,12 +43,14 @@ struct ChunkEncoder {
   const Tables& tables;
   const size_t lanes;
   std::array<uint32_t, MAX_LANES> states;
-  std::vector<uint8_t> buffer;   // words, written downwards; a symbol emits one at most
-  uint8_t* word;                 // the first word so far
-  std::vector<uint8_t> escapes;  // in decreasing symbol order: the last escape's bytes come first
+  const size_t room;
+  const std::unique_ptr<uint8_t[]> buffer;  // words, written downwards; not zeroed, as most of it stays unused
+  uint8_t* word;                            // the first word so far
+  std::vector<uint8_t> escapes;             // in decreasing symbol order: the last escape's bytes come first
 
+  // For n symbols: each emits one word at most.
   ChunkEncoder(const Tables& t, size_t n_lanes, size_t n)
-      : tables(t), lanes(n_lanes), buffer(2 * n + 16), word(buffer.data() + buffer.size()) {
+      : tables(t), lanes(n_lanes), room(2 * n + 16), buffer(new uint8_t[room]), word(buffer.get() + room) {
     states.fill(STATE_LOW);
   }
 
@@ -79,6 +83,12 @@ struct ChunkEncoder {
     while (count > 0) escapes.push_back(bytes[--count]);
   }
 
+  // The escape bytes of a group, whose bit in `escaped` is set.
+  void put_escapes(uint32_t escaped, const int32_t* symbols, const uint16_t* rows) {
+    for (size_t lane = lanes; lane-- > 0;)
+      if (escaped >> lane & 1) put_escape(entry_of(symbols[lane]) - (tables.size(rows[lane]) - 1));
+  }
+
   // The chunk's bytes: states, words, escape bytes.
   void append_to(std::vector<uint8_t>& out) const {
     uint8_t bytes[4];
@@ -86,7 +96,7 @@ struct ChunkEncoder {
       put_u32(bytes, states[lane]);
       out.insert(out.end(), bytes, bytes + 4);
     }
-    out.insert(out.end(), static_cast<const uint8_t*>(word), buffer.data() + buffer.size());
+    out.insert(out.end(), word, buffer.get() + room);
     out.insert(out.end(), escapes.begin(), escapes.end());
   }
 };
@@ -148,6 +158,20 @@ struct ChunkDecoder {
     if (rest + escape > UINT32_MAX) return Status::bad_escape;
     symbol = symbol_of(static_cast<uint32_t>(rest) + escape);
     return Status::ok;
+  }
+
+  // End a group, whose words end at `next`, with its escape bytes; false, and nothing read, where there is an error.
+  bool end_group(const uint8_t* next, uint32_t escaped, const uint16_t* rows, int32_t* symbols) {
+    const uint8_t *const first = word, *const last = end;
+    word = next;
+    for (size_t lane = 0; escaped != 0; ++lane, escaped >>= 1) {
+      if ((escaped & 1) && get_escape(tables.size(rows[lane]) - 1, symbols[lane]) != Status::ok) {
+        word = first;
+        end = last;
+        return false;
+      }
+    }
+    return true;
   }
 
   // All bytes must be used, and every state must end where the encoder began.

@@ -1,7 +1,7 @@
 // One chunk, eight lanes at once with AVX2: the same bytes and symbols as rans.hpp, by test.
 //
-// A group is one symbol for every lane. Groups with an escape, and those near the ends of the payload, are
-// left to the scalar coder, so nothing is read or written here that it would not reach.
+// A group is one symbol for every lane. Groups near the ends of the payload, and those in error, are left to
+// the scalar coder, so nothing is read or written here that it would not reach.
 
 #pragma once
 
@@ -51,13 +51,15 @@ template <int V>
 NCODEC_TARGET_AVX2 inline void decode_groups(ChunkDecoder& d, const uint16_t* rows, size_t& begin, size_t finish,
                                              int32_t* symbols) {
   constexpr size_t lanes = 8 * V;
-  const auto* quick = reinterpret_cast<const int*>(d.tables.quick());
+  const auto *quick = reinterpret_cast<const int*>(d.tables.quick()), *fines = reinterpret_cast<const int*>(d.tables.fine());
+  const __m256i quick_mask = _mm256_set1_epi32((1 << QUICK_BITS) - 1), in_fine = _mm256_set1_epi32((1 << FINE_BITS) - 1);
+  const __m256i fine_mask = _mm256_set1_epi32(MAX_FINE_FREQ - 1);
   const __m256i slot_mask = _mm256_set1_epi32(FREQ_SUM - 1), one = _mm256_set1_epi32(1), zero = _mm256_setzero_si256();
   __m256i x[V];
   for (int v = 0; v < V; ++v) x[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(&d.states[8 * v]));
   while (finish - begin >= lanes && d.end - d.word >= 16 * V) {
     __m256i next[V];
-    bool escaped = false;
+    uint32_t escaped = 0;
     const uint8_t* word = d.word;
     for (int v = 0; v < V; ++v) {
       const uint16_t* row = rows + begin + 8 * v;
@@ -66,33 +68,44 @@ NCODEC_TARGET_AVX2 inline void decode_groups(ChunkDecoder& d, const uint16_t* ro
           _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row))), LOG_QUICK),
           _mm256_srli_epi32(slot, QUICK_BITS));
       const __m256i found = _mm256_i32gather_epi32(quick, bucket, 4);
-      const __m256i entry = _mm256_srli_epi32(found, 28);
+      __m256i entry = _mm256_srli_epi32(found, 28);
       __m256i freq = _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(found, 14), slot_mask), one);
-      __m256i start = _mm256_and_si256(found, slot_mask);
-      __m256i symbol = _mm256_xor_si256(_mm256_srli_epi32(entry, 1), _mm256_sub_epi32(zero, _mm256_and_si256(entry, one)));
-      unsigned slow = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(entry, _mm256_set1_epi32(15)))));
-      if (slow != 0) {
-        alignas(32) uint32_t slots[8], starts[8], freqs[8];
-        alignas(32) int32_t values[8];
-        _mm256_store_si256(reinterpret_cast<__m256i*>(slots), slot);
-        _mm256_store_si256(reinterpret_cast<__m256i*>(starts), start);
-        _mm256_store_si256(reinterpret_cast<__m256i*>(freqs), freq);
-        _mm256_store_si256(reinterpret_cast<__m256i*>(values), symbol);
-        for (; slow != 0; slow &= slow - 1) {
-          const int lane = _mm_popcnt_u32(~slow & (slow - 1));  // the lowest set bit
-          const uint32_t place = d.tables.find(row[lane], slots[lane]), interval = d.tables.intervals()[place];
-          starts[lane] = start_of(interval);
-          freqs[lane] = freq_of(interval);
-          values[lane] = d.tables.symbols()[place];
-          escaped |= values[lane] == ESCAPE;
+      __m256i offset = _mm256_sub_epi32(slot, _mm256_and_si256(found, slot_mask));
+      const __m256i look_on = _mm256_cmpeq_epi32(entry, _mm256_set1_epi32(15));
+      if (_mm256_movemask_epi8(look_on) != 0) {
+        const __m256i place = _mm256_add_epi32(_mm256_and_si256(found, _mm256_set1_epi32(static_cast<int>(~NOT_QUICK))),
+                                               _mm256_srli_epi32(_mm256_and_si256(slot, quick_mask), FINE_BITS));
+        const __m256i fine = _mm256_mask_i32gather_epi32(zero, fines, place, look_on, 4);
+        const __m256i fine_freq = _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(fine, 11), fine_mask), one);
+        const __m256i fine_offset = _mm256_add_epi32(_mm256_and_si256(fine, fine_mask), _mm256_and_si256(slot, in_fine));
+        entry = _mm256_blendv_epi8(entry, _mm256_srli_epi32(fine, 22), look_on);
+        freq = _mm256_blendv_epi8(freq, fine_freq, look_on);
+        offset = _mm256_blendv_epi8(offset, fine_offset, look_on);
+        const __m256i not_fine = _mm256_cmpeq_epi32(fine, _mm256_set1_epi32(static_cast<int>(NOT_FINE)));
+        unsigned slow = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(not_fine)));
+        if (slow != 0) {
+          alignas(32) uint32_t slots[8], offsets[8], freqs[8], entries[8];
+          _mm256_store_si256(reinterpret_cast<__m256i*>(slots), slot);
+          _mm256_store_si256(reinterpret_cast<__m256i*>(offsets), offset);
+          _mm256_store_si256(reinterpret_cast<__m256i*>(freqs), freq);
+          _mm256_store_si256(reinterpret_cast<__m256i*>(entries), entry);
+          for (; slow != 0; slow &= slow - 1) {
+            const int lane = _mm_popcnt_u32(~slow & (slow - 1));  // the lowest set bit
+            const uint32_t at = d.tables.find(row[lane], slots[lane]), interval = d.tables.intervals()[at];
+            offsets[lane] = slots[lane] - start_of(interval);
+            freqs[lane] = freq_of(interval);
+            entries[lane] = at - d.tables.first(row[lane]);
+            escaped |= static_cast<uint32_t>(entries[lane] == d.tables.size(row[lane]) - 1) << (8 * v + lane);
+          }
+          offset = _mm256_load_si256(reinterpret_cast<const __m256i*>(offsets));
+          freq = _mm256_load_si256(reinterpret_cast<const __m256i*>(freqs));
+          entry = _mm256_load_si256(reinterpret_cast<const __m256i*>(entries));
         }
-        start = _mm256_load_si256(reinterpret_cast<const __m256i*>(starts));
-        freq = _mm256_load_si256(reinterpret_cast<const __m256i*>(freqs));
-        symbol = _mm256_load_si256(reinterpret_cast<const __m256i*>(values));
       }
+      const __m256i sign = _mm256_sub_epi32(zero, _mm256_and_si256(entry, one));
+      const __m256i symbol = _mm256_xor_si256(_mm256_srli_epi32(entry, 1), sign);
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(symbols + begin + 8 * v), symbol);
-      const __m256i y = _mm256_add_epi32(_mm256_mullo_epi32(freq, _mm256_srli_epi32(x[v], FREQ_BITS)),
-                                         _mm256_sub_epi32(slot, start));
+      const __m256i y = _mm256_add_epi32(_mm256_mullo_epi32(freq, _mm256_srli_epi32(x[v], FREQ_BITS)), offset);
       const __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(y, 16), zero);
       const int mask = _mm256_movemask_ps(_mm256_castsi256_ps(low));
       const __m256i words = _mm256_permutevar8x32_epi32(
@@ -101,9 +114,8 @@ NCODEC_TARGET_AVX2 inline void decode_groups(ChunkDecoder& d, const uint16_t* ro
       next[v] = _mm256_blendv_epi8(y, _mm256_or_si256(_mm256_slli_epi32(y, 16), words), low);
       word += 2 * _mm_popcnt_u32(static_cast<unsigned>(mask));
     }
-    if (escaped) break;
+    if (!d.end_group(word, escaped, rows + begin, symbols + begin)) break;
     for (int v = 0; v < V; ++v) x[v] = next[v];
-    d.word = word;
     begin += lanes;
   }
   for (int v = 0; v < V; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(&d.states[8 * v]), x[v]);
@@ -121,18 +133,20 @@ NCODEC_TARGET_AVX2 inline void encode_groups(ChunkEncoder& c, const int32_t* sym
   __m256i x[V];
   for (int v = 0; v < V; ++v) x[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(&c.states[8 * v]));
   for (; end - begin >= lanes; end -= lanes) {
-    __m256i interval[V], escaped = _mm256_setzero_si256();
+    __m256i interval[V];
+    uint32_t escaped = 0;
     for (int v = 0; v < V; ++v) {
       const size_t at = end - lanes + 8 * v;
       const __m256i symbol = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(symbols + at));
       const __m256i row = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + at)));
       const __m256i e = _mm256_xor_si256(_mm256_slli_epi32(symbol, 1), _mm256_srai_epi32(symbol, 31));
       const __m256i last = _mm256_sub_epi32(_mm256_i32gather_epi32(sizes, row, 4), one);
-      escaped = _mm256_or_si256(escaped, _mm256_cmpeq_epi32(_mm256_max_epu32(e, last), e));
+      const __m256i escapes = _mm256_cmpeq_epi32(_mm256_max_epu32(e, last), e);
+      escaped |= static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(escapes))) << 8 * v;
       const __m256i within = _mm256_min_epu32(e, last);
       interval[v] = _mm256_i32gather_epi32(intervals, _mm256_add_epi32(_mm256_i32gather_epi32(firsts, row, 4), within), 4);
     }
-    if (_mm256_movemask_epi8(escaped) != 0) break;
+    if (escaped != 0) c.put_escapes(escaped, symbols + end - lanes, rows + end - lanes);
     for (int v = V - 1; v >= 0; --v) {
       const __m256i start = _mm256_and_si256(interval[v], low16), freq = _mm256_srli_epi32(interval[v], 16);
       const __m256i fits = _mm256_cmpgt_epi32(freq, _mm256_srli_epi32(x[v], 32 - FREQ_BITS));

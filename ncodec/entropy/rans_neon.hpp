@@ -39,7 +39,7 @@ inline void decode_groups(ChunkDecoder& d, const uint16_t* rows, size_t& begin, 
   for (int v = 0; v < V; ++v) x[v] = vld1q_u32(&d.states[4 * v]);
   while (finish - begin >= lanes && d.end - d.word >= static_cast<std::ptrdiff_t>(2 * lanes + 8)) {
     uint32x4_t next[V];
-    bool escaped = false;
+    uint32_t escaped = 0;
     const uint8_t* word = d.word;
     for (int v = 0; v < V; ++v) {
       uint32_t slots[4], found[4];
@@ -50,7 +50,7 @@ inline void decode_groups(ChunkDecoder& d, const uint16_t* rows, size_t& begin, 
         const uint32_t entry = d.tables.find(rows[i], slots[lane]);
         found[lane] = d.tables.intervals()[entry];
         symbols[i] = d.tables.symbols()[entry];
-        escaped |= symbols[i] == ESCAPE;
+        escaped |= static_cast<uint32_t>(symbols[i] == ESCAPE) << (4 * v + lane);
       }
       const uint32x4_t interval = vld1q_u32(found);
       const uint32x4_t offset = vsubq_u32(slot, vandq_u32(interval, vdupq_n_u32(0xFFFF)));
@@ -62,9 +62,8 @@ inline void decode_groups(ChunkDecoder& d, const uint16_t* rows, size_t& begin, 
       next[v] = vbslq_u32(low, vorrq_u32(vshlq_n_u32(y, 16), vreinterpretq_u32_u8(bytes)), y);
       word += 2 * __builtin_popcount(mask);
     }
-    if (escaped) break;
+    if (!d.end_group(word, escaped, rows + begin, symbols + begin)) break;
     for (int v = 0; v < V; ++v) x[v] = next[v];
-    d.word = word;
     begin += lanes;
   }
   for (int v = 0; v < V; ++v) vst1q_u32(&d.states[4 * v], x[v]);

@@ -5,11 +5,15 @@
 //   symbols      zigzag, ESCAPE for the last of a row        per entry
 //   buckets      2^bits slots -> the first entry in them     per row, 2^14 / 2^bits
 //   lookups      first bucket << 3 | bits                    per row; bits 6, fewer in rows of many entries
-//   quick        entry << 28 | (freq - 1) << 14 | start      per row, 2^14 / 64: the interval that fills the bucket,
-//                                                            or NOT_QUICK: several do, an entry over 14, an escape
+//   quick        entry << 28 | (freq - 1) << 14 | start      per row, 2^14 / 64: the interval that fills the bucket;
+//                NOT_QUICK | place in fine                   where several do, an entry over 14, an escape
+//   fine         entry << 22 | (freq - 1) << 11 | before     per bucket that is not quick, 64 / 4: the interval that
+//                                                            fills these slots, and how far before them it starts;
+//                                                            NOT_FINE where none of so few bits does
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -22,6 +26,9 @@ constexpr uint32_t MAX_BUCKET_BITS = 6, MIN_BUCKET_BITS = 2;  // log2 of a bucke
 constexpr uint32_t STEPS_PER_LOOKUP = FREQ_SUM / 16;  // on average 1/16 entry is passed by after a look-up
 constexpr int QUICK_BITS = 6, LOG_QUICK = FREQ_BITS - QUICK_BITS;
 constexpr uint32_t NOT_QUICK = 15u << 28;
+constexpr int FINE_BITS = 2;
+constexpr uint32_t MAX_FINE_FREQ = 1u << 11, MAX_FINE_ENTRY = 1022, NOT_FINE = UINT32_MAX;
+constexpr size_t FINE_BLOCK = 1u << (QUICK_BITS - FINE_BITS), MAX_FINE = 1u << 20;
 constexpr int32_t ESCAPE = INT32_MIN;  // no row is long enough to hold this symbol
 constexpr size_t MAX_ROWS = 1u << 16;
 
@@ -51,7 +58,8 @@ inline long check_frequencies(const uint16_t* frequencies, size_t rows, size_t s
 class Tables {
  public:
   // As `check_frequencies` accepts them: at most 2^16 rows, so at most 2^30 entries.
-  Tables(const uint16_t* frequencies, size_t stride, const std::vector<uint32_t>& sizes) : sizes_(sizes) {
+  Tables(const uint16_t* frequencies, size_t stride, const std::vector<uint32_t>& sizes)
+      : sizes_(sizes), fine_(FINE_BLOCK, NOT_FINE) {
     for (size_t r = 0; r < sizes.size(); ++r) {
       firsts_.push_back(static_cast<uint32_t>(intervals_.size()));
       const uint32_t bits = bucket_bits(frequencies + r * stride, sizes[r]);
@@ -69,6 +77,7 @@ class Tables {
         start += freq;
         for (; bucket << bits < start; ++bucket) buckets_.push_back(entry);
       }
+      add_fine(r);
     }
   }
 
@@ -80,6 +89,7 @@ class Tables {
   const uint32_t* intervals() const { return intervals_.data(); }
   const int32_t* symbols() const { return symbols_.data(); }
   const uint32_t* quick() const { return quick_.data(); }
+  const uint32_t* fine() const { return fine_.data(); }
 
   // The entry whose interval holds `slot`; slot < 2^14.
   uint32_t find(size_t r, uint32_t slot) const {
@@ -89,6 +99,26 @@ class Tables {
   }
 
  private:
+  // The fine buckets of the last row, as long as there is room: the others look at the first block, which knows none.
+  void add_fine(size_t r) {
+    const uint32_t last = std::min(sizes_[r] - 1, MAX_FINE_ENTRY + 1);
+    for (uint32_t e = 0; e < last; ++e) {
+      const uint32_t interval = intervals_[firsts_[r] + e], start = start_of(interval), freq = freq_of(interval);
+      if (freq > MAX_FINE_FREQ) continue;
+      uint32_t f = (start + (1u << FINE_BITS) - 1) >> FINE_BITS;
+      for (; (f + 1) << FINE_BITS <= start + freq; ++f) {
+        uint32_t& q = quick_[r << LOG_QUICK | f >> (QUICK_BITS - FINE_BITS)];
+        if (q < NOT_QUICK) continue;
+        if (q == NOT_QUICK) {
+          if (fine_.size() >= MAX_FINE) return;
+          q |= static_cast<uint32_t>(fine_.size());
+          fine_.resize(fine_.size() + FINE_BLOCK, NOT_FINE);
+        }
+        fine_[(q ^ NOT_QUICK) | (f & (FINE_BLOCK - 1))] = e << 22 | (freq - 1) << 11 | ((f << FINE_BITS) - start);
+      }
+    }
+  }
+
   // The largest buckets in which few entries start: an entry is passed by from each slot after its start.
   static uint32_t bucket_bits(const uint16_t* row, uint32_t size) {
     for (uint32_t bits = MAX_BUCKET_BITS; bits > MIN_BUCKET_BITS; --bits) {
@@ -99,7 +129,7 @@ class Tables {
     return MIN_BUCKET_BITS;
   }
 
-  std::vector<uint32_t> sizes_, firsts_, intervals_, buckets_, lookups_, quick_;
+  std::vector<uint32_t> sizes_, firsts_, intervals_, buckets_, lookups_, quick_, fine_;
   std::vector<int32_t> symbols_;
 };
 
