@@ -378,6 +378,9 @@ def decode_batch(
         NcodecError: those of `decode`; the message starts with the place of the file in the list.
     """
     _check_kind(kind)
+    find_device(device)
+    if isinstance(files, (bytes, bytearray, memoryview, str)):
+        raise InputError(f"files: expected a list of files' bytes, found {type(files).__name__}")
     opened = [_open(data, f"file {i}: ", model, device, limits) for i, data in enumerate(files)]
     return [_as_kind(picture, kind) for picture in _decode_files(opened, device)]  # type: ignore[return-value]
 

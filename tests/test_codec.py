@@ -188,6 +188,10 @@ def test_batch_names_the_file(model, sample):
         ncodec.decode_batch([files[0], b"no"], device="cpu")
     with pytest.raises(InputError, match="kind"):
         ncodec.decode_batch(files, "jpeg")
+    with pytest.raises(InputError, match=r"^device"):
+        ncodec.decode_batch(files, device="gpu0")
+    with pytest.raises(InputError, match="expected a list of files' bytes, found bytes"):
+        ncodec.decode_batch(files[0])
 
 
 @pytest.mark.gpu

@@ -544,6 +544,9 @@ def test_limits():
         container.read(HEADER_BYTES + b"xMPm" + varint(2**24 + 1))
     with pytest.raises(LimitError, match="chunks: more than 2"):
         container.read(data, Limits(chunks=2))
+    for bad in ({"pixels": 1e6}, {"side": -1}, {"tiles": None}, {"pixels_per_byte": 0}):
+        with pytest.raises(InputError, match=f"Limits: {next(iter(bad))}: expected an integer"):
+            Limits(**bad)
     exact = Limits(side=3, pixels=6, tiles=1, metadata_bytes=5, chunks=3)
     assert container.read(data, exact).tiles == [b"abc"]
     assert not issubclass(LimitError, FormatError)

@@ -114,6 +114,10 @@ def test_table_is_two_dimensional():
         FrequencyTables(np.array([16384], np.uint16))
     with pytest.raises(InputError, match="int64"):  # 81920 would wrap to 16384
         FrequencyTables(np.array([[81920]], np.int64))
+    with pytest.raises(InputError, match="expected a numpy array, found NoneType"):
+        FrequencyTables(None)
+    with pytest.raises(InputError, match="rows: expected at least one"):
+        FrequencyTables.from_pmf([])
 
 
 def test_entries_are_zigzag():

@@ -7,7 +7,7 @@ Everything is validated, limits included, before anything is allocated or decode
 Standard library only, but for the CRC, which is in the C++ extension.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Real
 
 from ncodec.entropy import crc32c
@@ -41,6 +41,9 @@ class Limits:
     The defaults admit any camera's photograph. A tile of 2**24 pixels takes 1.3 GiB to decode
     (whole process, CPU). `pixels_per_byte` keeps a small file from being a large image, as deflate's
     1032 : 1 does: 1 KiB decodes within 64 MiB beyond the model.
+
+    Raises:
+        InputError: a limit is not an integer, or negative, or no pixel is allowed per byte.
     """
 
     side: int = 65_535  # pixels
@@ -51,6 +54,14 @@ class Limits:
     chunks: int = 1 << 17
     pixels_per_byte: int = 512  # coded pixels (specs/format.md, section 5) per byte of the file
     free_pixels: int = 1 << 16  # coded pixels that a file of any size may have
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value, least = getattr(self, limit.name), int(limit.name == "pixels_per_byte")
+            if not isinstance(value, int) or value < least:
+                raise InputError(
+                    f"Limits: {limit.name}: expected an integer of at least {least}, found {value!r}"
+                )
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ class FrequencyTables:
     """
 
     def __init__(self, frequencies: NDArray[np.uint16]) -> None:
+        if not isinstance(frequencies, np.ndarray):
+            raise InputError(f"frequencies: expected a numpy array, found {type(frequencies).__name__}")  # fmt: skip
         if frequencies.ndim != 2 or frequencies.dtype != np.uint16:
             raise InputError(
                 f"frequencies: expected uint16 [k, s], found {frequencies.dtype} {list(frequencies.shape)}"
@@ -41,6 +43,8 @@ class FrequencyTables:
     def from_pmf(cls, rows: list[ArrayLike]) -> "FrequencyTables":
         """Return tables for rows of probabilities in zigzag order, the last one for the escape."""
         quantised = [quantise_pmf(np.asarray(row, np.float64)) for row in rows]
+        if not quantised:
+            raise InputError("rows: expected at least one, found none")
         table = np.zeros((len(rows), max(map(len, quantised))), np.uint16)
         for row, frequencies in zip(table, quantised, strict=True):
             row[: len(frequencies)] = frequencies
@@ -168,6 +172,7 @@ def decode_symbols(
         CorruptPayloadError: bytes are left over, or the final state is wrong. Not all damage shows: that is
             what the container's checksums are for.
         InputError: an index is not a row of the tables, or an option is out of range.
+        TypeError: `payload` is not bytes, or `indexes` is not contiguous or of another type.
     """
     _check_threads(threads)
     symbols = np.empty(len(indexes), np.int32)  # by numpy: on huge pages where it is large

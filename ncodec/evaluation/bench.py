@@ -30,6 +30,7 @@ from ncodec.coder import Reader
 from ncodec.engine import cpu_name
 from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols, variants
 from ncodec.entropy.binary import BYPASS, BinaryDecoder, BinaryEncoder
+from ncodec.errors import InputError
 from ncodec.models import weights
 
 N_SYMBOLS = 1_500_000  # about those of a 1920x1080 image at 1/16, 192 channels
@@ -132,10 +133,10 @@ def bench_constriction(
 ) -> list[Row]:
     """Return constriction's ANS on one stream: all rows' symbols in one call a row, as it wants them for speed, and
     a Gaussian per symbol, its way to have parameters per symbol (models of its own, so no ideal size)."""
-    if not importlib.util.find_spec("constriction"):
+    try:
+        import constriction
+    except ImportError:
         return []
-    import constriction
-
     model = constriction.stream.model
     ans = constriction.stream.stack.AnsCoder
     rows = np.unique(indexes)
@@ -194,20 +195,18 @@ def bench_constriction(
 
 def _compressai_ans() -> Any:
     """Return CompressAI's coder, loaded from its shared object, which needs none of its other packages; or None."""
-    try:
+    with contextlib.suppress(ImportError, ValueError):  # one for another Python is as good as none
         found = importlib.util.find_spec("compressai")
-    except (ImportError, ValueError):
-        return None
-    for folder in (found and found.submodule_search_locations) or []:
-        for path in Path(folder).glob("ans.*"):
-            if path.suffix in (".so", ".pyd"):
-                spec = importlib.util.spec_from_loader(
-                    "compressai.ans", ExtensionFileLoader("compressai.ans", str(path))
-                )
-                assert spec and spec.loader
-                module = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(module)
-                return module
+        for folder in (found and found.submodule_search_locations) or []:
+            for path in Path(folder).glob("ans.*"):
+                if path.suffix in (".so", ".pyd"):
+                    spec = importlib.util.spec_from_loader(
+                        "compressai.ans", ExtensionFileLoader("compressai.ans", str(path))
+                    )
+                    assert spec and spec.loader
+                    module = importlib.util.module_from_spec(spec)
+                    spec.loader.exec_module(module)
+                    return module
     return None
 
 
@@ -338,7 +337,15 @@ def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -
     Args:
         pixels: [H, W, 3] uint8, small enough for one tile.
         report: called with each quality's name and row as it comes.
+
+    Raises:
+        InputError: the image is larger than a tile may be.
     """
+    height, width = pixels.shape[:2]
+    if height * width > (limit := container.Limits().tile_pixels):
+        raise InputError(
+            f"image: expected at most {limit} pixels, one tile, found {width}x{height}"
+        )
     loaded = codec.load_model(weights.find_by_name(None), "cpu").codec
     results = {}
     for quality in (1, 4, 8):
