@@ -640,7 +640,12 @@ def test_ctrl_c_ends_everything_and_the_same_command_goes_on(folder, program, tm
     decoder = program("decoder", False)
     command = [NCODEC, "eval", folder / "a.png", "--codec", "jpeg", "--quality", "30", "--cache", tmp_path / "cells"]  # fmt: skip
     slow = ["--codec", f"vvenc:encoder={sleeper},decoder={decoder}"]
-    running = subprocess.Popen([*command, *slow], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [*command, *slow],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
+    )
     sleeping = f"sleep 1000.{os.getpid()}"
     deadline = time.monotonic() + 60
     while subprocess.run(["pgrep", "-f", sleeping], stdout=subprocess.DEVNULL).returncode:
