@@ -427,6 +427,7 @@ def test_streams_of_several_segments(threads):
     symbols[4 * segment + 9] = 1
     with pytest.raises(InputError, match=f"symbol {4 * segment + 9} of {n}: .* expected 0"):
         encode_symbols(symbols, indexes, TABLES, 1, threads=threads)
+    symbols[4 * segment + 9] = 0
     indexes[3 * segment + 9] = len(TABLES.sizes)
     with pytest.raises(InputError, match=f"symbol {3 * segment + 9} of {n}: .* not a row"):
         encode_symbols(symbols, indexes, TABLES, 1, threads=threads)

@@ -97,33 +97,22 @@ inline size_t chunk_begin(size_t c, size_t chunks, size_t n_coded) {
 // The stream in segments that threads look through: how many symbols are coded before each.
 class Survey {
  public:
-  // `symbols` is nullptr where they are not known. Errors: index_out_of_range, skipped_not_zero, at `place`.
-  Status run(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below,
-             int threads, size_t& place) {
-    const size_t segments = n / SEGMENT + 1;
-    std::vector<uint16_t> largest(segments);
+  // `symbols` is nullptr where they are not known. Error: skipped_not_zero, at `place`.
+  Status run(const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below, int threads, size_t& place) {
+    const size_t segments = skip_below == 0 ? 1 : n / SEGMENT + 1;
     std::vector<uint8_t> not_zero(segments);
     coded_before_.assign(segments + 1, 0);
-    for_each(segments, threads, [&](size_t s) {
+    if (skip_below == 0) coded_before_[1] = n;
+    for_each(skip_below == 0 ? 0 : segments, threads, [&](size_t s) {
       const size_t begin = s * SEGMENT, end = std::min(n, begin + SEGMENT);
       uint32_t coded = 0;
-      uint16_t most = 0;
       bool bad = false;
-      for (size_t i = begin; i < end; ++i) {
-        coded += indexes[i] >= skip_below;
-        most = std::max(most, indexes[i]);
-      }
-      for (size_t i = begin; i < end && symbols != nullptr && coded < end - begin; ++i)
-        bad |= (indexes[i] < skip_below) & (symbols[i] != 0);
+      for (size_t i = begin; i < end; ++i) coded += indexes[i] >= skip_below;
+      for (size_t i = begin; i < end && symbols != nullptr; ++i) bad |= (indexes[i] < skip_below) & (symbols[i] != 0);
       coded_before_[s + 1] = coded;
-      largest[s] = most;
       not_zero[s] = bad;
     });
     for (size_t s = 0; s < segments; ++s) coded_before_[s + 1] += coded_before_[s];
-    if (n_coded() > 0 && *std::max_element(largest.begin(), largest.end()) >= tables.rows()) {
-      for (place = 0; indexes[place] < skip_below || indexes[place] < tables.rows();) ++place;
-      return Status::index_out_of_range;
-    }
     for (size_t s = 0; s < segments; ++s) {
       if (!not_zero[s]) continue;
       for (place = s * SEGMENT; indexes[place] >= skip_below || symbols[place] == 0;) ++place;
@@ -149,6 +138,26 @@ class Survey {
   std::vector<size_t> coded_before_;
 };
 
+// Whether all coded symbols of [begin, end) have a row; the place of the first that has none.
+inline Status check_rows(const Tables& tables, const uint16_t* indexes, size_t begin, size_t end, uint32_t skip_below,
+                         size_t& place) {
+  uint16_t largest = 0;
+  for (size_t i = begin; i < end; ++i) largest = std::max(largest, indexes[i]);
+  if (largest < tables.rows()) return Status::ok;
+  for (place = begin; place < end; ++place)
+    if (indexes[place] >= skip_below && indexes[place] >= tables.rows()) return Status::index_out_of_range;
+  return Status::ok;
+}
+
+// The first error of the chunks, an index that is not a row before any other.
+inline Status first_error(const std::vector<Status>& results, const std::vector<size_t>& places, size_t& place) {
+  auto found = std::find(results.begin(), results.end(), Status::index_out_of_range);
+  if (found == results.end()) found = std::find_if(results.begin(), results.end(), [](Status s) { return s != Status::ok; });
+  if (found == results.end()) return Status::ok;
+  place = places[static_cast<size_t>(found - results.begin())];
+  return *found;
+}
+
 // About the size of the payload, from all symbols of a short stream and 1024 runs of 16 of a long one.
 inline uint64_t estimate_bytes(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n,
                                uint32_t skip_below, size_t n_coded) {
@@ -157,7 +166,7 @@ inline uint64_t estimate_bytes(const Tables& tables, const int32_t* symbols, con
   for (size_t run = 0; run < runs; ++run) {
     const size_t first = run * (n / runs);
     for (size_t i = first; i < first + length; ++i) {
-      if (indexes[i] < skip_below) continue;
+      if (indexes[i] < skip_below || indexes[i] >= tables.rows()) continue;  // not checked yet
       const uint32_t escape = tables.size(indexes[i]) - 1, e = entry_of(symbols[i]);
       if (e >= escape) cost += 8 << 8;
       cost += cost_of(freq_of(tables.intervals()[tables.first(indexes[i]) + std::min(e, escape)]));
@@ -266,7 +275,7 @@ inline Status encode(const Tables& tables, const int32_t* symbols, const uint16_
                      size_t& place) {
   payload.clear();
   Survey survey;
-  const Status status = survey.run(tables, symbols, indexes, n, skip_below, threads, place);
+  const Status status = survey.run(symbols, indexes, n, skip_below, threads, place);
   const size_t n_coded = survey.n_coded();
   if (status != Status::ok || n_coded == 0) return status;
   const Layout layout = log_lanes >= 0 && chunks > 0
@@ -275,13 +284,19 @@ inline Status encode(const Tables& tables, const int32_t* symbols, const uint16_
   if (log_lanes < 0) log_lanes = layout.log_lanes;
   chunks = std::min(chunks > 0 ? chunks : layout.chunks, n_coded);
   std::vector<std::vector<uint8_t>> bodies(chunks);
+  std::vector<Status> results(chunks);
+  std::vector<size_t> places(chunks);
   for_each(chunks, threads, [&](size_t c) {
     const size_t first = chunk_begin(c, chunks, n_coded), last = chunk_begin(c + 1, chunks, n_coded);
+    const size_t begin = survey.position(indexes, n, skip_below, first), end = survey.position(indexes, n, skip_below, last);
+    results[c] = check_rows(tables, indexes, begin, end, skip_below, places[c]);
+    if (results[c] != Status::ok) return;
     ChunkEncoder encoder(tables, size_t{1} << log_lanes, last - first);
-    encode_chunk(encoder, symbols, indexes, survey.position(indexes, n, skip_below, first),
-                 survey.position(indexes, n, skip_below, last), last - first, skip_below, variant);
+    encode_chunk(encoder, symbols, indexes, begin, end, last - first, skip_below, variant);
     encoder.append_to(bodies[c]);
   });
+  const Status error = first_error(results, places, place);
+  if (error != Status::ok) return error;
   payload.push_back(static_cast<uint8_t>(log_lanes | (chunks > 1 ? CHUNKED : 0)));
   if (chunks > 1) put_varint(payload, chunks);
   for (size_t c = 0; c + 1 < chunks; ++c) put_varint(payload, bodies[c].size());
@@ -297,8 +312,7 @@ inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, 
                      uint32_t skip_below, int threads, Variant variant, int32_t* symbols, size_t& place) {
   place = 0;
   Survey survey;
-  Status status = survey.run(tables, nullptr, indexes, n, skip_below, threads, place);
-  if (status != Status::ok) return status;
+  Status status = survey.run(nullptr, indexes, n, skip_below, threads, place);
   const size_t n_coded = survey.n_coded();
   if (n_coded == 0) {
     std::fill(symbols, symbols + n, 0);
@@ -337,17 +351,16 @@ inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, 
     ChunkDecoder decoder(tables, lanes);
     const size_t begin = survey.position(indexes, n, skip_below, chunk_begin(c, chunks, n_coded));
     const size_t end_of_chunk = survey.position(indexes, n, skip_below, chunk_begin(c + 1, chunks, n_coded));
+    results[c] = check_rows(tables, indexes, begin, end_of_chunk, skip_below, places[c]);
+    if (results[c] != Status::ok) return;
     places[c] = begin;
     results[c] = decoder.open(starts[c], sizes[c]);
     if (results[c] == Status::ok)
       results[c] = decode_chunk(decoder, indexes, begin, end_of_chunk, skip_below, variant, symbols, places[c]);
     if (results[c] == Status::ok) results[c] = decoder.close();
   });
-  for (size_t c = 0; c < chunks; ++c) {
-    place = places[c];
-    if (results[c] != Status::ok) return results[c];
-  }
-  return Status::ok;
+  place = places.back();
+  return first_error(results, places, place);
 }
 
 }  // namespace ncodec

@@ -317,13 +317,16 @@ def bench_coder(report: Callable[[str, Row], None]) -> Row:
         add(stream, *bench_cuda(tables, symbols, indexes))
         add(stream, *bench_constriction(tables, symbols, indexes))
         add(stream, *bench_compressai(tables, symbols, indexes))
-    indexes = np.minimum(63, rng.exponential(10, N_LARGE)).astype(np.uint16)
-    symbols = draw(tables, indexes, rng)
-    stream = f"threads: {N_LARGE / 1e6:g} M symbols, rows as in latents"
-    for threads in (1, 2, 4, 8):
-        if threads <= (os.cpu_count() or 1):
-            add(stream, bench_rans(tables, symbols, indexes, threads=threads))
-    add(stream, *bench_cuda(tables, symbols, indexes))
+    for name, indexes in (
+        ("evenly", rng.integers(0, 64, N_LARGE // 4).astype(np.uint16)),
+        ("as in latents", np.minimum(63, rng.exponential(10, N_LARGE)).astype(np.uint16)),
+    ):
+        symbols = draw(tables, indexes, rng)
+        stream = f"threads: {len(indexes) / 1e6:g} M symbols, rows {name}"
+        for threads in (1, 2, 4, 8):
+            if threads <= (os.cpu_count() or 1):
+                add(stream, bench_rans(tables, symbols, indexes, threads=threads))
+        add(stream, *bench_cuda(tables, symbols, indexes))
     for size in (1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20):
         n = round(size * N_LARGE / results[stream][0]["bytes"])
         add("size of the payload", bench_rans(tables, symbols[:n], indexes[:n]))
