@@ -412,8 +412,8 @@ def test_each_chunk_ends_as_it_began():
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_streams_of_several_segments(threads):
-    # The coder looks through 2^18 symbols at a time: one segment is skipped at each end, one in the middle.
-    segment, rng = 1 << 18, np.random.default_rng(1)
+    # The coder looks through 2^20 symbols at a time: one segment is skipped at each end, one in the middle.
+    segment, rng = 1 << 20, np.random.default_rng(1)
     n = 5 * segment + 7
     indexes = rng.integers(0, 3, n).astype(np.uint16)
     for skipped in (0, 2, 4):

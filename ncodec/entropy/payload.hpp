@@ -29,7 +29,7 @@ constexpr uint8_t CHUNKED = 8;              // flag in byte 0
 constexpr size_t LANE_BYTES = 1024;         // a lane costs about 3 bytes: under 0.3 % of this
 constexpr size_t CHUNK_BYTES = 1 << 15;     // a chunk of 32 lanes costs about 100 bytes: 0.3 % of this
 constexpr size_t BLOCK = 4096;              // symbols compacted at a time; a multiple of the lanes
-constexpr size_t SEGMENT = 1 << 18;         // symbols looked through at a time
+constexpr size_t SEGMENT = 1 << 20;         // symbols looked through at a time
 
 struct Layout {
   int log_lanes;
