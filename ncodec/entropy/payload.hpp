@@ -181,14 +181,10 @@ inline void run_encoder(ChunkEncoder& c, const int32_t* symbols, const uint16_t*
   c.run(symbols, rows, whole, n);
   size_t end = whole;
 #if defined(NCODEC_AVX2)
-  while (variant == Variant::vector && c.lanes >= 8 && end > 0) {
-    if (c.lanes == 32) encode_groups<4>(c, symbols, rows, 0, end);
-    if (c.lanes == 16) encode_groups<2>(c, symbols, rows, 0, end);
-    if (c.lanes == 8) encode_groups<1>(c, symbols, rows, 0, end);
-    if (end > 0) {
-      c.run(symbols, rows, end - c.lanes, end);
-      end -= c.lanes;
-    }
+  if (variant == Variant::vector) {
+    if (c.lanes == 32) encode_groups<4>(c, symbols, rows, end);
+    if (c.lanes == 16) encode_groups<2>(c, symbols, rows, end);
+    if (c.lanes == 8) encode_groups<1>(c, symbols, rows, end);
   }
 #endif
   (void)variant;

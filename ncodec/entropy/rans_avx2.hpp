@@ -121,10 +121,9 @@ NCODEC_TARGET_AVX2 inline void decode_groups(ChunkDecoder& d, const uint16_t* ro
   for (int v = 0; v < V; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(&d.states[8 * v]), x[v]);
 }
 
-// As ChunkEncoder::run, for 8 * V lanes and whole groups; `end` moves down to where the scalar coder has to go on.
+// As ChunkEncoder::run, for 8 * V lanes and whole groups: symbols [0, end), of which none are left then.
 template <int V>
-NCODEC_TARGET_AVX2 inline void encode_groups(ChunkEncoder& c, const int32_t* symbols, const uint16_t* rows, size_t begin,
-                                             size_t& end) {
+NCODEC_TARGET_AVX2 inline void encode_groups(ChunkEncoder& c, const int32_t* symbols, const uint16_t* rows, size_t& end) {
   constexpr size_t lanes = 8 * V;
   const auto* firsts = reinterpret_cast<const int*>(c.tables.firsts());
   const auto* sizes = reinterpret_cast<const int*>(c.tables.sizes());
@@ -132,7 +131,7 @@ NCODEC_TARGET_AVX2 inline void encode_groups(ChunkEncoder& c, const int32_t* sym
   const __m256i low16 = _mm256_set1_epi32(0xFFFF), one = _mm256_set1_epi32(1);
   __m256i x[V];
   for (int v = 0; v < V; ++v) x[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(&c.states[8 * v]));
-  for (; end - begin >= lanes; end -= lanes) {
+  for (; end > 0; end -= lanes) {
     __m256i interval[V];
     uint32_t escaped = 0;
     for (int v = 0; v < V; ++v) {
