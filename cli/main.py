@@ -521,7 +521,9 @@ def _report_speed(stream: str, row: dict[str, Any]) -> None:
 
 def _check_writable(record: Path | None) -> None:
     """Refuse a name that cannot be written before the work, not after it."""
-    if record and (record.is_dir() or not os.access(record.parent, os.W_OK)):
+    if record and (
+        record.is_dir() or not record.parent.is_dir() or not os.access(record.parent, os.W_OK)
+    ):
         raise InputError(f"{record}: cannot write there")
 
 
@@ -533,7 +535,7 @@ def _print_machine(results: dict[str, Any], record: Path | None) -> None:
 
 @bench_app.command("coder")
 def bench_coder(record: Record = None) -> None:
-    """Speed of the entropy coders: ours in every variant, constriction's and CompressAI's where installed."""
+    """Speed of the entropy coders: ours in every variant, constriction's and CompressAI's where installed. About a minute."""
     from ncodec.evaluation import bench
 
     _check_writable(record)
@@ -542,7 +544,9 @@ def bench_coder(record: Record = None) -> None:
 
 @bench_app.command("image")
 def bench_image(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture of one tile.")],
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="A picture of at most 2^24 pixels.")
+    ],
     record: Record = None,
 ) -> None:
     """Seconds of a whole encode and decode of an image, and the entropy coder's share of them."""

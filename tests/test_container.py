@@ -547,6 +547,8 @@ def test_limits():
     for bad in ({"pixels": 1e6}, {"side": -1}, {"tiles": None}, {"pixels_per_byte": 0}):
         with pytest.raises(InputError, match=f"Limits: {next(iter(bad))}: expected an integer"):
             Limits(**bad)
+    with pytest.raises(InputError, match=r"limits: expected .*, found NoneType"):
+        container.read(FILE, None)
     exact = Limits(side=3, pixels=6, tiles=1, metadata_bytes=5, chunks=3)
     assert container.read(data, exact).tiles == [b"abc"]
     assert not issubclass(LimitError, FormatError)

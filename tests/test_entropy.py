@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 
 import constriction
 import numpy as np
@@ -118,6 +119,16 @@ def test_table_is_two_dimensional():
         FrequencyTables(None)
     with pytest.raises(InputError, match="rows: expected at least one"):
         FrequencyTables.from_pmf([])
+    frequencies = np.array([[16384]], np.uint16)
+    tables = FrequencyTables(frequencies)
+    frequencies[:] = 0
+    assert tables.frequencies.tolist() == [[16384]]
+    for symbols, indexes in ([0, 0], [0]), ([0], [1]):
+        with pytest.raises(InputError, match="indexes: expected"):
+            tables.ideal_bits(np.array(symbols, np.int32), np.array(indexes, np.uint16))
+    for options in ({"skip_below": -1}, {"skip_below": 2**32}, {"threads": 2**31}):
+        with pytest.raises(InputError, match=f"{next(iter(options))}: expected"):
+            encode_symbols(np.zeros(1, np.int32), zeros(1), ONE_ROW, **options)
 
 
 def test_entries_are_zigzag():
@@ -402,6 +413,42 @@ def test_chunk_count_and_sizes():
     assert_refused(CorruptPayloadError, chunked(b"\x02\x04", body, body, b"\0"), 2, "left over")
 
 
+@pytest.mark.parametrize("skip_below", [0, 1])
+def test_millions_of_chunks(skip_below):
+    """What finds the chunks is linear: were it not, this would take hours."""
+    n = 3_000_000
+    hostile = b"\x08" + bytes([n & 127 | 128, n >> 7 & 127 | 128, n >> 14 & 127 | 128, n >> 21])
+    indexes = np.ones(n, np.uint16)
+    with pytest.raises(TruncatedError, match=f"symbol 0 of {n}"):
+        decode_symbols(hostile + bytes(n - 1) + b"x", indexes, TABLES, skip_below)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's RLIMIT_AS")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_out_of_memory(threads):
+    program = f"""
+import resource, numpy as np
+from ncodec.entropy import FrequencyTables, encode_symbols
+tables = FrequencyTables.from_pmf([[0.5, 0.3, 0.2]])
+symbols, indexes = np.zeros(40_000_000, np.int32), np.zeros(40_000_000, np.uint16)
+now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + (10 << 20),) * 2)
+try:
+    encode_symbols(symbols, indexes, tables, chunks=4, threads={threads})
+except MemoryError:
+    print("MemoryError")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "MemoryError\n", done.stderr
+
+
+def test_lanes_of_small_chunks():
+    symbols, indexes = random_stream(100_000, seed=3)
+    one = encode_symbols(symbols, indexes, TABLES, chunks=1)
+    many = encode_symbols(symbols, indexes, TABLES, chunks=200)
+    assert one[0] == 5 and many[0] < 8 + 2 and len(many) < len(one) * 1.02
+
+
 def test_each_chunk_ends_as_it_began():
     body = (131072).to_bytes(4, "little")
     wrong = (131074).to_bytes(4, "little")
@@ -490,9 +537,9 @@ def test_vector_variants_without_python(compiler, emulator, variant, tmp_path):
 
 def test_threads():
     for threads in (0, -1):
-        with pytest.raises(InputError, match="threads: expected at least 1"):
+        with pytest.raises(InputError, match="threads: expected 1 to"):
             encode_symbols(np.zeros(1, np.int32), zeros(1), ONE_ROW, threads=threads)
-        with pytest.raises(InputError, match="threads: expected at least 1"):
+        with pytest.raises(InputError, match="threads: expected 1 to"):
             decode_symbols(EXAMPLE_PAYLOAD, zeros(3), ONE_ROW, threads=threads)
 
 

@@ -8,7 +8,7 @@ Standard library only, but for the CRC, which is in the C++ extension.
 """
 
 from dataclasses import dataclass, field, fields
-from numbers import Real
+from numbers import Integral, Real
 
 from ncodec.entropy import crc32c
 from ncodec.errors import (
@@ -58,7 +58,7 @@ class Limits:
     def __post_init__(self) -> None:
         for limit in fields(self):
             value, least = getattr(self, limit.name), int(limit.name == "pixels_per_byte")
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, Integral) or value < least:
                 raise InputError(
                     f"Limits: {limit.name}: expected an integer of at least {least}, found {value!r}"
                 )
@@ -291,6 +291,8 @@ def read(data: bytes | bytearray | memoryview, limits: Limits = Limits()) -> Con
     """
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise InputError(f"data: expected bytes, found {type(data).__name__}")
+    if not isinstance(limits, Limits):
+        raise InputError(f"limits: expected ncodec.Limits, found {type(limits).__name__}")
     source = ByteReader(bytes(data))
     header = _read_header(source)
     check_limits(header, limits)

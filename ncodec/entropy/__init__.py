@@ -23,7 +23,7 @@ class FrequencyTables:
     is the escape, which any other symbol is coded with.
 
     Args:
-        frequencies: [k, s] uint16, positive from the left, then zeros.
+        frequencies: [k, s] uint16, positive from the left, then zeros; k <= 2**16, s <= 2**14.
 
     Raises:
         InputError: a row does not sum to 2**14, or has a zero between positive entries.
@@ -36,7 +36,7 @@ class FrequencyTables:
             raise InputError(
                 f"frequencies: expected uint16 [k, s], found {frequencies.dtype} {list(frequencies.shape)}"
             )
-        self.frequencies = np.ascontiguousarray(frequencies)
+        self.frequencies = np.array(frequencies, order="C")  # a copy: it was checked as it is now
         self._coder = _rans.make_tables(self.frequencies)
 
     @classmethod
@@ -59,7 +59,14 @@ class FrequencyTables:
         """Return the code length of `symbols` under the tables: -log2(f / 2**14), plus escape bytes.
 
         Skipped symbols have none: leave them out.
+
+        Raises:
+            InputError: shapes differ, or an index is not a row.
         """
+        if np.shape(symbols) != np.shape(indexes):
+            raise InputError(f"indexes: expected one per symbol, found {np.shape(indexes)} for {np.shape(symbols)}")  # fmt: skip
+        if np.size(indexes) and not 0 <= np.min(indexes) <= np.max(indexes) < len(self.sizes):
+            raise InputError(f"indexes: expected rows below {len(self.sizes)}, found {np.max(indexes)}")  # fmt: skip
         entries = np.where(
             symbols >= 0, 2 * symbols.astype(np.int64), -2 * symbols.astype(np.int64) - 1
         )
@@ -90,9 +97,11 @@ def quantise_pmf(pmf: NDArray[np.float64]) -> NDArray[np.uint16]:
     return (frequencies + 1).astype(np.uint16)
 
 
-def _check_threads(threads: int) -> None:
-    if threads < 1:
-        raise InputError(f"threads: expected at least 1, found {threads}")
+def _check_options(skip_below: int, threads: int) -> None:
+    if not 0 <= skip_below < 1 << 32:
+        raise InputError(f"skip_below: expected 0 to 2**32 - 1, found {skip_below}")
+    if not 1 <= threads < 1 << 31:
+        raise InputError(f"threads: expected 1 to 2**31 - 1, found {threads}")
 
 
 def variants() -> list[str]:
@@ -114,11 +123,11 @@ def encode_symbols(
     """Return one section's payload. Exact: same bytes on every platform.
 
     Args:
-        symbols: [n] int32, contiguous, numpy or torch (CPU).
-        indexes: [n] uint16, row of `tables` for each symbol.
+        symbols: [n] int32, contiguous, numpy or torch (CPU); no other thread may change it meanwhile.
+        indexes: [n] uint16, row of `tables` for each symbol; likewise.
         tables: frequencies.
         skip_below: symbols whose index is smaller are not coded; they must be 0.
-        lanes: 1, 2, 4 … 32 interleaved states; by default as many as cost under 0.4 %.
+        lanes: 1, 2, 4 … 32 interleaved states; by default one for every KiB of a chunk, about.
         chunks: parts that can be decoded at the same time, at most one a coded symbol; by default
             one for every 32 KiB.
         threads: of the CPU, at most one a chunk; the bytes do not depend on it.
@@ -140,7 +149,7 @@ def encode_symbols(
         log_lanes = int(lanes).bit_length() - 1
     if chunks is not None and not 1 <= chunks < 1 << 32:
         raise InputError(f"chunks: expected 1 to 2**32 - 1, found {chunks}")
-    _check_threads(threads)
+    _check_options(skip_below, threads)
     return tables._coder.encode(
         symbols, indexes, skip_below, log_lanes, chunks or 0, threads, variant
     )
@@ -158,7 +167,8 @@ def decode_symbols(
 
     Args:
         payload: bytes of one section, as written by `encode_symbols` (specs/entropy.md).
-        indexes: [n] uint16, row of `tables` for each symbol, in coding order.
+        indexes: [n] uint16, row of `tables` for each symbol, in coding order; no other thread may
+            change it meanwhile.
         tables: frequencies.
         skip_below: symbols whose index is smaller are 0.
         threads: of the CPU, at most one a chunk of the payload.
@@ -174,7 +184,7 @@ def decode_symbols(
         InputError: an index is not a row of the tables, or an option is out of range.
         TypeError: `payload` is not bytes, or `indexes` is not contiguous or of another type.
     """
-    _check_threads(threads)
+    _check_options(skip_below, threads)
     symbols = np.empty(len(indexes), np.int32)  # by numpy: on huge pages where it is large
     tables._coder.decode(payload, indexes, skip_below, threads, variant, symbols)
     return symbols

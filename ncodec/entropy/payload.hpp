@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <system_error>
+#include <exception>
 #include <thread>
 
 #include "rans_avx2.hpp"
@@ -29,18 +29,14 @@ constexpr uint8_t CHUNKED = 8;              // flag in byte 0
 constexpr size_t LANE_BYTES = 1024;         // a lane costs about 3 bytes: under 0.3 % of this
 constexpr size_t CHUNK_BYTES = 1 << 15;     // a chunk of 32 lanes costs about 100 bytes: 0.3 % of this
 constexpr size_t BLOCK = 4096;              // symbols compacted at a time; a multiple of the lanes
-constexpr size_t SEGMENT = 1 << 20;         // symbols looked through at a time
+constexpr size_t SEGMENT = 1 << 16;         // symbols counted at a time
+constexpr size_t PER_THREAD = 1 << 20;      // symbols that are worth a thread to count them
 
-struct Layout {
-  int log_lanes;
-  size_t chunks;
-};
-
-// More lanes, then more chunks, the larger the payload is.
-inline Layout layout_for(uint64_t payload_bytes) {
+// More lanes, the larger a chunk is.
+inline int log_lanes_for(uint64_t chunk_bytes) {
   int log_lanes = 0;
-  while (log_lanes < MAX_LOG_LANES && payload_bytes >= LANE_BYTES << (log_lanes + 1)) ++log_lanes;
-  return {log_lanes, static_cast<size_t>(std::max<uint64_t>(1, payload_bytes / CHUNK_BYTES))};
+  while (log_lanes < MAX_LOG_LANES && chunk_bytes >= LANE_BYTES << (log_lanes + 1)) ++log_lanes;
+  return log_lanes;
 }
 
 // -log2(freq / 2^14) in 1/256 bits, linear between powers of two; integer, so the same on every machine.
@@ -68,51 +64,58 @@ inline Status get_varint(const uint8_t*& p, const uint8_t* end, uint64_t& value)
 }
 
 // Call work(0) ... work(n - 1) on up to `threads` threads: each begins with a range of its own, as neighbours
-// share pages that the system has yet to provide, and then helps the others.
+// share pages that the system has yet to provide, and then helps the others. Throws what any of them threw.
 template <class Work>
 inline void for_each(size_t n, int threads, const Work& work) {
   const size_t wanted = std::min<size_t>(n, static_cast<size_t>(std::max(threads, 1)));
   std::vector<std::atomic<size_t>> next(wanted);
+  std::vector<std::exception_ptr> thrown(wanted);
   for (size_t t = 0; t < wanted; ++t) next[t] = n * t / wanted;
-  const auto loop = [&](size_t own) {
-    for (size_t k = 0; k < wanted; ++k) {
-      const size_t t = (own + k) % wanted, end = n * (t + 1) / wanted;
-      for (size_t i; (i = next[t].fetch_add(1)) < end;) work(i);
+  const auto loop = [&](size_t own) noexcept {
+    try {
+      for (size_t k = 0; k < wanted; ++k) {
+        const size_t t = (own + k) % wanted, end = n * (t + 1) / wanted;
+        for (size_t i; (i = next[t].fetch_add(1)) < end;) work(i);
+      }
+    } catch (...) {  // out of memory
+      thrown[own] = std::current_exception();
     }
   };
   std::vector<std::thread> others;
   try {
     for (size_t t = 1; t < wanted; ++t) others.emplace_back(loop, t);
-  } catch (const std::system_error&) {  // no more threads to be had: the ones there are do the work
+  } catch (const std::exception&) {  // no more threads to be had: the ones there are do the work
   }
-  loop(0);
+  if (n > 0) loop(0);
   for (std::thread& other : others) other.join();
+  for (const std::exception_ptr& error : thrown)
+    if (error) std::rethrow_exception(error);
 }
 
-// floor(c * n_coded / chunks) without overflow: the coded symbols before chunk c.
-inline size_t chunk_begin(size_t c, size_t chunks, size_t n_coded) {
-  return c * (n_coded / chunks) + c * (n_coded % chunks) / chunks;
-}
+// Where each chunk begins in the stream. Threads look through it in segments, and count the coded symbols.
+struct Split {
+  size_t n_coded = 0;
+  std::vector<size_t> coded_before;  // one per segment, and n_coded at the end
+  std::vector<size_t> positions;     // one per chunk, and n at the end
 
-// The stream in segments that threads look through: how many symbols are coded before each.
-class Survey {
- public:
   // `symbols` is nullptr where they are not known. Error: skipped_not_zero, at `place`.
-  Status run(const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below, int threads, size_t& place) {
-    const size_t segments = skip_below == 0 ? 1 : n / SEGMENT + 1;
+  Status count(const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below, int threads, size_t& place) {
+    n_coded = n;
+    if (skip_below == 0) return Status::ok;
+    const size_t segments = n / SEGMENT + 1;
     std::vector<uint8_t> not_zero(segments);
-    coded_before_.assign(segments + 1, 0);
-    if (skip_below == 0) coded_before_[1] = n;
-    for_each(skip_below == 0 ? 0 : segments, threads, [&](size_t s) {
+    coded_before.assign(segments + 1, 0);
+    for_each(segments, static_cast<int>(std::min<size_t>(threads, n / PER_THREAD + 1)), [&](size_t s) {
       const size_t begin = s * SEGMENT, end = std::min(n, begin + SEGMENT);
       uint32_t coded = 0;
       bool bad = false;
       for (size_t i = begin; i < end; ++i) coded += indexes[i] >= skip_below;
       for (size_t i = begin; i < end && symbols != nullptr; ++i) bad |= (indexes[i] < skip_below) & (symbols[i] != 0);
-      coded_before_[s + 1] = coded;
+      coded_before[s + 1] = coded;
       not_zero[s] = bad;
     });
-    for (size_t s = 0; s < segments; ++s) coded_before_[s + 1] += coded_before_[s];
+    for (size_t s = 0; s < segments; ++s) coded_before[s + 1] += coded_before[s];
+    n_coded = coded_before.back();
     for (size_t s = 0; s < segments; ++s) {
       if (!not_zero[s]) continue;
       for (place = s * SEGMENT; indexes[place] >= skip_below || symbols[place] == 0;) ++place;
@@ -121,21 +124,32 @@ class Survey {
     return Status::ok;
   }
 
-  size_t n_coded() const { return coded_before_.back(); }
-
-  // Where the stream is split for k coded symbols to be before: right behind them, but for 0 and all at the ends.
-  size_t position(const uint16_t* indexes, size_t n, uint32_t skip_below, size_t k) const {
-    if (k == 0 || k == n_coded()) return k == 0 ? 0 : n;
-    if (skip_below == 0) return k;
-    const size_t s = std::lower_bound(coded_before_.begin(), coded_before_.end(), k) - coded_before_.begin() - 1;
-    size_t i = s * SEGMENT;
-    for (size_t seen = coded_before_[s]; seen < k;)
-      for (const size_t stop = i + (k - seen); i < stop; ++i) seen += indexes[i] >= skip_below;  // cannot pass k
-    return i;
+  // In one pass, however many chunks: from the last position, or from the segment where the next one lies.
+  void into_chunks(size_t chunks, const uint16_t* indexes, size_t n, uint32_t skip_below) {
+    positions.assign(chunks + 1, n);
+    size_t i = 0, seen = 0, s = 0;
+    for (size_t c = 0; c < chunks; ++c) {
+      const size_t target = begin(c, chunks);
+      if (skip_below == 0) {
+        positions[c] = target;
+        continue;
+      }
+      size_t skip_to = s;
+      while (skip_to + 1 < coded_before.size() && coded_before[skip_to + 1] < target) ++skip_to;
+      if (skip_to > s) {
+        s = skip_to;
+        i = s * SEGMENT;
+        seen = coded_before[s];
+      }
+      while (seen < target)
+        for (const size_t stop = i + (target - seen); i < stop; ++i) seen += indexes[i] >= skip_below;  // cannot pass it
+      positions[c] = i;
+    }
   }
 
- private:
-  std::vector<size_t> coded_before_;
+  size_t begin(size_t c, size_t chunks) const {  // floor(c * n_coded / chunks) without overflow
+    return c * (n_coded / chunks) + c * (n_coded % chunks) / chunks;
+  }
 };
 
 // Whether all coded symbols of [begin, end) have a row; the place of the first that has none.
@@ -149,13 +163,20 @@ inline Status check_rows(const Tables& tables, const uint16_t* indexes, size_t b
   return Status::ok;
 }
 
-// The first error of the chunks, an index that is not a row before any other.
+// The first error of the chunks.
 inline Status first_error(const std::vector<Status>& results, const std::vector<size_t>& places, size_t& place) {
-  auto found = std::find(results.begin(), results.end(), Status::index_out_of_range);
-  if (found == results.end()) found = std::find_if(results.begin(), results.end(), [](Status s) { return s != Status::ok; });
-  if (found == results.end()) return Status::ok;
-  place = places[static_cast<size_t>(found - results.begin())];
-  return *found;
+  const auto found = std::find_if(results.begin(), results.end(), [](Status s) { return s != Status::ok; });
+  place = places[found == results.end() ? places.size() - 1 : static_cast<size_t>(found - results.begin())];
+  return found == results.end() ? Status::ok : *found;
+}
+
+// `status`, but an index that is not a row comes before any other error.
+inline Status rows_first(Status status, const Tables& tables, const uint16_t* indexes, size_t n, uint32_t skip_below,
+                         size_t& place) {
+  size_t other = 0;
+  if (status == Status::ok || check_rows(tables, indexes, 0, n, skip_below, other) == Status::ok) return status;
+  place = other;
+  return Status::index_out_of_range;
 }
 
 // About the size of the payload, from all symbols of a short stream and 1024 runs of 16 of a long one.
@@ -264,31 +285,31 @@ inline Status decode_chunk(ChunkDecoder& d, const uint16_t* indexes, size_t begi
   return Status::ok;
 }
 
-// Encode n symbols. Those whose index is below `skip_below` are not coded and must be 0. `log_lanes` < 0 and
-// `chunks` 0 leave the choice to `layout_for`. `place` names the symbol of an error.
-inline Status encode(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below,
-                     int log_lanes, size_t chunks, int threads, Variant variant, std::vector<uint8_t>& payload,
-                     size_t& place) {
+inline Status encode_chunks(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n,
+                            uint32_t skip_below, int log_lanes, size_t chunks, int threads, Variant variant,
+                            std::vector<uint8_t>& payload, size_t& place) {
   payload.clear();
-  Survey survey;
-  const Status status = survey.run(symbols, indexes, n, skip_below, threads, place);
-  const size_t n_coded = survey.n_coded();
-  if (status != Status::ok || n_coded == 0) return status;
-  const Layout layout = log_lanes >= 0 && chunks > 0
-                            ? Layout{log_lanes, chunks}
-                            : layout_for(estimate_bytes(tables, symbols, indexes, n, skip_below, n_coded));
-  if (log_lanes < 0) log_lanes = layout.log_lanes;
-  chunks = std::min(chunks > 0 ? chunks : layout.chunks, n_coded);
+  Split split;
+  const Status status = split.count(symbols, indexes, n, skip_below, threads, place);
+  if (status != Status::ok || split.n_coded == 0) return status;
+  if (log_lanes < 0 || chunks == 0) {
+    const uint64_t bytes = estimate_bytes(tables, symbols, indexes, n, skip_below, split.n_coded);
+    if (chunks == 0) chunks = std::max<uint64_t>(1, bytes / CHUNK_BYTES);
+    chunks = std::min(chunks, split.n_coded);
+    if (log_lanes < 0) log_lanes = log_lanes_for(bytes / chunks);
+  }
+  chunks = std::min(chunks, split.n_coded);
+  split.into_chunks(chunks, indexes, n, skip_below);
   std::vector<std::vector<uint8_t>> bodies(chunks);
   std::vector<Status> results(chunks);
   std::vector<size_t> places(chunks);
   for_each(chunks, threads, [&](size_t c) {
-    const size_t first = chunk_begin(c, chunks, n_coded), last = chunk_begin(c + 1, chunks, n_coded);
-    const size_t begin = survey.position(indexes, n, skip_below, first), end = survey.position(indexes, n, skip_below, last);
+    const size_t begin = split.positions[c], end = split.positions[c + 1];
+    const size_t count = split.begin(c + 1, chunks) - split.begin(c, chunks);
     results[c] = check_rows(tables, indexes, begin, end, skip_below, places[c]);
     if (results[c] != Status::ok) return;
-    ChunkEncoder encoder(tables, size_t{1} << log_lanes, last - first);
-    encode_chunk(encoder, symbols, indexes, begin, end, last - first, skip_below, variant);
+    ChunkEncoder encoder(tables, size_t{1} << log_lanes, count);
+    encode_chunk(encoder, symbols, indexes, begin, end, count, skip_below, variant);
     encoder.append_to(bodies[c]);
   });
   const Status error = first_error(results, places, place);
@@ -303,14 +324,22 @@ inline Status encode(const Tables& tables, const int32_t* symbols, const uint16_
   return Status::ok;
 }
 
-// Decode n symbols; the mirror of `encode`. `place` names the symbol or, for bad_chunks, nothing.
-inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, const uint16_t* indexes, size_t n,
-                     uint32_t skip_below, int threads, Variant variant, int32_t* symbols, size_t& place) {
+// Encode n symbols. Those whose index is below `skip_below` are not coded and must be 0. `log_lanes` < 0 and
+// `chunks` 0 leave the choice to us. `place` names the symbol of an error. Throws std::bad_alloc.
+inline Status encode(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below,
+                     int log_lanes, size_t chunks, int threads, Variant variant, std::vector<uint8_t>& payload,
+                     size_t& place) {
+  const Status status =
+      encode_chunks(tables, symbols, indexes, n, skip_below, log_lanes, chunks, threads, variant, payload, place);
+  return rows_first(status, tables, indexes, n, skip_below, place);
+}
+
+inline Status decode_chunks(const Tables& tables, const uint8_t* payload, size_t size, const uint16_t* indexes, size_t n,
+                            uint32_t skip_below, int threads, Variant variant, int32_t* symbols, size_t& place) {
   place = 0;
-  Survey survey;
-  Status status = survey.run(nullptr, indexes, n, skip_below, threads, place);
-  const size_t n_coded = survey.n_coded();
-  if (n_coded == 0) {
+  Split split;
+  split.count(nullptr, indexes, n, skip_below, threads, place);
+  if (split.n_coded == 0) {
     std::fill(symbols, symbols + n, 0);
     return size == 0 ? Status::ok : Status::left_over;
   }
@@ -320,19 +349,20 @@ inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, 
   const size_t lanes = size_t{1} << (payload[0] & ~CHUNKED);
   uint64_t chunks = 1;
   if (payload[0] & CHUNKED) {
-    status = get_varint(p, end, chunks);
+    const Status status = get_varint(p, end, chunks);
     if (status != Status::ok) return status;
-    if (chunks < 2 || chunks > n_coded) return Status::bad_chunks;
+    if (chunks < 2 || chunks > split.n_coded) return Status::bad_chunks;
     if (chunks - 1 > static_cast<size_t>(end - p)) return Status::truncated;  // a size has a byte: bounds what we allocate
   }
   std::vector<size_t> sizes;
   uint64_t total = 0;
   for (size_t c = 0; c + 1 < chunks; ++c) {
     uint64_t length = 0;
-    status = get_varint(p, end, length);
+    const Status status = get_varint(p, end, length);
     if (status != Status::ok) return status;
     sizes.push_back(length);
     total += length;
+    if (total > size) return Status::truncated;
   }
   if (total > static_cast<size_t>(end - p)) return Status::truncated;
   sizes.push_back(static_cast<size_t>(end - p) - total);
@@ -341,22 +371,28 @@ inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, 
     starts.push_back(p);
     p += length;
   }
+  split.into_chunks(chunks, indexes, n, skip_below);
   std::vector<Status> results(chunks);
   std::vector<size_t> places(chunks);
   for_each(chunks, threads, [&](size_t c) {
-    ChunkDecoder decoder(tables, lanes);
-    const size_t begin = survey.position(indexes, n, skip_below, chunk_begin(c, chunks, n_coded));
-    const size_t end_of_chunk = survey.position(indexes, n, skip_below, chunk_begin(c + 1, chunks, n_coded));
+    const size_t begin = split.positions[c], end_of_chunk = split.positions[c + 1];
     results[c] = check_rows(tables, indexes, begin, end_of_chunk, skip_below, places[c]);
     if (results[c] != Status::ok) return;
+    ChunkDecoder decoder(tables, lanes);
     places[c] = begin;
     results[c] = decoder.open(starts[c], sizes[c]);
     if (results[c] == Status::ok)
       results[c] = decode_chunk(decoder, indexes, begin, end_of_chunk, skip_below, variant, symbols, places[c]);
     if (results[c] == Status::ok) results[c] = decoder.close();
   });
-  place = places.back();
   return first_error(results, places, place);
+}
+
+// Decode n symbols; the mirror of `encode`. `place` names the symbol or, for bad_chunks, nothing.
+inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, const uint16_t* indexes, size_t n,
+                     uint32_t skip_below, int threads, Variant variant, int32_t* symbols, size_t& place) {
+  const Status status = decode_chunks(tables, payload, size, indexes, n, skip_below, threads, variant, symbols, place);
+  return rows_first(status, tables, indexes, n, skip_below, place);
 }
 
 }  // namespace ncodec

@@ -9,7 +9,7 @@
 // State 32 bits in [2^16, 2^32), 16-bit words, frequencies of 14 bits; symbol j of a chunk belongs to
 // lane j mod lanes. The decoder reads words in symbol order, so the encoder runs backwards. After Duda
 // 2013 (https://arxiv.org/abs/1311.2540) and Giesen 2014 (https://arxiv.org/abs/1402.3392). Every read
-// is bounded; errors are returned, never thrown.
+// is bounded; errors are returned; only std::bad_alloc is thrown.
 
 #pragma once
 

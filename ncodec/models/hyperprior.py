@@ -96,9 +96,10 @@ class Synthesis(nn.Module):
 
     def forward(self, y_hat: Tensor, q: Tensor) -> Tensor:
         f = pixel_shuffle(self.stem(y_hat), 2) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
-        f = self.blocks(f)
-        x_hat = pixel_shuffle(self.linear(y_hat), STRIDE) + pixel_shuffle(self.head(f), 8)
-        return x_hat + 0.5
+        f = self.head(self.blocks(f))
+        x_hat = pixel_shuffle(self.linear(y_hat), STRIDE)  # [B, 3, H, W]
+        x_hat += pixel_shuffle(f, 8)  # in place: memory is largest here
+        return x_hat.add_(0.5)
 
 
 class HyperAnalysis(nn.Module):
