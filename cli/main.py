@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -500,23 +500,31 @@ app.add_typer(bench_app, name="bench")
 Record = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
 
 
-def _report_speed(stream: str, row: dict[str, Any]) -> None:
-    """Print one line of a benchmark, under its stream's name when that is new."""
-    if _report_speed.__dict__.get("stream") != stream:
-        _report_speed.__dict__["stream"] = stream
-        typer.echo(f"{stream}\n  {'':38}{'encode':>9}{'decode':>9}  Msymbols/s, bytes, overhead")
+def _speed_printer() -> Callable[[str, dict[str, Any]], None]:
+    """Return what prints a line of a benchmark, under its stream's name when that is new."""
+    printed = ""
+
+    def report(stream: str, row: dict[str, Any]) -> None:
+        nonlocal printed
+        if stream != printed:
+            typer.echo(
+                f"{stream}\n  {'':38}{'encode':>9}{'decode':>9}  Msymbols/s, bytes, overhead"
+            )
+        printed = stream
+        typer.echo(_speed_line(row))
+
+    return report
+
+
+def _speed_line(row: dict[str, Any]) -> str:
     both = [row[way + "_msymbols_s"] for way in ("encode", "decode")]
     speeds = "".join(f"{'-':>9}" if speed is None else f"{speed:9.1f}" for speed in both)
     line = f"  {row['coder']:38}{speeds}  {row['bytes']:,}"
     line += "" if row["overhead_percent"] is None else f" {row['overhead_percent']:+.3f} %"
     if "encode_s" in row:
         line += f"; whole encode {row['encode_s']:.3f} s, decode {row['decode_s']:.3f} s: the coder takes "
-        line += (
-            "{coder_share_of_encode_percent:.2f} and {coder_share_of_decode_percent:.2f} %".format(
-                **row
-            )
-        )
-    typer.echo(line)
+        line += f"{row['coder_share_of_encode_percent']:.2f} and {row['coder_share_of_decode_percent']:.2f} %"
+    return line
 
 
 def _check_writable(record: Path | None) -> None:
@@ -539,7 +547,7 @@ def bench_coder(record: Record = None) -> None:
     from ncodec.evaluation import bench
 
     _check_writable(record)
-    _print_machine(bench.bench_coder(_report_speed), record)
+    _print_machine(bench.bench_coder(_speed_printer()), record)
 
 
 @bench_app.command("image")
@@ -558,7 +566,7 @@ def bench_image(
     _check_writable(record)
     pixels = read(image, str(image)).pixels
     pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
-    _print_machine(bench.bench_image(pixels, _report_speed), record)
+    _print_machine(bench.bench_image(pixels, _speed_printer()), record)
 
 
 @app.command()

@@ -4,8 +4,6 @@ Tiles overlap to the right and below by `OVERLAP` pixels, where the decoder fade
 next; only images of more than one tile have them, so memory stays bounded.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
@@ -20,17 +18,17 @@ from torch.nn.functional import pad
 from ncodec import container
 from ncodec.coder import Reader, Writer
 from ncodec.container import Container, Header, Limits
-from ncodec.errors import InputError, NcodecError, WeightsMismatchError
+from ncodec.errors import InputError, NcodecError, WeightsMismatchError, named
 from ncodec.image import Picture, from_pillow, to_pillow
 from ncodec.models import weights
 from ncodec.models.registry import family_by_id
 
 if TYPE_CHECKING:
-    from ncodec.models.hyperprior import HyperpriorCodec
+    from ncodec.models.hyperprior import HyperpriorCodec, Latents
 
 TILE, OVERLAP = 2048, 32  # pixels
 # Tiles are decoded together up to so many pixels, or one by one where a single one has more: memory
-# grows with them, about 120 bytes a pixel on the CPU (specs/format.md, section 5).
+# grows with them, 70 to 130 bytes a pixel on the CPU (specs/format.md, section 5).
 BATCH_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 25}
 Kind = Literal["pillow", "numpy", "torch"]
 
@@ -194,19 +192,8 @@ class _Tile(NamedTuple):
     payload: bytes
 
 
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Put `name` ahead of the messages of errors, if there is one."""
-    try:
-        yield
-    except NcodecError as error:
-        if not name:
-            raise
-        raise type(error)(f"{name}{error}") from error
-
-
 def _open(data: bytes, name: str, model: str | Path | None, device: str, limits: Limits) -> _File:
-    with _named(name):
+    with named(name):
         parsed = container.read(data, limits)
         header = parsed.header
         family = family_by_id(header.family)
@@ -266,15 +253,26 @@ def _decode_files(files: list[_File], device: str) -> list[Picture]:
     ]
 
 
+def decode_latents(
+    codec: "HyperpriorCodec", payloads: list[bytes], width: int, height: int, quality_code: int
+) -> "Latents":
+    """Return the latents of tiles of one size (pixels) and quality. Exact.
+
+    Raises:
+        TruncatedError, CorruptPayloadError: a payload is damaged.
+    """
+    size = (-(-height // codec.STRIDE), -(-width // codec.STRIDE))
+    return codec.code(Reader(payloads, len(codec.SECTIONS)), None, size, quality_code)
+
+
 def _decode_tiles(tiles: list[_Tile]) -> None:
     """Decode tiles of equal size, weights and quality, and put them on their canvases."""
     codec, header = tiles[0].file.codec, tiles[0].file.container.header
     width, height = tiles[0].width, tiles[0].height
-    size = (-(-height // codec.STRIDE), -(-width // codec.STRIDE))
-    with _named(tiles[0].file.name if len(tiles) == 1 else ""):
+    with named(tiles[0].file.name if len(tiles) == 1 else ""):
         try:
-            reader = Reader([tile.payload for tile in tiles], len(codec.SECTIONS))
-            latents = codec.code(reader, None, size, header.quality_code)
+            payloads = [tile.payload for tile in tiles]
+            latents = decode_latents(codec, payloads, width, height, header.quality_code)
         except NcodecError:
             if len(tiles) == 1:
                 raise

@@ -14,6 +14,9 @@ NcodecError
 └── InputError (ValueError)           an image or an argument we cannot work with
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class NcodecError(Exception):
     """Base of every error that ncodec raises on bad input."""
@@ -61,3 +64,14 @@ class WeightsMismatchError(ModelError):
 
 class InputError(NcodecError, ValueError):
     """An image or an argument that we cannot work with."""
+
+
+@contextmanager
+def named(place: str) -> Iterator[None]:
+    """Put `place` ahead of the messages of errors from within; "" leaves them as they are."""
+    try:
+        yield
+    except NcodecError as error:
+        if not place:
+            raise
+        raise type(error)(f"{place}{error}") from error

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncodec import container
-from ncodec.codec import decode, encode, load_model
-from ncodec.coder import Reader
+from ncodec.codec import decode, decode_latents, encode, load_model
 from ncodec.container import Limits
 from ncodec.errors import NcodecError, WeightsMismatchError
 from ncodec.metrics import psnr
@@ -46,9 +45,8 @@ def latents_sha256(data: bytes, path: Path, device: str = "cpu") -> str:
     digest = hashlib.sha256()
     for box, payload in zip(parsed.header.tile_boxes(), parsed.tiles, strict=True):
         left, top, right, bottom = box
-        size = (-(-(bottom - top) // codec.STRIDE), -(-(right - left) // codec.STRIDE))
-        reader = Reader([payload], len(codec.SECTIONS))
-        for latents in codec.code(reader, None, size, parsed.header.quality_code):
+        size = (right - left, bottom - top)
+        for latents in decode_latents(codec, [payload], *size, parsed.header.quality_code):
             digest.update(latents.cpu().numpy().astype("<i4").tobytes())
     return digest.hexdigest()
 

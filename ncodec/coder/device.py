@@ -21,7 +21,14 @@ from ncodec.coder import lanes
 from ncodec.coder.lanes import Chunks, DeviceTables, device_tables
 from ncodec.container import ByteReader
 from ncodec.entropy import FrequencyTables
-from ncodec.errors import CorruptPayloadError, FormatError, InputError, NcodecError, TruncatedError
+from ncodec.errors import (
+    CorruptPayloadError,
+    FormatError,
+    InputError,
+    NcodecError,
+    TruncatedError,
+    named,
+)
 
 CHUNKED = 8  # in byte 0
 MAX_BYTES = 2**31 - 1  # of one payload: places in it are int32
@@ -200,10 +207,8 @@ def decode_on_device(
     found = torch.cat([n_coded, problems.long()]).tolist()  # the one copy that waits
     of_chunks = iter(found[len(payloads) :])
     for b, (payload, directory) in enumerate(zip(payloads, directories, strict=True)):
-        try:
+        with named(f"payload {b} of {len(payloads)}: "):
             _check(payload, directory, found[b], list(islice(of_chunks, len(directory.starts))))
-        except NcodecError as error:
-            raise type(error)(f"payload {b} of {len(payloads)}: {error}") from error
     return symbols.reshape(indexes.shape)
 
 

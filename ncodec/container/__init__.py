@@ -7,7 +7,7 @@ Everything is validated, limits included, before anything is allocated or decode
 Standard library only, but for the CRC, which is in the C++ extension.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 from ncodec.entropy import crc32c
@@ -56,11 +56,11 @@ class Limits:
     free_pixels: int = 1 << 16  # coded pixels that a file of any size may have
 
     def __post_init__(self) -> None:
-        for limit in fields(self):
-            value, least = getattr(self, limit.name), int(limit.name == "pixels_per_byte")
+        for name, value in vars(self).items():
+            least = int(name == "pixels_per_byte")
             if not isinstance(value, Integral) or value < least:
                 raise InputError(
-                    f"Limits: {limit.name}: expected an integer of at least {least}, found {value!r}"
+                    f"Limits: {name}: expected an integer of at least {least}, found {value!r}"
                 )
 
 
@@ -80,17 +80,12 @@ class Header:
     @property
     def coded_pixels(self) -> int:
         """What decoding costs: the tiles' areas in whole strides, and `TILE_COST` a tile."""
-        reach = self.tile + self.overlap
-        sums, counts = [], []
-        for side in (
-            self.width,
-            self.height,
-        ):  # of an axis: 1024 tiles at most, the limits being kept
-            starts = range(0, side, self.tile) if self.tile else range(1)
-            lengths = [min(reach, side - k) if self.tile else side for k in starts]
-            sums.append(sum(-(-length // STRIDE) * STRIDE for length in lengths))
-            counts.append(len(lengths))
-        return sums[0] * sums[1] + counts[0] * counts[1] * TILE_COST
+        columns, rows = self._spans(self.width), self._spans(self.height)
+        width, height = (
+            sum(-(-(end - start) // STRIDE) * STRIDE for start, end in spans)
+            for spans in (columns, rows)
+        )
+        return width * height + len(columns) * len(rows) * TILE_COST
 
     @property
     def quality(self) -> float:
@@ -99,14 +94,15 @@ class Header:
 
     def tile_boxes(self) -> list[tuple[int, int, int, int]]:
         """Return the coded area (left, top, right, bottom) of each tile, row by row, in pixels."""
+        columns, rows = self._spans(self.width), self._spans(self.height)
+        return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+
+    def _spans(self, side: int) -> list[tuple[int, int]]:
+        """Return where the tiles begin and end along an axis of so many pixels."""
         if not self.tile:
-            return [(0, 0, self.width, self.height)]
-        return [
-            (left, top, min(left + self.tile + self.overlap, self.width),
-             min(top + self.tile + self.overlap, self.height))
-            for top in range(0, self.height, self.tile)
-            for left in range(0, self.width, self.tile)
-        ]  # fmt: skip
+            return [(0, side)]
+        reach = self.tile + self.overlap
+        return [(start, min(start + reach, side)) for start in range(0, side, self.tile)]
 
 
 @dataclass(frozen=True)

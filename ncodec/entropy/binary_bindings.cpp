@@ -1,26 +1,14 @@
 // Python types in and out of binary.hpp, and its errors as ncodec's exceptions. No coding here.
 
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-
-#include <cstdint>
 #include <memory>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include "binary.hpp"
+#include "bindings.hpp"
 
-namespace nb = nanobind;
 using namespace ncodec;
 
 using Bins = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Numbers = nb::ndarray<const uint16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-[[noreturn]] static void raise(const char* error, const std::string& message) {
-  PyErr_SetString(nb::module_::import_("ncodec.errors").attr(error).ptr(), message.c_str());
-  throw nb::python_error();
-}
 
 // What both directions share: the contexts, and who may use them.
 class BinaryStream {

@@ -1,28 +1,18 @@
 // Python types in and out of the coders, and their errors as ncodec's exceptions. No coding here.
 
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
-#include <memory>
-#include <string>
-
+#include "bindings.hpp"
 #include "crc32c.hpp"
 #include "payload.hpp"
 
-namespace nb = nanobind;
 using namespace ncodec;
 
 using Frequencies = nb::ndarray<const uint16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Symbols = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Decoded = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Indexes = nb::ndarray<const uint16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-[[noreturn]] static void raise(const char* error, const std::string& message) {
-  PyErr_SetString(nb::module_::import_("ncodec.errors").attr(error).ptr(), message.c_str());
-  throw nb::python_error();
-}
 
 static void check(Status status, size_t place, size_t n) {
   const std::string at = "symbol " + std::to_string(place) + " of " + std::to_string(n) + ": ";
@@ -94,8 +84,6 @@ static void decode_bytes(const Tables& tables, nb::bytes payload, Indexes indexe
   }
   check(status, place, n);
 }
-
-void bind_binary(nb::module_& m);  // binary_bindings.cpp
 
 NB_MODULE(_rans, m) {
   nb::set_leak_warnings(false);  // models cached until the interpreter exits are no leak

@@ -46,11 +46,6 @@ inline uint32_t cost_of(uint32_t freq) {
   return (FREQ_BITS << 8) - (log << 8) - ((freq << 8 >> log) & 0xFF);
 }
 
-inline void put_varint(std::vector<uint8_t>& out, uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<uint8_t>(value | 0x80));
-  out.push_back(static_cast<uint8_t>(value));
-}
-
 // Reads a varint of at most 5 bytes in its shortest form.
 inline Status get_varint(const uint8_t*& p, const uint8_t* end, uint64_t& value) {
   value = 0;
@@ -134,12 +129,9 @@ struct Split {
         positions[c] = target;
         continue;
       }
-      size_t skip_to = s;
-      while (skip_to + 1 < coded_before.size() && coded_before[skip_to + 1] < target) ++skip_to;
-      if (skip_to > s) {
-        s = skip_to;
+      while (coded_before[s + 1] < target) {  // the last is n_coded > target
+        seen = coded_before[++s];
         i = s * SEGMENT;
-        seen = coded_before[s];
       }
       while (seen < target)
         for (const size_t stop = i + (target - seen); i < stop; ++i) seen += indexes[i] >= skip_below;  // cannot pass it
@@ -163,11 +155,14 @@ inline Status check_rows(const Tables& tables, const uint16_t* indexes, size_t b
   return Status::ok;
 }
 
-// The first error of the chunks.
+// The first error of the chunks, and its place.
 inline Status first_error(const std::vector<Status>& results, const std::vector<size_t>& places, size_t& place) {
-  const auto found = std::find_if(results.begin(), results.end(), [](Status s) { return s != Status::ok; });
-  place = places[found == results.end() ? places.size() - 1 : static_cast<size_t>(found - results.begin())];
-  return found == results.end() ? Status::ok : *found;
+  for (size_t c = 0; c < results.size(); ++c) {
+    if (results[c] == Status::ok) continue;
+    place = places[c];
+    return results[c];
+  }
+  return Status::ok;
 }
 
 // `status`, but an index that is not a row comes before any other error.
@@ -292,13 +287,11 @@ inline Status encode_chunks(const Tables& tables, const int32_t* symbols, const 
   Split split;
   const Status status = split.count(symbols, indexes, n, skip_below, threads, place);
   if (status != Status::ok || split.n_coded == 0) return status;
-  if (log_lanes < 0 || chunks == 0) {
-    const uint64_t bytes = estimate_bytes(tables, symbols, indexes, n, skip_below, split.n_coded);
-    if (chunks == 0) chunks = std::max<uint64_t>(1, bytes / CHUNK_BYTES);
-    chunks = std::min(chunks, split.n_coded);
-    if (log_lanes < 0) log_lanes = log_lanes_for(bytes / chunks);
-  }
+  const bool is_given = log_lanes >= 0 && chunks > 0;
+  const uint64_t bytes = is_given ? 0 : estimate_bytes(tables, symbols, indexes, n, skip_below, split.n_coded);
+  if (chunks == 0) chunks = std::max<uint64_t>(1, bytes / CHUNK_BYTES);
   chunks = std::min(chunks, split.n_coded);
+  if (log_lanes < 0) log_lanes = log_lanes_for(bytes / chunks);
   split.into_chunks(chunks, indexes, n, skip_below);
   std::vector<std::vector<uint8_t>> bodies(chunks);
   std::vector<Status> results(chunks);

@@ -13,6 +13,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <memory>
 
@@ -36,6 +37,12 @@ inline uint32_t get_u32(const uint8_t* p) {
   uint32_t v = 0;
   for (int i = 0; i < 4; ++i) v |= static_cast<uint32_t>(p[i]) << (8 * i);
   return v;
+}
+
+// Unsigned LEB128.
+inline void put_varint(std::vector<uint8_t>& out, uint64_t value) {
+  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<uint8_t>(value | 0x80));
+  out.push_back(static_cast<uint8_t>(value));
 }
 
 // Encodes the symbols of one chunk, the last ones first. No symbol is skipped.
@@ -76,11 +83,9 @@ struct ChunkEncoder {
   }
 
   void put_escape(uint32_t rest) {
-    uint8_t bytes[5];
-    int count = 0;
-    for (; rest >= 0x80; rest >>= 7) bytes[count++] = static_cast<uint8_t>(rest | 0x80);
-    bytes[count++] = static_cast<uint8_t>(rest);
-    while (count > 0) escapes.push_back(bytes[--count]);
+    const auto before = static_cast<std::ptrdiff_t>(escapes.size());
+    put_varint(escapes, rest);
+    std::reverse(escapes.begin() + before, escapes.end());
   }
 
   // The escape bytes of a group, whose bit in `escaped` is set.

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 import ncodec
 from ncodec import codec, container
-from ncodec.coder import Reader
 from ncodec.engine import cpu_name
 from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols, variants
 from ncodec.entropy.binary import BYPASS, BinaryDecoder, BinaryEncoder
@@ -356,7 +355,7 @@ def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -
         parsed = container.read(data)
         size = (-(-pixels.shape[0] // loaded.STRIDE), -(-pixels.shape[1] // loaded.STRIDE))
         code = parsed.header.quality_code
-        latents = loaded.code(Reader(parsed.tiles, len(loaded.SECTIONS)), None, size, code)
+        latents = codec.decode_latents(loaded, parsed.tiles, width, height, code)
         indexes = loaded.indexes(latents.z.long(), code, size).numpy().astype(np.uint16).ravel()
         threads = torch.get_num_threads()
         row = bench_rans(

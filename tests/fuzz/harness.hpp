@@ -92,10 +92,6 @@ class Stream {
     state_ ^= state_ << 5;
     return static_cast<uint8_t>(state_ >> 8);
   }
-  uint16_t u16() {
-    const uint16_t low = u8();
-    return static_cast<uint16_t>(low | (u8() << 8));
-  }
 
  private:
   Source& source_;

@@ -34,7 +34,7 @@ TIMEOUT_S, MEMORY_MB = 5, 2048  # of one input
 def install_package() -> None:
     """Install this checkout by itself: atheris cannot instrument what an editable install's finder loads."""
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--upgrade"]
-    subprocess.run([*command, "--target", PACKAGE, HERE.parent.parent], check=True)
+    subprocess.run([*command, "--target", PACKAGE, ROOT], check=True)
 
 
 def find_compiler(names: tuple[str, ...]) -> str:
@@ -57,7 +57,7 @@ def compile_harness(name: str, compiler: str, options: list[str], out: Path) -> 
     out.parent.mkdir(parents=True, exist_ok=True)
     include = ["-I", str(ROOT / "ncodec" / "entropy")]
     source = [str(HERE / f"fuzz_{name}.cpp")]
-    if "-fsanitize=fuzzer,address,undefined" not in options:
+    if options != SANITIZE:
         source.append(str(HERE / "replay.cpp"))
     flags = ["-std=c++17", "-O1", "-g", "-pthread", "-Wall", "-Wextra"]
     subprocess.run([compiler, *flags, *options, *include, *source, "-o", str(out)], check=True)
