@@ -54,6 +54,9 @@ class BinaryEncoder {
     context.update(bin);
   }
 
+  // P(1) = share / 2^17 from elsewhere, such as a mixture of contexts; 128 <= share <= 2^17 - 128.
+  void encode_share(uint32_t bin, uint32_t share) { narrow(bin, (range_ * share) >> PROBABILITY_BITS); }
+
   void encode_bypass(uint32_t bin) { narrow(bin, range_ >> 1); }
 
   // The payload; the encoder is used up. Its end is the smallest number in the interval whose 24 low
@@ -106,6 +109,8 @@ class BinaryDecoder {
     context.update(bin);
     return bin;
   }
+
+  uint32_t decode_share(uint32_t share) { return narrow((range_ * share) >> PROBABILITY_BITS); }
 
   uint32_t decode_bypass() { return narrow(range_ >> 1); }
 
