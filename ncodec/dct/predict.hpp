@@ -1,0 +1,154 @@
+// Intra prediction of a block from the decoded samples around it, as in HEVC (H.265 8.4.4.2), and of chroma from
+// luma (the linear model of H.266 8.4.5.2.14, its slope by least squares). Exact.
+//
+//   corner | top ............ 2N         modes: 0 planar, 1 DC, 2 ... 34 angular (10 horizontal, 26 vertical),
+//   left   |  N x N                      35 chroma from luma
+//    2N    |
+//
+// Samples that are not there take the value of the nearest that is.
+
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels.hpp"
+
+namespace ncodec::dct {
+
+constexpr int BIT_DEPTH = 10;
+constexpr int SAMPLE_MAX = (1 << BIT_DEPTH) - 1;
+constexpr int MIDDLE = 1 << (BIT_DEPTH - 1);
+constexpr int MAX_SIDE = 64;
+
+enum Mode : int { PLANAR = 0, DC = 1, HORIZONTAL = 10, DIAGONAL = 18, VERTICAL = 26, MODES = 35, FROM_LUMA = 35 };
+
+constexpr int ANGLE[35] = {0,  0,  32,  26,  21,  17,  13,  9,   5,   2,   0,   -2,  -5, -9, -13, -17, -21, -26,
+                           -32, -26, -21, -17, -13, -9, -5, -2, 0, 2, 5, 9, 13, 17, 21, 26, 32};
+// 8192 / angle, for the modes 11 ... 25 that also look at the other side.
+constexpr int INVERSE_ANGLE[15] = {-4096, -1638, -910, -630, -482, -390, -315, -256, -315, -390, -482, -630, -910, -1638, -4096};
+
+struct Plane {
+  int16_t* samples;
+  int stride, width, height;
+  int16_t* at(int x, int y) const { return samples + static_cast<ptrdiff_t>(y) * stride + x; }
+};
+
+struct References {
+  int16_t left[2 * MAX_SIDE + 1], top[2 * MAX_SIDE + 1];  // [0] is the corner in both
+  int n_left, n_top;                                      // how many of each were there, without the corner
+};
+
+// `has_*`: is the block there decoded already? The parts outside the plane never are.
+inline void gather(const Plane& plane, int x, int y, int side, bool has_left, bool has_top, bool has_corner,
+                   bool has_below_left, bool has_above_right, References& r) {
+  r.n_top = has_top ? side + (has_above_right ? std::clamp(plane.width - x - side, 0, side) : 0) : 0;
+  r.n_left = has_left ? side + (has_below_left ? std::clamp(plane.height - y - side, 0, side) : 0) : 0;
+  if (r.n_top) std::memcpy(r.top + 1, plane.at(x, y - 1), sizeof(int16_t) * r.n_top);
+  for (int i = 0; i < r.n_left; ++i) r.left[1 + i] = *plane.at(x - 1, y + i);
+  const int16_t corner = has_corner ? *plane.at(x - 1, y - 1) : r.n_left ? r.left[1] : r.n_top ? r.top[1] : MIDDLE;
+  r.left[0] = r.top[0] = corner;
+  const int16_t after_top = r.top[r.n_top], after_left = r.left[r.n_left];
+  std::fill(r.top + 1 + r.n_top, r.top + 1 + 2 * side, after_top);
+  std::fill(r.left + 1 + r.n_left, r.left + 1 + 2 * side, after_left);
+}
+
+// H.265 8.4.4.2.3: [1 2 1] along the border, or, for large flat ones, a straight line.
+inline void smooth(const References& r, int side, References& out) {
+  const int n = 2 * side, corner = r.top[0];
+  constexpr int FLAT = 1 << (BIT_DEPTH - 5);
+  out.n_left = r.n_left, out.n_top = r.n_top;
+  if (side >= 32 && std::abs(corner + r.top[n] - 2 * r.top[side]) < FLAT &&
+      std::abs(corner + r.left[n] - 2 * r.left[side]) < FLAT) {
+    for (int i = 0; i <= n; ++i) {
+      out.top[i] = static_cast<int16_t>(((n - i) * corner + i * r.top[n] + side) / n);
+      out.left[i] = static_cast<int16_t>(((n - i) * corner + i * r.left[n] + side) / n);
+    }
+    return;
+  }
+  out.top[0] = out.left[0] = static_cast<int16_t>((r.left[1] + 2 * corner + r.top[1] + 2) >> 2);
+  for (int i = 1; i < n; ++i) {
+    out.top[i] = static_cast<int16_t>((r.top[i - 1] + 2 * r.top[i] + r.top[i + 1] + 2) >> 2);
+    out.left[i] = static_cast<int16_t>((r.left[i - 1] + 2 * r.left[i] + r.left[i + 1] + 2) >> 2);
+  }
+  out.top[n] = r.top[n], out.left[n] = r.left[n];
+}
+
+inline bool wants_smooth(int mode, int log2) {
+  if (log2 == 2 || mode == DC) return false;
+  if (mode == PLANAR) return true;
+  const int distance = std::min(std::abs(mode - HORIZONTAL), std::abs(mode - VERTICAL));
+  return distance > (log2 == 3 ? 7 : log2 == 4 ? 1 : 0);
+}
+
+// [side, side] samples, rows of `side`. `smoothed` is what `smooth` makes of `plain`. Luma blocks below 32x32
+// have their first row and column eased into the border (`eases`).
+inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool eases, int16_t* out) {
+  const int side = 1 << log2;
+  const References& r = wants_smooth(mode, log2) ? smoothed : plain;
+  eases = eases && log2 < 5;
+  if (mode == PLANAR) {
+    kernels::planar(r.left + 1, r.top + 1, log2, out);
+  } else if (mode == DC) {
+    int sum = side;
+    for (int i = 1; i <= side; ++i) sum += r.left[i] + r.top[i];
+    const int mean = sum >> (log2 + 1);
+    std::fill(out, out + side * side, static_cast<int16_t>(mean));
+    if (eases) {
+      out[0] = static_cast<int16_t>((r.left[1] + 2 * mean + r.top[1] + 2) >> 2);
+      for (int i = 1; i < side; ++i) {
+        out[i] = static_cast<int16_t>((r.top[i + 1] + 3 * mean + 2) >> 2);
+        out[i * side] = static_cast<int16_t>((r.left[i + 1] + 3 * mean + 2) >> 2);
+      }
+    }
+  } else {
+    const bool is_vertical = mode >= DIAGONAL;
+    const int16_t* main = is_vertical ? r.top : r.left;
+    const int16_t* other = is_vertical ? r.left : r.top;
+    const int angle = ANGLE[mode];
+    int16_t line[3 * MAX_SIDE + 16];
+    int16_t* from = line + MAX_SIDE;
+    std::memcpy(from, main, sizeof(int16_t) * (2 * side + 1));
+    std::memset(from + 2 * side + 1, 0, sizeof(int16_t) * 15);  // read, and weighted by 0
+    if (angle < 0) {
+      const int inverse = INVERSE_ANGLE[mode - 11], last = (side * angle) >> 5;
+      for (int i = -1; i >= last; --i) from[i] = other[(i * inverse + 128) >> 8];
+    }
+    kernels::angular(from, angle, side, out);
+    if (angle == 0 && eases)
+      for (int i = 0; i < side; ++i)
+        out[i * side] = static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));
+    if (!is_vertical) kernels::transpose(out, side);
+  }
+}
+
+// Chroma = mean + slope (luma - mean luma), fitted to the border. `luma` has the block's decoded luma at
+// chroma's resolution, [side, side]; `luma_border` likewise the samples beside `chroma`'s.
+inline void predict_from_luma(const References& chroma, const References& luma_border, const int16_t* luma, int log2,
+                              int16_t* out) {
+  const int side = 1 << log2;
+  int64_t n = 0, sum_l = 0, sum_c = 0, sum_ll = 0, sum_lc = 0;
+  const auto add = [&](const int16_t* l, const int16_t* c) {
+    for (int i = 1; i <= side; ++i) {
+      sum_l += l[i], sum_c += c[i];
+      sum_ll += l[i] * l[i], sum_lc += l[i] * c[i];
+    }
+    n += side;
+  };
+  if (chroma.n_top) add(luma_border.top, chroma.top);
+  if (chroma.n_left) add(luma_border.left, chroma.left);
+  if (!n) {
+    std::fill(out, out + side * side, static_cast<int16_t>(MIDDLE));
+    return;
+  }
+  // Of 1/256; a variance of about one step is added to that of luma, so that flat borders give no slope.
+  const int64_t covariance = n * sum_lc - sum_l * sum_c, variance = n * sum_ll - sum_l * sum_l + n * n * 4;
+  const int slope = static_cast<int>(std::clamp<int64_t>(covariance * 256 / variance, -1024, 1024));
+  const int mean_l = static_cast<int>(sum_l / n), mean_c = static_cast<int>(sum_c / n);
+  kernels::line(luma, side * side, slope, mean_l, mean_c, out);
+}
+
+}  // namespace ncodec::dct
