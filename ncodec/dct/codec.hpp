@@ -6,6 +6,7 @@
 
 #include "colour.hpp"
 #include "encoder.hpp"
+#include "filter.hpp"
 
 namespace ncodec::dct {
 
@@ -78,11 +79,6 @@ inline void clear_square(Tile& tile) {
   for (int p = 0; p < tile.syntax.geometry().planes; ++p) tile.clear_square(p);
 }
 
-struct Encoded {
-  std::vector<uint8_t> payload;
-  double bits = 0;
-};
-
 inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameters& parameters, int quality_code, Kind kind,
                                         int chroma_shift, const EncoderOptions& options, Model* final_model = nullptr) {
   const Geometry g{whole(picture.width), whole(picture.height), picture.channels == 3 ? 3 : 1, picture.channels == 3 ? chroma_shift : 0};
@@ -97,6 +93,12 @@ inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameter
       code_tree(coder, tile, x, y, SQUARE_LOG2);
       clear_square(tile);
     }
+  const Filter filter = filter_of(parameters, quality_code);
+  filter_tile(coder, tile, filter, [&](int plane, const std::array<Plane, 3>& filtered, int x, int y) {
+    float gain = 0;
+    for (int p = plane; p <= 2 * plane; ++p) gain += encoder.gain_of(p, filtered[p], x, y);
+    return gain > 0;
+  });
   std::vector<uint8_t> payload = {static_cast<uint8_t>(g.chroma_shift | static_cast<int>(kind) << 1)};
   const std::vector<uint8_t> bins = coder.finish();
   payload.insert(payload.end(), bins.begin(), bins.end());
@@ -118,6 +120,8 @@ inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Param
       clear_square(tile);
       if (coder.status() != BinaryStatus::ok) return coder.status();
     }
+  const Filter filter = filter_of(parameters, quality_code);
+  filter_tile(coder, tile, filter, [](int, const std::array<Plane, 3>&, int, int) { return false; });
   const BinaryStatus status = coder.finish();
   if (status == BinaryStatus::ok) to_picture(tile.planes, g.planes, g.chroma_shift, width, height, out, stride);
   return status;

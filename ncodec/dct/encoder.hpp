@@ -51,6 +51,16 @@ class TileEncoder {
     best(x, y, SQUARE_LOG2, std::numeric_limits<float>::max());
   }
 
+  // How much less a square's error weighs with other samples in place of the tile's.
+  float gain_of(int plane, const Plane& other, int x, int y) const {
+    const int s = syntax_.geometry().shift(plane), left = x >> s, top = y >> s;
+    const int width = std::min(SQUARE >> s, other.width - left), height = std::min(SQUARE >> s, other.height - top);
+    const auto error = [&](const Plane& p) {
+      return kernels::squared_error(source_[plane].at(left, top), source_[plane].stride, p.at(left, top), p.stride, width, height);
+    };
+    return weight_[plane] * static_cast<float>(error(tile_.planes[plane]) - error(other));
+  }
+
  private:
   struct Quantiser {
     std::vector<float> inverse, error;

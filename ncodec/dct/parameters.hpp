@@ -19,6 +19,9 @@ constexpr int MAX_QUALITY_CODE = (ANCHORS - 1) * QUALITY_STEPS;
 struct Parameters {
   std::array<std::array<int16_t, 3>, ANCHORS> log_step;                   // [quality][plane], of 1/256 octave
   std::array<std::array<std::array<std::array<int8_t, 64>, SIZES>, 2>, ANCHORS> matrix;  // [quality][luma?][size][8x8], of 1/32 octave
+  std::array<std::array<uint8_t, 6>, ANCHORS> strength;  // beta, tc of luma, of chroma, clipping of luma, of chroma: of 1/64 step
+  std::array<std::array<std::array<int8_t, 12>, 25>, ANCHORS> luma_filter;                     // filter.hpp: of 1/128
+  std::array<std::array<std::array<std::array<int8_t, 11>, 5>, 2>, ANCHORS> chroma_filter;
   std::vector<int8_t> start;        // [2][place::END]: of 1/16 stretch, at quality 1 and 8
   std::vector<uint8_t> confidence;  // [place::END]: bins that the start is worth
   std::vector<int16_t> weights;     // [mixer::END][3]: of 2^14

@@ -37,7 +37,8 @@ constexpr int REST = LIKELY_C + 3 * 8;              // a tree of 5 bits
 constexpr int CHROMA_A = REST + 32;                 // [number 3][size]
 constexpr int CHROMA_B = CHROMA_A + 3 * SIZES;      // [number 3][luma mode 4]
 constexpr int CHROMA_C = CHROMA_B + 3 * 4;          // [number 3][linear neighbours 3]
-constexpr int END = CHROMA_C + 3 * 3;
+constexpr int FILTERED = CHROMA_C + 3 * 3;         // [chroma?]
+constexpr int END = FILTERED + 2;
 }  // namespace place
 
 namespace mixer {
