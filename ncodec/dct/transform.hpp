@@ -24,15 +24,6 @@
 #include <emmintrin.h>
 #endif
 
-// One function for AVX2 and one for all others, chosen as the library is loaded: GCC, Linux, x86-64. Not
-// under a sanitizer, whose runtime is not ready when the choice is made.
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) && \
-    defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define NCODEC_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
-#else
-#define NCODEC_CLONES
-#endif
-
 namespace ncodec::dct {
 
 constexpr int SAMPLE_BITS = 10;
@@ -51,6 +42,8 @@ using Words = __m128i;   // 8 int16, or 4 pairs of them
 using Longs = __m128i;   // 4 int32
 inline Words load(const int16_t* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); }
 inline void store(int16_t* to, Words a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), a); }
+inline Words load_half(const int16_t* from) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)); }
+inline void store_half(int16_t* to, Words a) { _mm_storel_epi64(reinterpret_cast<__m128i*>(to), a); }
 inline Words zero() { return _mm_setzero_si128(); }
 inline Words pair_low(Words a, Words b) { return _mm_unpacklo_epi16(a, b); }
 inline Words pair_high(Words a, Words b) { return _mm_unpackhi_epi16(a, b); }
@@ -76,6 +69,8 @@ struct Words { int16_t at[8]; };
 struct Longs { int32_t at[4]; };
 inline Words load(const int16_t* from) { Words a; std::memcpy(a.at, from, sizeof a.at); return a; }
 inline void store(int16_t* to, Words a) { std::memcpy(to, a.at, sizeof a.at); }
+inline Words load_half(const int16_t* from) { Words a{}; std::memcpy(a.at, from, sizeof a.at / 2); return a; }
+inline void store_half(int16_t* to, Words a) { std::memcpy(to, a.at, sizeof a.at / 2); }
 inline Words zero() { return Words{}; }
 inline Words pair_low(Words a, Words b) {
   Words c;
@@ -174,63 +169,86 @@ constexpr InverseFactors<K, N> make_inverse_factors() {
 template <Kind K, int N>
 inline constexpr InverseFactors<K, N> INVERSE_FACTORS = make_inverse_factors<K, N>();
 
-// Eight columns of a block.
+// The first WIDTH of the lanes, 8 or 4; the others are zero, or not written.
+template <int WIDTH>
+inline Words load_row(const int16_t* from) {
+  if constexpr (WIDTH < LANES) return load_half(from);
+  else return load(from);
+}
+
+template <int WIDTH>
+inline void store_row(int16_t* to, Words a) {
+  if constexpr (WIDTH < LANES) store_half(to, a);
+  else store(to, a);
+}
+
+// Columns of a block, 8 or 4.
+template <int WIDTH>
 struct Columns {
   const int16_t* at;
   int stride;
   int used;  // rows from here on are zero, and not read
 
-  Words row(int k) const { return k < used ? load(at + static_cast<ptrdiff_t>(k) * stride) : zero(); }
+  Words row(int k) const { return k < used ? load_row<WIDTH>(at + static_cast<ptrdiff_t>(k) * stride) : zero(); }
 };
 
-// Sums over pairs of rows (first + p * between, first + second + p * between), for each output, low four columns then high.
-template <Kind K, int N>
-inline void sum_pairs(const Columns& columns, int first, int second, int between, Longs* low, Longs* high) {
+// Eight sums of products, those of columns 0 to 3 in `low`.
+struct Sums {
+  Longs low, high;
+};
+
+// sums[n] = start + the products of the rows of InverseFactors<K, N> where row k of size N is row k * step.
+template <Kind K, int N, int WIDTH>
+inline void sum_pairs(const Columns<WIDTH>& columns, int step, Longs start, Sums* sums) {
   using F = InverseFactors<K, N>;
+  const int first = F::ALL ? 0 : step;
+  const int second = F::ALL ? step : 3 * step;
+  const int between = F::ALL ? 2 * step : 4 * step;
   Words pairs_low[F::PAIRS], pairs_high[F::PAIRS];
   int n_pairs = 0;
   for (; n_pairs < F::PAIRS && first + n_pairs * between < columns.used; ++n_pairs) {
-    const Words a = columns.row(first + n_pairs * between), b = columns.row(first + second + n_pairs * between);
+    const Words a = columns.row(first + n_pairs * between), b = columns.row(second + n_pairs * between);
     pairs_low[n_pairs] = pair_low(a, b);
     pairs_high[n_pairs] = pair_high(a, b);
   }
   constexpr int GROUP = F::OUTPUTS < 4 ? F::OUTPUTS : 4;
   for (int n = 0; n < F::OUTPUTS; n += GROUP) {
-    Longs sum_low[GROUP], sum_high[GROUP];
-    for (int i = 0; i < GROUP; ++i) sum_low[i] = sum_high[i] = constant(0);
+    Sums group[GROUP];
+    for (Sums& sum : group) sum = {start, start};
     for (int p = 0; p < n_pairs; ++p) {
       for (int i = 0; i < GROUP; ++i) {
         const Words factors = splat(INVERSE_FACTORS<K, N>.at[n + i][p]);
-        sum_low[i] = add(sum_low[i], dot(pairs_low[p], factors));
-        sum_high[i] = add(sum_high[i], dot(pairs_high[p], factors));
+        group[i].low = add(group[i].low, dot(pairs_low[p], factors));
+        group[i].high = add(group[i].high, dot(pairs_high[p], factors));
       }
     }
-    for (int i = 0; i < GROUP; ++i) {
-      low[n + i] = sum_low[i];
-      high[n + i] = sum_high[i];
-    }
+    for (int i = 0; i < GROUP; ++i) sums[n + i] = group[i];
   }
 }
 
-// The 1-D inverse of rows 0, step, 2 step, ...; exact, unscaled.
-template <Kind K, int N>
-inline void inverse_columns(const Columns& columns, int step, Longs* low, Longs* high) {
+// The 1-D inverse of rows 0, step, 2 step, ..., plus `start`: outputs n and N - 1 - n go to put(n, sum, sum).
+template <Kind K, int N, int WIDTH, typename Put>
+inline void inverse_columns(const Columns<WIDTH>& columns, int step, Longs start, Put put) {
   if constexpr (K == Kind::dst || N == 2) {
-    sum_pairs<K, N>(columns, 0, step, 2 * step, low, high);
+    Sums sums[N];
+    sum_pairs<K, N>(columns, step, start, sums);
+    for (int n = 0; n < N / 2; ++n) put(n, sums[n], sums[N - 1 - n]);
   } else {
-    inverse_columns<K, N / 2>(columns, 2 * step, low, high);
-    Longs odd_low[N / 2], odd_high[N / 2];
-    sum_pairs<K, N>(columns, step, 2 * step, 4 * step, odd_low, odd_high);
-    for (int n = 0; n < N / 2; ++n) {
-      low[N - 1 - n] = sub(low[n], odd_low[n]);
-      high[N - 1 - n] = sub(high[n], odd_high[n]);
-      low[n] = add(low[n], odd_low[n]);
-      high[n] = add(high[n], odd_high[n]);
-    }
+    Sums even[N / 2], odd[N / 2];
+    inverse_columns<K, N / 2>(columns, 2 * step, start, [&even](int n, Sums left, Sums right) {
+      even[n] = left;
+      even[N / 2 - 1 - n] = right;
+    });
+    sum_pairs<K, N>(columns, step, constant(0), odd);
+    for (int n = 0; n < N / 2; ++n)
+      put(n, Sums{add(even[n].low, odd[n].low), add(even[n].high, odd[n].high)},
+          Sums{sub(even[n].low, odd[n].low), sub(even[n].high, odd[n].high)});
   }
 }
 
-inline void transpose(const Words* in, int16_t* out, int stride, int n_rows, int n_columns) {
+// Writes lane i of in[0 .. 8) to row i of `out`.
+template <int WIDTH>
+inline void transpose(const Words* in, int16_t* out, int stride, int n_rows) {
   Words a[8], b[8];
   for (int i = 0; i < 4; ++i) {
     a[2 * i] = pair_low(in[i], in[i + 4]);
@@ -244,50 +262,45 @@ inline void transpose(const Words* in, int16_t* out, int stride, int n_rows, int
     a[2 * i] = pair_low(b[i], b[i + 4]);
     a[2 * i + 1] = pair_high(b[i], b[i + 4]);
   }
-  for (int i = 0; i < n_rows; ++i) {
-    if (n_columns == LANES) {
-      store(out + static_cast<ptrdiff_t>(i) * stride, a[i]);
-    } else {
-      int16_t row[LANES];
-      store(row, a[i]);
-      std::memcpy(out + static_cast<ptrdiff_t>(i) * stride, row, static_cast<size_t>(n_columns) * sizeof *row);
-    }
-  }
+  for (int i = 0; i < n_rows; ++i) store_row<WIDTH>(out + static_cast<ptrdiff_t>(i) * stride, a[i]);
 }
 
 // One pass over `n_columns` columns, each written as a row of N.
 template <Kind K, int N, int SHIFT>
-inline void inverse_pass(const int16_t* in, int in_stride, int rows_used, int n_columns, int16_t* out,
-                         int out_stride) {
-  for (int column = 0; column < n_columns; column += LANES) {
-    Longs low[N], high[N];
-    inverse_columns<K, N>(Columns{in + column, in_stride, rows_used}, 1, low, high);
-    const Longs half = constant(1 << (SHIFT - 1));
-    Words words[N < LANES ? LANES : N];
-    for (int n = 0; n < N; ++n) words[n] = narrow<SHIFT>(add(low[n], half), add(high[n], half));
-    for (int n = N; n < LANES; ++n) words[n] = zero();
-    for (int n = 0; n < N; n += LANES)
-      transpose(words + n, out + static_cast<ptrdiff_t>(column) * out_stride + n, out_stride,
-                std::min(LANES, n_columns - column), std::min(LANES, N));
+inline void inverse_pass(const int16_t* in, int rows_used, int n_columns, int16_t* out, int out_stride) {
+  constexpr int WIDTH = std::min(N, LANES);
+  Words words[std::max(N, LANES)];
+  for (int n = N; n < LANES; ++n) words[n] = zero();
+  for (int column = 0; column < n_columns; column += WIDTH) {
+    const Columns<WIDTH> columns{in + column, N, rows_used};
+    // |sum| <= 2^15 * 64 * 90 + 2^9 < 2^28, and so is every part of it.
+    inverse_columns<K, N>(columns, 1, constant(1 << (SHIFT - 1)), [&words](int n, Sums left, Sums right) {
+      words[n] = narrow<SHIFT>(left.low, left.high);
+      words[N - 1 - n] = narrow<SHIFT>(right.low, right.high);
+    });
+    int16_t* const rows = out + static_cast<ptrdiff_t>(column) * out_stride;
+    for (int n = 0; n < N; n += WIDTH)
+      transpose<WIDTH>(words + n, rows + n, out_stride, std::min(WIDTH, n_columns - column));
   }
 }
 
 template <Kind K, int N>
 inline void inverse_block(const int16_t* coefficients, int16_t* residual, int stride, int rows_used,
                           int columns_used) {
-  // One pass multiplies by sqrt(N) times the row's amplitude: 64, or 1 of angle.
+  // A pass multiplies by sqrt(N) times the amplitude of a row: 64, or 1 of angle.
   constexpr int FIRST = K == Kind::angle ? 1 : 7;
   constexpr int SECOND = K == Kind::angle ? 4 : 10;
-  constexpr int WIDTH = N < LANES ? LANES : N;
-  alignas(16) int16_t middle[N * WIDTH];  // [horizontal frequency][y]
-  if constexpr (N < LANES) {
-    alignas(16) int16_t padded[N * WIDTH] = {};
-    for (int u = 0; u < rows_used; ++u) std::memcpy(padded + u * WIDTH, coefficients + u * N, N * sizeof *padded);
-    inverse_pass<K, N, FIRST>(padded, WIDTH, rows_used, columns_used, middle, WIDTH);
-  } else {
-    inverse_pass<K, N, FIRST>(coefficients, N, rows_used, columns_used, middle, WIDTH);
+  if (K != Kind::dst && rows_used == 1 && columns_used == 1) {
+    // All the products of row 0 are the same.
+    constexpr int AMPLITUDE = MATRIX<K, N>.rows[0][0];
+    const int across = (AMPLITUDE * coefficients[0] + (1 << (FIRST - 1))) >> FIRST;  // in int16
+    const auto value = static_cast<int16_t>((AMPLITUDE * across + (1 << (SECOND - 1))) >> SECOND);
+    for (int y = 0; y < N; ++y) std::fill_n(residual + static_cast<ptrdiff_t>(y) * stride, N, value);
+    return;
   }
-  inverse_pass<K, N, SECOND>(middle, WIDTH, columns_used, N, residual, stride);
+  int16_t middle[N * N];  // [horizontal frequency][y]
+  inverse_pass<K, N, FIRST>(coefficients, rows_used, columns_used, middle, N);
+  inverse_pass<K, N, SECOND>(middle, columns_used, N, residual, stride);
 }
 
 // Factors of the forward transform: [row][pair of samples], the rows that InverseFactors has.
@@ -372,38 +385,32 @@ inline void forward_block(const int16_t* residual, int stride, int32_t* coeffici
   constexpr bool ANGLE = K == Kind::angle;
   constexpr int FIRST = ANGLE ? std::max(0, LOG2 - 4) : LOG2 + 1;  // 1023 N fits int16
   constexpr int SECOND = ANGLE ? 0 : 6;
-  constexpr int WIDTH = N < LANES ? LANES : N;
-  alignas(16) int16_t middle[WIDTH * WIDTH];  // [y][horizontal frequency]
-  alignas(16) int16_t across[WIDTH * LANES];  // [x][8 rows]
-  Words in[WIDTH];
-  Longs low[WIDTH], high[WIDTH];
-  for (int y = 0; y < N; y += LANES) {
-    for (int x = 0; x < N; x += LANES) {
-      Words rows[LANES];
-      for (int i = 0; i < LANES; ++i) {
-        int16_t row[LANES] = {};
-        const int16_t* const from = residual + static_cast<ptrdiff_t>(y + std::min(i, N - 1)) * stride + x;
-        std::memcpy(row, from, std::min(LANES, N) * sizeof *row);
-        rows[i] = load(row);
-      }
-      transpose(rows, across + x * LANES, LANES, LANES, LANES);
+  constexpr int WIDTH = std::min(N, LANES);
+  int16_t middle[N * N];        // [y][horizontal frequency]
+  int16_t columns[N * LANES];   // [x][8 rows]
+  Words words[std::max(N, LANES)];
+  Longs low[N], high[N];
+  for (int n = N; n < LANES; ++n) words[n] = zero();
+  for (int y = 0; y < N; y += WIDTH) {
+    for (int x = 0; x < N; x += WIDTH) {
+      for (int i = 0; i < WIDTH; ++i)
+        words[i] = load_row<WIDTH>(residual + static_cast<ptrdiff_t>(y + i) * stride + x);
+      transpose<LANES>(words, columns + x * LANES, LANES, WIDTH);
     }
-    for (int x = 0; x < N; ++x) in[x] = load(across + x * LANES);
-    forward_columns<K, N>(in, 1, low, high);
-    const Longs half = constant(FIRST == 0 ? 0 : 1 << FIRST >> 1);
-    for (int v = 0; v < N; ++v) in[v] = narrow<FIRST>(add(low[v], half), add(high[v], half));
-    for (int v = N; v < WIDTH; ++v) in[v] = zero();
-    for (int v = 0; v < N; v += LANES) transpose(in + v, middle + y * WIDTH + v, WIDTH, LANES, LANES);
+    for (int x = 0; x < N; ++x) words[x] = load(columns + x * LANES);
+    forward_columns<K, N>(words, 1, low, high);
+    const Longs half = constant(1 << FIRST >> 1);
+    for (int v = 0; v < N; ++v) words[v] = narrow<FIRST>(add(low[v], half), add(high[v], half));
+    for (int v = 0; v < N; v += WIDTH) transpose<WIDTH>(words + v, middle + y * N + v, N, WIDTH);
   }
-  for (int v = 0; v < N; v += LANES) {
-    for (int y = 0; y < N; ++y) in[y] = load(middle + y * WIDTH + v);
-    forward_columns_wide<K, N>(in, low, high);
+  for (int v = 0; v < N; v += WIDTH) {
+    for (int y = 0; y < N; ++y) words[y] = load_row<WIDTH>(middle + y * N + v);
+    forward_columns_wide<K, N>(words, low, high);
+    const Longs half = constant(1 << SECOND >> 1);
     for (int u = 0; u < N; ++u) {
-      int32_t row[LANES];
-      const Longs half = constant(SECOND == 0 ? 0 : 1 << SECOND >> 1);
-      store_longs(row, shift_down_longs<SECOND>(add(low[u], half)));
-      store_longs(row + 4, shift_down_longs<SECOND>(add(high[u], half)));
-      std::memcpy(coefficients + u * N + v, row, std::min(LANES, N) * sizeof *row);
+      store_longs(coefficients + u * N + v, shift_down_longs<SECOND>(add(low[u], half)));
+      if constexpr (WIDTH == LANES)
+        store_longs(coefficients + u * N + v + 4, shift_down_longs<SECOND>(add(high[u], half)));
     }
   }
   if constexpr (ANGLE) {
