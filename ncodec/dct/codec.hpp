@@ -111,7 +111,7 @@ inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Param
   if (size < 1) return BinaryStatus::truncated;
   const int flags = payload[0];
   const Geometry g{whole(width), whole(height), channels == 3 ? 3 : 1, flags & 1};
-  Tile tile(g, parameters, quality_code, static_cast<Kind>(flags >> 1 & 1));
+  Tile tile(g, parameters, quality_code, static_cast<Kind>(flags >> 1 & 3));
   Model model = start_of(parameters, quality_code);
   Decoder coder(model, payload + 1, size - 1);
   for (int y = 0; y < g.height; y += SQUARE)

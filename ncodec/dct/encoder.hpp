@@ -34,11 +34,10 @@ class TileEncoder {
       weight_[p] = options.lambda / 48.f * (g.planes == 1 ? 3.f : PLANE_WEIGHT[p]) * static_cast<float>(1 << (2 * g.shift(p)));
       for (int size = 0; size < SIZES; ++size) {
         const auto& steps = tile.steps[p][size];
-        const int log2 = size + 2;
         auto& q = quantisers_[p][size];
         for (const int step : steps) {
           const float s = static_cast<float>(step) / 16;
-          q.inverse.push_back(std::ldexp(1.f / s, -gain_log2(log2)));
+          q.inverse.push_back(std::ldexp(1.f / s, -FORWARD_BITS));
           q.error.push_back(weight_[p] * s * s);
         }
       }

@@ -38,11 +38,10 @@ NCODEC_CLONES static void line(const int16_t* in, int n, int slope, int mean_in,
     out[i] = static_cast<int16_t>(std::clamp(mean_out + ((slope * (in[i] - mean_in) + 128) >> 8), 0, 1023));
 }
 
-// Level times step (of 1/16), times 2^gain; clipped to what the inverse transform takes.
-NCODEC_CLONES static void scale(const int16_t* levels, const int32_t* steps, int n, int gain, int16_t* out) {
-  const int shift = 4 - gain, half = (1 << shift) >> 1;  // gain is 3 at most
+// Level times step, >> shift; clipped to what the inverse transform takes.
+NCODEC_CLONES static void scale(const int16_t* levels, const int32_t* steps, int n, int shift, int16_t* out) {
   for (int i = 0; i < n; ++i) {
-    const int64_t c = (int64_t{levels[i]} * steps[i] + half) >> shift;
+    const int64_t c = (int64_t{levels[i]} * steps[i] + (int64_t{1} << (shift - 1))) >> shift;
     out[i] = static_cast<int16_t>(std::clamp<int64_t>(c, -32768, 32767));
   }
 }

@@ -11,13 +11,12 @@
 
 namespace ncodec::dct {
 
-// Coefficients enter the inverse transform as orthonormal ones times 2^GAIN(log2).
-inline int gain_log2(int log2) { return 5 - log2; }
-
 class Tile {
  public:
   Tile(const Geometry& geometry, const Parameters& parameters, int quality_code, Kind kind)
-      : syntax(geometry), steps(steps_of(parameters, quality_code)), kind(kind) {
+      : syntax(geometry), steps(steps_of(parameters, quality_code)), kind(kind), scaled_steps_(steps) {
+    for (int p = 0; p < geometry.planes; ++p)
+      for (int log2 = 2; log2 <= MAX_LOG2; ++log2) scale_steps(log2, scaled_steps_[p][log2 - 2]);
     for (int p = 0; p < geometry.planes; ++p) {
       const int s = geometry.shift(p), width = geometry.width >> s, height = geometry.height >> s;
       samples_[p].assign(static_cast<size_t>(width) * height, 0);
@@ -96,6 +95,17 @@ class Tile {
   std::array<Plane, 3> planes;
 
  private:
+  // To what `inverse` takes, of 1/256: a kind's rows of other norms are scaled here.
+  void scale_steps(int log2, std::vector<int32_t>& of_size) const {
+    const int side = 1 << coded_log2(log2);
+    const uint16_t* scale = scales(kind, log2);
+    for (int v = 0; v < side; ++v)
+      for (int u = 0; u < side; ++u) {
+        int32_t& step = of_size[static_cast<size_t>(v) * side + u];
+        step = static_cast<int32_t>((int64_t{step} * scale[v] * scale[u] + (1 << 23)) >> 24);
+      }
+  }
+
   void dequantise(const int16_t* levels, int plane, int log2, int16_t* out, int& rows, int& columns) const {
     const int side = 1 << coded_log2(log2), full = 1 << log2;
     uint32_t used_columns = 0;
@@ -106,15 +116,16 @@ class Tile {
         used |= static_cast<uint32_t>(level != 0) << u;
       }
       if (!used) continue;
-      for (; rows < v; ++rows) std::memset(out + rows * full, 0, sizeof(int16_t) * side);
+      for (; rows < v; ++rows) std::memset(out + rows * full, 0, sizeof(int16_t) * side);  // between those that have any
       rows = v + 1;
       used_columns |= used;
-      kernels::scale(levels + v * Syntax::LEVELS_STRIDE, steps[plane][log2 - 2].data() + v * side, side, gain_log2(log2),
-                     out + v * full);
+      kernels::scale(levels + v * Syntax::LEVELS_STRIDE, scaled_steps_[plane][log2 - 2].data() + v * side, side,
+                     8 - coefficient_bits(log2), out + v * full);
     }
     while (columns < 32 && used_columns >> columns) ++columns;
   }
 
+  Steps scaled_steps_;
   std::array<std::vector<int16_t>, 3> samples_;
 };
 
