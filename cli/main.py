@@ -297,20 +297,33 @@ def models(
             shown = {k: v for k, v in asdict(entry).items() if k != "self_test"}
             print(json.dumps(shown | ({"verified": True} if verify else {})))
             continue
-        about = entry.about
-        bd_rate = about.get("kodak_bd_rate_vs_vtm_percent")
-        facts = [
-            f"{about['parameters'] / 1e6:.1f} M parameters",
-            f"{about['kmac_per_pixel']:.1f} kMAC/pixel to decode",
-            "Kodak not measured" if bd_rate is None else f"Kodak BD-rate vs VTM {bd_rate:+.1f} %",
-            f"trained {about['training_steps']} steps, {about['training_minutes']:.0f} min"
-            f" on {about.get('training_device', 'an unknown device')}",
-        ]
-        if about.get("superseded"):
-            facts.append("superseded, here to decode old files")
-        print(f"{entry.name} ({entry.family}): {', '.join(facts)}{': verified' if verify else ''}")
+        parts = (
+            f"{entry.name} ({entry.family})",
+            _facts(entry.about),
+            "verified" if verify else "",
+        )
+        print(": ".join(part for part in parts if part))
     if failed is not None:
         raise SystemExit(_exit_code(failed))
+
+
+def _facts(about: dict[str, Any]) -> str:
+    """Return what is known of a model, in words."""
+    facts = []
+    if "parameters" in about:
+        facts.append(f"{about['parameters'] / 1e6:.1f} M parameters")
+    if "kmac_per_pixel" in about:
+        facts.append(f"{about['kmac_per_pixel']:.1f} kMAC/pixel to decode")
+    if "kodak_bd_rate_vs_vtm_percent" in about:
+        facts.append(f"Kodak BD-rate vs VTM {about['kodak_bd_rate_vs_vtm_percent']:+.1f} %")
+    if "training_steps" in about:
+        facts.append(
+            f"trained {about['training_steps']} steps, {about['training_minutes']:.0f} min"
+            f" on {about.get('training_device', 'an unknown device')}"
+        )
+    if about.get("superseded"):
+        facts.append("superseded, here to decode old files")
+    return ", ".join(facts)
 
 
 def _read_images(paths: list[Path]) -> tuple[list["evaluation.Image"], list[dict[str, str]]]:

@@ -1,35 +1,30 @@
-"""encode(image) -> bytes, decode(bytes) -> image: pad, tile, crop, round.
+"""encode(image) -> bytes, decode(bytes) -> image: tiles, grey, what is decoded together.
 
-Tiles overlap to the right and below by `OVERLAP` pixels, where the decoder fades from one into the
-next; only images of more than one tile have them, so memory stays bounded.
+The arithmetic of a tile is its family's (models/registry.py); torch is imported only where a family,
+a tensor or `kind="torch"` needs it. Large images are cut into tiles, so that memory stays bounded. Tiles
+may overlap to the right and below, where the decoder fades from one into the next.
 """
 
+import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torch.nn.functional import pad
 
 from ncodec import container
-from ncodec.coder import Reader, Writer
 from ncodec.container import Container, Header, Limits
 from ncodec.errors import InputError, NcodecError, WeightsMismatchError, named
 from ncodec.image import Picture, from_pillow, to_pillow
 from ncodec.models import weights
-from ncodec.models.registry import family_by_id
+from ncodec.models.registry import Codec, Family, family_by_id
 
 if TYPE_CHECKING:
-    from ncodec.models.hyperprior import HyperpriorCodec, Latents
+    from torch import Tensor
 
-TILE, OVERLAP = 2048, 32  # pixels
-# Tiles are decoded together up to so many pixels, or one by one where a single one has more: memory
-# grows with them, 70 to 130 bytes a pixel on the CPU (specs/format.md, section 5).
-BATCH_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 25}
+TILE = 2048  # pixels
 Kind = Literal["pillow", "numpy", "torch"]
 
 
@@ -38,18 +33,30 @@ def _load(path: Path, mtime_ns: int, device: str) -> weights.LoadedModel:
     return weights.load(path, device)
 
 
+@lru_cache(maxsize=16)
+def _family_of(path: Path, mtime_ns: int) -> Family:
+    return weights.family_of(path)
+
+
+def _check_device(device: str) -> None:
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device {device!r}: expected 'auto', 'cpu' or 'cuda'")
+
+
 def find_device(device: str) -> str:
-    """Return "cpu" or "cuda" for "auto", "cpu" or "cuda".
+    """Return "cpu" or "cuda" for "auto", "cpu" or "cuda". Imports torch.
 
     Raises:
         InputError: not one of these, or not there.
     """
+    _check_device(device)
+    import torch
+
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise InputError("device 'cuda': not available; expected 'auto', 'cpu' or a working 'cuda'")
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(
-            f"device {device!r}: not available; expected 'auto', 'cpu' or a working 'cuda'"
-        )
+        return "cuda" if has_cuda else "cpu"
     return device
 
 
@@ -58,36 +65,28 @@ def load_model(path: Path, device: str = "auto") -> weights.LoadedModel:
 
     Args:
         path: weights file.
-        device: "cpu", "cuda" or "auto" (CUDA where there is one).
+        device: "cpu", "cuda" or "auto" (CUDA where there is one); all the same to a family without torch.
 
     Raises:
         InputError: no such file or device.
         WeightsMismatchError: the file is damaged or not ours.
     """
-    device = find_device(device)
+    _check_device(device)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
-    return _load(path, path.stat().st_mtime_ns, device)
+    mtime_ns = path.stat().st_mtime_ns
+    needs_torch = _family_of(path, mtime_ns).needs_torch
+    return _load(path, mtime_ns, find_device(device) if needs_torch else "cpu")
 
 
-def _as_picture(image: Image.Image | NDArray[np.uint8] | Tensor | Picture) -> Picture:
+def _as_picture(image: "Image.Image | NDArray[np.uint8] | Tensor | Picture") -> Picture:
     if isinstance(image, Picture):
         return image
     if isinstance(image, Image.Image):
         return from_pillow(image)
-    if isinstance(image, Tensor):
-        image = image.detach()
-        if image.dim() not in (2, 3) or (image.dim() == 3 and image.shape[0] not in (1, 3)):
-            raise InputError(
-                f"tensor: expected [3, H, W], [1, H, W] or [H, W], found {list(image.shape)}"
-            )
-        if image.is_floating_point() and image.numel():
-            if not (0 <= float(image.min()) and float(image.max()) <= 1):
-                raise InputError("tensor: float pixels must lie in [0, 1]")
-            image = (image * 255).round().to(torch.uint8)
-        array = image.cpu().numpy()
-        array = array[0] if array.ndim == 3 and len(array) == 1 else array
-        image = array if array.ndim == 2 else array.transpose(1, 2, 0)
+    torch: Any = sys.modules.get("torch")  # whoever has a tensor has imported it
+    if not isinstance(image, np.ndarray) and torch and isinstance(image, torch.Tensor):
+        image = _as_array(image)
     if not isinstance(image, np.ndarray):
         raise InputError(f"image: expected Pillow, numpy or torch, found {type(image).__name__}")
     if image.dtype != np.uint8 or not (
@@ -99,22 +98,24 @@ def _as_picture(image: Image.Image | NDArray[np.uint8] | Tensor | Picture) -> Pi
     return Picture(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
 
-def _encode_tile(codec: "HyperpriorCodec", pixels: NDArray[np.uint8], quality_code: int) -> bytes:
-    x = torch.from_numpy(pixels.copy()).to(codec.index_offset.device)
-    x = x[None].expand(3, -1, -1) if x.dim() == 2 else x.permute(2, 0, 1)
-    height, width = x.shape[1:]
-    x = x[None].float() / 255
-    x = pad(x, (0, -width % codec.STRIDE, 0, -height % codec.STRIDE), mode="replicate")
-    latents = codec.analyse(x, quality_code)
-    writer = Writer()
-    codec.code(
-        writer, latents, (x.shape[2] // codec.STRIDE, x.shape[3] // codec.STRIDE), quality_code
-    )
-    return writer.payload()
+def _as_array(image: "Tensor") -> NDArray[Any]:
+    """Return a tensor [3, H, W], [1, H, W] or [H, W] as [H, W, 3] or [H, W], floats as uint8."""
+    image = image.detach()
+    if image.dim() not in (2, 3) or (image.dim() == 3 and image.shape[0] not in (1, 3)):
+        raise InputError(
+            f"tensor: expected [3, H, W], [1, H, W] or [H, W], found {list(image.shape)}"
+        )
+    if image.is_floating_point() and image.numel():
+        if not (0 <= float(image.min()) and float(image.max()) <= 1):
+            raise InputError("tensor: float pixels must lie in [0, 1]")
+        image = (image * 255).round().byte()
+    array = image.cpu().numpy()
+    array = array[0] if array.ndim == 3 and len(array) == 1 else array
+    return array if array.ndim == 2 else array.transpose(1, 2, 0)
 
 
 def encode(
-    image: Image.Image | NDArray[np.uint8] | Tensor | Picture,
+    image: "Image.Image | NDArray[np.uint8] | Tensor | Picture",
     quality: float = 4,
     model: str | Path | None = None,
     device: str = "auto",
@@ -155,23 +156,14 @@ def encode(
         code,
         picture.pixels.ndim == 2,
         tile,
-        OVERLAP if tile else 0,
+        loaded.codec.OVERLAP if tile else 0,
     )
     container.check_limits(header, Limits())
     tiles = [
-        _encode_tile(loaded.codec, picture.pixels[top:bottom, left:right], code)
+        loaded.codec.encode_tile(picture.pixels[top:bottom, left:right], code)
         for left, top, right, bottom in header.tile_boxes()
     ]
     return container.write(Container(header, tiles, picture.metadata))
-
-
-def _fade(length: int, overlap: int, is_first: bool) -> Tensor:
-    """Return the weight of a tile along one axis [length]: rises over its first `overlap` pixels."""
-    weight = torch.ones(length)
-    if not is_first:
-        ramp = (torch.arange(overlap) + 0.5) / max(overlap, 1)
-        weight[:overlap] = ramp[:length]
-    return weight
 
 
 class _File(NamedTuple):
@@ -179,12 +171,12 @@ class _File(NamedTuple):
 
     name: str  # "" or "file 3: ", ahead of the messages of errors
     container: Container
-    codec: "HyperpriorCodec"
+    codec: Codec
 
 
 class _Tile(NamedTuple):
     file: _File
-    canvas: NDArray[np.uint8]  # of the whole image, [H, W, 3]
+    canvas: NDArray[np.uint8]  # of the whole image, [H, W, 3] or [H, W]
     left: int  # pixels
     top: int
     width: int
@@ -215,90 +207,95 @@ def decode_picture(
     data: bytes, model: str | Path | None = None, device: str = "auto", limits: Limits = Limits()
 ) -> Picture:
     """Return the pixels and metadata of a file; see `decode`."""
-    return _decode_files([_open(data, "", model, device, limits)], device)[0]
+    return _decode_files([_open(data, "", model, device, limits)])[0]
 
 
-def _decode_files(files: list[_File], device: str) -> list[Picture]:
+def _decode_files(files: list[_File]) -> list[Picture]:
     """Return the pixels and metadata of files.
 
     Tiles of equal size, weights and quality are decoded together, whichever files they are from. Those
     of a tiled image must be faded into it in order: they wait for no others than those of their row.
     """
-    batch_pixels = BATCH_PIXELS[find_device(device)]
     groups: dict[object, list[_Tile]] = {}
-    canvases = []
+    canvases: list[NDArray[np.uint8]] = []
     for position, file in enumerate(files):
         header = file.container.header
-        canvases.append(np.empty((header.height, header.width, 3), np.uint8))
+        is_grey = header.is_grey and file.codec.CODES_GREY
+        shape = (header.height, header.width, 3)
+        canvases.append(np.empty(shape[:2] if is_grey else shape, np.uint8))
         for box, payload in zip(header.tile_boxes(), file.container.tiles, strict=True):
             left, top, right, bottom = box
             size = (right - left, bottom - top)
             row = (position, top) if header.tile else None
             tile = _Tile(file, canvases[-1], left, top, *size, payload)
-            key = (id(file.codec), header.quality_code, size, row)
+            key = (id(file.codec), header.quality_code, is_grey, size, row)
             groups.setdefault(key, []).append(tile)
     for tiles in groups.values():
-        most = max(batch_pixels // (tiles[0].width * tiles[0].height), 1)
+        most = max(tiles[0].file.codec.batch_pixels // (tiles[0].width * tiles[0].height), 1)
         for first in range(0, len(tiles), most):
             _decode_tiles(tiles[first : first + most])
-    for file, canvas in zip(files, canvases, strict=True):
-        if file.container.header.is_grey:
-            canvas[:, :, 0] = (canvas.sum(2, dtype=np.uint16) + 1) // 3
     return [
-        Picture(
-            canvas[:, :, 0].copy() if file.container.header.is_grey else canvas,
-            file.container.metadata,
-        )
+        Picture(_grey(canvas) if file.container.header.is_grey else canvas, file.container.metadata)
         for file, canvas in zip(files, canvases, strict=True)
     ]
 
 
-def decode_latents(
-    codec: "HyperpriorCodec", payloads: list[bytes], width: int, height: int, quality_code: int
-) -> "Latents":
-    """Return the latents of tiles of one size (pixels) and quality. Exact.
-
-    Raises:
-        TruncatedError, CorruptPayloadError: a payload is damaged.
-    """
-    size = (-(-height // codec.STRIDE), -(-width // codec.STRIDE))
-    return codec.code(Reader(payloads, len(codec.SECTIONS)), None, size, quality_code)
+def _grey(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return one channel [H, W] of a grey image that was coded as three, or as one."""
+    if canvas.ndim == 2:
+        return canvas
+    canvas[:, :, 0] = (canvas.sum(2, dtype=np.uint16) + 1) // 3
+    return canvas[:, :, 0].copy()
 
 
 def _decode_tiles(tiles: list[_Tile]) -> None:
     """Decode tiles of equal size, weights and quality, and put them on their canvases."""
-    codec, header = tiles[0].file.codec, tiles[0].file.container.header
-    width, height = tiles[0].width, tiles[0].height
-    with named(tiles[0].file.name if len(tiles) == 1 else ""):
+    file, width, height = tiles[0].file, tiles[0].width, tiles[0].height
+    header = file.container.header
+    with named(file.name if len(tiles) == 1 else ""):
         try:
-            payloads = [tile.payload for tile in tiles]
-            latents = decode_latents(codec, payloads, width, height, header.quality_code)
+            decoded = file.codec.decode_tiles(
+                [tile.payload for tile in tiles],
+                width,
+                height,
+                header.quality_code,
+                is_grey=tiles[0].canvas.ndim == 2,
+                is_faded=header.overlap > 0,
+            )
         except NcodecError:
             if len(tiles) == 1:
                 raise
             for tile in tiles:  # alone, the one that is damaged raises an error with its name
                 _decode_tiles([tile])
             return
-    x_hat = codec.synthesise(latents, header.quality_code)[:, :, :height, :width]
-    pixels = x_hat.clamp_(0, 1).mul_(255).permute(0, 2, 3, 1)
-    if not header.tile:  # there is nothing to fade into
-        pixels = pixels.round().to(torch.uint8)
-    for tile, own in zip(tiles, pixels.cpu(), strict=True):
-        if header.tile:
-            _blend(tile.canvas, own, tile.left, tile.top, header.overlap)
+    for tile, pixels in zip(tiles, decoded, strict=True):
+        area = tile.canvas[tile.top : tile.top + height, tile.left : tile.left + width]
+        if header.overlap:
+            _fade(area, pixels, header.overlap * (tile.left > 0), header.overlap * (tile.top > 0))
         else:
-            tile.canvas[:] = own.numpy()
+            area[:] = pixels
 
 
-def _blend(canvas: NDArray[np.uint8], tile: Tensor, left: int, top: int, overlap: int) -> None:
-    """Fade a tile [h, w, 3] into the canvas over its first `overlap` rows and columns."""
-    height, width = tile.shape[:2]
-    fade = _fade(height, overlap, top == 0)[:, None] * _fade(width, overlap, left == 0)[None, :]
-    area = canvas[top : top + height, left : left + width]
-    before = torch.from_numpy(area).float()
-    area[:] = (
-        torch.lerp(before, tile, fade[:, :, None]).round().clamp(0, 255).to(torch.uint8).numpy()
-    )
+def _fade(area: NDArray[np.uint8], tile: NDArray[Any], left: int, top: int) -> None:
+    """Draw a tile on its area, fading it in over its first `left` columns and `top` rows (F26)."""
+    height, width = area.shape[:2]
+    fade = _ramp(height, top)[:, None] * _ramp(width, left)
+    fade = fade.reshape(height, width, *[1] * (area.ndim - 2))
+    for at in (np.s_[:top], np.s_[top:, :left]):
+        before, after, weight = area[at].astype(np.float32), tile[at], fade[at]
+        is_low = weight < 0.5
+        start, weight = np.where(is_low, before, after), np.where(is_low, weight, weight - 1)
+        # Rounded to float32 once, after the sum: the fused multiply-add of torch.lerp.
+        faded = start + weight.astype(np.float64) * (after - before)
+        area[at] = np.rint(faded.astype(np.float32))
+    area[top:, left:] = np.rint(tile[top:, left:], dtype=np.float32)
+
+
+def _ramp(length: int, overlap: int) -> NDArray[np.float32]:
+    """Return the weight of a tile along one axis [length]: rises over its first `overlap` pixels."""
+    weight = np.ones(length, np.float32)
+    weight[:overlap] = ((np.arange(overlap, dtype=np.float32) + 0.5) / overlap)[:length]
+    return weight
 
 
 @overload
@@ -324,14 +321,14 @@ def decode(
     model: str | Path | None = ...,
     device: str = ...,
     limits: Limits = ...,
-) -> Tensor: ...
+) -> "Tensor": ...
 def decode(
     data: bytes,
     kind: Kind = "pillow",
     model: str | Path | None = None,
     device: str = "auto",
     limits: Limits = Limits(),
-) -> Image.Image | NDArray[np.uint8] | Tensor:
+) -> "Image.Image | NDArray[np.uint8] | Tensor":
     """Return the image in the bytes of an `.nc` file.
 
     Args:
@@ -359,7 +356,7 @@ def decode_batch(
     model: str | Path | None = None,
     device: str = "auto",
     limits: Limits = Limits(),
-) -> list[Image.Image] | list[NDArray[np.uint8]] | list[Tensor]:
+) -> "list[Image.Image] | list[NDArray[np.uint8]] | list[Tensor]":
     """Return the images in the bytes of several `.nc` files, in their order.
 
     Images of equal size, model and quality are decoded together, which is faster on a GPU: the pixels
@@ -376,11 +373,11 @@ def decode_batch(
         NcodecError: those of `decode`; the message starts with the place of the file in the list.
     """
     _check_kind(kind)
-    find_device(device)
+    _check_device(device)
     if isinstance(files, (bytes, bytearray, memoryview, str)):
         raise InputError(f"files: expected a list of files' bytes, found {type(files).__name__}")
     opened = [_open(data, f"file {i}: ", model, device, limits) for i, data in enumerate(files)]
-    return [_as_kind(picture, kind) for picture in _decode_files(opened, device)]  # type: ignore[return-value]
+    return [_as_kind(picture, kind) for picture in _decode_files(opened)]  # type: ignore[return-value]
 
 
 def _check_kind(kind: str) -> None:
@@ -388,10 +385,12 @@ def _check_kind(kind: str) -> None:
         raise InputError(f"kind: expected 'pillow', 'numpy' or 'torch', found {kind!r}")
 
 
-def _as_kind(picture: Picture, kind: Kind) -> Image.Image | NDArray[np.uint8] | Tensor:
+def _as_kind(picture: Picture, kind: Kind) -> "Image.Image | NDArray[np.uint8] | Tensor":
     if kind == "pillow":
         return to_pillow(picture)
     if kind == "numpy":
         return picture.pixels
+    import torch
+
     pixels = torch.from_numpy(picture.pixels)
     return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1).contiguous()

@@ -21,7 +21,7 @@ from ncodec.errors import (
     WeightsMismatchError,
 )
 from ncodec.metrics import psnr
-from ncodec.models import weights
+from ncodec.models import hyperprior, weights
 
 MODELS = [model.name for model in ncodec.list_models()]
 pytestmark = pytest.mark.parametrize("model", MODELS)
@@ -145,7 +145,7 @@ def batch_files(model, sample):
 def test_batch_is_single_decodes(model, sample, monkeypatch):
     files = batch_files(model, sample)
     sizes = []
-    monkeypatch.setattr(codec, "Reader", lambda p, n: sizes.append(len(p)) or Reader(p, n))
+    monkeypatch.setattr(hyperprior, "Reader", lambda p, n: sizes.append(len(p)) or Reader(p, n))
     batch = ncodec.decode_batch(files, "numpy", device="cpu")
     assert sorted(sizes) == [1, 1, 1, 1, 2, 2, 4]  # tiles: 2 + 1 in each of two rows
     for data, pixels in zip(files, batch, strict=True):
@@ -172,8 +172,10 @@ def test_batch_is_bounded(model, sample, monkeypatch):
     files = [ncodec.encode(sample[:64, k : k + 64], 4, model) for k in range(5)]
     for pixels, expected in ((64 * 64 * 2 + 1, [2, 2, 1]), (1, [1] * 5)):
         sizes = []
-        monkeypatch.setitem(codec.BATCH_PIXELS, "cpu", pixels)
-        monkeypatch.setattr(codec, "Reader", lambda p, n, s=sizes: s.append(len(p)) or Reader(p, n))
+        monkeypatch.setitem(hyperprior.BATCH_PIXELS, "cpu", pixels)
+        monkeypatch.setattr(
+            hyperprior, "Reader", lambda p, n, s=sizes: s.append(len(p)) or Reader(p, n)
+        )
         assert len(ncodec.decode_batch(files, device="cpu")) == 5 and sizes == expected
 
 

@@ -658,10 +658,10 @@ def test_overhead():
 # ---- pixels: a stand-in for a model, so that geometry and colour are tested to the bit
 
 
-class Painted:
+class Painted(hyperprior.HyperpriorCodec):
     """A codec whose tiles are given images, [3, 16 h, 16 w] in [0, 1], in turn."""
 
-    SECTIONS, STRIDE = ("z", "y"), 16
+    batch_pixels = 0  # tile after tile
 
     def __init__(self, paint: Callable[[int], tuple[float, ...]]) -> None:
         self.paint, self.sizes = paint, []
@@ -683,7 +683,6 @@ def paint(monkeypatch):
         painted = Painted(function)
         loaded = SimpleNamespace(digest=DIGEST, wire_id=1, codec=painted)
         monkeypatch.setattr(codec, "load_model", lambda path, device: loaded)
-        monkeypatch.setattr(codec, "BATCH_PIXELS", {"cpu": 1, "cuda": 1})  # tile after tile
         monkeypatch.setattr(codec.weights, "find_by_digest", lambda digest: None)
         data = container.write(Container(header, [b"\x00"] * len(header.tile_boxes())))
         return ncodec.decode(data, "numpy"), painted.sizes
@@ -749,6 +748,21 @@ def test_fading(paint):
                 expected[i][j] = round(expected[i][j] + (colour - expected[i][j]) * fade)
     assert np.abs(pixels[:, :, 0] - np.array(expected)).max() == 0
     assert pixels[0, 62:74, 0].tolist() == [0, 0, 16, 48, 80, 112, 143, 175, 207, 239, 255, 255]
+
+
+def test_fading_of_fractions():
+    """As torch.lerp in float32 has it, but for ties where that has no fused multiply-add."""
+    rng = np.random.default_rng(0)
+    area = rng.integers(0, 256, (200, 301, 3), np.uint8)
+    tile = (255 * rng.random(area.shape)).astype(np.float32)
+    ramp = (torch.arange(24) + 0.5) / 24
+    fade = torch.ones(200, 301, 1)
+    fade[:24] *= ramp[:, None, None]
+    fade[:, :24] *= ramp[:, None]
+    expected = torch.lerp(torch.from_numpy(area).float(), torch.from_numpy(tile), fade).round()
+    codec._fade(area, tile, 24, 24)
+    difference = np.abs(area - expected.numpy())
+    assert difference.max() <= 1 and difference.sum() <= 3
 
 
 # ---- family hyperprior, with random weights of a small model

@@ -27,8 +27,8 @@ def test_command():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"latents_sha256": "00"}, "expected latents 00, found"),
-        ({"psnr": 99.0}, "expected 99.0 dB"),
+        ({"latents_sha256": "00"}, "expected latents_sha256 00, found"),
+        ({"psnr": 99.0}, r"expected psnr 99\.0, found"),
     ],
 )
 def test_another_result_is_refused(change, message):

@@ -31,6 +31,7 @@ from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols, vari
 from ncodec.entropy.binary import BYPASS, BinaryDecoder, BinaryEncoder
 from ncodec.errors import InputError
 from ncodec.models import weights
+from ncodec.models.hyperprior import HyperpriorCodec
 
 N_SYMBOLS = 1_500_000  # about those of a 1920x1080 image at 1/16, 192 channels
 N_LARGE = 16 * N_SYMBOLS  # enough chunks for threads to share evenly
@@ -294,9 +295,15 @@ def bench_binary(n: int = 10_000_000) -> Row:
     return _row("ncodec adaptive binary (bins)", n, median_seconds(encode), median_seconds(decode), len(payload), ideal)  # fmt: skip
 
 
+def _default_codec() -> HyperpriorCodec:
+    loaded = codec.load_model(weights.find_by_name(None), "cpu").codec
+    assert isinstance(loaded, HyperpriorCodec)
+    return loaded
+
+
 def bench_coder(report: Callable[[str, Row], None]) -> Row:
     """Return all figures of the coders; `report` is called with each stream's name and row as it comes."""
-    tables = codec.load_model(weights.find_by_name(None), "cpu").codec.tables_r
+    tables = _default_codec().tables_r
     rng = np.random.default_rng(0)
     realistic = np.minimum(63, rng.exponential(10, N_SYMBOLS)).astype(np.uint16)
     evenly = rng.integers(0, 64, N_SYMBOLS).astype(np.uint16)
@@ -348,14 +355,14 @@ def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -
         raise InputError(
             f"image: expected at most {limit} pixels, one tile, found {width}x{height}"
         )
-    loaded = codec.load_model(weights.find_by_name(None), "cpu").codec
+    loaded = _default_codec()
     results = {}
     for quality in (1, 4, 8):
         data = ncodec.encode(pixels, quality, device="cpu", tile=0)
         parsed = container.read(data)
         size = (-(-pixels.shape[0] // loaded.STRIDE), -(-pixels.shape[1] // loaded.STRIDE))
         code = parsed.header.quality_code
-        latents = codec.decode_latents(loaded, parsed.tiles, width, height, code)
+        latents = loaded.decode_latents(parsed.tiles, width, height, code)
         indexes = loaded.indexes(latents.z.long(), code, size).numpy().astype(np.uint16).ravel()
         threads = torch.get_num_threads()
         row = bench_rans(

@@ -21,11 +21,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
-from ncodec.coder import Coder
+from ncodec.coder import Coder, Reader, Writer
 from ncodec.container import QUALITY_STEPS
 from ncodec.entropy import FrequencyTables
 from ncodec.errors import CorruptPayloadError
@@ -49,6 +51,9 @@ R_MAX = 2**15 - 1  # bound of |r|
 ESCAPE_LIKELIHOOD = (
     2.0**-20
 )  # of a residual far outside its row: 14 bits of the table and some 6 of value
+
+# Memory grows with what is decoded together, 70 to 130 bytes a pixel on the CPU (specs/format.md, section 5).
+BATCH_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 25}
 
 
 @dataclass(frozen=True)
@@ -326,7 +331,7 @@ def check_magnitude(section: str, symbols: Tensor, largest: int) -> None:
 
 
 class HyperpriorCodec:
-    """A trained model with its exact part: encodes and decodes padded images of one quality.
+    """A trained model with its exact part. A `registry.Codec`.
 
     Args:
         model: float networks; its `h_s` and priors are not used.
@@ -339,6 +344,8 @@ class HyperpriorCodec:
 
     SECTIONS = ("z", "y")
     STRIDE = STRIDE
+    OVERLAP = 32  # pixels
+    CODES_GREY = False
 
     def __init__(
         self,
@@ -352,6 +359,57 @@ class HyperpriorCodec:
         self.model = model.eval().requires_grad_(False)
         self.h_s, self.index_offset = h_s, index_offset
         self.tables_r, self.tables_z, self.skip_below = tables_r, tables_z, skip_below
+
+    @property
+    def batch_pixels(self) -> int:
+        """Tiles are decoded together up to so many pixels."""
+        return BATCH_PIXELS[self.index_offset.device.type]
+
+    def encode_tile(self, pixels: NDArray[np.uint8], quality_code: int) -> bytes:
+        """Return the payload of a tile [h, w, 3] or, grey, [h, w]."""
+        x = torch.from_numpy(pixels.copy()).to(self.index_offset.device)
+        x = x[None].expand(3, -1, -1) if x.dim() == 2 else x.permute(2, 0, 1)
+        height, width = x.shape[1:]
+        x = x[None].float() / 255
+        x = pad(x, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+        latents = self.analyse(x, quality_code)
+        writer = Writer()
+        self.code(writer, latents, (x.shape[2] // STRIDE, x.shape[3] // STRIDE), quality_code)
+        return writer.payload()
+
+    def decode_tiles(
+        self,
+        payloads: list[bytes],
+        width: int,
+        height: int,
+        quality_code: int,
+        is_grey: bool,
+        is_faded: bool,
+    ) -> list[NDArray[Any]]:
+        """Return the pixels of tiles of one size, [h, w, 3]: uint8, or float32 if `is_faded`.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: a payload is damaged.
+        """
+        latents = self.decode_latents(payloads, width, height, quality_code)
+        x_hat = self.synthesise(latents, quality_code)[:, :, :height, :width]
+        pixels = x_hat.clamp_(0, 1).mul_(255).permute(0, 2, 3, 1)
+        if is_faded:
+            pixels.nan_to_num_()  # hostile latents or weights may overflow
+        else:
+            pixels = pixels.round().to(torch.uint8)
+        return list(pixels.cpu().numpy())
+
+    def decode_latents(
+        self, payloads: list[bytes], width: int, height: int, quality_code: int
+    ) -> Latents:
+        """Return the latents of tiles of one size (pixels) and quality. Exact.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: a payload is damaged.
+        """
+        size = (-(-height // STRIDE), -(-width // STRIDE))
+        return self.code(Reader(payloads, len(self.SECTIONS)), None, size, quality_code)
 
     def _quality(self, quality_code: int, batch: int) -> Tensor:
         gain = self.model.log_gain

@@ -7,15 +7,17 @@ Its digest, the first 8 bytes of its SHA-256, stands in every file made with it.
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from ncodec.errors import InputError, UnknownModelError, WeightsMismatchError
+from ncodec.models import registry
 from ncodec.weights import DIR
-
-if TYPE_CHECKING:
-    from ncodec.models.hyperprior import HyperpriorCodec
 
 DIGEST_BYTES = 8
 
@@ -86,38 +88,59 @@ class LoadedModel:
     name: str
     wire_id: int
     digest: bytes
-    codec: "HyperpriorCodec"
+    codec: registry.Codec
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what a file that is not ours raises into a WeightsMismatchError."""
+    try:
+        yield
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
+        raise WeightsMismatchError(
+            f"{path}: not a weights file of this version of ncodec ({error})"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def family_of(path: Path) -> registry.Family:
+    """Return the family of a weights file, by its metadata alone.
+
+    Raises:
+        InputError: the file cannot be read.
+        WeightsMismatchError: it is not a weights file of ncodec.
+    """
+    with _reading(path), safe_open(path, "np") as file:
+        name = json.loads((file.metadata() or {})["ncodec"])["family"]
+        return next(family for family in registry.FAMILIES if family.name == name)
 
 
 def load(path: Path, device: str) -> LoadedModel:
     """Return the model in a weights file.
+
+    Args:
+        path: weights file.
+        device: "cpu" or "cuda"; "cpu" for a family without torch.
 
     Raises:
         InputError: the file cannot be read.
         WeightsMismatchError: it is damaged, or not a weights file of ncodec, or differs from the
             digest in the index.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from ncodec.models.registry import FAMILIES
-
-    try:
+    with _reading(path):
         digest = hashlib.sha256(path.read_bytes()).digest()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
     for entry in list_models():
         if entry.path == path and entry.sha256 != digest.hex():
             raise WeightsMismatchError(
                 f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}"
             )
-    try:
-        with safe_open(path, "pt", device=device) as file:
-            about = json.loads((file.metadata() or {})["ncodec"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        family = next(family for family in FAMILIES if family.name == about["family"])
+    family = family_of(path)
+    with (
+        _reading(path),
+        safe_open(path, "pt" if family.needs_torch else "np", device=device) as file,
+    ):
+        about = json.loads(file.metadata()["ncodec"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
         codec = family.load().from_tensors(tensors, about, device)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
-        raise WeightsMismatchError(
-            f"{path}: not a weights file of this version of ncodec ({error})"
-        ) from error
     return LoadedModel(about["name"], family.wire_id, digest[:DIGEST_BYTES], codec)
