@@ -79,13 +79,14 @@ inline void clear_square(Tile& tile) {
   for (int p = 0; p < tile.syntax.geometry().planes; ++p) tile.clear_square(p);
 }
 
-inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameters& parameters, int quality_code, Kind kind,
-                                        int chroma_shift, const EncoderOptions& options, Model* final_model = nullptr) {
-  const Geometry g{whole(picture.width), whole(picture.height), picture.channels == 3 ? 3 : 1, picture.channels == 3 ? chroma_shift : 0};
-  Tile tile(g, parameters, quality_code, kind), source(g, parameters, quality_code, kind);
-  from_picture(picture, source.planes, g.planes, g.chroma_shift);
-  Model model = start_of(parameters, quality_code);
-  Encoder coder(model);
+inline Geometry geometry_of(int width, int height, int channels, int chroma_shift) {
+  return {whole(width), whole(height), channels == 3 ? 3 : 1, channels == 3 ? chroma_shift : 0};
+}
+
+// Codes a picture with any coder of Encoder's kind; afterwards `tile` has the decoder's samples.
+template <class Coder>
+void encode_with(Coder& coder, Model& model, Tile& tile, const Tile& source, const Filter& filter, const EncoderOptions& options) {
+  const Geometry& g = tile.syntax.geometry();
   TileEncoder encoder(tile, source.planes, options);
   for (int y = 0; y < g.height; y += SQUARE)
     for (int x = 0; x < g.width; x += SQUARE) {
@@ -93,16 +94,24 @@ inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameter
       code_tree(coder, tile, x, y, SQUARE_LOG2);
       clear_square(tile);
     }
-  const Filter filter = filter_of(parameters, quality_code);
   filter_tile(coder, tile, filter, [&](int plane, const std::array<Plane, 3>& filtered, int x, int y) {
     float gain = 0;
     for (int p = plane; p <= 2 * plane; ++p) gain += encoder.gain_of(p, filtered[p], x, y);
     return gain > 0;
   });
+}
+
+inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameters& parameters, int quality_code, Kind kind,
+                                        int chroma_shift, const EncoderOptions& options) {
+  const Geometry g = geometry_of(picture.width, picture.height, picture.channels, chroma_shift);
+  Tile tile(g, parameters, quality_code, kind), source(g, parameters, quality_code, kind);
+  from_picture(picture, source.planes, g.planes, g.chroma_shift);
+  Model model = start_of(parameters, quality_code);
+  Encoder coder(model);
+  encode_with(coder, model, tile, source, filter_of(parameters, quality_code), options);
   std::vector<uint8_t> payload = {static_cast<uint8_t>(g.chroma_shift | static_cast<int>(kind) << 1)};
   const std::vector<uint8_t> bins = coder.finish();
   payload.insert(payload.end(), bins.begin(), bins.end());
-  if (final_model) *final_model = model;
   return payload;
 }
 
@@ -110,7 +119,7 @@ inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Param
                                 int height, int channels, uint8_t* out, ptrdiff_t stride) {
   if (size < 1) return BinaryStatus::truncated;
   const int flags = payload[0];
-  const Geometry g{whole(width), whole(height), channels == 3 ? 3 : 1, flags & 1};
+  const Geometry g = geometry_of(width, height, channels, flags & 1);
   Tile tile(g, parameters, quality_code, static_cast<Kind>(flags >> 1 & 3));
   Model model = start_of(parameters, quality_code);
   Decoder coder(model, payload + 1, size - 1);

@@ -145,7 +145,7 @@ class TileEncoder {
     int16_t residual[MAX_SIDE * MAX_SIDE];
     kernels::subtract(original, source.stride, prediction, side, residual);
     int32_t coefficients[MAX_SIDE * MAX_SIDE];
-    forward(residual, side, coefficients, own_log2, tile_.kind);
+    forward(residual, side, coefficients, own_log2, tile_.kind_of(plane, own_log2));
     const Quantiser& q = quantisers_[plane][own_log2 - 2];
     float ratio[MAX_CODED * MAX_CODED];
     for (int v = 0; v < coded; ++v)

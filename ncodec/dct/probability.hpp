@@ -53,17 +53,18 @@ struct RateTables {
 };
 inline const RateTables RATES;
 
+constexpr int PATIENCE = 120;  // a context never adapts slower than by 1 / (PATIENCE + 1.5)
+
 struct Context {
   uint16_t p = 0x8000;   // P(1), of 2^16
-  uint8_t n = 0;         // bins seen, up to `limit`
-  uint8_t limit = 255;
+  uint8_t n = 0;         // bins seen, up to PATIENCE
 
   int stretched() const { return LOGISTIC.stretch[p >> 4]; }
 
   void update(uint32_t bin) {
     const int target = bin ? 65535 : 0;
     p = static_cast<uint16_t>(p + (((target - p) * static_cast<int>(RATES.rate[n])) >> 16));
-    n = static_cast<uint8_t>(n + (n < limit));
+    n = static_cast<uint8_t>(n + (n < PATIENCE));
   }
 };
 
@@ -102,7 +103,7 @@ inline Mixture mix(const Model& model, const Bin& at) {
   return m;
 }
 
-constexpr int MIXER_RATE = 18;  // weights move by stretch * error / 2^18
+constexpr int MIXER_RATE = 16;  // weights move by stretch * error / 2^16
 
 inline void learn(Model& model, const Bin& at, const Mixture& m, uint32_t bin) {
   const int error = (bin ? 65535 : 0) - m.p;

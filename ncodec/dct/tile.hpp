@@ -16,7 +16,7 @@ class Tile {
   Tile(const Geometry& geometry, const Parameters& parameters, int quality_code, Kind kind)
       : syntax(geometry), steps(steps_of(parameters, quality_code)), kind(kind), scaled_steps_(steps) {
     for (int p = 0; p < geometry.planes; ++p)
-      for (int log2 = 2; log2 <= MAX_LOG2; ++log2) scale_steps(log2, scaled_steps_[p][log2 - 2]);
+      for (int log2 = 2; log2 <= MAX_LOG2; ++log2) scale_steps(kind_of(p, log2), log2, scaled_steps_[p][log2 - 2]);
     for (int p = 0; p < geometry.planes; ++p) {
       const int s = geometry.shift(p), width = geometry.width >> s, height = geometry.height >> s;
       samples_[p].assign(static_cast<size_t>(width) * height, 0);
@@ -74,7 +74,7 @@ class Tile {
       int16_t coefficients[MAX_SIDE * MAX_SIDE];
       int rows = 0, columns = 0;
       dequantise(syntax.levels(plane, x, y), plane, own_log2, coefficients, rows, columns);
-      inverse(coefficients, residual, side, own_log2, kind, rows, columns);
+      inverse(coefficients, residual, side, own_log2, kind_of(plane, own_log2), rows, columns);
     } else {
       std::memset(residual, 0, sizeof(int16_t) * side * side);
     }
@@ -87,6 +87,9 @@ class Tile {
     for (int j = 0; j < side; ++j) std::memset(levels + j * Syntax::LEVELS_STRIDE, 0, sizeof(int16_t) * side);
   }
 
+  // Residuals of small luma blocks grow away from the border: the sine transform suits them (Han et al. 2012).
+  Kind kind_of(int plane, int log2) const { return kind == Kind::dct && plane == 0 && log2 == 2 ? Kind::dst : kind; }
+
   void clear_square(int plane) { syntax.clear_square(plane); }
 
   Syntax syntax;
@@ -96,7 +99,7 @@ class Tile {
 
  private:
   // To what `inverse` takes, of 1/256: a kind's rows of other norms are scaled here.
-  void scale_steps(int log2, std::vector<int32_t>& of_size) const {
+  static void scale_steps(Kind kind, int log2, std::vector<int32_t>& of_size) {
     const int side = 1 << coded_log2(log2);
     const uint16_t* scale = scales(kind, log2);
     for (int v = 0; v < side; ++v)

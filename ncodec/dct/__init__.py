@@ -1,0 +1,1 @@
+"""Block transform coding (placeholder docstring)."""

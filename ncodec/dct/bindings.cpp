@@ -1,0 +1,164 @@
+// Python types in and out of codec.hpp, and its errors as ncodec's exceptions. No coding here.
+
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+
+#include "bindings.hpp"
+#include "codec.hpp"
+#include "training.hpp"
+
+using namespace ncodec;
+using namespace ncodec::dct;
+
+template <class T>
+nb::ndarray<nb::numpy, T> to_numpy(std::vector<T> values, std::vector<size_t> shape) {
+  auto* raw = new std::vector<T>(std::move(values));
+  nb::capsule owner(raw, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return nb::ndarray<nb::numpy, T>(raw->data(), shape.size(), shape.data(), owner);
+}
+
+template <class T>
+void take(const nb::dict& tensors, const char* name, T* out, size_t bytes) {
+  if (!tensors.contains(name)) throw nb::key_error(name);
+  const auto array = nb::cast<nb::ndarray<nb::c_contig, nb::device::cpu>>(tensors[name]);
+  if (array.dtype() != nb::dtype<T>() || array.nbytes() != bytes)
+    throw nb::value_error((std::string(name) + ": expected " + std::to_string(bytes) + " bytes, found " + std::to_string(array.nbytes()) +
+                           ", or another type").c_str());
+  std::memcpy(static_cast<void*>(out), array.data(), bytes);
+}
+
+// Copies of the tensors of a weights file, their ranges checked.
+Parameters parameters_of(const nb::dict& tensors) {
+  Parameters p;
+  p.start.resize(2 * place::END);
+  p.confidence.resize(place::END);
+  p.weights.resize(3 * mixer::END);
+  take(tensors, "log_step", &p.log_step[0][0], sizeof p.log_step);
+  take(tensors, "matrix", &p.matrix[0][0][0][0], sizeof p.matrix);
+  take(tensors, "strength", &p.strength[0][0], sizeof p.strength);
+  take(tensors, "luma_filter", &p.luma_filter[0][0][0], sizeof p.luma_filter);
+  take(tensors, "chroma_filter", &p.chroma_filter[0][0][0][0], sizeof p.chroma_filter);
+  take(tensors, "start", p.start.data(), p.start.size());
+  take(tensors, "confidence", p.confidence.data(), p.confidence.size());
+  take(tensors, "weights", p.weights.data(), 2 * p.weights.size());
+  for (const int8_t s : p.start)
+    if (s == -128) throw nb::value_error("start: expected -127 to 127, found -128");
+  return p;
+}
+
+using Pixels = nb::ndarray<const uint8_t, nb::device::cpu>;
+
+Picture8 picture_of(const Pixels& pixels) {
+  const bool is_grey = pixels.ndim() == 2;
+  if (!is_grey && !(pixels.ndim() == 3 && pixels.shape(2) == 3 && pixels.stride(2) == 1))
+    raise("InputError", "pixels: expected uint8 [h, w, 3] or [h, w]");
+  for (int i = 0; i < 2; ++i)
+    if (pixels.shape(i) < 1 || pixels.shape(i) > 65535) raise("InputError", "pixels: expected sides of 1 to 65535");
+  return {pixels.data(), static_cast<int>(pixels.shape(1)), static_cast<int>(pixels.shape(0)), is_grey ? 1 : 3, pixels.stride(0), pixels.stride(1)};
+}
+
+void check(BinaryStatus status) {
+  if (status == BinaryStatus::truncated) raise("TruncatedError", "section 'dct': ends before the last bin");
+  if (status == BinaryStatus::left_over) raise("CorruptPayloadError", "section 'dct': bytes are left over after the last bin");
+  if (status != BinaryStatus::ok) raise("CorruptPayloadError", "section 'dct': not what an encoder makes");
+}
+
+nb::bytes encode(Pixels pixels, const Parameters& parameters, int quality_code, int kind, int chroma_shift, const EncoderOptions& options) {
+  const Picture8 picture = picture_of(pixels);
+  std::vector<uint8_t> payload;
+  {
+    nb::gil_scoped_release release;
+    payload = encode_tile(picture, parameters, quality_code, static_cast<Kind>(kind), chroma_shift, options);
+  }
+  return nb::bytes(payload.data(), payload.size());
+}
+
+nb::ndarray<nb::numpy, uint8_t> decode(nb::bytes payload, const Parameters& parameters, int quality_code, int width, int height, bool is_grey) {
+  const size_t channels = is_grey ? 1 : 3;
+  std::vector<uint8_t> out;
+  BinaryStatus status;
+  {
+    nb::gil_scoped_release release;
+    out.resize(static_cast<size_t>(width) * height * channels);
+    status = decode_tile(static_cast<const uint8_t*>(payload.data()), payload.size(), parameters, quality_code, width, height,
+                         static_cast<int>(channels), out.data(), static_cast<ptrdiff_t>(width * channels));
+  }
+  check(status);
+  std::vector<size_t> shape = {static_cast<size_t>(height), static_cast<size_t>(width)};
+  if (!is_grey) shape.push_back(3);
+  return to_numpy(std::move(out), shape);
+}
+
+// Counts [contexts, 2], weights [mixers, 3] and bits of an encoding.
+nb::tuple count(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options) {
+  const Picture8 picture = picture_of(pixels);
+  const Geometry g = geometry_of(picture.width, picture.height, picture.channels, 0);
+  Tile tile(g, parameters, quality_code, Kind::dct), source(g, parameters, quality_code, Kind::dct);
+  from_picture(picture, source.planes, g.planes, 0);
+  Model model = start_of(parameters, quality_code);
+  Counter coder(model);
+  std::vector<uint32_t> counts;
+  std::vector<int32_t> weights;
+  {
+    nb::gil_scoped_release release;
+    encode_with(coder, model, tile, source, filter_of(parameters, quality_code), options);
+    for (const auto& c : coder.counts) counts.insert(counts.end(), c.begin(), c.end());
+    for (const Mixer& m : model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
+  }
+  return nb::make_tuple(to_numpy(std::move(counts), {place::END, 2}), to_numpy(std::move(weights), {mixer::END, 3}), coder.bits);
+}
+
+// Sums for least squares of the filters: (products [classes, n, n], targets [classes, n]).
+nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options, bool is_chroma) {
+  const Picture8 picture = picture_of(pixels);
+  const Geometry g = geometry_of(picture.width, picture.height, picture.channels, 0);
+  const size_t n = is_chroma ? CHROMA_WEIGHTS : LUMA_PAIRS, classes = is_chroma ? 10 : 25;
+  std::vector<double> products, targets;
+  {
+    nb::gil_scoped_release release;
+    Tile tile(g, parameters, quality_code, Kind::dct), source(g, parameters, quality_code, Kind::dct);
+    from_picture(picture, source.planes, g.planes, 0);
+    Model model = start_of(parameters, quality_code);
+    Counter coder(model);
+    const Filter filter = filter_of(parameters, quality_code);
+    TileEncoder encoder(tile, source.planes, options);
+    for (int y = 0; y < g.height; y += SQUARE)
+      for (int x = 0; x < g.width; x += SQUARE) {
+        encoder.choose(model, x, y);
+        code_tree(coder, tile, x, y, SQUARE_LOG2);
+        clear_square(tile);
+      }
+    for (int p = 0; p < g.planes; ++p) deblock(tile, p, filter);
+    std::vector<Normal> sums(classes, Normal(static_cast<int>(n)));
+    if (is_chroma) {
+      chroma_sums(tile, source, filter, sums);
+    } else {
+      luma_sums(tile, source, filter, sums);
+    }
+    for (const Normal& s : sums) {
+      products.insert(products.end(), s.products.begin(), s.products.end());
+      targets.insert(targets.end(), s.targets.begin(), s.targets.end());
+    }
+  }
+  return nb::make_tuple(to_numpy(std::move(products), {classes, n, n}), to_numpy(std::move(targets), {classes, n}));
+}
+
+NB_MODULE(_dct, m) {
+  m.attr("CONTEXTS") = static_cast<int>(place::END);
+  m.attr("MIXERS") = static_cast<int>(mixer::END);
+  nb::class_<Parameters>(m, "Parameters").def("__init__", [](Parameters* self, const nb::dict& tensors) { new (self) Parameters(parameters_of(tensors)); });
+  nb::class_<EncoderOptions>(m, "EncoderOptions")
+      .def(nb::init<>())
+      .def_rw("lmbda", &EncoderOptions::lambda)
+      .def_rw("least_log2", &EncoderOptions::least_log2)
+      .def_rw("most_log2", &EncoderOptions::most_log2)
+      .def_rw("optimised_levels", &EncoderOptions::optimised_levels)
+      .def_rw("full_trials", &EncoderOptions::full_trials);
+  m.def("encode", &encode);
+  m.def("decode", &decode);
+  m.def("count", &count);
+  m.def("filter_sums", &filter_sums);
+}

@@ -1,0 +1,109 @@
+// What training wants to know of an encoding: counts of bins by context, weights of mixers, coefficients of the
+// blocks chosen, and the sums that filters are solved from. Not part of the codec.
+
+#pragma once
+
+#include "codec.hpp"
+
+namespace ncodec::dct {
+
+// An Encoder that keeps no bytes and counts.
+class Counter {
+ public:
+  static constexpr bool DECODES = false;
+  explicit Counter(Model& model) : model_(model), counts(place::END) {}
+
+  uint32_t bin(uint32_t value, const Bin& at) {
+    const Mixture m = mix(model_, at);
+    bits += cost(m.p, value);
+    learn(model_, at, m, value);
+    for (const int context : {at.a, at.b, at.c}) ++counts[context][value];
+    return value;
+  }
+
+  uint32_t bit(uint32_t value, int context) {
+    bits += cost(model_.contexts[context].p, value);
+    model_.contexts[context].update(value);
+    ++counts[context][value];
+    return value;
+  }
+
+  uint32_t bypass(uint32_t value) {
+    bits += 1;
+    return value;
+  }
+
+ private:
+  Model& model_;
+
+ public:
+  std::vector<std::array<uint32_t, 2>> counts;
+  double bits = 0;
+};
+
+// Sums for least squares: of products of features, of features with the error that is to be removed.
+struct Normal {
+  std::vector<double> products, targets;
+  double error = 0;
+  explicit Normal(int features) : products(static_cast<size_t>(features) * features), targets(features) {}
+
+  void add(const double* f, int n, double target) {
+    for (int i = 0; i < n; ++i) {
+      for (int k = 0; k < n; ++k) products[static_cast<size_t>(i) * n + k] += f[i] * f[k];
+      targets[i] += f[i] * target;
+    }
+    error += target * target;
+  }
+};
+
+inline double clipped_pair(const int16_t* a, const int16_t* b, const int16_t* c, int clip) {
+  return std::clamp(*a - *c, -clip, clip) + std::clamp(*b - *c, -clip, clip);
+}
+
+// Luma's sums by class, of a tile that is deblocked but not filtered; 12 features each.
+inline void luma_sums(Tile& tile, const Tile& source, const Filter& filter, std::vector<Normal>& out) {
+  const ClassFilter by_class(tile, filter);
+  const Plane& plane = tile.planes[0];
+  for (int y = 0; y < plane.height; ++y)
+    for (int x = 0; x < plane.width; ++x) {
+      const BlockClass& c = by_class.classes()[static_cast<size_t>(y / 4) * (plane.width / 4) + x / 4];
+      const int16_t* centre = by_class.luma().row(y) + x;
+      double f[LUMA_PAIRS] = {};
+      for (int k = 0; k < LUMA_PAIRS; ++k) {
+        const int dx = PAIRS[k][0], dy = PAIRS[k][1], m = c.is_mirrored ? MIRRORED[k] : k;
+        f[c.is_swapped ? SWAPPED[m] : m] =
+            clipped_pair(by_class.luma().row(y + dy) + x + dx, by_class.luma().row(y - dy) + x - dx, centre, filter.luma_clip);
+      }
+      out[c.number].add(f, LUMA_PAIRS, *source.planes[0].at(x, y) - *centre);
+    }
+}
+
+// Chroma's sums by plane and activity, 4:4:4 only; 11 features each. Luma is filtered here.
+inline void chroma_sums(Tile& tile, const Tile& source, const Filter& filter, std::vector<Normal>& out) {
+  const ClassFilter by_class(tile, filter);
+  Plane luma_now = tile.planes[0];
+  std::vector<int16_t> samples(static_cast<size_t>(luma_now.stride) * luma_now.height);
+  luma_now.samples = samples.data();
+  by_class.filter_luma(luma_now);
+  for (int p = 1; p < 3; ++p) {
+    const Padded chroma(tile.planes[p]);
+    const Plane& plane = tile.planes[p];
+    for (int y = 0; y < plane.height; ++y)
+      for (int x = 0; x < plane.width; ++x) {
+        const BlockClass& c = by_class.classes()[static_cast<size_t>(y / 4) * (plane.width / 4) + x / 4];
+        const int16_t *centre = chroma.row(y) + x, *luma = by_class.luma().row(y) + x;
+        double f[CHROMA_WEIGHTS];
+        for (int k = 0; k < CHROMA_PAIRS + CROSS_PAIRS; ++k) {
+          const bool own = k < CHROMA_PAIRS;
+          const auto [dx, dy] = PAIRS[own ? k : k - CHROMA_PAIRS];
+          const Padded& from = own ? chroma : by_class.luma();
+          f[k] = clipped_pair(from.row(y + dy) + x + dx, from.row(y - dy) + x - dx, own ? centre : luma,
+                              own ? filter.chroma_clip : filter.luma_clip);
+        }
+        f[CHROMA_WEIGHTS - 1] = *luma_now.at(x, y) - *luma;
+        out[static_cast<size_t>(p - 1) * 5 + c.activity()].add(f, CHROMA_WEIGHTS, *source.planes[p].at(x, y) - *centre);
+      }
+  }
+}
+
+}  // namespace ncodec::dct
