@@ -72,6 +72,19 @@ NCODEC_CLONES static int64_t squared_error(const int16_t* a, int a_stride, const
   return total;
 }
 
+// About bits + weighted error of coefficients in half-steps: each is dropped, or costs some bits and log2 of it.
+NCODEC_CLONES static float guess_cost(const float* ratio, const float* error, int n) {
+  float total = 0;
+  for (int i = 0; i < n; ++i) {
+    const float r = std::abs(ratio[i]);
+    // log2 by the line between powers of 2 that the bits of a float are
+    union { float f; int32_t i; } bits = {1 + r};
+    const float log2 = static_cast<float>(bits.i - 0x3F800000) * (1.f / (1 << 23));
+    total += std::min(r * r * error[i], 3 + 1.75f * log2 + error[i] * (1.f / 3));
+  }
+  return total;
+}
+
 // Sum of absolute Hadamard coefficients of a - b over 8x8 blocks (4x4 for side 4), of about the size of the
 // orthonormal transform's: the encoder's guess at the rate. Half the difference, so that 16 bits hold 64 of them.
 template <int N>

@@ -31,6 +31,17 @@ constexpr int ANGLE[35] = {0,  0,  32,  26,  21,  17,  13,  9,   5,   2,   0,   
 // 8192 / angle, for the modes 11 ... 25 that also look at the other side.
 constexpr int INVERSE_ANGLE[15] = {-4096, -1638, -910, -630, -482, -390, -315, -256, -315, -390, -482, -630, -910, -1638, -4096};
 
+// The mode whose direction is at right angles to a gradient (down and to the right; not 0, 0).
+inline int mode_along(int gx, int gy) {
+  const bool is_vertical = std::abs(gx) >= std::abs(gy);
+  const int angle = is_vertical ? 32 * gy / gx : 32 * gx / gy;
+  int best = is_vertical ? static_cast<int>(DIAGONAL) : 2;
+  const int last = is_vertical ? MODES - 1 : DIAGONAL;
+  for (int mode = best + 1; mode <= last; ++mode)
+    if (std::abs(ANGLE[mode] - angle) < std::abs(ANGLE[best] - angle)) best = mode;
+  return best;
+}
+
 struct Plane {
   int16_t* samples;
   int stride, width, height;

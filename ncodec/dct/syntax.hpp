@@ -30,10 +30,10 @@ constexpr int SPLIT_C = SPLIT_B + 4 * 8;         // [size 4][left size 6][above 
 constexpr int CODED_A = SPLIT_C + 4 * 36;        // [plane 3][size][coded neighbours 3]
 constexpr int CODED_B = CODED_A + 3 * SIZES * 3; // [plane 3][size][energy 8]
 constexpr int CODED_C = CODED_B + 3 * SIZES * 8; // [plane 3][size][planes before, or mode, 4]
-constexpr int LIKELY_A = CODED_C + 3 * SIZES * 4;   // [number 3][size]
-constexpr int LIKELY_B = LIKELY_A + 3 * SIZES;      // [number 3][kind of neighbours 6]
-constexpr int LIKELY_C = LIKELY_B + 3 * 6;          // [number 3][energy 8]
-constexpr int REST = LIKELY_C + 3 * 8;              // a tree of 5 bits
+constexpr int LIKELY_A = CODED_C + 3 * SIZES * 4;   // [number 6][size]
+constexpr int LIKELY_B = LIKELY_A + 6 * SIZES;      // [number 6][votes 24]
+constexpr int LIKELY_C = LIKELY_B + 6 * 24;         // [number 6][energy 8]
+constexpr int REST = LIKELY_C + 6 * 8;              // a tree of 5 bits
 constexpr int CHROMA_A = REST + 32;                 // [number 3][size]
 constexpr int CHROMA_B = CHROMA_A + 3 * SIZES;      // [number 3][luma mode 4]
 constexpr int CHROMA_C = CHROMA_B + 3 * 4;          // [number 3][linear neighbours 3]
@@ -44,8 +44,8 @@ constexpr int END = FILTERED + 2;
 namespace mixer {
 constexpr int SPLIT = LEVELS_END;
 constexpr int CODED = SPLIT + 1;   // [plane 3]
-constexpr int LIKELY = CODED + 3;  // [number 3]
-constexpr int CHROMA = LIKELY + 3; // [number 3]
+constexpr int LIKELY = CODED + 3;  // [number 6]
+constexpr int CHROMA = LIKELY + 6; // [number 3]
 constexpr int END = CHROMA + 3;
 }  // namespace mixer
 
@@ -54,6 +54,15 @@ struct Geometry {
   int planes;           // 1 or 3
   int chroma_shift;     // 0: 4:4:4, 1: 4:2:0
   int shift(int plane) const { return plane ? chroma_shift : 0; }
+};
+
+// Candidates for a luma mode; `votes` says which of left, above and the samples want it.
+struct LikelyModes {
+  static constexpr int COUNT = 6;
+  struct Candidate {
+    int mode, votes;
+  };
+  std::array<Candidate, COUNT> modes;
 };
 
 struct Unit {  // 4x4 luma samples
@@ -122,30 +131,43 @@ class Syntax {
     return coder.bin(split, at);
   }
 
+  // The modes left, above, those that the samples beside suggest (`derived`), and their neighbours.
+  LikelyModes likely_modes(int x, int y, const std::array<int, 2>& derived) const {
+    const int left = x ? unit(x - 1, y).mode : static_cast<int>(DC), above = y ? unit(x, y - 1).mode : static_cast<int>(DC);
+    LikelyModes likely;
+    int n = 0;
+    const auto add = [&](int mode) {
+      if (n == LikelyModes::COUNT) return;
+      for (int i = 0; i < n; ++i)
+        if (likely.modes[i].mode == mode) return;
+      likely.modes[n++] = {mode, (mode < 2 ? mode : 2) * 8 + (mode == derived[0]) * 4 + (mode == left) * 2 + (mode == above)};
+    };
+    add(left), add(above), add(derived[0]), add(PLANAR), add(derived[1]), add(DC);
+    for (const int mode : {derived[0], left, above})
+      if (mode >= 2) add(2 + (mode + 29) % 32), add(2 + (mode - 1) % 32);
+    add(VERTICAL), add(HORIZONTAL), add(DIAGONAL), add(2), add(34);
+    return likely;
+  }
+
+  // One of the likely modes, asked for in turn, or the rank among the others.
   template <class Coder>
-  int code_luma_mode(Coder& coder, int mode, int x, int y, int log2) const {
-    const int a = x ? unit(x - 1, y).mode : static_cast<int>(DC), b = y ? unit(x, y - 1).mode : static_cast<int>(DC);
-    int likely[3];
-    likely_modes(a, b, likely);
-    const int kind = (a == b ? 0 : 3) + (a < 2) + (b < 2);
+  int code_luma_mode(Coder& coder, int mode, const LikelyModes& likely, int x, int y, int log2) const {
     const int energy = energy_around(0, x, y, log2);
-    for (int i = 0; i < 3; ++i) {
-      // First "one of the three?", then "not the first?", "not the second?".
-      const bool yes = i == 0 ? mode != likely[0] && mode != likely[1] && mode != likely[2] : mode != likely[i - 1];
-      const Bin at = {place::LIKELY_A + i * SIZES + log2 - 2, place::LIKELY_B + i * 6 + kind, place::LIKELY_C + i * 8 + energy,
+    for (int i = 0; i < LikelyModes::COUNT; ++i) {
+      const auto& l = likely.modes[i];
+      const Bin at = {place::LIKELY_A + i * SIZES + log2 - 2, place::LIKELY_B + i * 24 + l.votes, place::LIKELY_C + i * 8 + energy,
                       mixer::LIKELY + i};
-      const bool coded = coder.bin(yes, at);
-      if (i == 0 && coded) break;
-      if (i > 0 && !coded) return likely[i - 1];
-      if (i == 2) return likely[2];
+      if (coder.bin(mode == l.mode, at)) return l.mode;
     }
-    std::sort(likely, likely + 3);
+    std::array<int, LikelyModes::COUNT> sorted;
+    for (int i = 0; i < LikelyModes::COUNT; ++i) sorted[i] = likely.modes[i].mode;
+    std::sort(sorted.begin(), sorted.end());
     int rank = mode;
-    for (const int l : likely) rank -= mode > l;
+    for (const int l : sorted) rank -= mode > l;
     int node = 1;
     for (int i = 4; i >= 0; --i) node = 2 * node + static_cast<int>(coder.bit((rank >> i) & 1, place::REST + node));
-    rank = node - 32;
-    for (const int l : likely) rank += rank >= l;
+    rank = std::min(node - 32, MODES - LikelyModes::COUNT - 1);
+    for (const int l : sorted) rank += rank >= l;
     return rank;
   }
 
@@ -211,19 +233,6 @@ class Syntax {
     for (int bit = 0; bit < SQUARE_LOG2 - UNIT_LOG2; ++bit)
       z |= ((x >> (bit + UNIT_LOG2)) & 1) << (2 * bit) | ((y >> (bit + UNIT_LOG2)) & 1) << (2 * bit + 1);
     return z;
-  }
-
-  static void likely_modes(int a, int b, int likely[3]) {
-    if (a == b && a < 2) {
-      likely[0] = PLANAR, likely[1] = DC, likely[2] = VERTICAL;
-    } else if (a == b) {
-      likely[0] = a, likely[1] = 2 + (a + 29) % 32, likely[2] = 2 + (a - 1) % 32;
-    } else {
-      likely[0] = a, likely[1] = b;
-      likely[2] = a != PLANAR && b != PLANAR ? static_cast<int>(PLANAR)
-                  : a != DC && b != DC       ? static_cast<int>(DC)
-                                             : static_cast<int>(VERTICAL);
-    }
   }
 
   Geometry geometry_;

@@ -31,6 +31,28 @@ class Tile {
            syntax.is_decoded(x + side, y - side, x, y), r);
   }
 
+  // The two directions that the luma above and to the left runs in most (H.266 JVET's DIMD): DC where there is none.
+  std::array<int, 2> derive(int x, int y, int log2) const {
+    std::array<int, MODES> weights = {};
+    const Plane& p = planes[0];
+    const auto add = [&](int cx, int cy) {
+      const int16_t *a = p.at(cx, cy - 1), *b = p.at(cx, cy), *c = p.at(cx, cy + 1);
+      const int gx = a[1] + 2 * b[1] + c[1] - a[-1] - 2 * b[-1] - c[-1];
+      const int gy = c[-1] + 2 * c[0] + c[1] - a[-1] - 2 * a[0] - a[1];
+      if (gx || gy) weights[mode_along(gx, gy)] += std::abs(gx) + std::abs(gy);
+    };
+    const int side = 1 << log2;
+    if (y)
+      for (int i = x ? -1 : 1; i < side - 1; ++i) add(x + i, y - 2);
+    if (x)
+      for (int j = y ? 0 : 1; j < side - 1; ++j) add(x - 2, y + j);
+    const int first = static_cast<int>(std::max_element(weights.begin(), weights.end()) - weights.begin());
+    if (!weights[first]) return {DC, DC};
+    weights[first] = 0;
+    const int second = static_cast<int>(std::max_element(weights.begin(), weights.end()) - weights.begin());
+    return {first, weights[second] ? second : static_cast<int>(DC)};
+  }
+
   // Luma and its border at chroma's resolution.
   void gather_luma(int x, int y, int log2, const References& chroma, int16_t* luma, References& border) const {
     const int s = syntax.geometry().chroma_shift, side = 1 << (log2 - s);
