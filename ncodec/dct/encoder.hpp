@@ -139,22 +139,22 @@ class TileEncoder {
   }
 
   // Coefficients of source less prediction, in half-steps: [coded side, coded side].
-  void transform(int plane, int x, int y, int log2, const int16_t* prediction, float* ratio) {
+  void transform(int plane, int x, int y, int log2, bool is_sine, const int16_t* prediction, float* ratio) {
     const int s = syntax_.geometry().shift(plane), own_log2 = log2 - s, side = 1 << own_log2, coded = 1 << coded_log2(own_log2);
     int16_t residual[MAX_SIDE * MAX_SIDE];
     kernels::subtract(source_[plane].at(x >> s, y >> s), source_[plane].stride, prediction, side, residual);
     int32_t coefficients[MAX_SIDE * MAX_SIDE];
-    forward(residual, side, coefficients, own_log2, tile_.kind_of(plane, own_log2));
+    forward(residual, side, coefficients, own_log2, tile_.kind_of(plane, own_log2, is_sine));
     const float* inverse = quantisers_[plane][own_log2 - 2].inverse.data();
     for (int v = 0; v < coded; ++v)
       for (int u = 0; u < coded; ++u) ratio[v * coded + u] = static_cast<float>(coefficients[v * side + u]) * inverse[v * coded + u];
   }
 
   // About what a prediction's residual will cost, in bits.
-  float guess(int plane, int x, int y, int log2, const int16_t* prediction) {
+  float guess(int plane, int x, int y, int log2, bool is_sine, const int16_t* prediction) {
     const int own_log2 = log2 - syntax_.geometry().shift(plane), coded = 1 << coded_log2(own_log2);
     float ratio[MAX_CODED * MAX_CODED];
-    transform(plane, x, y, log2, prediction, ratio);
+    transform(plane, x, y, log2, is_sine, prediction, ratio);
     return kernels::guess_cost(ratio, quantisers_[plane][own_log2 - 2].error.data(), coded * coded);
   }
 
@@ -162,7 +162,7 @@ class TileEncoder {
   float try_residual(int plane, int x, int y, int log2, bool has_luma, const int16_t* prediction) {
     const int own_log2 = log2 - syntax_.geometry().shift(plane);
     float ratio[MAX_CODED * MAX_CODED];
-    transform(plane, x, y, log2, prediction, ratio);
+    transform(plane, x, y, log2, syntax_.unit(x, y).is_sine, prediction, ratio);
     tile_.clear_levels(plane, x, y, log2);
     int16_t* levels = syntax_.levels(plane, x, y);
     const bool any = options_.optimised_levels
@@ -187,7 +187,7 @@ class TileEncoder {
     References plain, smoothed;
     tile_.gather_border(0, x, y, log2, plain);
     if (log2 > 2) smooth(plain, side, smoothed);
-    syntax_.over(x, y, log2, [&](Unit& u) { u.log2 = static_cast<uint8_t>(log2), u.chroma_mode = SAME_AS_LUMA; });
+    syntax_.over(x, y, log2, [&](Unit& u) { u.log2 = static_cast<uint8_t>(log2), u.chroma_mode = SAME_AS_LUMA, u.is_sine = 0; });
     const LikelyModes likely = syntax_.likely_modes(x, y, tile_.derive(x, y, log2));
     const Plane& source = source_[0];
     const float scale = std::sqrt(weight_[0]);
@@ -217,25 +217,34 @@ class TileEncoder {
     // The best by Hadamard, ranked again by their transform; the first of those are coded in full.
     for (const auto& l : likely.modes) look(l.mode);
     const auto order = rank();
-    std::array<std::pair<float, int>, GUESSED> guessed;
+    struct Guess {
+      float cost;
+      int mode;
+      bool is_sine;
+      bool operator<(const Guess& other) const { return cost < other.cost; }
+    };
+    std::array<Guess, GUESSED> guessed;
     for (int i = 0; i < GUESSED; ++i) {
       const int mode = order[i];
       predict(plain, smoothed, mode, log2, true, prediction);
       Estimator bits(*model_);
       syntax_.code_luma_mode(bits, mode, likely, x, y, log2);
-      guessed[i] = {bits.bits + guess(0, x, y, log2, prediction), mode};
+      guessed[i] = {bits.bits + guess(0, x, y, log2, false, prediction), mode, false};
+      if (!syntax_.may_be_sine(log2)) continue;
+      const float sine = bits.bits + guess(0, x, y, log2, true, prediction);
+      if (sine < guessed[i].cost) guessed[i] = {sine, mode, true};
     }
     std::sort(guessed.begin(), guessed.end());
     float best = std::numeric_limits<float>::max();
     Saved& saved = *trial_[0];
     int last = -1, chosen = -1;
     for (int i = 0; i < options_.full_trials; ++i) {
-      const auto [cost, mode] = guessed[i];
-      if (i && cost > 1.1f * guessed[0].first + 2) break;
+      const auto [cost, mode, is_sine] = guessed[i];
+      if (i && cost > 1.1f * guessed[0].cost + 2) break;
       predict(plain, smoothed, mode, log2, true, prediction);
       Estimator bits(*model_);
       syntax_.code_luma_mode(bits, mode, likely, x, y, log2);
-      syntax_.over(x, y, log2, [&, mode = mode](Unit& u) { u.mode = static_cast<uint8_t>(mode); });
+      syntax_.over(x, y, log2, [&, mode = mode, is_sine = is_sine](Unit& u) { u.mode = static_cast<uint8_t>(mode), u.is_sine = is_sine; });
       const float total = bits.bits + try_residual(0, x, y, log2, false, prediction);
       last = i;
       if (total < best) {
@@ -259,7 +268,7 @@ class TileEncoder {
       float total = bits.bits;
       for (int p = 1; p < 3 && total < least; ++p) {
         tile_.predict_chroma(p, x, y, log2, mode, prediction);
-        total += guess(p, x, y, log2, prediction);
+        total += guess(p, x, y, log2, false, prediction);
       }
       if (total < least) least = total, chosen = mode;
     }

@@ -37,7 +37,10 @@ constexpr int REST = LIKELY_C + 6 * 8;              // a tree of 5 bits
 constexpr int CHROMA_A = REST + 32;                 // [number 3][size]
 constexpr int CHROMA_B = CHROMA_A + 3 * SIZES;      // [number 3][luma mode 4]
 constexpr int CHROMA_C = CHROMA_B + 3 * 4;          // [number 3][linear neighbours 3]
-constexpr int FILTERED = CHROMA_C + 3 * 3;         // [chroma?]
+constexpr int SINE_A = CHROMA_C + 3 * 3;           // [size 2][energy 8]
+constexpr int SINE_B = SINE_A + 2 * 8;             // [size 2][mode 4]
+constexpr int SINE_C = SINE_B + 2 * 4;             // [left and above 3]
+constexpr int FILTERED = SINE_C + 3;            // [chroma?]
 constexpr int END = FILTERED + 2;
 }  // namespace place
 
@@ -46,7 +49,8 @@ constexpr int SPLIT = LEVELS_END;
 constexpr int CODED = SPLIT + 1;   // [plane 3]
 constexpr int LIKELY = CODED + 3;  // [number 6]
 constexpr int CHROMA = LIKELY + 6; // [number 3]
-constexpr int END = CHROMA + 3;
+constexpr int SINE = CHROMA + 3;
+constexpr int END = SINE + 1;
 }  // namespace mixer
 
 struct Geometry {
@@ -66,7 +70,7 @@ struct LikelyModes {
 };
 
 struct Unit {  // 4x4 luma samples
-  uint8_t log2 = 0, mode = DC, chroma_mode = 0;
+  uint8_t log2 = 0, mode = DC, chroma_mode = 0, is_sine = 0;
   std::array<uint8_t, 3> energy = {};
 };
 
@@ -80,8 +84,8 @@ inline int energy_of(int sum_of_levels, int log2) {
 
 class Syntax {
  public:
-  explicit Syntax(const Geometry& geometry)
-      : geometry_(geometry), units_wide_(geometry.width >> UNIT_LOG2), units_high_(geometry.height >> UNIT_LOG2),
+  Syntax(const Geometry& geometry, bool has_sine)
+      : geometry_(geometry), has_sine_(has_sine), units_wide_(geometry.width >> UNIT_LOG2), units_high_(geometry.height >> UNIT_LOG2),
         units_(static_cast<size_t>(units_wide_) * units_high_) {
     for (auto& plane : levels_) plane.assign(SQUARE * SQUARE, 0);
   }
@@ -198,11 +202,18 @@ class Syntax {
     const Bin at = {place::CODED_A + k * 3 + neighbours, place::CODED_B + k * 8 + around.energy, place::CODED_C + k * 4 + kind,
                     mixer::CODED + plane};
     is_coded = coder.bin(is_coded, at);
+    if (plane == 0) {
+      const bool is_sine = is_coded && may_be_sine(log2) && code_sine(coder, unit(x, y).is_sine, x, y, log2, kind, around.energy);
+      over(x, y, log2, [&](Unit& u) { u.is_sine = is_sine; });
+    }
     const int sum = is_coded ? code_levels(coder, levels(plane, x, y), LEVELS_STRIDE, own_log2, around) : 0;
     const auto energy = static_cast<uint8_t>(energy_of(sum, own_log2));
     over(x, y, log2, [&](Unit& u) { u.energy[plane] = energy; });
     return is_coded;
   }
+
+  // Luma of 8x8 and 16x16 chooses between the transforms.
+  bool may_be_sine(int log2) const { return has_sine_ && (log2 == 3 || log2 == 4); }
 
   Surroundings surroundings(int plane, int x, int y, int log2, bool has_luma) {
     const int mode = unit(x, y).mode;
@@ -228,6 +239,12 @@ class Syntax {
   }
 
  private:
+  template <class Coder>
+  bool code_sine(Coder& coder, bool is_sine, int x, int y, int log2, int mode_kind, int energy) const {
+    const int beside = (x && unit(x - 1, y).is_sine) + (y && unit(x, y - 1).is_sine), size = log2 - 3;
+    return coder.bin(is_sine, {place::SINE_A + size * 8 + energy, place::SINE_B + size * 4 + mode_kind, place::SINE_C + beside, mixer::SINE});
+  }
+
   static int z_order(int x, int y) {
     int z = 0;
     for (int bit = 0; bit < SQUARE_LOG2 - UNIT_LOG2; ++bit)
@@ -236,6 +253,7 @@ class Syntax {
   }
 
   Geometry geometry_;
+  bool has_sine_;
   int units_wide_, units_high_;
   std::vector<Unit> units_;
   std::array<std::vector<int16_t>, 3> levels_;

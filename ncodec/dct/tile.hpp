@@ -14,9 +14,9 @@ namespace ncodec::dct {
 class Tile {
  public:
   Tile(const Geometry& geometry, const Parameters& parameters, int quality_code, Kind kind)
-      : syntax(geometry), steps(steps_of(parameters, quality_code)), kind(kind), scaled_steps_(steps) {
+      : syntax(geometry, kind == Kind::dct), steps(steps_of(parameters, quality_code)), kind(kind), scaled_steps_(steps) {
     for (int p = 0; p < geometry.planes; ++p)
-      for (int log2 = 2; log2 <= MAX_LOG2; ++log2) scale_steps(kind_of(p, log2), log2, scaled_steps_[p][log2 - 2]);
+      for (int log2 = 2; log2 <= MAX_LOG2; ++log2) scale_steps(kind, log2, scaled_steps_[p][log2 - 2]);
     for (int p = 0; p < geometry.planes; ++p) {
       const int s = geometry.shift(p), width = geometry.width >> s, height = geometry.height >> s;
       samples_[p].assign(static_cast<size_t>(width) * height, 0);
@@ -96,7 +96,7 @@ class Tile {
       int16_t coefficients[MAX_SIDE * MAX_SIDE];
       int rows = 0, columns = 0;
       dequantise(syntax.levels(plane, x, y), plane, own_log2, coefficients, rows, columns);
-      inverse(coefficients, residual, side, own_log2, kind_of(plane, own_log2), rows, columns);
+      inverse(coefficients, residual, side, own_log2, kind_of(plane, own_log2, syntax.unit(x, y).is_sine), rows, columns);
     } else {
       std::memset(residual, 0, sizeof(int16_t) * side * side);
     }
@@ -109,8 +109,11 @@ class Tile {
     for (int j = 0; j < side; ++j) std::memset(levels + j * Syntax::LEVELS_STRIDE, 0, sizeof(int16_t) * side);
   }
 
-  // Residuals of small luma blocks grow away from the border: the sine transform suits them (Han et al. 2012).
-  Kind kind_of(int plane, int log2) const { return kind == Kind::dct && plane == 0 && log2 == 2 ? Kind::dst : kind; }
+  // Residuals of small luma blocks grow away from the border: the sine transform suits those of 4x4 (Han et al. 2012)
+  // and, where the encoder says so, of 8x8 and 16x16.
+  Kind kind_of(int plane, int log2, bool is_sine) const {
+    return kind == Kind::dct && plane == 0 && (log2 == 2 || is_sine) ? Kind::dst : kind;
+  }
 
   void clear_square(int plane) { syntax.clear_square(plane); }
 
@@ -120,7 +123,7 @@ class Tile {
   std::array<Plane, 3> planes;
 
  private:
-  // To what `inverse` takes: a kind's rows of other norms are scaled here.
+  // To what `inverse` takes: a kind's rows of other norms are scaled here (the sine transform's are the DCT's).
   static void scale_steps(Kind kind, int log2, std::vector<int32_t>& of_size) {
     const int side = 1 << coded_log2(log2);
     const uint16_t* scale = scales(kind, log2);
