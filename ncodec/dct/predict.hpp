@@ -96,11 +96,11 @@ inline bool wants_smooth(int mode, int log2) {
 }
 
 // [side, side] samples, rows of `side`. `smoothed` is what `smooth` makes of `plain`. Luma blocks below 32x32
-// have their first row and column eased into the border (`eases`).
-inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool eases, int16_t* out) {
+// have their first row and column eased into the border.
+inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool is_luma, int16_t* out) {
   const int side = 1 << log2;
   const References& r = wants_smooth(mode, log2) ? smoothed : plain;
-  eases = eases && log2 < 5;
+  const bool eases = is_luma && log2 < 5;
   if (mode == PLANAR) {
     kernels::planar(r.left + 1, r.top + 1, log2, out);
   } else if (mode == DC) {
@@ -123,12 +123,16 @@ inline void predict(const References& plain, const References& smoothed, int mod
     int16_t line[3 * MAX_SIDE + 16];
     int16_t* from = line + MAX_SIDE;
     std::memcpy(from, main, sizeof(int16_t) * (2 * side + 1));
-    std::memset(from + 2 * side + 1, 0, sizeof(int16_t) * 15);  // read, and weighted by 0
+    std::fill(from + 2 * side + 1, from + 2 * side + 16, from[2 * side]);
     if (angle < 0) {
       const int inverse = INVERSE_ANGLE[mode - 11], last = (side * angle) >> 5;
-      for (int i = -1; i >= last; --i) from[i] = other[(i * inverse + 128) >> 8];
+      for (int i = -1; i >= last; --i) from[i] = other[std::min((i * inverse + 128) >> 8, 2 * side)];
     }
-    kernels::angular(from, angle, side, out);
+    if (is_luma && !wants_smooth(mode, log2)) {
+      kernels::angular_cubic(from, angle, side, out);
+    } else {
+      kernels::angular(from, angle, side, out);
+    }
     if (angle == 0 && eases)
       for (int i = 0; i < side; ++i)
         out[i * side] = static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));
