@@ -6,19 +6,12 @@
 
 #include <memory>
 
-#include "bindings.hpp"
+#include "arrays.hpp"
 #include "codec.hpp"
 #include "training.hpp"
 
 using namespace ncodec;
 using namespace ncodec::dct;
-
-template <class T>
-nb::ndarray<nb::numpy, T> to_numpy(std::vector<T> values, std::vector<size_t> shape) {
-  auto* raw = new std::vector<T>(std::move(values));
-  nb::capsule owner(raw, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return nb::ndarray<nb::numpy, T>(raw->data(), shape.size(), shape.data(), owner);
-}
 
 template <class T>
 void take(const nb::dict& tensors, const char* name, T* out, size_t bytes) {
@@ -192,4 +185,5 @@ NB_MODULE(_dct, m) {
   m.def("count", &count);
   m.def("filter_sums", &filter_sums);
   m.def("leaf_coefficients", &leaf_coefficients);
+  bind_blocks(m);
 }
