@@ -1,0 +1,87 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONTEXTS: int
+MIXERS: int
+
+class Parameters:
+    def __init__(self, tensors: dict[str, Any]) -> None: ...
+
+class EncoderOptions:
+    lmbda: float
+    least_log2: int
+    most_log2: int
+    optimised_levels: bool
+    full_trials: int
+
+class BlockFormat:
+    def __init__(
+        self,
+        log2: int,
+        quality_code: int,
+        bit_depth: int,
+        entropy: int,
+        kind: int,
+        is_flat: bool,
+        is_chroma: bool,
+    ) -> None: ...
+
+def encode(
+    pixels: NDArray[np.uint8],
+    parameters: Parameters,
+    quality_code: int,
+    kind: int,
+    chroma_shift: int,
+    options: EncoderOptions,
+) -> bytes: ...
+def decode(
+    payload: bytes,
+    parameters: Parameters,
+    quality_code: int,
+    width: int,
+    height: int,
+    is_grey: bool,
+) -> NDArray[np.uint8]: ...
+def count(
+    pixels: NDArray[np.uint8], parameters: Parameters, quality_code: int, options: EncoderOptions
+) -> tuple[NDArray[np.uint32], NDArray[np.int32], float]: ...
+def filter_sums(
+    pixels: NDArray[np.uint8],
+    parameters: Parameters,
+    quality_code: int,
+    options: EncoderOptions,
+    is_chroma: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def leaf_coefficients(
+    pixels: NDArray[np.uint8],
+    parameters: Parameters,
+    quality_code: int,
+    kind: int,
+    options: EncoderOptions,
+) -> list[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int16]]]: ...
+def encode_blocks(
+    blocks: NDArray[np.int16],
+    width: int,
+    parameters: Parameters,
+    format: BlockFormat,
+    lmbda: float,
+    optimised: bool,
+) -> tuple[bytes, NDArray[np.int16]]: ...
+def decode_blocks(
+    payload: bytes, offset: int, n: int, width: int, parameters: Parameters, format: BlockFormat
+) -> NDArray[np.int16]: ...
+def transform_blocks(
+    blocks: NDArray[np.int16], parameters: Parameters, format: BlockFormat
+) -> NDArray[np.float32]: ...
+def reconstruct_blocks(
+    levels: NDArray[np.int16], parameters: Parameters, format: BlockFormat
+) -> NDArray[np.int16]: ...
+def count_blocks(
+    blocks: NDArray[np.int16],
+    width: int,
+    parameters: Parameters,
+    format: BlockFormat,
+    lmbda: float,
+) -> tuple[NDArray[np.uint32], NDArray[np.int32], float, NDArray[np.uint8]]: ...
