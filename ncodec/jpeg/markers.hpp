@@ -18,10 +18,9 @@ namespace ncodec::jpeg {
 
 enum class Status {
   ok,
-  unsupported,   // a JPEG, or the start of one, that is not modelled
-  bad_skeleton,  // names tables or components that are not there
-  no_code,       // a coefficient without a Huffman code
-  out_of_range,  // a coefficient that 8-bit JPEG does not have
+  unsupported,  // a JPEG, or the start of one, that is not modelled
+  bad_padding,
+  no_code,  // a coefficient without a Huffman code
   truncated,
   left_over,
   bad_end,
@@ -39,6 +38,11 @@ constexpr uint8_t ZIGZAG[BLOCK] = {
     0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
     41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
     30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+
+struct Bytes {
+  const uint8_t* data;
+  size_t size;
+};
 
 // A Huffman table (T.81, annex C), ready for both directions.
 struct HuffmanTable {

@@ -22,12 +22,12 @@ constexpr uint32_t LEAST_SHARE = 128;  // of 2^17: a bin costs 0.0014 bits or mo
 struct Estimate {
   uint16_t p = 0x8000, n = 0;
 };
-constexpr int N_RATES = 160;
+constexpr int N_RATES = 80;
 
 struct Weights {
-  std::array<int32_t, 3> w{24000, 24000, 24000};  // of 65536
+  std::array<int32_t, 2> w{32000, 32000};  // of 65536
 };
-constexpr int LEARNING_SHIFT = 16;
+constexpr int LEARNING_SHIFT = 15;
 constexpr int32_t ROUNDING = 1 << (LEARNING_SHIFT - 1);
 
 struct MixingTables {
@@ -103,20 +103,19 @@ inline uint32_t code_single(Coder& coder, uint32_t bin, Estimate& estimate) {
 }
 
 template <class Coder>
-inline uint32_t code_mixed(Coder& coder, uint32_t bin, Estimate& a, Estimate& b, Estimate& c, Weights& weights) {
-  const int32_t x[3] = {TABLES.stretch[a.p >> 4], TABLES.stretch[b.p >> 4], TABLES.stretch[c.p >> 4]};
+inline uint32_t code_mixed(Coder& coder, uint32_t bin, Estimate& a, Estimate& b, Weights& weights) {
+  const int32_t x[2] = {TABLES.stretch[a.p >> 4], TABLES.stretch[b.p >> 4]};
   auto& w = weights.w;
-  const int64_t sum = int64_t{w[0]} * x[0] + int64_t{w[1]} * x[1] + int64_t{w[2]} * x[2];
+  const int64_t sum = int64_t{w[0]} * x[0] + int64_t{w[1]} * x[1];
   int64_t y = sum >> 16;
   y = y < -2047 ? -2047 : y > 2047 ? 2047 : y;
   const int32_t p = TABLES.squash[static_cast<size_t>(y + 2048)];
   bin = coder.code(bin, share_of(static_cast<uint32_t>(p)));
   const int32_t error = static_cast<int32_t>(bin << 16) - p;
-  for (size_t i = 0; i < 3; ++i)  // modulo 2^32: hostile bins cannot overflow a weight
+  for (size_t i = 0; i < 2; ++i)  // modulo 2^32: hostile bins cannot overflow a weight
     w[i] = static_cast<int32_t>(static_cast<uint32_t>(w[i]) + static_cast<uint32_t>((x[i] * error + ROUNDING) >> LEARNING_SHIFT));
   adapt(a, bin);
   adapt(b, bin);
-  adapt(c, bin);
   return bin;
 }
 

@@ -20,7 +20,7 @@
 namespace ncodec::jpeg {
 
 // Cosines at the samples next to a seam: 1024 sqrt(2) cos(k pi / 16); of frequency 0: 1024.
-constexpr int32_t SEAM[8] = {1024, 1420, 1338, 1204, 1024, 805, 554, 283};
+constexpr int32_t SEAM[8] = {1024, 1441, 1420, 1385, 1338, 1277, 1204, 1119};
 constexpr int32_t MAX_DEQUANTISED = 1 << 14;  // sums over a seam stay below 2^28
 
 // A few classes for a number: the first i with number < BOUNDS[i].
@@ -60,7 +60,9 @@ struct Contexts {
   Exponents edge_a[14][14][8], edge_b[14][12][12], edge_c[14][14][12];
   Weights edge_w[14][N_EXPONENTS];
   Estimate edge_sign[14][14];
-  Estimate edge_rest[14][12][12];
+  Estimate edge_sign_b[6][14], edge_sign_c[14][2][3][3];
+  Weights edge_sign_w[14];
+  Estimate edge_towards[12][3][10];
   Estimate dc_a[14][10][14], dc_b[12][14], dc_c[14][14];
   Weights dc_w[14];
   Estimate dc_sign[3];
@@ -97,6 +99,7 @@ class Model {
         has_above_ = y > 0;
         block_ = component.block(y, x);
         const int16_t* above = has_above_ ? component.block(y - 1, x) : ZEROS;
+        above_ = above;
         neighbours(has_left_ ? block_ - BLOCK : ZEROS, above, has_left_ && has_above_ ? above - BLOCK : ZEROS,
                    has_above_ && x + 1 < component.columns ? above + BLOCK : ZEROS);
         other_ = previous ? const_cast<Component*>(previous)->block(y, x) : nullptr;
@@ -121,15 +124,41 @@ class Model {
     }
   }
 
-  uint32_t bin(uint32_t value, Estimate& a, Estimate& b, Estimate& c, Weights& w) { return code_mixed(coder_, value, a, b, c, w); }
+  uint32_t bin(uint32_t value, Estimate& a, Estimate& b, Weights& w) { return code_mixed(coder_, value, a, b, w); }
 
-  // A magnitude: its length in bits in unary, then what follows its first 1.
-  uint32_t magnitude(uint32_t value, Exponents& a, Exponents& b, Exponents& c, Weights* w, Estimate* rest) {
+  uint32_t exponent(uint32_t value, Exponents& a, Exponents& b, Weights* w) {
     const uint32_t length = static_cast<uint32_t>(bit_length(value));
     uint32_t e = 0;
     while (e < 11) {
       const size_t i = e < N_EXPONENTS ? e : N_EXPONENTS - 1;
-      if (!bin(length > e, a[i], b[i], c[i], w[i])) break;
+      if (!bin(length > e, a[i], b[i], w[i])) break;
+      ++e;
+    }
+    return e;
+  }
+
+  // What follows the first 1 of a magnitude that is expected near `target` (eighths).
+  uint32_t towards(uint32_t value, uint32_t length, int target, Estimate (&table)[12][3][10]) {
+    uint32_t decoded = 1;
+    for (uint32_t i = length - 1, depth = 0; i-- > 0; ++depth) {
+      if (depth > 2) {
+        decoded = decoded << 1 | coder_.bypass(value >> i & 1);
+        continue;
+      }
+      const int middle = static_cast<int>((decoded << 1 | 1) << (i + 3));
+      const int place = std::clamp((target - middle) >> (i + 1), -5, 4) + 5;
+      decoded = decoded << 1 | code_single(coder_, value >> i & 1, table[length][depth][place]);
+    }
+    return decoded;
+  }
+
+  // A magnitude: its length in bits in unary, then what follows its first 1.
+  uint32_t magnitude(uint32_t value, Exponents& a, Exponents& b, Weights* w, Estimate* rest) {
+    const uint32_t length = static_cast<uint32_t>(bit_length(value));
+    uint32_t e = 0;
+    while (e < 11) {
+      const size_t i = e < N_EXPONENTS ? e : N_EXPONENTS - 1;
+      if (!bin(length > e, a[i], b[i], w[i])) break;
       ++e;
     }
     return e < 2 ? e : mantissa(value, e, rest[e]);
@@ -167,8 +196,7 @@ class Model {
       const size_t l = class_of(LEFT_CLASS, left_over), m = class_of(SIZE_CLASS, around), n = class_of(SIZE_CLASS, near);
       const size_t o = other_ ? class_of(SIZE_CLASS, 4 * static_cast<uint32_t>(std::abs(other_[k]))) : m;
       const int value = block_[k];
-      const uint32_t magnitude_ = magnitude(static_cast<uint32_t>(std::abs(value)), c_.inner_a[i][l][m], c_.inner_b[i][l][n],
-                                            c_.inner_c[l][n][o], c_.inner_w[l], c_.inner_rest[i]);
+      const uint32_t magnitude_ = magnitude(static_cast<uint32_t>(std::abs(value)), c_.inner_a[i][l / 2][m], c_.inner_b[i][l][n / 2], c_.inner_w[l], c_.inner_rest[i]);
       if (magnitude_ == 0) continue;
       const int coded = coder_.bypass(value < 0) ? -static_cast<int>(magnitude_) : static_cast<int>(magnitude_);
       block_[k] = static_cast<int16_t>(coded);
@@ -199,7 +227,7 @@ class Model {
       for (size_t k = 4; k < BLOCK; ++k) value += INNER[k] < 49 && block_[k] != 0;
     uint32_t node = 1;
     for (int bit = 5; bit >= 0; --bit) {
-      node = node << 1 | bin(value >> bit & 1, c_.count_a[mean][node], c_.count_b[class_of(LEFT_CLASS, above + 1)][class_of(LEFT_CLASS, left + 1)][node],
+      node = node << 1 | bin(value >> bit & 1, c_.count_b[class_of(LEFT_CLASS, above + 1)][class_of(LEFT_CLASS, left + 1)][node],
                              c_.count_c[other][node], c_.count_w[node]);
     }
     return std::min(node - 64, 49u);
@@ -223,8 +251,7 @@ class Model {
     const size_t beside = is_column ? (left.column + above.column + 1u) / 2 : (left.row + above.row + 1u) / 2;
     uint32_t node = 1;
     for (int bit = 2; bit >= 0; --bit) {
-      node = node << 1 | bin(value >> bit & 1, c_.edge_count_a[kind][inner][beside][node], c_.edge_count_b[kind][expected][busy][node],
-                             c_.edge_count_c[kind][counts.row][expected][node], c_.edge_count_w[kind][node]);
+      node = node << 1 | bin(value >> bit & 1, c_.edge_count_a[kind][inner][beside][node], c_.edge_count_c[kind][counts.row][expected][node], c_.edge_count_w[kind][node]);
     }
     const uint32_t count = node - 8;
     (is_column ? counts.column : counts.row) = static_cast<uint8_t>(count);
@@ -236,12 +263,18 @@ class Model {
       const size_t p = class_of(SEAM_CLASS, static_cast<uint32_t>(std::abs(predictions[f])));
       const size_t m = class_of(SIZE_CLASS, around_[k]), n = class_of(SIZE_CLASS, near);
       const int number = block_[k];
-      const uint32_t magnitude_ = magnitude(static_cast<uint32_t>(std::abs(number)), c_.edge_a[i][p][left_over], c_.edge_b[i][m][n],
-                                            c_.edge_c[i][p][m], c_.edge_w[i], c_.edge_rest[i][m]);
-      if (magnitude_ == 0) continue;
+      const uint32_t size_ = static_cast<uint32_t>(std::abs(number));
+      const uint32_t length = exponent(size_, c_.edge_a[i][p][left_over], c_.edge_b[i][left_over][n], c_.edge_w[i]);
+      if (length == 0) continue;
       const bool is_below = predictions[f] < 0;
-      const bool is_negative = code_single(coder_, (number < 0) != is_below, c_.edge_sign[i][p]) != is_below;
-      const int coded = is_negative ? -static_cast<int>(magnitude_) : static_cast<int>(magnitude_);
+      const int lk = has_left_ ? block_[k - BLOCK] : 0;
+      const size_t sc = static_cast<size_t>(is_column ? (lk > 0) - (lk < 0) + 1 : (above_[k] > 0) - (above_[k] < 0) + 1);
+      const size_t sc2 = static_cast<size_t>(!is_column ? (lk > 0) - (lk < 0) + 1 : (above_[k] > 0) - (above_[k] < 0) + 1);
+      const uint32_t differs = bin((number < 0) != is_below, c_.edge_sign[i][p], c_.edge_sign_c[i][is_below][sc][sc2], c_.edge_sign_w[i]);
+      const bool is_negative = differs != is_below;
+      const int target = differs ? -std::abs(predictions[f]) : std::abs(predictions[f]);
+      const int magnitude_ = static_cast<int>(towards(size_, length, target, c_.edge_towards));
+      const int coded = is_negative ? -magnitude_ : magnitude_;
       block_[k] = static_cast<int16_t>(coded);
       add(k, coded);
       --left_over;
@@ -277,7 +310,7 @@ class Model {
     const uint32_t size = static_cast<uint32_t>(std::abs(residual));
     const uint32_t length = static_cast<uint32_t>(bit_length(size));
     uint32_t e = 0;
-    while (e < 12 && bin(length > e, a[e], b[e], c[e], c_.dc_w[e])) ++e;
+    while (e < 12 && bin(length > e, a[e], b[e], c_.dc_w[e])) ++e;
     int coded = e < 2 ? static_cast<int>(e) : static_cast<int>(mantissa(size, e, c_.dc_rest[e][0]));
     residual_left = residual_above = coded;
     if (coded > 0 && code_single(coder_, residual < 0, c_.dc_sign[from_left < from_above ? 0 : from_left > from_above])) coded = -coded;
@@ -298,7 +331,7 @@ class Model {
   Contexts& c_;
   std::array<int32_t, BLOCK> q_{}, inverse_{};
   int16_t* block_ = nullptr;
-  const int16_t* other_ = nullptr;
+  const int16_t *other_ = nullptr, *above_ = nullptr;
   std::array<uint16_t, BLOCK> around_{};
   bool has_left_ = false, has_above_ = false;
 };

@@ -70,8 +70,8 @@ inline Status take_apart(const uint8_t* bytes, size_t size, uint64_t most_blocks
   return status;
 }
 
-inline Status put_together(const uint8_t* skeleton, size_t skeleton_size, const std::vector<uint8_t>& padding, const uint8_t* coded,
-                           size_t coded_size, size_t file_size, uint64_t most_blocks, std::vector<uint8_t>& file) {
+inline Status put_together(Bytes skeleton, Bytes padding, Bytes coded, uint64_t file_size, uint64_t most_blocks,
+                           std::vector<uint8_t>& file) {
   Markers markers;
   Scan scan;
   size_t position = 0, interval = 0;
@@ -79,17 +79,17 @@ inline Status put_together(const uint8_t* skeleton, size_t skeleton_size, const 
   while (true) {
     const size_t start = position;
     bool has_scan = false;
-    Status status = markers.read(skeleton, skeleton_size, position, scan, has_scan);
+    Status status = markers.read(skeleton.data, skeleton.size, position, scan, has_scan);
     if (status != Status::ok) return status;
     if (position - start > file_size - file.size()) return Status::wrong_size;
-    file.insert(file.end(), skeleton + start, skeleton + position);
+    file.insert(file.end(), skeleton.data + start, skeleton.data + position);
     if (!has_scan) break;
     if (is_first) {
       const uint64_t n_blocks = markers.frame.n_blocks();
       if (n_blocks > most_blocks) return Status::too_large;
-      if (n_blocks > MOST_BLOCKS_A_BYTE * (static_cast<uint64_t>(coded_size) + 1)) return Status::truncated;
+      if (n_blocks > MOST_BLOCKS_A_BYTE * (uint64_t{coded.size} + 1)) return Status::truncated;
       markers.frame.allocate();
-      MixingDecoder coder(coded, coded_size);
+      MixingDecoder coder(coded.data, coded.size);
       status = code_frame(markers.frame, markers.quantisation, coder);
       if (status != Status::ok) return status;
       if (coder.finish() == BinaryStatus::truncated) return Status::truncated;
@@ -101,8 +101,8 @@ inline Status put_together(const uint8_t* skeleton, size_t skeleton_size, const 
     status = walk(markers.frame, scan, markers.restart_interval, writer);
     if (status != Status::ok) return status;
   }
-  if (is_first) return Status::bad_skeleton;
-  if (!padding.empty() && interval != padding.size()) return Status::bad_skeleton;
+  if (is_first) return Status::unsupported;
+  if (padding.size > 0 && interval != padding.size) return Status::bad_padding;
   return file.size() == file_size ? Status::ok : Status::wrong_size;
 }
 

@@ -316,7 +316,7 @@ class BitWriter {
  public:
   static constexpr size_t MOST_OF_BLOCK = 2048;  // 63 * 27 bits, or 1000 corrections and 64 * 27; twice for FF 00
 
-  BitWriter(std::vector<uint8_t>& out, size_t limit) : out_(out), limit_(limit), at_(out.size()) {}
+  BitWriter(std::vector<uint8_t>& out, uint64_t limit) : out_(out), limit_(limit), at_(out.size()) {}
 
   bool reserve() {
     if (out_.size() - at_ < MOST_OF_BLOCK) {
@@ -358,15 +358,16 @@ class BitWriter {
   }
 
   std::vector<uint8_t>& out_;
-  size_t limit_, at_;
+  uint64_t limit_;
+  size_t at_;
   uint64_t window_ = 0;  // the last bits, in the low ones
   int n_ = 0;            // of them not yet written, < 32
 };
 
 class ScanWriter {
  public:
-  ScanWriter(const Markers& markers, const Scan& scan, std::vector<uint8_t>& out, size_t limit,
-             const std::vector<uint8_t>& padding, size_t& interval)
+  ScanWriter(const Markers& markers, const Scan& scan, std::vector<uint8_t>& out, uint64_t limit,
+             Bytes padding, size_t& interval)
       : scan_(scan), pass_(pass_of(markers.frame, scan)), bits_(out, limit), padding_(padding), interval_(interval) {
     for (size_t i = 0; i < scan.parts.size(); ++i) {
       dc_[i] = &markers.dc[static_cast<size_t>(scan.parts[i].dc)];
@@ -525,15 +526,15 @@ class ScanWriter {
   Status end_interval() {
     if (!bits_.reserve()) return Status::wrong_size;
     if (run_ != 0 && !end_run(*ac_[0])) return Status::no_code;
-    if (interval_ >= padding_.size() && !padding_.empty()) return Status::bad_skeleton;
-    bits_.end(padding_.empty() ? 0xFF : padding_[interval_++]);
+    if (padding_.size > 0 && interval_ == padding_.size) return Status::bad_padding;
+    bits_.end(padding_.size > 0 ? padding_.data[interval_++] : 0xFF);
     return Status::ok;
   }
 
   const Scan& scan_;
   Pass pass_;
   BitWriter bits_;
-  const std::vector<uint8_t>& padding_;  // empty: all 1s
+  const Bytes padding_;  // empty: all 1s
   size_t& interval_;
   std::array<const HuffmanTable*, MAX_COMPONENTS> dc_{}, ac_{};
   std::array<int, MAX_COMPONENTS> predictions_{};
