@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "mixing.hpp"
+#include "estimates.hpp"
 #include "scans.hpp"
 
 namespace ncodec::jpeg {
@@ -51,20 +51,14 @@ using Exponents = std::array<Estimate, N_EXPONENTS>;
 struct Contexts {
   // [class of neighbours' counts, node], [above, left, node], [previous component, node]
   Estimate count_a[50][64], count_b[10][10][64], count_c[50][64];
-  Weights count_w[64];
   Exponents inner_a[49][10][12], inner_b[49][10][12], inner_c[10][12][12];
-  Weights inner_w[10][N_EXPONENTS];
   Estimate inner_rest[49][12];
   Estimate edge_count_a[2][10][8][8], edge_count_b[2][8][8][8], edge_count_c[2][8][8][8];
-  Weights edge_count_w[2][8];
   Exponents edge_a[14][14][8], edge_b[14][12][12], edge_c[14][14][12];
-  Weights edge_w[14][N_EXPONENTS];
   Estimate edge_sign[14][14];
   Estimate edge_sign_b[6][14], edge_sign_c[14][2][3][3];
-  Weights edge_sign_w[14];
   Estimate edge_towards[12][3][10];
   Estimate dc_a[14][10][14], dc_b[12][14], dc_c[14][14];
-  Weights dc_w[14];
   Estimate dc_sign[3];
   Estimate dc_rest[14][2];
 };
@@ -100,7 +94,8 @@ class Model {
         block_ = component.block(y, x);
         const int16_t* above = has_above_ ? component.block(y - 1, x) : ZEROS;
         above_ = above;
-        neighbours(has_left_ ? block_ - BLOCK : ZEROS, above, has_left_ && has_above_ ? above - BLOCK : ZEROS,
+        left_ = has_left_ ? block_ - BLOCK : ZEROS;
+        neighbours(left_, above, has_left_ && has_above_ ? above - BLOCK : ZEROS,
                    has_above_ && x + 1 < component.columns ? above + BLOCK : ZEROS);
         other_ = previous ? const_cast<Component*>(previous)->block(y, x) : nullptr;
         code_block(right, bottoms[column], left, counts[column], residual, residuals[column]);
@@ -124,14 +119,16 @@ class Model {
     }
   }
 
-  uint32_t bin(uint32_t value, Estimate& a, Estimate& b, Weights& w) { return code_mixed(coder_, value, a, b, w); }
+  uint32_t bin(uint32_t value, Estimate& a, Estimate& b, Estimate& c) { return ncodec::jpeg::code(coder_, value, a, b, c); }
 
-  uint32_t exponent(uint32_t value, Exponents& a, Exponents& b, Weights* w) {
+  static size_t sign_of(int value) { return static_cast<size_t>(1 + (value > 0) - (value < 0)); }
+
+  uint32_t exponent(uint32_t value, Exponents& a, Exponents& b, Exponents& c) {
     const uint32_t length = static_cast<uint32_t>(bit_length(value));
     uint32_t e = 0;
     while (e < 11) {
       const size_t i = e < N_EXPONENTS ? e : N_EXPONENTS - 1;
-      if (!bin(length > e, a[i], b[i], w[i])) break;
+      if (!bin(length > e, a[i], b[i], c[i])) break;
       ++e;
     }
     return e;
@@ -147,25 +144,25 @@ class Model {
       }
       const int middle = static_cast<int>((decoded << 1 | 1) << (i + 3));
       const int place = std::clamp((target - middle) >> (i + 1), -5, 4) + 5;
-      decoded = decoded << 1 | code_single(coder_, value >> i & 1, table[length][depth][place]);
+      decoded = decoded << 1 | ncodec::jpeg::code(coder_, value >> i & 1, table[length][depth][place]);
     }
     return decoded;
   }
 
   // A magnitude: its length in bits in unary, then what follows its first 1.
-  uint32_t magnitude(uint32_t value, Exponents& a, Exponents& b, Weights* w, Estimate* rest) {
+  uint32_t magnitude(uint32_t value, Exponents& a, Exponents& b, Exponents& c, Estimate* rest) {
     const uint32_t length = static_cast<uint32_t>(bit_length(value));
     uint32_t e = 0;
     while (e < 11) {
       const size_t i = e < N_EXPONENTS ? e : N_EXPONENTS - 1;
-      if (!bin(length > e, a[i], b[i], w[i])) break;
+      if (!bin(length > e, a[i], b[i], c[i])) break;
       ++e;
     }
     return e < 2 ? e : mantissa(value, e, rest[e]);
   }
 
   uint32_t mantissa(uint32_t value, uint32_t length, Estimate& second) {
-    uint32_t decoded = 2 | code_single(coder_, value >> (length - 2) & 1, second);
+    uint32_t decoded = 2 | ncodec::jpeg::code(coder_, value >> (length - 2) & 1, second);
     for (uint32_t i = length - 2; i-- > 0;) decoded = decoded << 1 | coder_.bypass(value >> i & 1);
     return decoded;
   }
@@ -188,15 +185,14 @@ class Model {
 
     const uint32_t count = code_count(left.inner, above.inner);
     uint32_t left_over = count;
-    for (size_t k = 4; left_over > 0 && k < BLOCK; ++k) {
-      const size_t place = ZIGZAG[k], i = INNER[k];
-      if (place < 8 || (place & 7) == 0) continue;
+    for (size_t i = 0; left_over > 0 && i < 49; ++i) {
+      const size_t k = INNER[i], place = ZIGZAG[k];
       const uint32_t near = 2u * (size[place - 1] + size[place - 8]) + size[place - 9] + size[place - 7] + size[place + 7];
       const uint32_t around = around_[k];
       const size_t l = class_of(LEFT_CLASS, left_over), m = class_of(SIZE_CLASS, around), n = class_of(SIZE_CLASS, near);
       const size_t o = other_ ? class_of(SIZE_CLASS, 4 * static_cast<uint32_t>(std::abs(other_[k]))) : m;
       const int value = block_[k];
-      const uint32_t magnitude_ = magnitude(static_cast<uint32_t>(std::abs(value)), c_.inner_a[i][l / 2][m], c_.inner_b[i][l][n / 2], c_.inner_w[l], c_.inner_rest[i]);
+      const uint32_t magnitude_ = magnitude(static_cast<uint32_t>(std::abs(value)), c_.inner_a[i][l / 2][m], c_.inner_b[i][l][n / 2], c_.inner_c[l][m][o], c_.inner_rest[i]);
       if (magnitude_ == 0) continue;
       const int coded = coder_.bypass(value < 0) ? -static_cast<int>(magnitude_) : static_cast<int>(magnitude_);
       block_[k] = static_cast<int16_t>(coded);
@@ -217,18 +213,12 @@ class Model {
 
   uint32_t code_count(uint32_t left, uint32_t above) {
     const uint32_t mean = (left + above + 1) / 2;
-    uint32_t other = mean;
-    if (other_) {
-      other = 0;
-      for (size_t k = 4; k < BLOCK; ++k) other += INNER[k] < 49 && other_[k] != 0;
-    }
-    uint32_t value = 0;
-    if (!std::is_same_v<Coder, MixingDecoder>)
-      for (size_t k = 4; k < BLOCK; ++k) value += INNER[k] < 49 && block_[k] != 0;
+    const uint32_t other = other_ ? count_bits(nonzeros(other_) & INNER_MASK) : mean;
+    const uint32_t value = Coder::DECODES ? 0 : count_bits(nonzeros(block_) & INNER_MASK);
     uint32_t node = 1;
     for (int bit = 5; bit >= 0; --bit) {
       node = node << 1 | bin(value >> bit & 1, c_.count_b[class_of(LEFT_CLASS, above + 1)][class_of(LEFT_CLASS, left + 1)][node],
-                             c_.count_c[other][node], c_.count_w[node]);
+                             c_.count_c[other][node], c_.count_a[mean][node]);
     }
     return std::min(node - 64, 49u);
   }
@@ -247,11 +237,12 @@ class Model {
       value += block_[k] != 0;
     }
     const size_t kind = static_cast<size_t>(is_column);
+    const int16_t *beyond = is_column ? left_ : above_, *beside_ = is_column ? above_ : left_;
     const size_t inner = class_of(LEFT_CLASS, counts.inner + 1u);
     const size_t beside = is_column ? (left.column + above.column + 1u) / 2 : (left.row + above.row + 1u) / 2;
     uint32_t node = 1;
     for (int bit = 2; bit >= 0; --bit) {
-      node = node << 1 | bin(value >> bit & 1, c_.edge_count_a[kind][inner][beside][node], c_.edge_count_c[kind][counts.row][expected][node], c_.edge_count_w[kind][node]);
+      node = node << 1 | bin(value >> bit & 1, c_.edge_count_a[kind][inner][beside][node], c_.edge_count_c[kind][counts.row][expected][node], c_.edge_count_b[kind][expected][busy][node]);
     }
     const uint32_t count = node - 8;
     (is_column ? counts.column : counts.row) = static_cast<uint8_t>(count);
@@ -264,13 +255,11 @@ class Model {
       const size_t m = class_of(SIZE_CLASS, around_[k]), n = class_of(SIZE_CLASS, near);
       const int number = block_[k];
       const uint32_t size_ = static_cast<uint32_t>(std::abs(number));
-      const uint32_t length = exponent(size_, c_.edge_a[i][p][left_over], c_.edge_b[i][left_over][n], c_.edge_w[i]);
+      const uint32_t length = exponent(size_, c_.edge_a[i][p][left_over], c_.edge_b[i][left_over][n], c_.edge_c[i][p][m]);
       if (length == 0) continue;
       const bool is_below = predictions[f] < 0;
-      const int lk = has_left_ ? block_[k - BLOCK] : 0;
-      const size_t sc = static_cast<size_t>(is_column ? (lk > 0) - (lk < 0) + 1 : (above_[k] > 0) - (above_[k] < 0) + 1);
-      const size_t sc2 = static_cast<size_t>(!is_column ? (lk > 0) - (lk < 0) + 1 : (above_[k] > 0) - (above_[k] < 0) + 1);
-      const uint32_t differs = bin((number < 0) != is_below, c_.edge_sign[i][p], c_.edge_sign_c[i][is_below][sc][sc2], c_.edge_sign_w[i]);
+      const size_t sc = sign_of(beyond[k]), sc2 = sign_of(beside_[k]);
+      const uint32_t differs = bin((number < 0) != is_below, c_.edge_sign[i][p], c_.edge_sign_b[std::min(length, 5u)][p], c_.edge_sign_c[i][is_below][sc][sc2]);
       const bool is_negative = differs != is_below;
       const int target = differs ? -std::abs(predictions[f]) : std::abs(predictions[f]);
       const int magnitude_ = static_cast<int>(towards(size_, length, target, c_.edge_towards));
@@ -310,28 +299,36 @@ class Model {
     const uint32_t size = static_cast<uint32_t>(std::abs(residual));
     const uint32_t length = static_cast<uint32_t>(bit_length(size));
     uint32_t e = 0;
-    while (e < 12 && bin(length > e, a[e], b[e], c_.dc_w[e])) ++e;
+    while (e < 12 && bin(length > e, a[e], b[e], c[e])) ++e;
     int coded = e < 2 ? static_cast<int>(e) : static_cast<int>(mantissa(size, e, c_.dc_rest[e][0]));
     residual_left = residual_above = coded;
-    if (coded > 0 && code_single(coder_, residual < 0, c_.dc_sign[from_left < from_above ? 0 : from_left > from_above])) coded = -coded;
+    if (coded > 0 && ncodec::jpeg::code(coder_, residual < 0, c_.dc_sign[from_left < from_above ? 0 : from_left > from_above])) coded = -coded;
     block_[0] = static_cast<int16_t>(std::clamp(predicted + coded, -MAX_COEFFICIENT, MAX_COEFFICIENT));
   }
 
-  // Numbers of the 7x7's coefficients in zigzag order (255: another), and where the edges' are.
-  static constexpr std::array<uint8_t, BLOCK> make_inner() {
-    std::array<uint8_t, BLOCK> table{};
-    uint8_t n = 0;
-    for (size_t k = 0; k < BLOCK; ++k) table[k] = ZIGZAG[k] >= 8 && ZIGZAG[k] % 8 != 0 ? n++ : 255;
+  // Where the 7x7's coefficients are in zigzag order, and the edges'.
+  static constexpr std::array<uint8_t, 49> make_inner() {
+    std::array<uint8_t, 49> table{};
+    size_t n = 0;
+    for (uint8_t k = 0; k < BLOCK; ++k) {
+      if (ZIGZAG[k] >= 8 && ZIGZAG[k] % 8 != 0) table[n++] = k;
+    }
     return table;
   }
-  static constexpr std::array<uint8_t, BLOCK> INNER = make_inner();
+  static constexpr std::array<uint8_t, 49> INNER = make_inner();
+  static constexpr uint64_t make_inner_mask() {
+    uint64_t mask = 0;
+    for (uint8_t k : make_inner()) mask |= uint64_t{1} << k;
+    return mask;
+  }
+  static constexpr uint64_t INNER_MASK = make_inner_mask();
   static constexpr size_t EDGE[2][8] = {{0, 1, 5, 6, 14, 15, 27, 28}, {0, 2, 3, 9, 10, 20, 21, 35}};
 
   Coder& coder_;
   Contexts& c_;
   std::array<int32_t, BLOCK> q_{}, inverse_{};
   int16_t* block_ = nullptr;
-  const int16_t *other_ = nullptr, *above_ = nullptr;
+  const int16_t *other_ = nullptr, *above_ = nullptr, *left_ = nullptr;
   std::array<uint16_t, BLOCK> around_{};
   bool has_left_ = false, has_above_ = false;
 };

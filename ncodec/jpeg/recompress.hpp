@@ -64,7 +64,7 @@ inline Status take_apart(const uint8_t* bytes, size_t size, uint64_t most_blocks
   }
   if (is_first) return Status::unsupported;
   if (std::all_of(parts.padding.begin(), parts.padding.end(), [](uint8_t p) { return p == 0xFF; })) parts.padding.clear();
-  MixingEncoder coder;
+  Encoder coder;
   const Status status = code_frame(markers.frame, tables, coder);
   parts.coded = coder.finish();
   return status;
@@ -89,7 +89,7 @@ inline Status put_together(Bytes skeleton, Bytes padding, Bytes coded, uint64_t 
       if (n_blocks > most_blocks) return Status::too_large;
       if (n_blocks > MOST_BLOCKS_A_BYTE * (uint64_t{coded.size} + 1)) return Status::truncated;
       markers.frame.allocate();
-      MixingDecoder coder(coded.data, coded.size);
+      Decoder coder(coded.data, coded.size);
       status = code_frame(markers.frame, markers.quantisation, coder);
       if (status != Status::ok) return status;
       if (coder.finish() == BinaryStatus::truncated) return Status::truncated;

@@ -10,6 +10,10 @@
 
 #include "markers.hpp"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace ncodec::jpeg {
 
 // What a scan codes of each block.
@@ -29,6 +33,38 @@ inline int bit_length(uint32_t value) {
   for (; value; value >>= 1) ++n;
   return n;
 #endif
+}
+
+// Bit k: coefficient k is not 0.
+inline uint64_t nonzeros(const int16_t* block) {
+  uint64_t mask = 0;
+#if defined(__SSE2__)
+  const __m128i zero = _mm_setzero_si128();
+  for (int k = 0; k < BLOCK; k += 16) {
+    const __m128i* at = reinterpret_cast<const __m128i*>(block + k);
+    const __m128i low = _mm_cmpeq_epi16(_mm_loadu_si128(at), zero), high = _mm_cmpeq_epi16(_mm_loadu_si128(at + 1), zero);
+    mask |= static_cast<uint64_t>(~_mm_movemask_epi8(_mm_packs_epi16(low, high)) & 0xFFFF) << k;
+  }
+#else
+  for (int k = 0; k < BLOCK; ++k) mask |= static_cast<uint64_t>(block[k] != 0) << k;
+#endif
+  return mask;
+}
+
+inline int lowest_bit(uint64_t mask) {  // mask != 0
+#if defined(__GNUC__)
+  return __builtin_ctzll(mask);
+#else
+  int k = 0;
+  for (; (mask & 1) == 0; mask >>= 1) ++k;
+  return k;
+#endif
+}
+
+inline uint32_t count_bits(uint64_t mask) {
+  uint32_t n = 0;
+  for (; mask; mask &= mask - 1) ++n;
+  return n;
 }
 
 // Calls coder.block(coefficients, part) in the order of the scan (A.2), coder.restart() between intervals.
@@ -430,24 +466,14 @@ class ScanWriter {
   }
 
   bool ac_sequential(const int16_t* block, const HuffmanTable& table) {
-    int zeros = -1;  // block[0] is counted below
-    for (int k = 0; k < BLOCK; k += 4) {
-      uint64_t four;
-      std::memcpy(&four, block + k, sizeof four);
-      if (four == 0) {
-        zeros += 4;
-        continue;
-      }
-      for (int i = k; i < k + 4; ++i) {
-        if (block[i] == 0 || i == 0) {
-          ++zeros;
-        } else {
-          if (!zeros_by_16(table, zeros) || !coefficient(table, zeros, block[i])) return false;
-          zeros = 0;
-        }
-      }
+    int before = 0;
+    for (uint64_t left = nonzeros(block) & ~uint64_t{1}; left; left &= left - 1) {
+      const int k = lowest_bit(left);
+      int zeros = k - before - 1;
+      if (!zeros_by_16(table, zeros) || !coefficient(table, zeros, block[k])) return false;
+      before = k;
     }
-    return zeros == 0 || symbol(table, 0);
+    return before == BLOCK - 1 || symbol(table, 0);
   }
 
   // The run of blocks without further coefficients, then the correction bits inside it.
