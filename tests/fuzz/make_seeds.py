@@ -102,7 +102,9 @@ def jpeg_seeds() -> dict[str, bytes]:
         "colour": jpeg_file(0xC0, [0x22, 0x11, 0x11], 0, [scan([1, 2, 3], (0, 63, 0), 24)]),
         "intervals": jpeg_file(0xC0, [0x11], 2, [interval]),
         "progressive": jpeg_file(0xC2, [0x11], 0, progressive),
-        "components": jpeg_file(0xC1, [0x11] * 3, 0, [scan([i], (0, 63, 0), 12) for i in (1, 2, 3)]),
+        "components": jpeg_file(
+            0xC1, [0x11] * 3, 0, [scan([i], (0, 63, 0), 12) for i in (1, 2, 3)]
+        ),
     }
     seeds = {name: b"\1" + data for name, data in files.items()}
     rng = random.Random(0)
