@@ -312,6 +312,8 @@ def _facts(about: dict[str, Any]) -> str:
     facts = []
     if "parameters" in about:
         facts.append(f"{about['parameters'] / 1e6:.1f} M parameters")
+    if "parameters_bytes" in about:
+        facts.append(f"{about['parameters_bytes'] / 1e3:.0f} kB of parameters, exact pixels")
     if "kmac_per_pixel" in about:
         facts.append(f"{about['kmac_per_pixel']:.1f} kMAC/pixel to decode")
     if "kodak_bd_rate_vs_vtm_percent" in about:

@@ -70,7 +70,10 @@ class Family:
         return importlib.import_module(self.module)
 
 
-FAMILIES = (Family("hyperprior", 1, "ncodec.models.hyperprior", needs_torch=True),)
+FAMILIES = (
+    Family("hyperprior", 1, "ncodec.models.hyperprior", needs_torch=True),
+    Family("dct", 2, "ncodec.models.dct"),
+)
 
 
 def family_by_id(wire_id: int) -> Family:
