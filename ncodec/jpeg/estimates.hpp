@@ -1,0 +1,105 @@
+// Probabilities of bins: adaptive estimates, and the mean of two or three.
+//
+//   context a -> estimate --,
+//   context b -> estimate --+--> mean -> share of the interval -> binary coder (specs/binary.md)
+//   context c -> estimate --'
+//
+// An estimate that has seen n bins moves by 1 / (n + 1.5) of its error, so that the first bins teach it most.
+// The mean of estimates costs a third of logistic mixing's time and 0.3 % of the files. Exact: integers alone.
+
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "binary.hpp"
+
+namespace ncodec::jpeg {
+
+constexpr uint32_t LEAST_SHARE = 128;  // of 2^17: a bin costs 0.0014 bits or more
+
+struct Rates {
+  static constexpr uint32_t N = 80;
+  std::array<uint32_t, N> rate{};  // in 1/65536
+  constexpr Rates() {
+    for (uint32_t n = 0; n < N; ++n) rate[n] = 131072 / (2 * n + 3);
+  }
+};
+inline constexpr Rates RATES;
+
+// P(1) in 1/65536, in [0, 65535], and how many bins it has seen, up to N - 1; in one word.
+class Estimate {
+ public:
+  uint32_t p() const { return word_ >> 16; }
+  void update(uint32_t bin) {
+    const uint32_t n = word_ & 0xFFFF;
+    const int32_t error = static_cast<int32_t>((0u - bin) & 0xFFFF) - static_cast<int32_t>(p());
+    const uint32_t step = static_cast<uint32_t>(error * static_cast<int32_t>(RATES.rate[n])) & 0xFFFF0000;  // rounded down
+    word_ += step + (n < Rates::N - 1);
+  }
+
+ private:
+  uint32_t word_ = 0x80000000;
+};
+
+constexpr uint32_t share_of(uint32_t share) {
+  return share < LEAST_SHARE ? LEAST_SHARE : share > (1 << 17) - LEAST_SHARE ? (1 << 17) - LEAST_SHARE : share;
+}
+
+// One text serves both directions: `bin` is what to encode, and what is returned was encoded or decoded.
+class Encoder {
+ public:
+  static constexpr bool DECODES = false;
+  uint32_t code(uint32_t bin, uint32_t share) {
+    coder_.encode_share(bin, share_of(share));
+    return bin;
+  }
+  uint32_t bypass(uint32_t bin) {
+    coder_.encode_bypass(bin);
+    return bin;
+  }
+  BinaryStatus status() const { return BinaryStatus::ok; }
+  std::vector<uint8_t> finish() { return coder_.finish(); }
+
+ private:
+  BinaryEncoder coder_;
+};
+
+class Decoder {
+ public:
+  static constexpr bool DECODES = true;
+  Decoder(const uint8_t* payload, size_t size) : coder_(payload, size) {}
+  uint32_t code(uint32_t, uint32_t share) { return coder_.decode_share(share_of(share)); }
+  uint32_t bypass(uint32_t) { return coder_.decode_bypass(); }
+  BinaryStatus status() const { return coder_.status(); }
+  BinaryStatus finish() const { return coder_.finish(); }
+
+ private:
+  BinaryDecoder coder_;
+};
+
+template <class Coder>
+inline uint32_t code(Coder& coder, uint32_t bin, Estimate& a) {
+  bin = coder.code(bin, 2 * a.p());
+  a.update(bin);
+  return bin;
+}
+
+template <class Coder>
+inline uint32_t code(Coder& coder, uint32_t bin, Estimate& a, Estimate& b) {
+  bin = coder.code(bin, a.p() + b.p());
+  a.update(bin);
+  b.update(bin);
+  return bin;
+}
+
+template <class Coder>
+inline uint32_t code(Coder& coder, uint32_t bin, Estimate& a, Estimate& b, Estimate& c) {
+  bin = coder.code(bin, static_cast<uint32_t>(uint64_t{a.p() + b.p() + c.p()} * 43690 >> 16));  // two thirds: below 2^33 / 2^16
+  a.update(bin);
+  b.update(bin);
+  c.update(bin);
+  return bin;
+}
+
+}  // namespace ncodec::jpeg
