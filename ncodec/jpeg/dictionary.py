@@ -1,6 +1,6 @@
 """The bytes that most JPEG files begin with: deflate's preset dictionary for skeletons (specs/jpeg.md, section 3).
 
-    | DQT of qualities 1 to 100 | SOI, JFIF | frame headers | the four DHT of T.81, annex K | scan headers |
+| DQT of qualities 1 to 100 | SOI, JFIF | frame headers | the four DHT of T.81, annex K | scan headers |
 """
 
 from functools import cache

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ncodec.dct import _dct
-from ncodec.dct.parameters import LAMBDAS, Tensors, initial, lmbda_of
+from ncodec.dct.parameters import Tensors, initial, lmbda_of
 
 QUALITIES = range(1, 9)
 CAP = 30  # bins of an image that count for a start: later ones meet an adapted context
