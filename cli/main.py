@@ -594,6 +594,9 @@ def _speed_printer() -> Callable[[str, dict[str, Any]], None]:
 
 
 def _speed_line(row: dict[str, Any]) -> str:
+    if "symbols" not in row:  # of a whole codec
+        speeds = f"encode {row['encode_s']:.3f} s, decode {row['decode_s']:.3f} s"
+        return f"  {row['coder']:38}{'-':>9}{'-':>9}  {row['bytes']:,}; whole {speeds}"
     both = [row[way + "_msymbols_s"] for way in ("encode", "decode")]
     speeds = "".join(f"{'-':>9}" if speed is None else f"{speed:9.1f}" for speed in both)
     line = f"  {row['coder']:38}{speeds}  {row['bytes']:,}"
@@ -634,7 +637,7 @@ def bench_image(
     ],
     record: Record = None,
 ) -> None:
-    """Seconds of a whole encode and decode of an image, and the entropy coder's share of them."""
+    """Seconds of a whole encode and decode of an image, the entropy coder's share of them, and model dct's seconds."""
     import numpy as np
 
     from ncodec.evaluation import bench
