@@ -65,6 +65,33 @@ def binary_seeds() -> dict[str, bytes]:
     return seeds
 
 
+def dct_seeds() -> dict[str, bytes]:
+    """Pictures of every style, grey and colour, both transforms and subsamplings, any parameters; edits; raw bytes."""
+    seeds = {}
+    for k in range(16):
+        rng = random.Random(k)
+        mode = (
+            rng.choice([0, 2, 4, 8])
+            if k >= 14
+            else 1 | (k % 2) << 4 | (k % 3 == 0) << 3 | (k % 5 == 0) << 2 | (k > 9) << 1
+        )
+        settings = bytes(
+            [
+                mode,
+                10 * k,
+                [63, 0, 95, 8, 41][k % 5],
+                [47, 0, 8, 79][k % 4],
+                rng.choice([160, 128, 24, 0, 4]),
+            ]
+        )
+        parameters = generated(rng) if mode & 2 else b""
+        picture = bytes([rng.randrange(16)]) + generated(rng)
+        edits = rng.randbytes(4) if 6 <= k < 10 else b""
+        rest = rng.choice([b"", bytes(1)]) + rng.randbytes(200) if k >= 14 else edits
+        seeds[f"{k:02d}"] = settings + parameters + (picture if mode & 1 else b"") + rest
+    return seeds
+
+
 def decode_seeds() -> dict[str, bytes]:
     """Files of few pixels: extremes of quality, grey, four tiles, metadata."""
     import ncodec
@@ -91,6 +118,7 @@ def main() -> None:
         "rans": rans_seeds(),
         "tables": tables_seeds(),
         "binary": binary_seeds(),
+        "dct": dct_seeds(),
         "decode": decode_seeds(),
     }
     for harness, seeds in made.items():
