@@ -83,7 +83,9 @@ struct Component {
   int columns = 0, rows = 0;    // in blocks, up to whole MCUs, as interleaved scans have them
   std::vector<int16_t> blocks;  // [rows, columns, 64]
 
-  int16_t* block(int y, int x) { return blocks.data() + (static_cast<size_t>(y) * static_cast<size_t>(columns) + static_cast<size_t>(x)) * BLOCK; }
+  size_t at(int y, int x) const { return (static_cast<size_t>(y) * static_cast<size_t>(columns) + static_cast<size_t>(x)) * BLOCK; }
+  int16_t* block(int y, int x) { return blocks.data() + at(y, x); }
+  const int16_t* block(int y, int x) const { return blocks.data() + at(y, x); }
 };
 
 struct Frame {

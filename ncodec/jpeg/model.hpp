@@ -1,13 +1,13 @@
-// The model of the coefficients: what each block's bins are, and their contexts (specs/jpeg.md).
+// The model of the coefficients: the bins of a block and their contexts (specs/jpeg.md, section 5).
 //
-//   AL | A | AR       a block: count of nonzeros of the 7x7   . e e e e e e e    e: edges, predicted from the
-//   ---+---+---                the 7x7 in zigzag order        e 7 7 7 7 7 7 7       seam with L (first column)
-//    L | * |                   counts and edges, rows first   e 7 7 7 7 7 7 7       and with A (first row)
-//                              DC                             e 7 7 7 7 7 7 7 ..    .: DC, from both
+//   AL | A | AR       a block's bins: the number of nonzeros of     DC e1 e2 .. e7   e: the edges, predicted from
+//   ---+---+---       the 7x7; the 7x7 in zigzag order; the edge    e1 +----------   the seam with A (first row)
+//    L | * |          along the top, that along the left; DC        .. |  the 7x7    or L (first column)
 //
-// At a seam two blocks meet in the same samples: for each frequency along it, the sums of the two blocks'
-// coefficients across it, weighted by their cosines there, are about equal. Solved for one unknown coefficient
-// this predicts it (the edges of Lepton, Horn et al. 2017, and DC with them). `code` is one text for both directions.
+// At a seam two blocks meet in nearly the same samples. So, for each frequency along it, the sums of either
+// block's coefficients across it, each times its cosine there, are about equal; solved for the one that is not yet
+// known, this predicts the edges (as in Lepton, Horn et al. 2017) and, in the same way, DC.
+// One text serves encoder and decoder: `value`s are read from the block, which a decoder fills as it goes.
 
 #pragma once
 
@@ -19,53 +19,59 @@
 
 namespace ncodec::jpeg {
 
-// Cosines at the samples next to a seam: 1024 sqrt(2) cos(k pi / 16); of frequency 0: 1024.
+// 1024 sqrt(2) cos(k pi / 32), half way from the seam to the samples beside it; 1024 for frequency 0.
 constexpr int32_t SEAM[8] = {1024, 1441, 1420, 1385, 1338, 1277, 1204, 1119};
-constexpr int32_t MAX_DEQUANTISED = 1 << 14;  // sums over a seam stay below 2^28
+constexpr int32_t MAX_DEQUANTISED = 1 << 14;  // so that eight products with SEAM stay below 2^28
+constexpr uint32_t MAX_SIZE = 31;             // of a magnitude in a context: seven of them stay below 256
+constexpr size_t N_INNER = 49;
+constexpr size_t N_LENGTHS = 8;  // contexts of the bins "longer than i bits"; the last is for all from 7 on
 
-// A few classes for a number: the first i with number < BOUNDS[i].
+// The class of a number from 0 to 255: how many of the bounds it reaches.
 template <size_t N>
 constexpr std::array<uint8_t, 256> classes(const int (&bounds)[N]) {
   std::array<uint8_t, 256> table{};
-  for (int i = 0, c = 0; i < 256; ++i) {
-    while (static_cast<size_t>(c) < N && i >= bounds[c]) ++c;
-    table[static_cast<size_t>(i)] = static_cast<uint8_t>(c);
+  for (int i = 0; i < 256; ++i) {
+    for (int bound : bounds) table[static_cast<size_t>(i)] = static_cast<uint8_t>(table[static_cast<size_t>(i)] + (i >= bound));
   }
   return table;
 }
-constexpr int LEFT_BOUNDS[] = {2, 3, 4, 5, 7, 9, 13, 19, 28};
-constexpr int SIZE_BOUNDS[] = {1, 2, 3, 4, 5, 7, 10, 15, 23, 37, 61};
-constexpr int SEAM_BOUNDS[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 80, 128};
-constexpr auto LEFT_CLASS = classes(LEFT_BOUNDS);  // 10, of counts
-constexpr auto SIZE_CLASS = classes(SIZE_BOUNDS);  // 12, of sums of magnitudes
-constexpr auto SEAM_CLASS = classes(SEAM_BOUNDS);  // 14, of predictions in eighths
-constexpr size_t class_of(const std::array<uint8_t, 256>& table, uint32_t value) { return table[value < 255 ? value : 255]; }
+constexpr auto COUNT_CLASS = classes({2, 3, 4, 5, 7, 9, 13, 19, 28});             // 10
+constexpr auto SIZE_CLASS = classes({1, 2, 3, 4, 5, 7, 10, 15, 23, 37, 61});      // 12
+constexpr auto SEAM_CLASS = classes({1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 80, 128});  // 14
+template <class Number>
+size_t class_of(const std::array<uint8_t, 256>& table, Number value) {
+  return table[static_cast<size_t>(std::min<Number>(value, 255))];
+}
 
-constexpr size_t N_EXPONENTS = 8;  // contexts of bins "is longer than e bits"; the last serves all above
-template <size_t... N>
-struct Shape;
+// Where the 7x7's coefficients and the edges' (along the top, along the left) are in zigzag order.
+constexpr std::array<uint8_t, N_INNER> make_inner() {
+  std::array<uint8_t, N_INNER> table{};
+  size_t n = 0;
+  for (uint8_t k = 0; k < BLOCK; ++k) {
+    if (ZIGZAG[k] >= 8 && ZIGZAG[k] % 8 != 0) table[n++] = k;
+  }
+  return table;
+}
+constexpr uint64_t make_inner_mask() {
+  uint64_t mask = 0;
+  for (uint8_t k : make_inner()) mask |= uint64_t{1} << k;
+  return mask;
+}
+constexpr auto INNER = make_inner();
+constexpr uint64_t INNER_MASK = make_inner_mask();
+constexpr uint8_t EDGE[2][8] = {{0, 1, 5, 6, 14, 15, 27, 28}, {0, 2, 3, 9, 10, 20, 21, 35}};
 
-using Exponents = std::array<Estimate, N_EXPONENTS>;
+using Lengths = std::array<Estimate, N_LENGTHS>;
 
-// What one kind of component has learned: luma's is not chroma's.
+// What has been learned of one kind of component: luma's is not chroma's.
 struct Contexts {
-  // [class of neighbours' counts, node], [above, left, node], [previous component, node]
-  Estimate count_a[50][64], count_b[10][10][64], count_c[50][64];
-  Exponents inner_a[49][10][12], inner_b[49][10][12], inner_c[10][12][12];
-  Estimate inner_rest[49][12];
-  Estimate edge_count_a[2][10][8][8], edge_count_b[2][8][8][8], edge_count_c[2][8][8][8];
-  Exponents edge_a[14][14][8], edge_b[14][12][12], edge_c[14][14][12];
-  Estimate edge_sign[14][14];
-  Estimate edge_sign_b[6][14], edge_sign_c[14][2][3][3];
-  Estimate edge_towards[12][3][10];
-  Estimate dc_a[14][10][14], dc_b[12][14], dc_c[14][14];
-  Estimate dc_sign[3];
-  Estimate dc_rest[14][2];
-};
-
-// What a block leaves for those to its right and below.
-struct Seam {
-  int32_t along[8];  // sums over the frequencies across the seam, times 1024
+  Estimate count_beside[10][10][64], count_other[50][64];
+  Lengths inner_place[N_INNER][5][12], inner_near[N_INNER][10][6], inner_around[10][12][12];
+  Estimate inner_rest[N_INNER][12];
+  Estimate edge_count_beside[2][10][8][8], edge_count_expected[2][8][8][8];
+  Lengths edge_left[14][14][8], edge_near[14][8][12], edge_around[14][14][12];
+  Estimate edge_sign[14][14], edge_sign_length[6][14], edge_rest[12][3][10];
+  Estimate dc_spread[14][10][12], dc_seam[14][12], dc_sign[3], dc_rest[13];
 };
 
 template <class Coder>
@@ -73,32 +79,25 @@ class Model {
  public:
   Model(Coder& coder, Contexts& contexts) : coder_(coder), c_(contexts) {}
 
-  // One component; `previous` is one of the same size coded before, or null.
-  Status code(Component& component, const Component* previous, const std::array<uint16_t, BLOCK>& table) {
+  // A component; `other` is the one before it if it has as many blocks, or null.
+  Status code_component(Component& component, const Component* other, const std::array<uint16_t, BLOCK>& table) {
     for (size_t k = 0; k < BLOCK; ++k) {
       q_[k] = std::max<int32_t>(table[k], 1);
       inverse_[k] = (1 << 20) / q_[k];
     }
-    const size_t columns = static_cast<size_t>(component.columns);
-    std::vector<Seam> bottoms(columns);
-    std::vector<Counts> counts(columns);
-    std::vector<int32_t> residuals(columns);
+    std::vector<Beside> row_above(static_cast<size_t>(component.columns));
     for (int y = 0; y < component.rows; ++y) {
-      Seam right{};
-      Counts left{};
-      int32_t residual = 0;
+      Beside left{};
       for (int x = 0; x < component.columns; ++x) {
-        const size_t column = static_cast<size_t>(x);
+        block_ = component.block(y, x);
         has_left_ = x > 0;
         has_above_ = y > 0;
-        block_ = component.block(y, x);
-        const int16_t* above = has_above_ ? component.block(y - 1, x) : ZEROS;
-        above_ = above;
         left_ = has_left_ ? block_ - BLOCK : ZEROS;
-        neighbours(left_, above, has_left_ && has_above_ ? above - BLOCK : ZEROS,
-                   has_above_ && x + 1 < component.columns ? above + BLOCK : ZEROS);
-        other_ = previous ? const_cast<Component*>(previous)->block(y, x) : nullptr;
-        code_block(right, bottoms[column], left, counts[column], residual, residuals[column]);
+        above_ = has_above_ ? component.block(y - 1, x) : ZEROS;
+        look_around(has_left_ && has_above_ ? above_ - BLOCK : ZEROS,
+                    has_above_ && x + 1 < component.columns ? above_ + BLOCK : ZEROS);
+        other_ = other ? other->block(y, x) : nullptr;
+        code_block(left, row_above[static_cast<size_t>(x)]);
       }
       if (coder_.status() != BinaryStatus::ok) return Status::truncated;
     }
@@ -106,179 +105,115 @@ class Model {
   }
 
  private:
-  struct Counts {
-    uint8_t inner = 0, row = 0, column = 0;
-  };
   static constexpr int16_t ZEROS[BLOCK] = {};
 
-  // Magnitudes around each coefficient, the nearer blocks' twice.
-  void neighbours(const int16_t* left, const int16_t* above, const int16_t* above_left, const int16_t* above_right) {
+  // What a block leaves to the one at its right, or below it.
+  struct Beside {
+    int32_t seam[8] = {};  // sums across the seam, of each frequency along it; times 1024
+    uint32_t n_inner = 0, n_edge[2] = {};
+  };
+
+  // The block that is being coded: its side of the seams, and sums for the next blocks.
+  struct Own {
+    int32_t left[8] = {}, top[8] = {}, right[8] = {}, bottom[8] = {};
+    uint8_t padded[8 + BLOCK + 16] = {};  // magnitudes coded so far, up to MAX_SIZE, in rows and columns
+    uint8_t* sizes = padded + 8;
+    uint32_t n_inner = 0, n_edge[2] = {};
+  };
+
+  void look_around(const int16_t* above_left, const int16_t* above_right) {
     for (size_t k = 0; k < BLOCK; ++k) {
-      const auto size = [k](const int16_t* block) { return block[k] < 0 ? -block[k] : block[k]; };
-      around_[k] = static_cast<uint16_t>(2 * (size(left) + size(above)) + size(above_left) + size(above_right));
+      const auto size = [k](const int16_t* block) { return static_cast<int16_t>(block[k] < 0 ? -block[k] : block[k]); };
+      const int sum = 2 * (size(left_) + size(above_)) + size(above_left) + size(above_right);
+      around_[k] = static_cast<uint8_t>(sum < 255 ? sum : 255);
     }
   }
 
-  uint32_t bin(uint32_t value, Estimate& a, Estimate& b, Estimate& c) { return ncodec::jpeg::code(coder_, value, a, b, c); }
-
-  static size_t sign_of(int value) { return static_cast<size_t>(1 + (value > 0) - (value < 0)); }
-
-  uint32_t exponent(uint32_t value, Exponents& a, Exponents& b, Exponents& c) {
-    const uint32_t length = static_cast<uint32_t>(bit_length(value));
-    uint32_t e = 0;
-    while (e < 11) {
-      const size_t i = e < N_EXPONENTS ? e : N_EXPONENTS - 1;
-      if (!bin(length > e, a[i], b[i], c[i])) break;
-      ++e;
-    }
-    return e;
-  }
-
-  // What follows the first 1 of a magnitude that is expected near `target` (eighths).
-  uint32_t towards(uint32_t value, uint32_t length, int target, Estimate (&table)[12][3][10]) {
-    uint32_t decoded = 1;
-    for (uint32_t i = length - 1, depth = 0; i-- > 0; ++depth) {
-      if (depth > 2) {
-        decoded = decoded << 1 | coder_.bypass(value >> i & 1);
-        continue;
-      }
-      const int middle = static_cast<int>((decoded << 1 | 1) << (i + 3));
-      const int place = std::clamp((target - middle) >> (i + 1), -5, 4) + 5;
-      decoded = decoded << 1 | ncodec::jpeg::code(coder_, value >> i & 1, table[length][depth][place]);
-    }
-    return decoded;
-  }
-
-  // A magnitude: its length in bits in unary, then what follows its first 1.
-  uint32_t magnitude(uint32_t value, Exponents& a, Exponents& b, Exponents& c, Estimate* rest) {
-    const uint32_t length = static_cast<uint32_t>(bit_length(value));
-    uint32_t e = 0;
-    while (e < 11) {
-      const size_t i = e < N_EXPONENTS ? e : N_EXPONENTS - 1;
-      if (!bin(length > e, a[i], b[i], c[i])) break;
-      ++e;
-    }
-    return e < 2 ? e : mantissa(value, e, rest[e]);
-  }
-
-  uint32_t mantissa(uint32_t value, uint32_t length, Estimate& second) {
-    uint32_t decoded = 2 | ncodec::jpeg::code(coder_, value >> (length - 2) & 1, second);
-    for (uint32_t i = length - 2; i-- > 0;) decoded = decoded << 1 | coder_.bypass(value >> i & 1);
-    return decoded;
-  }
-
-  void code_block(Seam& right, Seam& bottom, Counts& left, Counts& above, int32_t& residual_left, int32_t& residual_above) {
-    // Of this block: sums that meet the seams at the left and the top, and those that it leaves.
-    Seam to_left{}, to_top{}, to_right{}, to_bottom{};
-    std::array<uint16_t, 88> sizes{};  // of what is coded so far, as 8 * row + column, after 16 of padding
-    uint16_t* size = sizes.data() + 16;
-    const auto add = [&](size_t k, int value) {
-      const size_t v = ZIGZAG[k] >> 3, u = ZIGZAG[k] & 7;
-      size[8 * v + u] = static_cast<uint16_t>(value < 0 ? -value : value);
-      const int32_t d = std::clamp(value * q_[k], -MAX_DEQUANTISED, MAX_DEQUANTISED);
-      const int32_t across = d * SEAM[u], down = d * SEAM[v];
-      to_left.along[v] += across;
-      to_right.along[v] += u & 1 ? -across : across;
-      to_top.along[u] += down;
-      to_bottom.along[u] += v & 1 ? -down : down;
-    };
-
-    const uint32_t count = code_count(left.inner, above.inner);
-    uint32_t left_over = count;
-    for (size_t i = 0; left_over > 0 && i < 49; ++i) {
-      const size_t k = INNER[i], place = ZIGZAG[k];
-      const uint32_t near = 2u * (size[place - 1] + size[place - 8]) + size[place - 9] + size[place - 7] + size[place + 7];
-      const uint32_t around = around_[k];
-      const size_t l = class_of(LEFT_CLASS, left_over), m = class_of(SIZE_CLASS, around), n = class_of(SIZE_CLASS, near);
-      const size_t o = other_ ? class_of(SIZE_CLASS, 4 * static_cast<uint32_t>(std::abs(other_[k]))) : m;
-      const int value = block_[k];
-      const uint32_t magnitude_ = magnitude(static_cast<uint32_t>(std::abs(value)), c_.inner_a[i][l / 2][m], c_.inner_b[i][l][n / 2], c_.inner_c[l][m][o], c_.inner_rest[i]);
-      if (magnitude_ == 0) continue;
-      const int coded = coder_.bypass(value < 0) ? -static_cast<int>(magnitude_) : static_cast<int>(magnitude_);
-      block_[k] = static_cast<int16_t>(coded);
-      add(k, coded);
-      --left_over;
-    }
-
-    Counts counts{static_cast<uint8_t>(count), 0, 0};
-    for (int is_column = 0; is_column < 2; ++is_column) {
-      code_edge(is_column, is_column ? right : bottom, is_column ? to_left : to_top, counts, left, above, size, add);
-    }
-    code_dc(right, bottom, to_left, to_top, counts, residual_left, residual_above);
-    add(0, block_[0]);
-    right = to_right;
-    bottom = to_bottom;
-    left = above = counts;
+  void code_block(Beside& left, Beside& above) {
+    Own own;
+    own.n_inner = code_count(left.n_inner, above.n_inner);
+    code_inner(own);
+    code_edge(0, above.seam, own.top, left.n_edge[0] + above.n_edge[0], own);
+    code_edge(1, left.seam, own.left, left.n_edge[1] + above.n_edge[1], own);
+    code_dc(left.seam, above.seam, own);
+    left.n_inner = above.n_inner = own.n_inner;
+    for (size_t i = 0; i < 2; ++i) left.n_edge[i] = above.n_edge[i] = own.n_edge[i];
+    std::copy(own.right, own.right + 8, left.seam);
+    std::copy(own.bottom, own.bottom + 8, above.seam);
   }
 
   uint32_t code_count(uint32_t left, uint32_t above) {
-    const uint32_t mean = (left + above + 1) / 2;
-    const uint32_t other = other_ ? count_bits(nonzeros(other_) & INNER_MASK) : mean;
+    const uint32_t other = other_ ? count_bits(nonzeros(other_) & INNER_MASK) : (left + above + 1) / 2;
+    auto& beside = c_.count_beside[COUNT_CLASS[above + 1]][COUNT_CLASS[left + 1]];
     const uint32_t value = Coder::DECODES ? 0 : count_bits(nonzeros(block_) & INNER_MASK);
     uint32_t node = 1;
-    for (int bit = 5; bit >= 0; --bit) {
-      node = node << 1 | bin(value >> bit & 1, c_.count_b[class_of(LEFT_CLASS, above + 1)][class_of(LEFT_CLASS, left + 1)][node],
-                             c_.count_c[other][node], c_.count_a[mean][node]);
-    }
-    return std::min(node - 64, 49u);
+    for (int i = 5; i >= 0; --i) node = node << 1 | code(coder_, value >> i & 1, beside[node], c_.count_other[other][node]);
+    return std::min<uint32_t>(node - 64, N_INNER);
   }
 
-  template <class Add>
-  void code_edge(int is_column, const Seam& neighbour, const Seam& own, Counts& counts, const Counts& left, const Counts& above,
-                 const uint16_t* size, const Add& add) {
-    const bool has_neighbour = is_column ? has_left_ : has_above_;
-    int32_t predictions[8];
-    uint32_t expected = 0, busy = 0, value = 0;
+  void code_inner(Own& own) {
+    uint32_t left = own.n_inner;
+    for (size_t i = 0; left > 0 && i < N_INNER; ++i) {
+      const size_t k = INNER[i], place = ZIGZAG[k];
+      const uint8_t* at = own.sizes + place;
+      const size_t l = COUNT_CLASS[left], m = SIZE_CLASS[around_[k]];
+      const size_t n = SIZE_CLASS[2u * (at[-1] + at[-8]) + at[-9] + at[-7] + at[7]];
+      const size_t o = other_ ? class_of(SIZE_CLASS, 4 * std::abs(other_[k])) : m;
+      const int value = block_[k];
+      const uint32_t size = static_cast<uint32_t>(std::abs(value));
+      const uint32_t length = code_length(size, c_.inner_place[i][l / 2][m], c_.inner_near[i][l][n / 2], c_.inner_around[l][m][o]);
+      if (length == 0) continue;
+      const bool is_negative = coder_.bypass(value < 0);
+      set(own, k, length < 2 ? 1 : code_rest(size, length, c_.inner_rest[i][length]), is_negative);
+      --left;
+    }
+  }
+
+  // The first row (is_left 0) or the first column (1), without DC.
+  void code_edge(size_t is_left, const int32_t* theirs, const int32_t* ours, uint32_t beside, Own& own) {
+    const bool has_seam = is_left ? has_left_ : has_above_;
+    int32_t predicted[8];  // in eighths
+    uint32_t expected = 0, value = 0;
     for (size_t f = 1; f < 8; ++f) {
-      const size_t k = EDGE[is_column][f];
-      predictions[f] = has_neighbour ? static_cast<int32_t>(int64_t{neighbour.along[f] - own.along[f]} * inverse_[k] >> 27) : 0;
-      expected += std::abs(predictions[f]) >= 5;
-      busy += around_[k] > 1;
+      const size_t k = EDGE[is_left][f];
+      predicted[f] = has_seam ? static_cast<int32_t>(int64_t{theirs[f] - ours[f]} * inverse_[k] >> 27) : 0;
+      expected += std::abs(predicted[f]) >= 5;
       value += block_[k] != 0;
     }
-    const size_t kind = static_cast<size_t>(is_column);
-    const int16_t *beyond = is_column ? left_ : above_, *beside_ = is_column ? above_ : left_;
-    const size_t inner = class_of(LEFT_CLASS, counts.inner + 1u);
-    const size_t beside = is_column ? (left.column + above.column + 1u) / 2 : (left.row + above.row + 1u) / 2;
+    auto& by_beside = c_.edge_count_beside[is_left][COUNT_CLASS[own.n_inner + 1]][(beside + 1) / 2];
+    auto& by_expected = c_.edge_count_expected[is_left][own.n_edge[0]][expected];
     uint32_t node = 1;
-    for (int bit = 2; bit >= 0; --bit) {
-      node = node << 1 | bin(value >> bit & 1, c_.edge_count_a[kind][inner][beside][node], c_.edge_count_c[kind][counts.row][expected][node], c_.edge_count_b[kind][expected][busy][node]);
-    }
-    const uint32_t count = node - 8;
-    (is_column ? counts.column : counts.row) = static_cast<uint8_t>(count);
-    uint32_t left_over = count;
-    for (size_t f = 1; left_over > 0 && f < 8; ++f) {
-      const size_t k = EDGE[is_column][f], i = 7 * kind + f - 1;
-      const size_t along = is_column ? 8 : 1, across = 9 - along, place = f * along;
-      const uint32_t near = 2u * size[place + across] + size[place + 2 * across] + size[place + across - along] + size[place - along];
-      const size_t p = class_of(SEAM_CLASS, static_cast<uint32_t>(std::abs(predictions[f])));
-      const size_t m = class_of(SIZE_CLASS, around_[k]), n = class_of(SIZE_CLASS, near);
+    for (int i = 2; i >= 0; --i) node = node << 1 | code(coder_, value >> i & 1, by_beside[node], by_expected[node]);
+    uint32_t left = own.n_edge[is_left] = node - 8;
+
+    const int along = is_left ? 8 : 1, across = 9 - along;
+    for (size_t f = 1; left > 0 && f < 8; ++f) {
+      const size_t k = EDGE[is_left][f], i = 7 * is_left + f - 1;
+      const uint8_t* at = own.sizes + static_cast<int>(f) * along;
+      const size_t n = SIZE_CLASS[2u * at[across] + at[2 * across] + at[across - along] + at[-along]];
+      const size_t m = SIZE_CLASS[around_[k]], p = class_of(SEAM_CLASS, std::abs(predicted[f]));
       const int number = block_[k];
-      const uint32_t size_ = static_cast<uint32_t>(std::abs(number));
-      const uint32_t length = exponent(size_, c_.edge_a[i][p][left_over], c_.edge_b[i][left_over][n], c_.edge_c[i][p][m]);
+      const uint32_t size = static_cast<uint32_t>(std::abs(number));
+      const uint32_t length = code_length(size, c_.edge_left[i][p][left], c_.edge_near[i][left][n], c_.edge_around[i][p][m]);
       if (length == 0) continue;
-      const bool is_below = predictions[f] < 0;
-      const size_t sc = sign_of(beyond[k]), sc2 = sign_of(beside_[k]);
-      const uint32_t differs = bin((number < 0) != is_below, c_.edge_sign[i][p], c_.edge_sign_b[std::min(length, 5u)][p], c_.edge_sign_c[i][is_below][sc][sc2]);
-      const bool is_negative = differs != is_below;
-      const int target = differs ? -std::abs(predictions[f]) : std::abs(predictions[f]);
-      const int magnitude_ = static_cast<int>(towards(size_, length, target, c_.edge_towards));
-      const int coded = is_negative ? -magnitude_ : magnitude_;
-      block_[k] = static_cast<int16_t>(coded);
-      add(k, coded);
-      --left_over;
+      const bool is_below = predicted[f] < 0;
+      const bool differs =
+          code(coder_, (number < 0) != is_below, c_.edge_sign[i][p], c_.edge_sign_length[std::min(length, 5u)][p]);
+      const int target = differs ? -std::abs(predicted[f]) : std::abs(predicted[f]);
+      set(own, k, code_towards(size, length, target), differs != is_below);
+      --left;
     }
   }
 
-  void code_dc(const Seam& right, const Seam& bottom, const Seam& to_left, const Seam& to_top, const Counts& counts,
-               int32_t& residual_left, int32_t& residual_above) {
-    const auto eighths = [&](int64_t difference) { return difference * inverse_[0] >> 27; };
-    int64_t from_left = right.along[0] - to_left.along[0], from_above = bottom.along[0] - to_top.along[0];
+  void code_dc(const int32_t* theirs_left, const int32_t* theirs_above, Own& own) {
+    int64_t from_left = theirs_left[0] - own.left[0], from_above = theirs_above[0] - own.top[0];
+    // A seam that does not fit at the other frequencies says less.
     int64_t unlike_left = 8192, unlike_above = 8192;
     for (size_t f = 1; f < 8; ++f) {
-      unlike_left += std::abs(right.along[f] - to_left.along[f]);
-      unlike_above += std::abs(bottom.along[f] - to_top.along[f]);
+      unlike_left += std::abs(theirs_left[f] - own.left[f]);
+      unlike_above += std::abs(theirs_above[f] - own.top[f]);
     }
+    if (!has_left_ && !has_above_) from_left = from_above = 0;
     if (!has_left_) {
       from_left = from_above;
       unlike_left = unlike_above;
@@ -287,49 +222,73 @@ class Model {
       from_above = from_left;
       unlike_above = unlike_left;
     }
-    if (!has_left_ && !has_above_) from_left = from_above = 0;
-    const int64_t weighted = (from_left * unlike_above + from_above * unlike_left) / (unlike_left + unlike_above);
-    const int predicted = static_cast<int>(std::clamp<int64_t>((eighths(weighted) + 4) >> 3, -MAX_COEFFICIENT, MAX_COEFFICIENT));
-    const int64_t spread = eighths(std::abs(from_left - from_above)), unlike = eighths(std::min(unlike_left, unlike_above));
-    const auto small = [](int64_t v) { return static_cast<uint32_t>(v < 255 ? v : 255); };
-    auto& a = c_.dc_a[class_of(SEAM_CLASS, small(spread / 2))][class_of(LEFT_CLASS, counts.inner + 1u)];
-    auto& b = c_.dc_b[class_of(SIZE_CLASS, small(residual_left + residual_above))];
-    auto& c = c_.dc_c[class_of(SEAM_CLASS, small(unlike / 4))];
-    const int residual = block_[0] - predicted;
-    const uint32_t size = static_cast<uint32_t>(std::abs(residual));
-    const uint32_t length = static_cast<uint32_t>(bit_length(size));
-    uint32_t e = 0;
-    while (e < 12 && bin(length > e, a[e], b[e], c[e])) ++e;
-    int coded = e < 2 ? static_cast<int>(e) : static_cast<int>(mantissa(size, e, c_.dc_rest[e][0]));
-    residual_left = residual_above = coded;
-    if (coded > 0 && ncodec::jpeg::code(coder_, residual < 0, c_.dc_sign[from_left < from_above ? 0 : from_left > from_above])) coded = -coded;
-    block_[0] = static_cast<int16_t>(std::clamp(predicted + coded, -MAX_COEFFICIENT, MAX_COEFFICIENT));
+    // |from| < 2^29 and 7 of unlike < 2^32: products below 2^62.
+    const int64_t mean = (from_left * unlike_above + from_above * unlike_left) / (unlike_left + unlike_above);
+    const auto eighths = [this](int64_t sum) { return sum * inverse_[0] >> 27; };
+    const int predicted = static_cast<int>(std::clamp<int64_t>((eighths(mean) + 4) >> 3, -MAX_COEFFICIENT, MAX_COEFFICIENT));
+    const int64_t spread = eighths(std::abs(from_left - from_above)) / 2, unlike = eighths(std::min(unlike_left, unlike_above)) / 4;
+
+    auto& by_spread = c_.dc_spread[class_of(SEAM_CLASS, spread)][COUNT_CLASS[own.n_inner + 1]];
+    auto& by_seam = c_.dc_seam[class_of(SEAM_CLASS, unlike)];
+    const int value = block_[0] - predicted;
+    const uint32_t size = static_cast<uint32_t>(std::abs(value));
+    uint32_t length = 0;
+    while (length < 12 && code(coder_, size >> length != 0, by_spread[length], by_seam[length])) ++length;
+    int residual = static_cast<int>(length < 2 ? length : code_rest(size, length, c_.dc_rest[length]));
+    const size_t side = from_left < from_above ? 0 : from_left > from_above ? 2 : 1;
+    if (residual != 0 && code(coder_, value < 0, c_.dc_sign[side])) residual = -residual;
+    const int dc = std::clamp(predicted + residual, -MAX_COEFFICIENT, MAX_COEFFICIENT);
+    set(own, 0, static_cast<uint32_t>(std::abs(dc)), dc < 0);
   }
 
-  // Where the 7x7's coefficients are in zigzag order, and the edges'.
-  static constexpr std::array<uint8_t, 49> make_inner() {
-    std::array<uint8_t, 49> table{};
-    size_t n = 0;
-    for (uint8_t k = 0; k < BLOCK; ++k) {
-      if (ZIGZAG[k] >= 8 && ZIGZAG[k] % 8 != 0) table[n++] = k;
+  // The number of bits of a magnitude, in unary.
+  uint32_t code_length(uint32_t size, Lengths& a, Lengths& b, Lengths& c) {
+    for (uint32_t i = 0; i < 11; ++i) {
+      const size_t j = std::min<size_t>(i, N_LENGTHS - 1);
+      if (!code(coder_, size >> i != 0, a[j], b[j], c[j])) return i;
     }
-    return table;
+    return 11;
   }
-  static constexpr std::array<uint8_t, 49> INNER = make_inner();
-  static constexpr uint64_t make_inner_mask() {
-    uint64_t mask = 0;
-    for (uint8_t k : make_inner()) mask |= uint64_t{1} << k;
-    return mask;
+
+  // The bits after the first 1 of a magnitude of 2 bits or more.
+  uint32_t code_rest(uint32_t size, uint32_t length, Estimate& second) {
+    uint32_t prefix = 2 | code(coder_, size >> (length - 2) & 1, second);
+    for (uint32_t i = length - 2; i-- > 0;) prefix = prefix << 1 | coder_.bypass(size >> i & 1);
+    return prefix;
   }
-  static constexpr uint64_t INNER_MASK = make_inner_mask();
-  static constexpr size_t EDGE[2][8] = {{0, 1, 5, 6, 14, 15, 27, 28}, {0, 2, 3, 9, 10, 20, 21, 35}};
+
+  // The same for a magnitude that is expected near `target` (in eighths).
+  uint32_t code_towards(uint32_t size, uint32_t length, int target) {
+    uint32_t prefix = 1;
+    for (uint32_t i = length - 1, depth = 0; i-- > 0; ++depth) {
+      const int middle = static_cast<int>((prefix << 1 | 1) << (i + 3));
+      const int place = std::clamp((target - middle) >> (i + 1), -5, 4) + 5;
+      const uint32_t bit = size >> i & 1;
+      prefix = prefix << 1 | (depth < 3 ? code(coder_, bit, c_.edge_rest[length][depth][place]) : coder_.bypass(bit));
+    }
+    return prefix;
+  }
+
+  // Store coefficient k and add it to the block's sums.
+  void set(Own& own, size_t k, uint32_t size, bool is_negative) {
+    const int value = is_negative ? -static_cast<int>(size) : static_cast<int>(size);
+    const size_t v = ZIGZAG[k] >> 3, u = ZIGZAG[k] & 7;
+    block_[k] = static_cast<int16_t>(value);
+    own.sizes[ZIGZAG[k]] = static_cast<uint8_t>(std::min(size, MAX_SIZE));
+    const int32_t dequantised = std::clamp(value * q_[k], -MAX_DEQUANTISED, MAX_DEQUANTISED);
+    const int32_t across = dequantised * SEAM[u], down = dequantised * SEAM[v];
+    own.left[v] += across;
+    own.right[v] += u & 1 ? -across : across;
+    own.top[u] += down;
+    own.bottom[u] += v & 1 ? -down : down;
+  }
 
   Coder& coder_;
   Contexts& c_;
   std::array<int32_t, BLOCK> q_{}, inverse_{};
+  std::array<uint8_t, BLOCK> around_{};
   int16_t* block_ = nullptr;
-  const int16_t *other_ = nullptr, *above_ = nullptr, *left_ = nullptr;
-  std::array<uint16_t, BLOCK> around_{};
+  const int16_t *left_ = nullptr, *above_ = nullptr, *other_ = nullptr;
   bool has_left_ = false, has_above_ = false;
 };
 
