@@ -152,9 +152,7 @@ def test_scans_that_are_not_interleaved():
     ((colour_start, _),) = scans(data)
     head = data[: colour_start - 14]
     scan = grey[start:end]
-    parts = [
-        bytes([0xFF, 0xDA, 0, 8, 1, component, 0, 0, 63, 0]) + scan for component in (1, 2, 3)
-    ]
+    parts = [bytes([0xFF, 0xDA, 0, 8, 1, component, 0, 0, 63, 0]) + scan for component in (1, 2, 3)]
     assert_restored(head + b"".join(parts) + b"\xff\xd9", MODELLED)
 
 
