@@ -21,7 +21,8 @@ struct EncoderOptions {
   int full_trials = 3;             // luma modes tried in full
 };
 
-// What an error of a plane's samples weighs in the mean squared error of R, G and B (BT.601).
+// What an error of a plane's samples weighs in the mean squared error of R, G and B (BT.601: an error of Cb moves G
+// by 0.344 and B by 1.772, and so on).
 constexpr float PLANE_WEIGHT[3] = {1.f, 1.086f, 0.825f};
 
 class TileEncoder {
@@ -30,13 +31,13 @@ class TileEncoder {
       : tile_(tile), syntax_(tile.syntax), source_(source), options_(options) {
     const Geometry& g = syntax_.geometry();
     for (int p = 0; p < g.planes; ++p) {
-      // 10-bit samples, mean over three channels; grey is one of three equal ones. 4:2:0 samples stand for four.
-      weight_[p] = options.lambda / 48.f * (g.planes == 1 ? 3.f : PLANE_WEIGHT[p]) * static_cast<float>(1 << (2 * g.shift(p)));
+      // 10-bit samples; those of 4:2:0 stand for four.
+      weight_[p] = options.lambda / 16.f * PLANE_WEIGHT[p] * static_cast<float>(1 << (2 * g.shift(p)));
       for (int size = 0; size < SIZES; ++size) {
         const auto& steps = tile.steps[p][size];
         auto& q = quantisers_[p][size];
         for (const int step : steps) {
-          const float s = static_cast<float>(step) / 16;
+          const float s = static_cast<float>(step) / 32;  // half a step
           q.inverse.push_back(std::ldexp(1.f / s, -FORWARD_BITS));
           q.error.push_back(weight_[p] * s * s);
         }
@@ -152,9 +153,11 @@ class TileEncoder {
       for (int u = 0; u < coded; ++u)
         ratio[v * coded + u] = static_cast<float>(coefficients[v * side + u]) * q.inverse[v * coded + u];
     tile_.clear_levels(plane, x, y, log2);
-    Surroundings around = syntax_.surroundings(plane, x, y, log2, has_luma);
-    const bool any = quantise(ratio, q.error.data(), syntax_.levels(plane, x, y), Syntax::LEVELS_STRIDE, own_log2, around, *model_,
-                              options_.optimised_levels);
+    const Surroundings around = syntax_.surroundings(plane, x, y, log2, has_luma);
+    int16_t* levels = syntax_.levels(plane, x, y);
+    const bool any = options_.optimised_levels
+                         ? trellis_.quantise(ratio, q.error.data(), levels, Syntax::LEVELS_STRIDE, own_log2, around, *model_)
+                         : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own_log2);
     Estimator bits(*model_);
     syntax_.code_block(bits, plane, x, y, log2, any, has_luma);
     tile_.add_residual(plane, x, y, log2, any, prediction);
@@ -253,6 +256,7 @@ class TileEncoder {
   const std::array<Plane, 3>& source_;
   EncoderOptions options_;
   const Model* model_ = nullptr;
+  Trellis trellis_;
   std::array<float, 3> weight_;
   std::array<std::array<Quantiser, SIZES>, 3> quantisers_;
   std::array<std::unique_ptr<Saved>, 7> saved_ = {make(), make(), make(), make(), make(), make(), make()};

@@ -98,14 +98,14 @@ class Tile {
   std::array<Plane, 3> planes;
 
  private:
-  // To what `inverse` takes, of 1/256: a kind's rows of other norms are scaled here.
+  // To what `inverse` takes: a kind's rows of other norms are scaled here.
   static void scale_steps(Kind kind, int log2, std::vector<int32_t>& of_size) {
     const int side = 1 << coded_log2(log2);
     const uint16_t* scale = scales(kind, log2);
     for (int v = 0; v < side; ++v)
       for (int u = 0; u < side; ++u) {
         int32_t& step = of_size[static_cast<size_t>(v) * side + u];
-        step = static_cast<int32_t>((int64_t{step} * scale[v] * scale[u] + (1 << 23)) >> 24);
+        step = static_cast<int32_t>((int64_t{step} * scale[v] * scale[u] + (1 << 23)) >> 24);  // of half-steps: 1/512
       }
   }
 
@@ -123,7 +123,7 @@ class Tile {
       rows = v + 1;
       used_columns |= used;
       kernels::scale(levels + v * Syntax::LEVELS_STRIDE, scaled_steps_[plane][log2 - 2].data() + v * side, side,
-                     8 - coefficient_bits(log2), out + v * full);
+                     9 - coefficient_bits(log2), out + v * full);
     }
     while (columns < 32 && used_columns >> columns) ++columns;
   }
