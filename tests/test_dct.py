@@ -115,7 +115,9 @@ def test_subsampling_is_chosen_by_cost(sample):
         for name, payload in payloads.items():
             error = np.square(decode(payload, pixels, 0).astype(int) - pixels).sum() / 3
             costs[name] = 8 * len(payload) + lmbda_of(0) * error
-        assert FREE.encode_tile(pixels, 0) == payloads[min(costs, key=costs.get)]
+        auto = FREE.with_choices(Choices(subsampling="auto"))
+        assert auto.encode_tile(pixels, 0) == payloads[min(costs, key=costs.get)]
+        assert FREE.encode_tile(pixels, 0) == payloads["4:4:4"]
 
 
 @pytest.mark.parametrize("options", [
