@@ -24,7 +24,14 @@ from ncodec.metrics import psnr
 from ncodec.models import hyperprior, weights
 
 MODELS = [model.name for model in ncodec.list_models()]
-pytestmark = pytest.mark.parametrize("model", MODELS)
+NETWORKS = [model.name for model in ncodec.list_models() if model.family == "hyperprior"]
+
+
+def pytest_generate_tests(metafunc):
+    """A test of `model` holds for every shipped one, a test of `network` for those with latents."""
+    for name, models in (("model", MODELS), ("network", NETWORKS)):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, models)
 
 
 def load(name, device="cpu"):
@@ -142,8 +149,8 @@ def batch_files(model, sample):
     return [ncodec.encode(pixels, quality, model, tile=tile) for pixels, quality, tile in cases]
 
 
-def test_batch_is_single_decodes(model, sample, monkeypatch):
-    files = batch_files(model, sample)
+def test_batch_is_single_decodes(network, sample, monkeypatch):
+    files = batch_files(network, sample)
     sizes = []
     monkeypatch.setattr(hyperprior, "Reader", lambda p, n: sizes.append(len(p)) or Reader(p, n))
     batch = ncodec.decode_batch(files, "numpy", device="cpu")
@@ -157,19 +164,19 @@ def test_batch_is_single_decodes(model, sample, monkeypatch):
     assert ncodec.decode_batch(files[3:4], "torch")[0].shape == (1, 65, 97)
 
 
-def test_batch_latents_are_those_of_single_decodes(model, sample):
-    same = [data for i, data in enumerate(batch_files(model, sample)) if i in (0, 2, 3, 6)]
-    net = load(model)
+def test_batch_latents_are_those_of_single_decodes(network, sample):
+    same = [data for i, data in enumerate(batch_files(network, sample)) if i in (0, 2, 3, 6)]
+    net = load(network)
     reader = Reader([container.read(data).tiles[0] for data in same], len(net.SECTIONS))
     batch = net.code(reader, None, (5, 7), 60)
     for k, data in enumerate(same):
-        alone, _ = latents_of(model, data)
+        alone, _ = latents_of(network, data)
         assert torch.equal(batch.z[k : k + 1], alone.z) and torch.equal(batch.r[k : k + 1], alone.r)
 
 
-def test_batch_is_bounded(model, sample, monkeypatch):
+def test_batch_is_bounded(network, sample, monkeypatch):
     """A batch has no more pixels than allowed, but one image of any size."""
-    files = [ncodec.encode(sample[:64, k : k + 64], 4, model) for k in range(5)]
+    files = [ncodec.encode(sample[:64, k : k + 64], 4, network) for k in range(5)]
     for pixels, expected in ((64 * 64 * 2 + 1, [2, 2, 1]), (1, [1] * 5)):
         sizes = []
         monkeypatch.setitem(hyperprior.BATCH_PIXELS, "cpu", pixels)
@@ -197,21 +204,21 @@ def test_batch_names_the_file(model, sample):
 
 
 @pytest.mark.gpu
-def test_gpu_batch(model, sample):
+def test_gpu_batch(network, sample):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    files = batch_files(model, sample)
+    files = batch_files(network, sample)
     gpu = ncodec.decode_batch(files, "numpy", device="cuda")
     for data, pixels in zip(files, gpu, strict=True):
         alone = ncodec.decode(data, "numpy", device="cpu")
         assert np.abs(pixels.astype(int) - alone).max() <= 1
     same = [files[i] for i in (0, 2, 3, 6)]
-    net = load(model, "cuda")
+    net = load(network, "cuda")
     reader = Reader([container.read(data).tiles[0] for data in same], len(net.SECTIONS))
     batch = net.code(reader, None, (5, 7), 60)
     assert batch.r.is_cuda
     for k, data in enumerate(same):
-        alone, _ = latents_of(model, data)
+        alone, _ = latents_of(network, data)
         assert torch.equal(batch.z[k : k + 1].cpu(), alone.z)
         assert torch.equal(batch.r[k : k + 1].cpu(), alone.r)
 
@@ -222,12 +229,12 @@ def test_bad_tile(model, crop, side):
         ncodec.encode(crop, 4, model, tile=side)
 
 
-def test_exactness_of_threads_batches_and_precision(model, sample):
+def test_exactness_of_threads_batches_and_precision(network, sample):
     """One file decodes to the same symbols, and to pixels within 1, however the networks run."""
     pixels = sample[100:357, 200:470]
-    data = ncodec.encode(pixels, 4.35, model)
+    data = ncodec.encode(pixels, 4.35, network)
     code = container.read(data).header.quality_code
-    expected, net = latents_of(model, data)
+    expected, net = latents_of(network, data)
     reference = net.synthesise(expected, code)
 
     def check(run):
@@ -237,7 +244,7 @@ def test_exactness_of_threads_batches_and_precision(model, sample):
         assert difference < 1, difference
 
     def decode():
-        latents, _ = latents_of(model, data)
+        latents, _ = latents_of(network, data)
         return latents, net.synthesise(latents, code)
 
     before = torch.get_num_threads()
@@ -265,9 +272,9 @@ def test_exactness_of_threads_batches_and_precision(model, sample):
         net.model.float()
 
 
-def test_encoder_batches_agree(model, sample):
+def test_encoder_batches_agree(network, sample):
     """The encoder's own latents of one image do not depend on its neighbours in the batch."""
-    net = load(model)
+    net = load(network)
     x = batch_of(sample[:128, :128])
     alone = net.analyse(x, 60)
     batch = net.analyse(torch.cat([x, x.flip(3), x, x.flip(2)]), 60)
@@ -281,10 +288,10 @@ def test_encoder_batches_agree(model, sample):
 
 
 @pytest.mark.parametrize("quality", [1, 4, 8])
-def test_rate_estimate_is_the_file_size(model, sample, quality):
+def test_rate_estimate_is_the_file_size(network, sample, quality):
     """-log2 of the priors, as training's evaluation estimates it, is within 1 % of the real file."""
-    data = ncodec.encode(sample, quality, model)
-    latents, net = latents_of(model, data)
+    data = ncodec.encode(sample, quality, network)
+    latents, net = latents_of(network, data)
     code = container.quality_code(quality)
     index = net.indexes(latents.z.long(), code, latents.r.shape[2:])
     bits = net.tables_r.ideal_bits(
