@@ -1,4 +1,4 @@
-"""JPEG files restored byte for byte, smaller; damaged ones and damaged payloads refused. specs/jpeg.md, J1 to J20."""
+"""JPEG files restored byte for byte, smaller; damaged ones and damaged payloads refused. specs/jpeg.md, J1 to J22."""
 
 import io
 import random
@@ -174,9 +174,9 @@ def test_fill_bytes():
     assert_restored(data[:-2] + b"\xff\xff\xff\xd9", MODELLED)
 
 
-@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 2}], ids=["one", "many"])
-def test_other_padding(options):
-    data = make((88, 80), **options)  # ends in the middle of a byte
+@pytest.mark.parametrize("quality, options", [(70, {}), (85, {"restart_marker_blocks": 2})])
+def test_other_padding(quality, options):
+    data = make((90, 83), quality=quality, **options)
     skeleton, padding, coded = _jpeg.take_apart(data, jpeg.MAX_BLOCKS)
     assert padding == b""  # all 1s
     ((start, end),) = scans(data)
@@ -449,9 +449,17 @@ def test_noise_is_still_restored():
         assert_restored(out.getvalue(), MODELLED)
 
 
-# The same bytes for ever: a payload made when the format was fixed
+# The same bytes for ever: a payload made when the format was fixed, 32 x 32 pixels of the picture
+
+PAYLOAD = bytes.fromhex(
+    "01d405f1040019c39a5206cfbc0238e92930282025d0d1a437d4921e4a8203000769131498b07c2244ad5dd4"
+    "1a804cc6e9bb6263857b0e853a8b05613524b6bec7d78eeb7bfae4481a440f259fefa723beacb5f8d001ba7d"
+    "87684f32289afe45b582bd8da104f5108bf1e17507f53aac5cfff16878607db4231c8983227d"
+)
 
 
 def test_payload_of_a_known_file():
-    data = make((16, 8), "L", quality=60)
-    assert zlib.crc32(data) is not None
+    data = jpeg.restore(PAYLOAD)
+    assert (len(data), zlib.crc32(data)) == (724, 0x324217FE)
+    assert jpeg.header(data) == jpeg.JpegHeader(32, 32, 3)
+    assert split(jpeg.compress(data)) == split(PAYLOAD)

@@ -108,10 +108,14 @@ inline uint32_t code(Coder& coder, uint32_t bin, Estimate& a, Estimate& b) {
 
 template <class Coder>
 inline uint32_t code(Coder& coder, uint32_t bin, Estimate& a, Estimate& b, Estimate& c) {
+  Estimate a_next = a, b_next = b, c_next = c;  // no two are the same: each is loaded and stored once
   bin = coder.code(bin, share_of(a.p() + b.p() + c.p(), 3));
-  a.update(bin);
-  b.update(bin);
-  c.update(bin);
+  a_next.update(bin);
+  b_next.update(bin);
+  c_next.update(bin);
+  a = a_next;
+  b = b_next;
+  c = c_next;
   return bin;
 }
 

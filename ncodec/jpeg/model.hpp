@@ -123,9 +123,8 @@ class Model {
 
   void look_around(const int16_t* above_left, const int16_t* above_right) {
     for (size_t k = 0; k < BLOCK; ++k) {
-      const auto size = [k](const int16_t* block) { return static_cast<int16_t>(block[k] < 0 ? -block[k] : block[k]); };
-      const int sum = 2 * (size(left_) + size(above_)) + size(above_left) + size(above_right);
-      around_[k] = static_cast<uint8_t>(sum < 255 ? sum : 255);
+      const auto size = [k](const int16_t* block) { return block[k] < 0 ? -block[k] : block[k]; };
+      around_[k] = static_cast<uint16_t>(2 * (size(left_) + size(above_)) + size(above_left) + size(above_right));
     }
   }
 
@@ -156,7 +155,7 @@ class Model {
     for (size_t i = 0; left > 0 && i < N_INNER; ++i) {
       const size_t k = INNER[i], place = ZIGZAG[k];
       const uint8_t* at = own.sizes + place;
-      const size_t l = COUNT_CLASS[left], m = SIZE_CLASS[around_[k]];
+      const size_t l = COUNT_CLASS[left], m = class_of<uint32_t>(SIZE_CLASS, around_[k]);
       const size_t n = SIZE_CLASS[2u * (at[-1] + at[-8]) + at[-9] + at[-7] + at[7]];
       const size_t o = other_ ? class_of(SIZE_CLASS, 4 * std::abs(other_[k])) : m;
       const int value = block_[k];
@@ -191,7 +190,7 @@ class Model {
       const size_t k = EDGE[is_left][f], i = 7 * is_left + f - 1;
       const uint8_t* at = own.sizes + static_cast<int>(f) * along;
       const size_t n = SIZE_CLASS[2u * at[across] + at[2 * across] + at[across - along] + at[-along]];
-      const size_t m = SIZE_CLASS[around_[k]], p = class_of(SEAM_CLASS, std::abs(predicted[f]));
+      const size_t m = class_of<uint32_t>(SIZE_CLASS, around_[k]), p = class_of(SEAM_CLASS, std::abs(predicted[f]));
       const int number = block_[k];
       const uint32_t size = static_cast<uint32_t>(std::abs(number));
       const uint32_t length = code_length(size, c_.edge_left[i][p][left], c_.edge_near[i][left][n], c_.edge_around[i][p][m]);
@@ -271,7 +270,7 @@ class Model {
 
   // Store coefficient k and add it to the block's sums.
   void set(Own& own, size_t k, uint32_t size, bool is_negative) {
-    const int value = is_negative ? -static_cast<int>(size) : static_cast<int>(size);
+    const int value = (static_cast<int>(size) ^ -static_cast<int>(is_negative)) + is_negative;  // signs are hard to predict
     const size_t v = ZIGZAG[k] >> 3, u = ZIGZAG[k] & 7;
     block_[k] = static_cast<int16_t>(value);
     own.sizes[ZIGZAG[k]] = static_cast<uint8_t>(std::min(size, MAX_SIZE));
@@ -286,7 +285,7 @@ class Model {
   Coder& coder_;
   Contexts& c_;
   std::array<int32_t, BLOCK> q_{}, inverse_{};
-  std::array<uint8_t, BLOCK> around_{};
+  std::array<uint16_t, BLOCK> around_{};
   int16_t* block_ = nullptr;
   const int16_t *left_ = nullptr, *above_ = nullptr, *other_ = nullptr;
   bool has_left_ = false, has_above_ = false;
