@@ -70,12 +70,12 @@ def test_any_size_round_trips(model, sample, size):
 
 
 def test_padding_costs_little(model, sample):
-    """One row and column past a multiple of 16 adds less than their share of blocks would."""
+    """One row and column past whole blocks adds less than their share of blocks would: 5 % of 16x16, 2.6 % of 8x8."""
     for quality in (2, 5):
         even = len(ncodec.encode(sample[:496, :752], quality, model))
         odd = len(ncodec.encode(sample[:497, :753], quality, model))
         pixels = 497 * 753 / (496 * 752)
-        assert odd / even / pixels < 1.02
+        assert odd / even / pixels < 1.03
 
 
 @pytest.mark.parametrize("kind", ["pillow", "numpy", "torch"])
@@ -395,16 +395,16 @@ def test_hostile_payloads(model, crop):
     assert n_errors > 140  # the final state gives nearly every damage away
 
 
-def test_z_out_of_range(model, crop):
-    parsed = container.read(ncodec.encode(crop[:16, :16], 3, model))
-    latents, net = latents_of(model, container.write(parsed))
+def test_z_out_of_range(network, crop):
+    parsed = container.read(ncodec.encode(crop[:16, :16], 3, network))
+    latents, net = latents_of(network, container.write(parsed))
     latents.z[0, 0, 0, 0] = 128
     with pytest.raises(CorruptPayloadError, match="127"):
         net.code(Writer(), latents, (1, 1), 40)
 
 
-def test_r_out_of_range(model, crop):
-    latents, net = latents_of(model, ncodec.encode(crop[:16, :16], 8, model))
+def test_r_out_of_range(network, crop):
+    latents, net = latents_of(network, ncodec.encode(crop[:16, :16], 8, network))
     coded = net.indexes(latents.z.long(), 140, (1, 1)) >= net.skip_below
     latents.r[coded] = -(2**31)
     with pytest.raises(CorruptPayloadError, match="32767"):
@@ -420,7 +420,7 @@ def test_gpu_decodes_alike(model, sample):
     assert np.abs(cpu - gpu).max() <= 1
 
 
-def test_no_batch_norm_or_dropout(model):
+def test_no_batch_norm_or_dropout(network):
     """Nothing in the networks behaves differently in training mode."""
-    kinds = {type(m) for m in load(model).model.modules()}
+    kinds = {type(m) for m in load(network).model.modules()}
     assert not kinds & {nn.BatchNorm2d, nn.Dropout}
