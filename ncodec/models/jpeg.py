@@ -13,7 +13,7 @@ from io import BytesIO
 
 from ncodec import container, image, jpeg
 from ncodec.container import JPEG, Container, Header, Limits
-from ncodec.errors import CorruptPayloadError, InputError, UnsupportedVersionError
+from ncodec.errors import CorruptPayloadError, InputError, UnsupportedVersionError, named
 from ncodec.image import Picture
 
 NO_WEIGHTS = bytes(8)
@@ -46,7 +46,8 @@ def unpack(parsed: Container) -> bytes:
         )
     # Each component has at most one block for each 8x8 pixels of whole MCUs, which are 32x32 at most.
     most = 4 * (-(-h.width // 32) * 4) * (-(-h.height // 32) * 4)
-    data = jpeg.restore(parsed.tiles[0], max_blocks=most)
+    with named("section 'jpeg': "):
+        data = jpeg.restore(parsed.tiles[0], max_blocks=most)
     try:
         found = jpeg.header(data)
     except InputError as error:
