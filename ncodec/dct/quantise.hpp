@@ -155,6 +155,7 @@ class Trellis {
 
  private:
   static constexpr float LEAST = 0.6f;  // half-steps: below it no level pays
+  static constexpr float HOPELESS = 9;  // bits by which a path may lag behind the best
 
   static float flag_bits(const Model& model, const LevelContexts& contexts, const Survivor& s, int gx, int gy, int value) {
     const int neighbours = s.group_coded[gy * 9 + gx + 1] + s.group_coded[(gy + 1) * 9 + gx];
@@ -182,9 +183,11 @@ class Trellis {
       for (int t = 1; t <= std::min(magnitude, 3); ++t) bits += cost(mix(model, contexts.big(state, t, x, y, sum, earlier)).p, magnitude > t);
       return magnitude > 3 ? bits + escape_bits(magnitude, TABLES.template_class[sum], model) : bits;
     };
+    float least = NEVER;
+    for (const Survivor* s : now_) least = std::min(least, s->cost);
     for (int s = 0; s < 4; ++s) {
       const Survivor& v = *now_[s];
-      if (v.cost == NEVER) continue;
+      if (v.cost == NEVER || v.cost > least + HOPELESS) continue;
       const int odd = s / 2, sum = template_sum(v.magnitude + place);
       const bool is_inferred = is_last_of_group && !v.any_in_group;
       const int p = is_inferred ? 65535 : mix(model, contexts.sig(s, x, y, sum)).p;
