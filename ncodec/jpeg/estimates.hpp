@@ -5,7 +5,8 @@
 //   context c -> estimate --'
 //
 // An estimate that has seen n bins moves by 1 / (n + 1.5) of its error, so that the first bins teach it most.
-// The mean of estimates costs a third of logistic mixing's time and 0.3 % of the files. Exact: integers alone.
+// Logistic mixing with learned weights made files half a per cent smaller still, and took half as long again.
+// Exact: integers alone.
 
 #pragma once
 

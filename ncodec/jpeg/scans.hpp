@@ -61,10 +61,10 @@ inline int lowest_bit(uint64_t mask) {  // mask != 0
 #endif
 }
 
-inline uint32_t count_bits(uint64_t mask) {
-  uint32_t n = 0;
-  for (; mask; mask &= mask - 1) ++n;
-  return n;
+inline uint32_t count_bits(uint64_t mask) {  // in pairs, fours, bytes: not every x86-64 has an instruction
+  mask -= mask >> 1 & 0x5555555555555555;
+  mask = (mask & 0x3333333333333333) + (mask >> 2 & 0x3333333333333333);
+  return static_cast<uint32_t>(((mask + (mask >> 4)) & 0x0F0F0F0F0F0F0F0F) * 0x0101010101010101 >> 56);
 }
 
 // Calls coder.block(coefficients, part) in the order of the scan (A.2), coder.restart() between intervals.
