@@ -1,10 +1,11 @@
-"""Write tests/fuzz/seeds: `python tests/fuzz/make_seeds.py`. Few and small; see README.md.
+"""Write tests/fuzz/seeds: `python tests/fuzz/make_seeds.py [WORD]`, those with WORD in their name. Few and small; see README.md.
 
 C++ harnesses: inputs as harness.hpp reads them. decode: files made with the shipped models. The Python
 targets also start from tests/attacks and the small files of tests/vectors, which are not copied.
 """
 
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,24 @@ def binary_seeds() -> dict[str, bytes]:
         seeds[f"{k:02d}"] = (
             bytes([mode]) + u16(n) + bytes([5]) + u16(700) + bytes([skew]) + generated(rng) + rest
         )
+    return seeds
+
+
+def dct_seeds() -> dict[str, bytes]:
+    """Pictures of every style, grey and colour, both transforms and subsamplings, any parameters; edits; raw bytes."""
+    seeds = {}
+    for k in range(16):
+        rng = random.Random(k)
+        mode = 1 | (k % 2) << 4 | (k % 3 == 0) << 3 | (k % 5 == 0) << 2 | (k > 9) << 1
+        if k >= 14:
+            mode = rng.choice([0, 2, 4, 8])
+        sides = bytes([[63, 0, 95, 8, 41][k % 5], [47, 0, 8, 79][k % 4]])
+        settings = bytes([mode, 10 * k]) + sides + bytes([rng.choice([160, 128, 24, 0, 4])])
+        parameters = generated(rng) if mode & 2 else b""
+        picture = bytes([rng.randrange(16)]) + generated(rng)
+        edits = rng.randbytes(4) if 6 <= k < 10 else b""
+        rest = rng.choice([b"", bytes(1)]) + rng.randbytes(200) if k >= 14 else edits
+        seeds[f"{k:02d}"] = settings + parameters + (picture if mode & 1 else b"") + rest
     return seeds
 
 
@@ -129,6 +148,8 @@ def decode_seeds() -> dict[str, bytes]:
         "noise-q1": ncodec.encode(noise, 1, device="cpu"),
         "noise-q8": ncodec.encode(noise[:16, :16], 8, device="cpu"),
         "grey-tiles": ncodec.encode(ramp, 3, device="cpu", tile=64),
+        "dct-noise": ncodec.encode(noise[:16, :16], 8, "dct"),
+        "dct-grey-tiles": ncodec.encode(ramp, 3, "dct", tile=64),
     }
     plain = container.read(seeds["noise-q1"])
     metadata = {"icc": b"profile", "exif": b"Exif", "xmp": b"<x/>"}
@@ -137,11 +158,13 @@ def decode_seeds() -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Write every seed, and hold them to their sizes."""
+    """Write the seeds, and hold all of them to their sizes."""
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
     made = {
         "rans": rans_seeds(),
         "tables": tables_seeds(),
         "binary": binary_seeds(),
+        "dct": dct_seeds(),
         "jpeg": jpeg_seeds(),
         "decode": decode_seeds(),
     }
@@ -150,7 +173,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in seeds.items():
             assert len(data) <= LARGEST, (harness, name, len(data))
-            (folder / name).write_bytes(data)
+            if word in f"{harness}/{name}":
+                (folder / name).write_bytes(data)
     assert sum(len(data) for seeds in made.values() for data in seeds.values()) <= ALTOGETHER
 
 
