@@ -16,8 +16,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+import ncodec.dct._dct as _dct
 from ncodec.container import ByteReader, varint
-from ncodec.dct import _dct
 from ncodec.dct.parameters import lmbda_of
 from ncodec.errors import (
     CorruptPayloadError,
