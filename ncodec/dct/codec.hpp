@@ -33,7 +33,8 @@ void code_leaf(Coder& coder, Tile& tile, int x, int y, int log2, bool has_chroma
   Syntax& syntax = tile.syntax;
   int16_t prediction[MAX_SIDE * MAX_SIDE];
   if (luma_is_whole) {
-    const int mode = syntax.code_luma_mode(coder, syntax.unit(x, y).mode, x, y, log2);
+    const LikelyModes likely = syntax.likely_modes(x, y, tile.derive(x, y, log2));
+    const int mode = syntax.code_luma_mode(coder, syntax.unit(x, y).mode, likely, x, y, log2);
     if (Coder::DECODES)
       syntax.over(x, y, log2, [&](Unit& u) { u.mode = static_cast<uint8_t>(mode), u.log2 = static_cast<uint8_t>(log2), u.chroma_mode = SAME_AS_LUMA; });
     const bool coded = syntax.code_block(coder, 0, x, y, log2, syntax.unit(x, y).energy[0] > 0, false);

@@ -18,10 +18,11 @@ struct EncoderOptions {
   float lambda = 0.013f;           // bits per pixel against mean squared error (8-bit RGB)
   int least_log2 = 2, most_log2 = 6;
   bool optimised_levels = true;    // rate-distortion optimised quantisation
-  int full_trials = 3;             // luma modes tried in full
+  int full_trials = 3;             // luma modes coded in full, at most 4
 };
 
-// What an error of a plane's samples weighs in the mean squared error of R, G and B (BT.601).
+// What an error of a plane's samples weighs in the mean squared error of R, G and B (BT.601: an error of Cb moves G
+// by 0.344 and B by 1.772, and so on).
 constexpr float PLANE_WEIGHT[3] = {1.f, 1.086f, 0.825f};
 
 class TileEncoder {
@@ -30,13 +31,13 @@ class TileEncoder {
       : tile_(tile), syntax_(tile.syntax), source_(source), options_(options) {
     const Geometry& g = syntax_.geometry();
     for (int p = 0; p < g.planes; ++p) {
-      // 10-bit samples, mean over three channels; grey is one of three equal ones. 4:2:0 samples stand for four.
-      weight_[p] = options.lambda / 48.f * (g.planes == 1 ? 3.f : PLANE_WEIGHT[p]) * static_cast<float>(1 << (2 * g.shift(p)));
+      // 10-bit samples; those of 4:2:0 stand for four.
+      weight_[p] = options.lambda / 16.f * PLANE_WEIGHT[p] * static_cast<float>(1 << (2 * g.shift(p)));
       for (int size = 0; size < SIZES; ++size) {
         const auto& steps = tile.steps[p][size];
         auto& q = quantisers_[p][size];
         for (const int step : steps) {
-          const float s = static_cast<float>(step) / 16;
+          const float s = static_cast<float>(step) / 32;  // half a step
           q.inverse.push_back(std::ldexp(1.f / s, -FORWARD_BITS));
           q.error.push_back(weight_[p] * s * s);
         }
@@ -137,24 +138,37 @@ class TileEncoder {
     return leaf;
   }
 
-  // Tries a residual for the prediction: levels, samples, units' energies. Returns the cost without the mode's.
-  float try_residual(int plane, int x, int y, int log2, bool has_luma, const int16_t* prediction) {
+  // Coefficients of source less prediction, in half-steps: [coded side, coded side].
+  void transform(int plane, int x, int y, int log2, bool is_sine, const int16_t* prediction, float* ratio) {
     const int s = syntax_.geometry().shift(plane), own_log2 = log2 - s, side = 1 << own_log2, coded = 1 << coded_log2(own_log2);
-    const Plane& source = source_[plane];
-    const int16_t* original = source.at(x >> s, y >> s);
     int16_t residual[MAX_SIDE * MAX_SIDE];
-    kernels::subtract(original, source.stride, prediction, side, residual);
+    kernels::subtract(source_[plane].at(x >> s, y >> s), source_[plane].stride, prediction, side, residual);
     int32_t coefficients[MAX_SIDE * MAX_SIDE];
-    forward(residual, side, coefficients, own_log2, tile_.kind_of(plane, own_log2));
-    const Quantiser& q = quantisers_[plane][own_log2 - 2];
-    float ratio[MAX_CODED * MAX_CODED];
+    forward(residual, side, coefficients, own_log2, tile_.kind_of(plane, own_log2, is_sine));
+    const float* inverse = quantisers_[plane][own_log2 - 2].inverse.data();
     for (int v = 0; v < coded; ++v)
-      for (int u = 0; u < coded; ++u)
-        ratio[v * coded + u] = static_cast<float>(coefficients[v * side + u]) * q.inverse[v * coded + u];
+      for (int u = 0; u < coded; ++u) ratio[v * coded + u] = static_cast<float>(coefficients[v * side + u]) * inverse[v * coded + u];
+  }
+
+  // About what a prediction's residual will cost, in bits.
+  float guess(int plane, int x, int y, int log2, bool is_sine, const int16_t* prediction) {
+    const int own_log2 = log2 - syntax_.geometry().shift(plane), coded = 1 << coded_log2(own_log2);
+    float ratio[MAX_CODED * MAX_CODED];
+    transform(plane, x, y, log2, is_sine, prediction, ratio);
+    return kernels::guess_cost(ratio, quantisers_[plane][own_log2 - 2].error.data(), coded * coded);
+  }
+
+  // Codes the residual of a prediction: levels, samples, units' energies. Returns the cost without the mode's.
+  float try_residual(int plane, int x, int y, int log2, bool has_luma, const int16_t* prediction) {
+    const int own_log2 = log2 - syntax_.geometry().shift(plane);
+    float ratio[MAX_CODED * MAX_CODED];
+    transform(plane, x, y, log2, syntax_.unit(x, y).is_sine, prediction, ratio);
     tile_.clear_levels(plane, x, y, log2);
-    Surroundings around = syntax_.surroundings(plane, x, y, log2, has_luma);
-    const bool any = quantise(ratio, q.error.data(), syntax_.levels(plane, x, y), Syntax::LEVELS_STRIDE, own_log2, around, *model_,
-                              options_.optimised_levels);
+    int16_t* levels = syntax_.levels(plane, x, y);
+    const bool any = options_.optimised_levels
+                         ? trellis_.quantise(ratio, quantisers_[plane][own_log2 - 2].error.data(), levels, Syntax::LEVELS_STRIDE, own_log2,
+                                             syntax_.surroundings(plane, x, y, log2, has_luma), *model_)
+                         : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own_log2);
     Estimator bits(*model_);
     syntax_.code_block(bits, plane, x, y, log2, any, has_luma);
     tile_.add_residual(plane, x, y, log2, any, prediction);
@@ -173,7 +187,8 @@ class TileEncoder {
     References plain, smoothed;
     tile_.gather_border(0, x, y, log2, plain);
     if (log2 > 2) smooth(plain, side, smoothed);
-    syntax_.over(x, y, log2, [&](Unit& u) { u.log2 = static_cast<uint8_t>(log2), u.chroma_mode = SAME_AS_LUMA; });
+    syntax_.over(x, y, log2, [&](Unit& u) { u.log2 = static_cast<uint8_t>(log2), u.chroma_mode = SAME_AS_LUMA, u.is_sine = 0; });
+    const LikelyModes likely = syntax_.likely_modes(x, y, tile_.derive(x, y, log2));
     const Plane& source = source_[0];
     const float scale = std::sqrt(weight_[0]);
     std::array<float, MODES> rough;
@@ -183,7 +198,7 @@ class TileEncoder {
       if (mode < 0 || mode >= MODES || rough[mode] < std::numeric_limits<float>::max()) return;
       predict(plain, smoothed, mode, log2, true, prediction);
       Estimator bits(*model_);
-      syntax_.code_luma_mode(bits, mode, x, y, log2);
+      syntax_.code_luma_mode(bits, mode, likely, x, y, log2);
       rough[mode] = bits.bits + scale * static_cast<float>(kernels::satd(source.at(x, y), source.stride, prediction, side));
     };
     const auto rank = [&] {
@@ -199,23 +214,42 @@ class TileEncoder {
       for (int i = 0; i < 3; ++i)
         if (order[i] >= 2) look(std::max(order[i] - step, 2)), look(order[i] + step);
     }
+    // The best by Hadamard, ranked again by their transform; the first of those are coded in full.
+    for (const auto& l : likely.modes) look(l.mode);
     const auto order = rank();
-    const int trials = std::min(options_.full_trials, log2 >= 5 ? 2 : 4);
+    struct Guess {
+      float cost;
+      int mode;
+      bool is_sine;
+      bool operator<(const Guess& other) const { return cost < other.cost; }
+    };
+    std::array<Guess, GUESSED> guessed;
+    for (int i = 0; i < GUESSED; ++i) {
+      const int mode = order[i];
+      predict(plain, smoothed, mode, log2, true, prediction);
+      Estimator bits(*model_);
+      syntax_.code_luma_mode(bits, mode, likely, x, y, log2);
+      guessed[i] = {bits.bits + guess(0, x, y, log2, false, prediction), mode, false};
+      if (!syntax_.may_be_sine(log2)) continue;
+      const float sine = bits.bits + guess(0, x, y, log2, true, prediction);
+      if (sine < guessed[i].cost) guessed[i] = {sine, mode, true};
+    }
+    std::sort(guessed.begin(), guessed.end());
     float best = std::numeric_limits<float>::max();
     Saved& saved = *trial_[0];
     int last = -1, chosen = -1;
-    for (int i = 0; i < trials; ++i) {
-      const int mode = order[i];
-      if (i && rough[mode] > 1.25f * rough[order[0]] + 4) break;
+    for (int i = 0; i < options_.full_trials; ++i) {
+      const auto [cost, mode, is_sine] = guessed[i];
+      if (i && cost > 1.1f * guessed[0].cost + 2) break;
       predict(plain, smoothed, mode, log2, true, prediction);
       Estimator bits(*model_);
-      syntax_.code_luma_mode(bits, mode, x, y, log2);
-      syntax_.over(x, y, log2, [&](Unit& u) { u.mode = static_cast<uint8_t>(mode); });
+      syntax_.code_luma_mode(bits, mode, likely, x, y, log2);
+      syntax_.over(x, y, log2, [&, mode = mode, is_sine = is_sine](Unit& u) { u.mode = static_cast<uint8_t>(mode), u.is_sine = is_sine; });
       const float total = bits.bits + try_residual(0, x, y, log2, false, prediction);
       last = i;
       if (total < best) {
         best = total, chosen = i;
-        if (i + 1 < trials) save(x, y, log2, saved, 0, 1);
+        if (i + 1 < options_.full_trials) save(x, y, log2, saved, 0, 1);
       }
     }
     if (chosen != last) restore(x, y, log2, saved, 0, 1);
@@ -223,40 +257,44 @@ class TileEncoder {
   }
 
   float best_chroma(int x, int y, int log2, bool has_luma) {
-    float best = std::numeric_limits<float>::max();
-    Saved& saved = *trial_[1];
-    int last = -1, chosen = -1;
     const int luma_mode = syntax_.unit(x, y).mode;
+    int16_t prediction[MAX_SIDE * MAX_SIDE];
+    float least = std::numeric_limits<float>::max();
+    int chosen = LINEAR;
     for (const int mode : {LINEAR, SAME_AS_LUMA, CHROMA_DC, CHROMA_PLANAR}) {
       if ((mode == CHROMA_DC && luma_mode == DC) || (mode == CHROMA_PLANAR && luma_mode == PLANAR)) continue;
       Estimator bits(*model_);
       syntax_.code_chroma_mode(bits, mode, x, y, log2);
-      syntax_.over(x, y, log2, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(mode); });
       float total = bits.bits;
-      int16_t prediction[MAX_SIDE * MAX_SIDE];
-      for (int p = 1; p < 3 && total < best; ++p) {
+      for (int p = 1; p < 3 && total < least; ++p) {
         tile_.predict_chroma(p, x, y, log2, mode, prediction);
-        total += try_residual(p, x, y, log2, has_luma, prediction);
+        total += guess(p, x, y, log2, false, prediction);
       }
-      last = mode;
-      if (total < best) {
-        best = total, chosen = mode;
-        save(x, y, log2, saved, 1, 2);
-      }
+      if (total < least) least = total, chosen = mode;
     }
-    if (chosen != last) restore(x, y, log2, saved, 1, 2);
-    return best;
+    Estimator bits(*model_);
+    syntax_.code_chroma_mode(bits, chosen, x, y, log2);
+    syntax_.over(x, y, log2, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(chosen); });
+    float total = bits.bits;
+    for (int p = 1; p < 3; ++p) {
+      tile_.predict_chroma(p, x, y, log2, chosen, prediction);
+      total += try_residual(p, x, y, log2, has_luma, prediction);
+    }
+    return total;
   }
+
+  static constexpr int GUESSED = 4;
 
   Tile& tile_;
   Syntax& syntax_;
   const std::array<Plane, 3>& source_;
   EncoderOptions options_;
   const Model* model_ = nullptr;
+  Trellis trellis_;
   std::array<float, 3> weight_;
   std::array<std::array<Quantiser, SIZES>, 3> quantisers_;
   std::array<std::unique_ptr<Saved>, 7> saved_ = {make(), make(), make(), make(), make(), make(), make()};
-  std::array<std::unique_ptr<Saved>, 2> trial_ = {make(), make()};
+  std::array<std::unique_ptr<Saved>, 1> trial_ = {make()};
 
   static std::unique_ptr<Saved> make() { return std::make_unique<Saved>(); }
 };

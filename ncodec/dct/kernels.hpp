@@ -28,6 +28,24 @@ NCODEC_CLONES static void angular(const int16_t* from, int angle, int side, int1
   }
 }
 
+// Between samples by the four beside (H.266 8.4.5.2.13, table 25), of 1/64.
+constexpr int8_t CUBIC[32][4] = {
+    {0, 64, 0, 0},    {-1, 63, 2, 0},   {-2, 62, 4, 0},   {-2, 60, 7, -1},  {-2, 58, 10, -2}, {-3, 57, 12, -2}, {-4, 56, 14, -2}, {-4, 55, 15, -2},
+    {-4, 54, 16, -2}, {-5, 53, 18, -2}, {-6, 52, 20, -2}, {-6, 49, 24, -3}, {-6, 46, 28, -4}, {-5, 44, 29, -4}, {-4, 42, 30, -4}, {-4, 39, 33, -4},
+    {-4, 36, 36, -4}, {-4, 33, 39, -4}, {-4, 30, 42, -4}, {-4, 29, 44, -5}, {-4, 28, 46, -6}, {-3, 24, 49, -6}, {-2, 20, 52, -6}, {-2, 18, 53, -5},
+    {-2, 16, 54, -4}, {-2, 15, 55, -4}, {-2, 14, 56, -4}, {-2, 12, 57, -3}, {-2, 10, 58, -2}, {-1, 7, 60, -2},  {0, 4, 62, -2},   {0, 2, 63, -1}};
+
+NCODEC_CLONES static void angular_cubic(const int16_t* from, int angle, int side, int16_t* out) {
+  for (int y = 0; y < side; ++y) {
+    const int offset = ((y + 1) * angle) >> 5;
+    const int8_t* c = CUBIC[((y + 1) * angle) & 31];
+    const int16_t* p = from + offset;
+    for (int x = 0; x < side; ++x)
+      out[y * side + x] = static_cast<int16_t>(
+          std::clamp((c[0] * p[x] + c[1] * p[x + 1] + c[2] * p[x + 2] + c[3] * p[x + 3] + 32) >> 6, 0, 1023));
+  }
+}
+
 inline void transpose(int16_t* block, int side) {
   for (int y = 1; y < side; ++y)
     for (int x = 0; x < y; ++x) std::swap(block[y * side + x], block[x * side + y]);
@@ -68,6 +86,19 @@ NCODEC_CLONES static int64_t squared_error(const int16_t* a, int a_stride, const
       row += d * d;
     }
     total += row;
+  }
+  return total;
+}
+
+// About bits + weighted error of coefficients in half-steps: each is dropped, or costs some bits and log2 of it.
+NCODEC_CLONES static float guess_cost(const float* ratio, const float* error, int n) {
+  float total = 0;
+  for (int i = 0; i < n; ++i) {
+    const float r = std::abs(ratio[i]);
+    // log2 by the line between powers of 2 that the bits of a float are
+    union { float f; int32_t i; } bits = {1 + r};
+    const float log2 = static_cast<float>(bits.i - 0x3F800000) * (1.f / (1 << 23));
+    total += std::min(r * r * error[i], 3 + 1.75f * log2 + error[i] * (1.f / 3));
   }
   return total;
 }

@@ -3,6 +3,9 @@
 //   [last position] then, from there back to DC, 4x4 groups in diagonal order:
 //   [group coded?] then each level: [> 0?] [> 1?] [> 2?] ... escape, sign
 //
+// Quantisation is dependent (H.266 8.7.3): four states, moved on by the parity of each magnitude k; in states 0 and 1
+// k stands for 2k half-steps, in 2 and 3 for 2k - 1. Buffers hold half-steps, with their sign; bins code k.
+//
 // Contexts see what is decoded already: the five next higher frequencies (the template of H.266 9.3.4.2.9),
 // the position, the energy of the blocks to the left and above, and, for chroma, the luma and Cb levels
 // of the same frequency. Each bin mixes three of them (probability.hpp).
@@ -18,7 +21,7 @@ namespace ncodec::dct {
 
 constexpr int MAX_LOG2 = 6;               // blocks of 64x64 ...
 constexpr int MAX_CODED = 32;             // ... of which the 32x32 low frequencies are coded
-constexpr int LEVEL_MAX = 32767;
+constexpr int LEVEL_MAX = 16383;          // 2k half-steps fit int16
 constexpr int UNARY = 15;                 // levels beyond are escaped by Exp-Golomb
 constexpr int SIZES = MAX_LOG2 - 1;       // 4, 8, 16, 32, 64
 
@@ -26,13 +29,13 @@ inline int coded_log2(int log2) { return std::min(log2, 5); }
 
 // Places in Model::contexts, one block of numbers after the other.
 namespace place {
-constexpr int SIG_A = 0;                                   // [luma?][size][diagonal 6][template 8]
-constexpr int SIG_B_LUMA = SIG_A + 2 * SIZES * 6 * 8;      // [size][position 64][direction 3]
+constexpr int SIG_A = 0;                                   // [state 3][luma?][size][diagonal 6][template 8]
+constexpr int SIG_B_LUMA = SIG_A + 3 * 2 * SIZES * 6 * 8;    // [size][position 64][direction 3]
 constexpr int SIG_B_CHROMA = SIG_B_LUMA + SIZES * 64 * 3;  // [size][position 64]
 constexpr int SIG_C_LUMA = SIG_B_CHROMA + SIZES * 64;      // [size][energy 8][template 5][diagonal 3]
 constexpr int SIG_C_CHROMA = SIG_C_LUMA + SIZES * 8 * 5 * 3;  // [size 3][energy 4][other planes 12][template 4]
-constexpr int BIG_A = SIG_C_CHROMA + 3 * 4 * 12 * 4;       // [threshold 3][luma?][small?][diagonal 4][template 8]
-constexpr int BIG_B = BIG_A + 3 * 2 * 2 * 4 * 8;           // [threshold 3][luma?][size][position 16]
+constexpr int BIG_A = SIG_C_CHROMA + 3 * 4 * 12 * 4;       // [threshold 3][luma?][small?][odd state?][diagonal 4][template 8]
+constexpr int BIG_B = BIG_A + 3 * 2 * 2 * 2 * 4 * 8;          // [threshold 3][luma?][size][position 16]
 constexpr int BIG_C = BIG_B + 3 * 2 * SIZES * 16;          // [threshold 3][luma?][energy 8][earlier 4]
 constexpr int UNARY_A = BIG_C + 3 * 2 * 8 * 4;             // [template 8][threshold - 4, 12]
 constexpr int GROUP_A = UNARY_A + 8 * 12;                  // [luma?][size][neighbours 3]
@@ -45,8 +48,8 @@ constexpr int LEVELS_END = LAST_C + 2 * 2 * SIZES * 4 * 10;
 }  // namespace place
 
 namespace mixer {
-constexpr int SIG = 0;                     // [luma?][size]
-constexpr int BIG = SIG + 2 * SIZES;       // [threshold 3][luma?]
+constexpr int SIG = 0;                     // [state 3][luma?][size]
+constexpr int BIG = SIG + 3 * 2 * SIZES;      // [threshold 3][luma?]
 constexpr int GROUP = BIG + 6;             // [luma?]
 constexpr int LAST = GROUP + 2;            // [axis][luma?]
 constexpr int LEVELS_END = LAST + 4;
@@ -54,6 +57,9 @@ constexpr int LEVELS_END = LAST + 4;
 
 // Absolute levels with a border of zeros to the right and below, for the template.
 constexpr int ABS_STRIDE = MAX_CODED + 2;
+
+// The next state after an even and an odd magnitude.
+constexpr uint8_t NEXT_STATE[4][2] = {{0, 2}, {2, 0}, {1, 3}, {3, 1}};
 
 struct Surroundings {
   int plane;                    // 0 luma, 1 Cb, 2 Cr
@@ -107,11 +113,12 @@ class LevelContexts {
   }
 
   // `sum` of the template, its levels at most 7 each.
-  Bin sig(int x, int y, int sum) const {
+  Bin sig(int state, int x, int y, int sum) const {
     const int t = TABLES.template_class[sum], d = TABLES.diagonal[x + y];
     const int position = position_[x] + 8 * position_[y];
     Bin at;
-    at.a = place::SIG_A + ((is_chroma_ * SIZES + size_) * 6 + d) * 8 + t;
+    const int k = (std::max(state - 1, 0) * 2 + is_chroma_) * SIZES + size_;
+    at.a = place::SIG_A + (k * 6 + d) * 8 + t;
     if (is_chroma_) {
       at.b = place::SIG_B_CHROMA + size_ * 64 + position;
       at.c = place::SIG_C_CHROMA + ((std::min(size_, 2) * 4 + energy_ / 2) * 12 + others(x, y)) * 4 + std::min(t, 3);
@@ -119,16 +126,16 @@ class LevelContexts {
       at.b = place::SIG_B_LUMA + (size_ * 64 + position) * 3 + around_.direction;
       at.c = place::SIG_C_LUMA + ((size_ * 8 + energy_) * 5 + std::min(t, 4)) * 3 + std::min(d / 2, 2);
     }
-    at.mixer = mixer::SIG + is_chroma_ * SIZES + size_;
+    at.mixer = mixer::SIG + k;
     return at;
   }
 
   // Is the level more than `threshold` (1, 2, 3)? `earlier`: levels over 1 so far in the block.
-  Bin big(int threshold, int x, int y, int sum, int earlier) const {
+  Bin big(int state, int threshold, int x, int y, int sum, int earlier) const {
     const int t = TABLES.template_class[sum], d = std::min<int>(TABLES.diagonal[x + y], 3);
     const int k = (threshold - 1) * 2 + is_chroma_;
     Bin at;
-    at.a = place::BIG_A + ((k * 2 + (size_ < 2)) * 4 + d) * 8 + t;
+    at.a = place::BIG_A + (((k * 2 + (size_ < 2)) * 2 + state / 2) * 4 + d) * 8 + t;
     at.b = place::BIG_B + (k * SIZES + size_) * 16 + std::min(x, 3) + 4 * std::min(y, 3);
     at.c = place::BIG_C + (k * 8 + energy_) * 4 + std::min(earlier, 3);
     at.mixer = mixer::BIG + k;
@@ -152,8 +159,9 @@ class LevelContexts {
 
  private:
   int others(int x, int y) const {
-    const int luma = around_.luma ? std::min(std::abs(around_.luma[y * around_.luma_stride + x]), 2) : 0;
-    const int cb = around_.cb ? 1 + std::min(std::abs(around_.cb[y * around_.cb_stride + x]), 2) : 0;
+    const auto magnitude = [](int half_steps) { return std::min((std::abs(half_steps) + 1) / 2, 2); };
+    const int luma = around_.luma ? magnitude(around_.luma[y * around_.luma_stride + x]) : 0;
+    const int cb = around_.cb ? 1 + magnitude(around_.cb[y * around_.cb_stride + x]) : 0;
     return luma * 4 + cb;
   }
 
@@ -229,7 +237,7 @@ int code_levels(Coder& coder, int16_t* levels, int stride, int log2, const Surro
   while (SCAN.in_group[last_in_group] != (last_x & 3) + 4 * (last_y & 3)) ++last_in_group;
 
   uint8_t group_coded[9 * 9] = {};
-  int sum_of_levels = 0, earlier = 0;
+  int sum_of_levels = 0, earlier = 0, state = 0;
   for (int g = last_group; g >= 0; --g) {
     const int gx = groups[g] & 7, gy = groups[g] >> 3;
     uint8_t& coded = group_coded[gy * 9 + gx];
@@ -252,11 +260,14 @@ int code_levels(Coder& coder, int16_t* levels, int stride, int log2, const Surro
       int16_t& level = levels[y * stride + x];
       const int sum = template_sum(place);
       const bool is_last = g == last_group && k == last_in_group;
-      if (!is_last && !(k == 0 && is_inferred) && !coder.bin(level != 0, contexts.sig(x, y, sum))) continue;
+      if (!is_last && !(k == 0 && is_inferred) && !coder.bin(level != 0, contexts.sig(state, x, y, sum))) {
+        state = NEXT_STATE[state][0];
+        continue;
+      }
       is_inferred = false;
-      const int wanted = std::abs(static_cast<int>(level));
+      const int odd = state / 2, wanted = (std::abs(static_cast<int>(level)) + odd) / 2;
       int value = 1;
-      while (value <= 3 && coder.bin(wanted > value, contexts.big(value, x, y, sum, earlier))) ++value;
+      while (value <= 3 && coder.bin(wanted > value, contexts.big(state, value, x, y, sum, earlier))) ++value;
       if (value > 3) {
         const int t = TABLES.template_class[sum];
         while (value < UNARY && coder.bit(wanted > value, place::UNARY_A + t * 12 + value - 4)) ++value;
@@ -264,7 +275,8 @@ int code_levels(Coder& coder, int16_t* levels, int stride, int log2, const Surro
       }
       const uint32_t is_negative = coder.bypass(level < 0);
       value = std::min(value, LEVEL_MAX);
-      if (Coder::DECODES) level = static_cast<int16_t>(is_negative ? -value : value);
+      if (Coder::DECODES) level = static_cast<int16_t>(is_negative ? odd - 2 * value : 2 * value - odd);
+      state = NEXT_STATE[state][value & 1];
       earlier += value > 1;
       *place = static_cast<uint8_t>(std::min(value, 7));
       sum_of_levels += std::min(value, 255);

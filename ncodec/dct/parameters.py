@@ -19,8 +19,8 @@ def lmbda_of(quality_code: int) -> float:
 
 def initial() -> Tensors:
     """Return parameters that know nothing: flat matrices, even odds, no filters but deblocking."""
-    # A uniform quantiser's error falls as fast as lambda asks at step^2 = 18 / (lambda ln 2), of 8 bits.
-    steps = [4 * sqrt(18 / (lmbda * 0.6931)) for lmbda in LAMBDAS]
+    # A uniform quantiser's error falls as fast as lambda asks at step^2 = 6 / (lambda ln 2), of 8 bits.
+    steps = [4 * sqrt(6 / (lmbda * 0.6931)) for lmbda in LAMBDAS]
     return {
         "log_step": np.array([[round(256 * log2(s))] * 3 for s in steps], np.int16),
         "matrix": np.zeros((8, 2, 5, 64), np.int8),

@@ -31,6 +31,17 @@ constexpr int ANGLE[35] = {0,  0,  32,  26,  21,  17,  13,  9,   5,   2,   0,   
 // 8192 / angle, for the modes 11 ... 25 that also look at the other side.
 constexpr int INVERSE_ANGLE[15] = {-4096, -1638, -910, -630, -482, -390, -315, -256, -315, -390, -482, -630, -910, -1638, -4096};
 
+// The mode whose direction is at right angles to a gradient (down and to the right; not 0, 0).
+inline int mode_along(int gx, int gy) {
+  const bool is_vertical = std::abs(gx) >= std::abs(gy);
+  const int angle = is_vertical ? 32 * gy / gx : 32 * gx / gy;
+  int best = is_vertical ? static_cast<int>(DIAGONAL) : 2;
+  const int last = is_vertical ? MODES - 1 : DIAGONAL;
+  for (int mode = best + 1; mode <= last; ++mode)
+    if (std::abs(ANGLE[mode] - angle) < std::abs(ANGLE[best] - angle)) best = mode;
+  return best;
+}
+
 struct Plane {
   int16_t* samples;
   int stride, width, height;
@@ -85,11 +96,11 @@ inline bool wants_smooth(int mode, int log2) {
 }
 
 // [side, side] samples, rows of `side`. `smoothed` is what `smooth` makes of `plain`. Luma blocks below 32x32
-// have their first row and column eased into the border (`eases`).
-inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool eases, int16_t* out) {
+// have their first row and column eased into the border.
+inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool is_luma, int16_t* out) {
   const int side = 1 << log2;
   const References& r = wants_smooth(mode, log2) ? smoothed : plain;
-  eases = eases && log2 < 5;
+  const bool eases = is_luma && log2 < 5;
   if (mode == PLANAR) {
     kernels::planar(r.left + 1, r.top + 1, log2, out);
   } else if (mode == DC) {
@@ -112,12 +123,16 @@ inline void predict(const References& plain, const References& smoothed, int mod
     int16_t line[3 * MAX_SIDE + 16];
     int16_t* from = line + MAX_SIDE;
     std::memcpy(from, main, sizeof(int16_t) * (2 * side + 1));
-    std::memset(from + 2 * side + 1, 0, sizeof(int16_t) * 15);  // read, and weighted by 0
+    std::fill(from + 2 * side + 1, from + 2 * side + 16, from[2 * side]);
     if (angle < 0) {
       const int inverse = INVERSE_ANGLE[mode - 11], last = (side * angle) >> 5;
-      for (int i = -1; i >= last; --i) from[i] = other[(i * inverse + 128) >> 8];
+      for (int i = -1; i >= last; --i) from[i] = other[std::min((i * inverse + 128) >> 8, 2 * side)];
     }
-    kernels::angular(from, angle, side, out);
+    if (is_luma && !wants_smooth(mode, log2)) {
+      kernels::angular_cubic(from, angle, side, out);
+    } else {
+      kernels::angular(from, angle, side, out);
+    }
     if (angle == 0 && eases)
       for (int i = 0; i < side; ++i)
         out[i * side] = static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));

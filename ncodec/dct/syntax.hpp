@@ -30,23 +30,27 @@ constexpr int SPLIT_C = SPLIT_B + 4 * 8;         // [size 4][left size 6][above 
 constexpr int CODED_A = SPLIT_C + 4 * 36;        // [plane 3][size][coded neighbours 3]
 constexpr int CODED_B = CODED_A + 3 * SIZES * 3; // [plane 3][size][energy 8]
 constexpr int CODED_C = CODED_B + 3 * SIZES * 8; // [plane 3][size][planes before, or mode, 4]
-constexpr int LIKELY_A = CODED_C + 3 * SIZES * 4;   // [number 3][size]
-constexpr int LIKELY_B = LIKELY_A + 3 * SIZES;      // [number 3][kind of neighbours 6]
-constexpr int LIKELY_C = LIKELY_B + 3 * 6;          // [number 3][energy 8]
-constexpr int REST = LIKELY_C + 3 * 8;              // a tree of 5 bits
+constexpr int LIKELY_A = CODED_C + 3 * SIZES * 4;   // [number 6][size]
+constexpr int LIKELY_B = LIKELY_A + 6 * SIZES;      // [number 6][votes 24]
+constexpr int LIKELY_C = LIKELY_B + 6 * 24;         // [number 6][energy 8]
+constexpr int REST = LIKELY_C + 6 * 8;              // a tree of 5 bits
 constexpr int CHROMA_A = REST + 32;                 // [number 3][size]
 constexpr int CHROMA_B = CHROMA_A + 3 * SIZES;      // [number 3][luma mode 4]
 constexpr int CHROMA_C = CHROMA_B + 3 * 4;          // [number 3][linear neighbours 3]
-constexpr int FILTERED = CHROMA_C + 3 * 3;         // [chroma?]
+constexpr int SINE_A = CHROMA_C + 3 * 3;           // [size 2][energy 8]
+constexpr int SINE_B = SINE_A + 2 * 8;             // [size 2][mode 4]
+constexpr int SINE_C = SINE_B + 2 * 4;             // [left and above 3]
+constexpr int FILTERED = SINE_C + 3;            // [chroma?]
 constexpr int END = FILTERED + 2;
 }  // namespace place
 
 namespace mixer {
 constexpr int SPLIT = LEVELS_END;
 constexpr int CODED = SPLIT + 1;   // [plane 3]
-constexpr int LIKELY = CODED + 3;  // [number 3]
-constexpr int CHROMA = LIKELY + 3; // [number 3]
-constexpr int END = CHROMA + 3;
+constexpr int LIKELY = CODED + 3;  // [number 6]
+constexpr int CHROMA = LIKELY + 6; // [number 3]
+constexpr int SINE = CHROMA + 3;
+constexpr int END = SINE + 1;
 }  // namespace mixer
 
 struct Geometry {
@@ -56,8 +60,17 @@ struct Geometry {
   int shift(int plane) const { return plane ? chroma_shift : 0; }
 };
 
+// Candidates for a luma mode; `votes` says which of left, above and the samples want it.
+struct LikelyModes {
+  static constexpr int COUNT = 6;
+  struct Candidate {
+    int mode, votes;
+  };
+  std::array<Candidate, COUNT> modes;
+};
+
 struct Unit {  // 4x4 luma samples
-  uint8_t log2 = 0, mode = DC, chroma_mode = 0;
+  uint8_t log2 = 0, mode = DC, chroma_mode = 0, is_sine = 0;
   std::array<uint8_t, 3> energy = {};
 };
 
@@ -71,8 +84,8 @@ inline int energy_of(int sum_of_levels, int log2) {
 
 class Syntax {
  public:
-  explicit Syntax(const Geometry& geometry)
-      : geometry_(geometry), units_wide_(geometry.width >> UNIT_LOG2), units_high_(geometry.height >> UNIT_LOG2),
+  Syntax(const Geometry& geometry, bool has_sine)
+      : geometry_(geometry), has_sine_(has_sine), units_wide_(geometry.width >> UNIT_LOG2), units_high_(geometry.height >> UNIT_LOG2),
         units_(static_cast<size_t>(units_wide_) * units_high_) {
     for (auto& plane : levels_) plane.assign(SQUARE * SQUARE, 0);
   }
@@ -122,30 +135,43 @@ class Syntax {
     return coder.bin(split, at);
   }
 
+  // The modes left, above, those that the samples beside suggest (`derived`), and their neighbours.
+  LikelyModes likely_modes(int x, int y, const std::array<int, 2>& derived) const {
+    const int left = x ? unit(x - 1, y).mode : static_cast<int>(DC), above = y ? unit(x, y - 1).mode : static_cast<int>(DC);
+    LikelyModes likely;
+    int n = 0;
+    const auto add = [&](int mode) {
+      if (n == LikelyModes::COUNT) return;
+      for (int i = 0; i < n; ++i)
+        if (likely.modes[i].mode == mode) return;
+      likely.modes[n++] = {mode, (mode < 2 ? mode : 2) * 8 + (mode == derived[0]) * 4 + (mode == left) * 2 + (mode == above)};
+    };
+    add(left), add(above), add(derived[0]), add(PLANAR), add(derived[1]), add(DC);
+    for (const int mode : {derived[0], left, above})
+      if (mode >= 2) add(2 + (mode + 29) % 32), add(2 + (mode - 1) % 32);
+    add(VERTICAL), add(HORIZONTAL), add(DIAGONAL), add(2), add(34);
+    return likely;
+  }
+
+  // One of the likely modes, asked for in turn, or the rank among the others.
   template <class Coder>
-  int code_luma_mode(Coder& coder, int mode, int x, int y, int log2) const {
-    const int a = x ? unit(x - 1, y).mode : static_cast<int>(DC), b = y ? unit(x, y - 1).mode : static_cast<int>(DC);
-    int likely[3];
-    likely_modes(a, b, likely);
-    const int kind = (a == b ? 0 : 3) + (a < 2) + (b < 2);
+  int code_luma_mode(Coder& coder, int mode, const LikelyModes& likely, int x, int y, int log2) const {
     const int energy = energy_around(0, x, y, log2);
-    for (int i = 0; i < 3; ++i) {
-      // First "one of the three?", then "not the first?", "not the second?".
-      const bool yes = i == 0 ? mode != likely[0] && mode != likely[1] && mode != likely[2] : mode != likely[i - 1];
-      const Bin at = {place::LIKELY_A + i * SIZES + log2 - 2, place::LIKELY_B + i * 6 + kind, place::LIKELY_C + i * 8 + energy,
+    for (int i = 0; i < LikelyModes::COUNT; ++i) {
+      const auto& l = likely.modes[i];
+      const Bin at = {place::LIKELY_A + i * SIZES + log2 - 2, place::LIKELY_B + i * 24 + l.votes, place::LIKELY_C + i * 8 + energy,
                       mixer::LIKELY + i};
-      const bool coded = coder.bin(yes, at);
-      if (i == 0 && coded) break;
-      if (i > 0 && !coded) return likely[i - 1];
-      if (i == 2) return likely[2];
+      if (coder.bin(mode == l.mode, at)) return l.mode;
     }
-    std::sort(likely, likely + 3);
+    std::array<int, LikelyModes::COUNT> sorted;
+    for (int i = 0; i < LikelyModes::COUNT; ++i) sorted[i] = likely.modes[i].mode;
+    std::sort(sorted.begin(), sorted.end());
     int rank = mode;
-    for (const int l : likely) rank -= mode > l;
+    for (const int l : sorted) rank -= mode > l;
     int node = 1;
     for (int i = 4; i >= 0; --i) node = 2 * node + static_cast<int>(coder.bit((rank >> i) & 1, place::REST + node));
-    rank = node - 32;
-    for (const int l : likely) rank += rank >= l;
+    rank = std::min(node - 32, MODES - LikelyModes::COUNT - 1);
+    for (const int l : sorted) rank += rank >= l;
     return rank;
   }
 
@@ -176,11 +202,18 @@ class Syntax {
     const Bin at = {place::CODED_A + k * 3 + neighbours, place::CODED_B + k * 8 + around.energy, place::CODED_C + k * 4 + kind,
                     mixer::CODED + plane};
     is_coded = coder.bin(is_coded, at);
+    if (plane == 0) {
+      const bool is_sine = is_coded && may_be_sine(log2) && code_sine(coder, unit(x, y).is_sine, x, y, log2, kind, around.energy);
+      over(x, y, log2, [&](Unit& u) { u.is_sine = is_sine; });
+    }
     const int sum = is_coded ? code_levels(coder, levels(plane, x, y), LEVELS_STRIDE, own_log2, around) : 0;
     const auto energy = static_cast<uint8_t>(energy_of(sum, own_log2));
     over(x, y, log2, [&](Unit& u) { u.energy[plane] = energy; });
     return is_coded;
   }
+
+  // Luma of 8x8 and 16x16 chooses between the transforms.
+  bool may_be_sine(int log2) const { return has_sine_ && (log2 == 3 || log2 == 4); }
 
   Surroundings surroundings(int plane, int x, int y, int log2, bool has_luma) {
     const int mode = unit(x, y).mode;
@@ -206,6 +239,12 @@ class Syntax {
   }
 
  private:
+  template <class Coder>
+  bool code_sine(Coder& coder, bool is_sine, int x, int y, int log2, int mode_kind, int energy) const {
+    const int beside = (x && unit(x - 1, y).is_sine) + (y && unit(x, y - 1).is_sine), size = log2 - 3;
+    return coder.bin(is_sine, {place::SINE_A + size * 8 + energy, place::SINE_B + size * 4 + mode_kind, place::SINE_C + beside, mixer::SINE});
+  }
+
   static int z_order(int x, int y) {
     int z = 0;
     for (int bit = 0; bit < SQUARE_LOG2 - UNIT_LOG2; ++bit)
@@ -213,20 +252,8 @@ class Syntax {
     return z;
   }
 
-  static void likely_modes(int a, int b, int likely[3]) {
-    if (a == b && a < 2) {
-      likely[0] = PLANAR, likely[1] = DC, likely[2] = VERTICAL;
-    } else if (a == b) {
-      likely[0] = a, likely[1] = 2 + (a + 29) % 32, likely[2] = 2 + (a - 1) % 32;
-    } else {
-      likely[0] = a, likely[1] = b;
-      likely[2] = a != PLANAR && b != PLANAR ? static_cast<int>(PLANAR)
-                  : a != DC && b != DC       ? static_cast<int>(DC)
-                                             : static_cast<int>(VERTICAL);
-    }
-  }
-
   Geometry geometry_;
+  bool has_sine_;
   int units_wide_, units_high_;
   std::vector<Unit> units_;
   std::array<std::vector<int16_t>, 3> levels_;

@@ -14,9 +14,9 @@ namespace ncodec::dct {
 class Tile {
  public:
   Tile(const Geometry& geometry, const Parameters& parameters, int quality_code, Kind kind)
-      : syntax(geometry), steps(steps_of(parameters, quality_code)), kind(kind), scaled_steps_(steps) {
+      : syntax(geometry, kind == Kind::dct), steps(steps_of(parameters, quality_code)), kind(kind), scaled_steps_(steps) {
     for (int p = 0; p < geometry.planes; ++p)
-      for (int log2 = 2; log2 <= MAX_LOG2; ++log2) scale_steps(kind_of(p, log2), log2, scaled_steps_[p][log2 - 2]);
+      for (int log2 = 2; log2 <= MAX_LOG2; ++log2) scale_steps(kind, log2, scaled_steps_[p][log2 - 2]);
     for (int p = 0; p < geometry.planes; ++p) {
       const int s = geometry.shift(p), width = geometry.width >> s, height = geometry.height >> s;
       samples_[p].assign(static_cast<size_t>(width) * height, 0);
@@ -29,6 +29,28 @@ class Tile {
     const int s = syntax.geometry().shift(plane), side = 1 << log2;
     gather(planes[plane], x >> s, y >> s, side >> s, x > 0, y > 0, x > 0 && y > 0, syntax.is_decoded(x - side, y + side, x, y),
            syntax.is_decoded(x + side, y - side, x, y), r);
+  }
+
+  // The two directions that the luma above and to the left runs in most (H.266 JVET's DIMD): DC where there is none.
+  std::array<int, 2> derive(int x, int y, int log2) const {
+    std::array<int, MODES> weights = {};
+    const Plane& p = planes[0];
+    const auto add = [&](int cx, int cy) {
+      const int16_t *a = p.at(cx, cy - 1), *b = p.at(cx, cy), *c = p.at(cx, cy + 1);
+      const int gx = a[1] + 2 * b[1] + c[1] - a[-1] - 2 * b[-1] - c[-1];
+      const int gy = c[-1] + 2 * c[0] + c[1] - a[-1] - 2 * a[0] - a[1];
+      if (gx || gy) weights[mode_along(gx, gy)] += std::abs(gx) + std::abs(gy);
+    };
+    const int side = 1 << log2;
+    if (y)
+      for (int i = x ? -1 : 1; i < side - 1; ++i) add(x + i, y - 2);
+    if (x)
+      for (int j = y ? 0 : 1; j < side - 1; ++j) add(x - 2, y + j);
+    const int first = static_cast<int>(std::max_element(weights.begin(), weights.end()) - weights.begin());
+    if (!weights[first]) return {DC, DC};
+    weights[first] = 0;
+    const int second = static_cast<int>(std::max_element(weights.begin(), weights.end()) - weights.begin());
+    return {first, weights[second] ? second : static_cast<int>(DC)};
   }
 
   // Luma and its border at chroma's resolution.
@@ -74,7 +96,7 @@ class Tile {
       int16_t coefficients[MAX_SIDE * MAX_SIDE];
       int rows = 0, columns = 0;
       dequantise(syntax.levels(plane, x, y), plane, own_log2, coefficients, rows, columns);
-      inverse(coefficients, residual, side, own_log2, kind_of(plane, own_log2), rows, columns);
+      inverse(coefficients, residual, side, own_log2, kind_of(plane, own_log2, syntax.unit(x, y).is_sine), rows, columns);
     } else {
       std::memset(residual, 0, sizeof(int16_t) * side * side);
     }
@@ -87,8 +109,11 @@ class Tile {
     for (int j = 0; j < side; ++j) std::memset(levels + j * Syntax::LEVELS_STRIDE, 0, sizeof(int16_t) * side);
   }
 
-  // Residuals of small luma blocks grow away from the border: the sine transform suits them (Han et al. 2012).
-  Kind kind_of(int plane, int log2) const { return kind == Kind::dct && plane == 0 && log2 == 2 ? Kind::dst : kind; }
+  // Residuals of small luma blocks grow away from the border: the sine transform suits those of 4x4 (Han et al. 2012)
+  // and, where the encoder says so, of 8x8 and 16x16.
+  Kind kind_of(int plane, int log2, bool is_sine) const {
+    return kind == Kind::dct && plane == 0 && (log2 == 2 || is_sine) ? Kind::dst : kind;
+  }
 
   void clear_square(int plane) { syntax.clear_square(plane); }
 
@@ -98,14 +123,14 @@ class Tile {
   std::array<Plane, 3> planes;
 
  private:
-  // To what `inverse` takes, of 1/256: a kind's rows of other norms are scaled here.
+  // To what `inverse` takes: a kind's rows of other norms are scaled here (the sine transform's are the DCT's).
   static void scale_steps(Kind kind, int log2, std::vector<int32_t>& of_size) {
     const int side = 1 << coded_log2(log2);
     const uint16_t* scale = scales(kind, log2);
     for (int v = 0; v < side; ++v)
       for (int u = 0; u < side; ++u) {
         int32_t& step = of_size[static_cast<size_t>(v) * side + u];
-        step = static_cast<int32_t>((int64_t{step} * scale[v] * scale[u] + (1 << 23)) >> 24);
+        step = static_cast<int32_t>((int64_t{step} * scale[v] * scale[u] + (1 << 23)) >> 24);  // of half-steps: 1/512
       }
   }
 
@@ -123,7 +148,7 @@ class Tile {
       rows = v + 1;
       used_columns |= used;
       kernels::scale(levels + v * Syntax::LEVELS_STRIDE, scaled_steps_[plane][log2 - 2].data() + v * side, side,
-                     8 - coefficient_bits(log2), out + v * full);
+                     9 - coefficient_bits(log2), out + v * full);
     }
     while (columns < 32 && used_columns >> columns) ++columns;
   }
