@@ -95,7 +95,7 @@ class BlockTransform {
     scaled_steps_ = steps_;
     const uint16_t* scale = scales(kind_, log2_);
     for (int v = 0; v < coded(); ++v)
-      for (int u = 0; u < coded(); ++u) {  // of 1/256 of what `inverse` takes
+      for (int u = 0; u < coded(); ++u) {  // half-steps, of 1/512 of what `inverse` takes
         int32_t& step = scaled_steps_[static_cast<size_t>(v) * coded() + u];
         step = static_cast<int32_t>((int64_t{step} * scale[v] * scale[u] + (1 << 23)) >> 24);
       }
@@ -120,7 +120,7 @@ class BlockTransform {
       const int16_t* row = levels + v * side();
       for (int u = 0; u < coded(); ++u)
         if (row[u]) rows = v + 1, columns = std::max(columns, u + 1);
-      kernels::scale(row, scaled_steps_.data() + v * coded(), coded(), 8 - coefficient_bits(log2_), coefficients + v * side());
+      kernels::scale(row, scaled_steps_.data() + v * coded(), coded(), 9 - coefficient_bits(log2_), coefficients + v * side());
     }
     if (!rows) {
       std::memset(block, 0, sizeof(int16_t) * side() * side());
@@ -190,12 +190,13 @@ std::vector<int16_t> encode_blocks_with(Coder& coder, const Model& model, const 
   const int side = transform.side(), coded = transform.coded();
   std::vector<float> inverse_steps, error;
   for (const int step : transform.steps()) {
-    const float s = static_cast<float>(step) / 16;
+    const float s = static_cast<float>(step) / 32;  // half a step
     inverse_steps.push_back(std::ldexp(1.f / s, -FORWARD_BITS));
     error.push_back(weight * s * s);
   }
   std::vector<int16_t> out(n * side * side);
   BlockSyntax syntax(format, width);
+  Trellis trellis;
   int32_t coefficients[MAX_SIDE * MAX_SIDE];
   float ratio[MAX_CODED * MAX_CODED];
   for (size_t i = 0; i < n; ++i) {
@@ -209,7 +210,8 @@ std::vector<int16_t> encode_blocks_with(Coder& coder, const Model& model, const 
         energy += ratio[k] * ratio[k] * error[k];
       }
     const Surroundings around = syntax.surroundings();
-    bool any = quantise(ratio, error.data(), levels, side, format.log2, around, model, optimised);
+    bool any = optimised ? trellis.quantise(ratio, error.data(), levels, side, format.log2, around, model)
+                         : quantise_plainly(ratio, levels, side, format.log2);
     if (any && optimised) {  // is the block worth its levels?
       Estimator coded_bits(model), empty_bits(model);
       coded_bits.bin(1, syntax.coded(around)), empty_bits.bin(0, syntax.coded(around));

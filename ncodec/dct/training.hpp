@@ -187,7 +187,7 @@ struct Leaves {
     int16_t residual[MAX_SIDE * MAX_SIDE];
     int32_t c[MAX_SIDE * MAX_SIDE];
     kernels::subtract(from.at(x >> s, y >> s), from.stride, prediction, side, residual);
-    forward(residual, side, c, own_log2, tile.kind_of(plane, own_log2));
+    forward(residual, side, c, own_log2, tile.kind_of(plane, own_log2, tile.syntax.unit(x, y).is_sine));
     const int16_t* chosen = tile.syntax.levels(plane, x, y);
     for (const int value : {plane, static_cast<int>(tile.syntax.unit(x, y).mode), tile.syntax.energy_around(plane, x, y, log2), n})
       about[own_log2 - 2].push_back(value);
