@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 EXIT_CODES = ((FormatError, 3), (LimitError, 4), (ModelError, 5), (InputError, 6))
 
 Inputs = Annotated[list[str], typer.Argument(metavar="IN...", help="Files; `-` is standard input.")]
@@ -92,9 +93,9 @@ def _check_not_input(source: str, target: str) -> None:
 
 
 def _targets(
-    inputs: list[str], output: str | None, suffix: str, force: bool
+    inputs: list[str], output: str | None, suffix_of: Callable[[str], str], force: bool
 ) -> list[tuple[str, str]]:
-    """Return (input, output) pairs; checked before any work begins."""
+    """Return (input, output) pairs; checked before any work begins. `suffix_of` an input is its output's."""
     into_folder = (
         output is not None and output != "-" and (output.endswith("/") or os.path.isdir(output))
     )
@@ -110,7 +111,7 @@ def _targets(
     pairs = []
     for name in inputs:
         folder = Path(name).parent if output is None else Path(output)
-        pairs.append((name, str(folder / (Path(name).stem + suffix))))
+        pairs.append((name, str(folder / (Path(name).stem + suffix_of(name)))))
     seen: dict[str, str] = {}
     for name, target in pairs:
         if target in seen:
@@ -157,15 +158,39 @@ def _report_all(
         raise SystemExit(_exit_code(failed))
 
 
+def _encode_jpeg(source: str, read: bytes, lossless: bool) -> tuple[bytes, dict[str, Any]]:
+    """Return the .nc file of a JPEG file, and the report."""
+    from ncodec import codec, container, metrics
+
+    if not read.startswith(b"\xff\xd8"):
+        wanted = (
+            "--lossless takes JPEG files only, so far" if lossless else "--jpeg takes JPEG files"
+        )
+        raise InputError(f"{source}: {wanted}, and this is none")
+    begin = time.perf_counter()
+    data = codec.encode_jpeg(read)
+    seconds = time.perf_counter() - begin
+    header = container.read(data).header
+    savings = 100 * (1 - len(data) / len(read))
+    return data, {
+        "input": source, "width": header.width, "height": header.height, "jpeg_bytes": len(read),
+        "size_bytes": len(data), "savings_percent": savings,
+        "bpp": metrics.bpp(len(data), header.width, header.height), "encode_s": seconds,
+        "text": f"{len(data)} bytes, {savings:.1f} % less than the JPEG, which comes back byte for byte, {seconds:.2f} s",
+    }  # fmt: skip
+
+
 def _encode_one(
-    task: tuple[str, bytes | NcodecError, float, str | None, str],
+    task: tuple[str, bytes | NcodecError, float | Literal["jpeg", "lossless"], str | None, str],
 ) -> tuple[bytes, dict[str, Any]]:
-    """Return the .nc file and the report of (name, bytes, quality, model, device); on any machine."""
+    """Return the .nc file and the report of (name, bytes, quality or way, model, device); on any machine."""
     from ncodec import codec, image, metrics
 
     source, read, quality, model, device = task
     if isinstance(read, NcodecError):
         raise read
+    if isinstance(quality, str):
+        return _encode_jpeg(source, read, quality == "lossless")
     picture = image.read(BytesIO(read), source)
     begin = time.perf_counter()
     data = codec.encode(picture, quality, model, device)
@@ -190,6 +215,16 @@ def encode(
         float, typer.Option("-q", "--quality", help="1 (smallest) to 8 (best), fractions allowed.")
     ] = 4,
     model: ModelOption = None,
+    jpeg: Annotated[
+        bool,
+        typer.Option(
+            "--jpeg",
+            help="Make JPEG files smaller; `decode` brings them back byte for byte. No quality, no model.",
+        ),
+    ] = False,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Lose nothing: JPEG files only, as --jpeg.")
+    ] = False,
     device: Device = "auto",
     jobs: Annotated[
         int,
@@ -202,10 +237,11 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Compress images into .nc files. Prints bytes, bits per pixel, PSNR and seconds."""
-    pairs = _targets(inputs, output, ".nc", force)
+    pairs = _targets(inputs, output, lambda name: ".nc", force)
     from ncodec.engine import attempt, run_all
 
-    tasks = ((source, attempt(_read_bytes, source), quality, model, device) for source, _ in pairs)
+    way: Any = "jpeg" if jpeg else "lossless" if lossless else quality
+    tasks = ((source, attempt(_read_bytes, source), way, model, device) for source, _ in pairs)
     here = ((number, attempt(_encode_one, task)) for number, task in enumerate(tasks))
     is_here = jobs == 1 and engine == "local"
     encoded = here if is_here else run_all(_encode_one, tasks, engine, jobs)
@@ -225,6 +261,18 @@ def encode(
     _report_all(pairs, written(), as_json)
 
 
+def _suffix_of_decoded(name: str) -> str:
+    """Return what an .nc file decodes to unless it is told otherwise, by its first bytes."""
+    from ncodec import container
+
+    try:
+        with open(name, "rb") as file:
+            is_jpeg = container.family_of(file.read(container.MAX_HEADER)) == container.JPEG
+    except OSError:  # said again, and for good, when it is decoded
+        is_jpeg = False
+    return ".jpg" if is_jpeg else ".png"
+
+
 @app.command()
 def decode(
     inputs: Inputs,
@@ -234,21 +282,35 @@ def decode(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Restore images from .nc files; the suffix of -o chooses the format, PNG by default."""
-    pairs = _targets(inputs, output, ".png", force)
-    from ncodec import codec, image
+    """Restore images from .nc files; the suffix of -o chooses the format, PNG by default.
+
+    Of a JPEG file that was made smaller it restores the file itself, unless -o names another format.
+    """
+    from ncodec import container
     from ncodec.engine import attempt
+
+    pairs = _targets(inputs, output, _suffix_of_decoded, force)
+    from ncodec import codec, image
 
     def work(pair: tuple[str, str]) -> dict[str, Any]:
         source, target = pair
         data = _read_bytes(source)
+        is_jpeg = container.family_of(data) == container.JPEG
+        suffix = "" if target == "-" else Path(target).suffix.lower()
         begin = time.perf_counter()
-        picture = codec.decode_picture(data, model, device)
-        seconds = time.perf_counter() - begin
-        stream = BytesIO()
-        image.write(picture, stream, ".png" if target == "-" else Path(target).suffix or ".png")
-        _write_whole(target, stream.getvalue())
-        height, width = picture.pixels.shape[:2]
+        if is_jpeg and suffix in ("", *JPEG_SUFFIXES):
+            restored = codec.decode_jpeg(data)
+            seconds = time.perf_counter() - begin
+            header = container.read(data).header
+            width, height = header.width, header.height
+        else:
+            picture = codec.decode_picture(data, model, device)
+            seconds = time.perf_counter() - begin
+            stream = BytesIO()
+            image.write(picture, stream, suffix or ".png")
+            restored = stream.getvalue()
+            height, width = picture.pixels.shape[:2]
+        _write_whole(target, restored)
         return {
             "input": source, "output": target, "width": width, "height": height, "decode_s": seconds,
             "text": f"{target}: {width}x{height}, {seconds:.2f} s",
@@ -312,6 +374,8 @@ def _facts(about: dict[str, Any]) -> str:
     facts = []
     if "parameters" in about:
         facts.append(f"{about['parameters'] / 1e6:.1f} M parameters")
+    if "parameters_bytes" in about:
+        facts.append(f"{about['parameters_bytes'] / 1e3:.0f} kB of parameters, exact pixels")
     if "kmac_per_pixel" in about:
         facts.append(f"{about['kmac_per_pixel']:.1f} kMAC/pixel to decode")
     if "kodak_bd_rate_vs_vtm_percent" in about:
@@ -390,7 +454,7 @@ def evaluate(
         typer.Option(
             "--codec",
             metavar="NAME[:option=value,...]",
-            help="Such as hyperprior-s, jpeg, webp, avif:speed=2, jxl, jpeg2000, hevc, svtav1, vvenc, vtm.",
+            help="Such as hyperprior-s, dct, dct:transform=angle, jpeg, webp, avif:speed=2, jxl, jpeg2000, hevc, svtav1, vvenc, vtm.",
             show_default="the first shipped model",
         ),
     ] = [],  # noqa: B006
@@ -530,6 +594,9 @@ def _speed_printer() -> Callable[[str, dict[str, Any]], None]:
 
 
 def _speed_line(row: dict[str, Any]) -> str:
+    if "symbols" not in row:  # of a whole codec
+        speeds = f"encode {row['encode_s']:.3f} s, decode {row['decode_s']:.3f} s"
+        return f"  {row['coder']:38}{'-':>9}{'-':>9}  {row['bytes']:,}; whole {speeds}"
     both = [row[way + "_msymbols_s"] for way in ("encode", "decode")]
     speeds = "".join(f"{'-':>9}" if speed is None else f"{speed:9.1f}" for speed in both)
     line = f"  {row['coder']:38}{speeds}  {row['bytes']:,}"
@@ -570,7 +637,7 @@ def bench_image(
     ],
     record: Record = None,
 ) -> None:
-    """Seconds of a whole encode and decode of an image, and the entropy coder's share of them."""
+    """Seconds of a whole encode and decode of an image, the entropy coder's share of them, and model dct's seconds."""
     import numpy as np
 
     from ncodec.evaluation import bench

@@ -11,18 +11,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ncodec.codec import decode, decode_batch, encode
+    from ncodec.codec import decode, decode_batch, decode_jpeg, encode, encode_jpeg
     from ncodec.container import Limits
     from ncodec.inspection import info, list_models
 
 __version__ = "0.1.0"
-__all__ = ["Limits", "decode", "decode_batch", "encode", "info", "list_models"]
+__all__ = [
+    "Limits",
+    "decode",
+    "decode_batch",
+    "decode_jpeg",
+    "encode",
+    "encode_jpeg",
+    "info",
+    "list_models",
+]
 
 _HOMES = {
     "Limits": "ncodec.container",
     "decode": "ncodec.codec",
     "decode_batch": "ncodec.codec",
+    "decode_jpeg": "ncodec.codec",
     "encode": "ncodec.codec",
+    "encode_jpeg": "ncodec.codec",
     "info": "ncodec.inspection",
     "list_models": "ncodec.inspection",
 }

@@ -18,7 +18,7 @@ from ncodec import container
 from ncodec.container import Container, Header, Limits
 from ncodec.errors import InputError, NcodecError, WeightsMismatchError, named
 from ncodec.image import Picture, from_pillow, to_pillow
-from ncodec.models import weights
+from ncodec.models import jpeg, weights
 from ncodec.models.registry import Codec, Family, family_by_id
 
 if TYPE_CHECKING:
@@ -136,6 +136,16 @@ def encode(
         LimitError: the image is larger than decoders accept.
         UnknownModelError, WeightsMismatchError: the model cannot be had.
     """
+    return encode_with(load_model(weights.find_by_name(model), device), image, quality, tile)
+
+
+def encode_with(
+    loaded: weights.LoadedModel,
+    image: "Image.Image | NDArray[np.uint8] | Tensor | Picture",
+    quality: float,
+    tile: int | None = None,
+) -> bytes:
+    """Return an image as the bytes of an `.nc` file, as `encode` does, by a model that is loaded already."""
     picture = _as_picture(image)
     code = container.quality_code(quality)
     if 0 in picture.pixels.shape:
@@ -147,7 +157,6 @@ def encode(
         tile = TILE if max(height, width) > TILE + TILE // 2 else 0
     if tile >= max(height, width):
         tile = 0
-    loaded = load_model(weights.find_by_name(model), device)
     header = Header(
         width,
         height,
@@ -171,11 +180,12 @@ class _File(NamedTuple):
 
     name: str  # "" or "file 3: ", ahead of the messages of errors
     container: Container
-    codec: Codec
+    codec: Codec | None  # None: a JPEG file
 
 
 class _Tile(NamedTuple):
     file: _File
+    codec: Codec
     canvas: NDArray[np.uint8]  # of the whole image, [H, W, 3] or [H, W]
     left: int  # pixels
     top: int
@@ -189,6 +199,9 @@ def _open(data: bytes, name: str, model: str | Path | None, device: str, limits:
         parsed = container.read(data, limits)
         header = parsed.header
         family = family_by_id(header.family)
+        if not family.has_weights:
+            _check_device(device)
+            return _File(name, parsed, None)
         path = (
             weights.find_by_digest(header.weights_digest)
             if model is None
@@ -217,26 +230,33 @@ def _decode_files(files: list[_File]) -> list[Picture]:
     of a tiled image must be faded into it in order: they wait for no others than those of their row.
     """
     groups: dict[object, list[_Tile]] = {}
-    canvases: list[NDArray[np.uint8]] = []
+    pictures: list[Picture] = []
     for position, file in enumerate(files):
-        header = file.container.header
-        is_grey = header.is_grey and file.codec.CODES_GREY
+        header, codec = file.container.header, file.codec
+        if codec is None:
+            with named(file.name):
+                pictures.append(jpeg.picture_of(file.container))
+            continue
+        is_grey = header.is_grey and codec.CODES_GREY
         shape = (header.height, header.width, 3)
-        canvases.append(np.empty(shape[:2] if is_grey else shape, np.uint8))
+        canvas = np.empty(shape[:2] if is_grey else shape, np.uint8)
+        pictures.append(Picture(canvas, file.container.metadata))
         for box, payload in zip(header.tile_boxes(), file.container.tiles, strict=True):
             left, top, right, bottom = box
             size = (right - left, bottom - top)
             row = (position, top) if header.tile else None
-            tile = _Tile(file, canvases[-1], left, top, *size, payload)
-            key = (id(file.codec), header.quality_code, is_grey, size, row)
+            tile = _Tile(file, codec, canvas, left, top, *size, payload)
+            key = (id(codec), header.quality_code, is_grey, size, row)
             groups.setdefault(key, []).append(tile)
     for tiles in groups.values():
-        most = max(tiles[0].file.codec.batch_pixels // (tiles[0].width * tiles[0].height), 1)
+        most = max(tiles[0].codec.batch_pixels // (tiles[0].width * tiles[0].height), 1)
         for first in range(0, len(tiles), most):
             _decode_tiles(tiles[first : first + most])
     return [
-        Picture(_grey(canvas) if file.container.header.is_grey else canvas, file.container.metadata)
-        for file, canvas in zip(files, canvases, strict=True)
+        Picture(_grey(picture.pixels), picture.metadata)
+        if file.container.header.is_grey
+        else picture
+        for file, picture in zip(files, pictures, strict=True)
     ]
 
 
@@ -254,7 +274,7 @@ def _decode_tiles(tiles: list[_Tile]) -> None:
     header = file.container.header
     with named(file.name if len(tiles) == 1 else ""):
         try:
-            decoded = file.codec.decode_tiles(
+            decoded = tiles[0].codec.decode_tiles(
                 [tile.payload for tile in tiles],
                 width,
                 height,
@@ -378,6 +398,35 @@ def decode_batch(
         raise InputError(f"files: expected a list of files' bytes, found {type(files).__name__}")
     opened = [_open(data, f"file {i}: ", model, device, limits) for i, data in enumerate(files)]
     return [_as_kind(picture, kind) for picture in _decode_files(opened)]  # type: ignore[return-value]
+
+
+def encode_jpeg(data: bytes) -> bytes:
+    """Return a JPEG file as the bytes of an `.nc` file, from which `decode_jpeg` makes the same file.
+
+    That is tried before returning. `decode` returns the image that is in it.
+
+    Args:
+        data: the whole JPEG file: 8 bits, Huffman coding, baseline or progressive.
+
+    Raises:
+        InputError: not such a file.
+        LimitError: the image is larger than decoders accept.
+    """
+    return jpeg.pack(data)
+
+
+def decode_jpeg(data: bytes, limits: Limits = Limits()) -> bytes:
+    """Return the JPEG file that `encode_jpeg` was given, byte for byte.
+
+    Args:
+        data: the whole `.nc` file.
+        limits: what to accept, checked before allocating.
+
+    Raises:
+        FormatError, LimitError: as `decode`.
+        InputError: a file of another family.
+    """
+    return jpeg.read(data, limits)
 
 
 def _check_kind(kind: str) -> None:

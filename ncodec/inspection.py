@@ -18,7 +18,7 @@ class Info:
     width: int  # pixels
     height: int  # pixels
     channels: int
-    quality: float
+    quality: float | None  # None where the family has no qualities
     family: str
     model: str | None  # name of the shipped model, None where it is not among them
     weights_digest: str
@@ -36,13 +36,14 @@ def info(data: bytes, limits: Limits = Limits()) -> Info:
     """
     parsed = container.read(data, limits)
     h = parsed.header
+    family = family_by_id(h.family)
     names = [entry.name for entry in list_models() if entry.digest == h.weights_digest]
     return Info(
         width=h.width,
         height=h.height,
         channels=1 if h.is_grey else 3,
-        quality=h.quality,
-        family=family_by_id(h.family).name,
+        quality=h.quality if family.has_weights else None,
+        family=family.name,
         model=names[0] if names else None,
         weights_digest=h.weights_digest.hex(),
         tiles=len(parsed.tiles),

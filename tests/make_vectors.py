@@ -1,21 +1,31 @@
-"""Write tests/vectors/v1: the only program that does. Run it for a new format or new weights only.
+"""Write tests/vectors/v1: the only program that does. Run it for a new format or new weights only:
+`python tests/make_vectors.py coder|default|dct|jpeg ...`.
 
-Each vector is an .nc file of the default model (its digest ends the name) with the SHA-256 of its integer latents and a PNG of what
-it decoded to on the machine that made it. Old vectors stay: files decode for ever. coder.json has payloads of the
-entropy coders alone, with their tables, indexes and symbols.
+Each vector is an .nc file (of a model: its digest ends the name) with a PNG of what it decoded to on the machine that
+made it, and the SHA-256 of its integer latents, or, of an exact family, of its pixels; of a JPEG file, of that. Old vectors
+stay, files decode for ever: all but those of weights that were never shipped in a release, which are replaced. coder.json has
+payloads of the entropy coders alone, with their tables, indexes and symbols.
 """
 
+import hashlib
+import io
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 import ncodec
 from ncodec import container
+from ncodec.codec import encode_with, load_model
 from ncodec.entropy import FrequencyTables, encode_symbols
 from ncodec.entropy.binary import BYPASS, BinaryEncoder
 from ncodec.models import weights
+from ncodec.models.dct import Choices, DctCodec
+from ncodec.models.registry import family_by_id
 from ncodec.selftest import latents_sha256
 
 FOLDER = Path(__file__).parent / "vectors" / "v1"
@@ -26,6 +36,16 @@ def latents_digest(data: bytes, device: str = "cpu") -> str:
     """Return `latents_sha256` of a file made with shipped weights."""
     digest = container.read(data).header.weights_digest
     return latents_sha256(data, weights.find_by_digest(digest), device)
+
+
+def facts_of(data: bytes, device: str = "cpu") -> dict[str, str]:
+    """Return what every machine must find in a file."""
+    family = container.read(data).header.family
+    if family_by_id(family).needs_torch:
+        return {"latents_sha256": latents_digest(data, device)}
+    if family == container.JPEG:  # its pixels are Pillow's
+        return {"jpeg_sha256": hashlib.sha256(ncodec.decode_jpeg(data)).hexdigest()}
+    return {"pixels_sha256": hashlib.sha256(ncodec.decode(data, "numpy").tobytes()).hexdigest()}
 
 
 def coder_vectors() -> dict[str, dict[str, object]]:
@@ -64,11 +84,8 @@ def coder_vectors() -> dict[str, dict[str, object]]:
     return vectors
 
 
-def main() -> None:
-    coder = json.dumps(coder_vectors(), indent=None, separators=(",", ":"))
-    (FOLDER / "coder.json").write_text(coder.replace("},", "},\n") + "\n")
-    with Image.open(SAMPLE) as picture:
-        photo = np.asarray(picture)
+def default_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
+    """Return files of the default model."""
     noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     cases = {
         "photo-q1": (photo[100:300, 200:456], 1, 0),
@@ -82,13 +99,93 @@ def main() -> None:
         "tiles": (photo[100:260, 200:420], 4, 64),
     }
     digest = weights.list_models()[0].digest.hex()[:8]
+    return {
+        f"{case}-{digest}": ncodec.encode(pixels, quality, device="cpu", tile=tile)
+        for case, (pixels, quality, tile) in cases.items()
+    }
+
+
+def dct_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
+    """Return files of model dct: both transforms and subsamplings."""
+    noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    plain = Choices()
+    cases = {
+        "q1": (photo[100:300, 200:456], 1, 0, plain),
+        "q4.35-odd": (photo[33:166, 77:278], 4.35, 0, plain),
+        "q8": (photo[300:400, 500:628], 8, 0, plain),
+        "angle": (photo[300:400, 500:628], 5, 0, Choices(transform="angle")),
+        "420-odd": (photo[33:100, 77:176], 3, 0, Choices(subsampling="4:2:0")),
+        "angle-420": (photo[33:100, 77:176], 7, 0, Choices("angle", "4:2:0")),
+        "least-blocks": (photo[300:364, 500:564], 6, 0, Choices(most=8)),
+        "one-pixel": (photo[:1, :1], 4, 0, plain),
+        "one-row": (photo[:1, :50], 4, 0, plain),
+        "black": (np.zeros((48, 64, 3), np.uint8), 4, 0, plain),
+        "noise-q8": (noise, 8, 0, plain),
+        "grey": (photo[100:164, 200:280, 1], 4, 0, plain),
+        "tiles": (photo[100:260, 200:420], 4, 64, plain),
+    }
+    loaded = load_model(weights.find_by_name("dct"), "cpu")
+    assert isinstance(loaded.codec, DctCodec)
+    return {
+        f"dct-{case}-{loaded.digest.hex()[:8]}": encode_with(
+            replace(loaded, codec=loaded.codec.with_choices(choices)), pixels, quality, tile
+        )
+        for case, (pixels, quality, tile, choices) in cases.items()
+    }
+
+
+def jpeg_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
+    """Return recompressed JPEG files."""
+    colour, grey = (
+        Image.fromarray(photo[100:196, 200:321]),
+        Image.fromarray(photo[100:150, 200:270, 1]),
+    )
+    cases = {
+        "420": (colour, {"quality": 85}),
+        "444-q95": (colour, {"quality": 95, "subsampling": 0}),
+        "progressive": (colour, {"quality": 75, "progressive": True}),
+        "restarts": (colour, {"quality": 60, "restart_marker_rows": 1}),
+        "grey": (grey, {"quality": 80}),
+        "one-pixel": (colour.crop((0, 0, 1, 1)), {"quality": 90}),
+    }
+    made = {}
+    for case, (image, options) in cases.items():
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", **options)
+        made[f"jpeg-{case}"] = ncodec.encode_jpeg(stream.getvalue())
+    return made
+
+
+MAKERS = {"default": default_vectors, "dct": dct_vectors, "jpeg": jpeg_vectors}
+
+
+def is_shipped(data: bytes) -> bool:
+    """Return whether the weights that a file was made with, if any, are among those of this package."""
+    header = container.read(data).header
+    known = [model.digest for model in weights.list_models()]
+    return header.weights_digest in known or not family_by_id(header.family).has_weights
+
+
+def main() -> None:
+    names = sys.argv[1:]
+    if not names or set(names) - {"coder", *MAKERS}:
+        sys.exit(f"expected some of coder, {', '.join(MAKERS)}")
+    if "coder" in names:
+        coder = json.dumps(coder_vectors(), indent=None, separators=(",", ":"))
+        (FOLDER / "coder.json").write_text(coder.replace("},", "},\n") + "\n")
+    with Image.open(SAMPLE) as picture:
+        photo = np.asarray(picture)
     index = json.loads((FOLDER / "vectors.json").read_text())
-    for case, (pixels, quality, tile) in cases.items():
-        name = f"{case}-{digest}"
-        data = ncodec.encode(pixels, quality, device="cpu", tile=tile)
-        (FOLDER / f"{name}.nc").write_bytes(data)
-        Image.fromarray(ncodec.decode(data, "numpy", device="cpu")).save(FOLDER / f"{name}.png")
-        index[name] = {"latents_sha256": latents_digest(data)}
+    for name in list(index):
+        if not is_shipped((FOLDER / f"{name}.nc").read_bytes()):
+            del index[name]
+            for suffix in (".nc", ".png"):
+                (FOLDER / f"{name}{suffix}").unlink()
+    for maker in names:
+        for name, data in MAKERS[maker](photo).items() if maker in MAKERS else ():
+            (FOLDER / f"{name}.nc").write_bytes(data)
+            Image.fromarray(ncodec.decode(data, "numpy", device="cpu")).save(FOLDER / f"{name}.png")
+            index[name] = facts_of(data)
     (FOLDER / "vectors.json").write_text(json.dumps(index, indent=2) + "\n")
 
 

@@ -24,7 +24,14 @@ from ncodec.metrics import psnr
 from ncodec.models import hyperprior, weights
 
 MODELS = [model.name for model in ncodec.list_models()]
-pytestmark = pytest.mark.parametrize("model", MODELS)
+NETWORKS = [model.name for model in ncodec.list_models() if model.family == "hyperprior"]
+
+
+def pytest_generate_tests(metafunc):
+    """A test of `model` holds for every shipped one, a test of `network` for those with latents."""
+    for name, models in (("model", MODELS), ("network", NETWORKS)):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, models)
 
 
 def load(name, device="cpu"):
@@ -63,12 +70,12 @@ def test_any_size_round_trips(model, sample, size):
 
 
 def test_padding_costs_little(model, sample):
-    """One row and column past a multiple of 16 adds less than their share of blocks would."""
+    """One row and column past whole blocks adds less than their share of blocks would: 5 % of 16x16, 2.6 % of 8x8."""
     for quality in (2, 5):
         even = len(ncodec.encode(sample[:496, :752], quality, model))
         odd = len(ncodec.encode(sample[:497, :753], quality, model))
         pixels = 497 * 753 / (496 * 752)
-        assert odd / even / pixels < 1.02
+        assert odd / even / pixels < 1.03
 
 
 @pytest.mark.parametrize("kind", ["pillow", "numpy", "torch"])
@@ -142,8 +149,8 @@ def batch_files(model, sample):
     return [ncodec.encode(pixels, quality, model, tile=tile) for pixels, quality, tile in cases]
 
 
-def test_batch_is_single_decodes(model, sample, monkeypatch):
-    files = batch_files(model, sample)
+def test_batch_is_single_decodes(network, sample, monkeypatch):
+    files = batch_files(network, sample)
     sizes = []
     monkeypatch.setattr(hyperprior, "Reader", lambda p, n: sizes.append(len(p)) or Reader(p, n))
     batch = ncodec.decode_batch(files, "numpy", device="cpu")
@@ -157,19 +164,19 @@ def test_batch_is_single_decodes(model, sample, monkeypatch):
     assert ncodec.decode_batch(files[3:4], "torch")[0].shape == (1, 65, 97)
 
 
-def test_batch_latents_are_those_of_single_decodes(model, sample):
-    same = [data for i, data in enumerate(batch_files(model, sample)) if i in (0, 2, 3, 6)]
-    net = load(model)
+def test_batch_latents_are_those_of_single_decodes(network, sample):
+    same = [data for i, data in enumerate(batch_files(network, sample)) if i in (0, 2, 3, 6)]
+    net = load(network)
     reader = Reader([container.read(data).tiles[0] for data in same], len(net.SECTIONS))
     batch = net.code(reader, None, (5, 7), 60)
     for k, data in enumerate(same):
-        alone, _ = latents_of(model, data)
+        alone, _ = latents_of(network, data)
         assert torch.equal(batch.z[k : k + 1], alone.z) and torch.equal(batch.r[k : k + 1], alone.r)
 
 
-def test_batch_is_bounded(model, sample, monkeypatch):
+def test_batch_is_bounded(network, sample, monkeypatch):
     """A batch has no more pixels than allowed, but one image of any size."""
-    files = [ncodec.encode(sample[:64, k : k + 64], 4, model) for k in range(5)]
+    files = [ncodec.encode(sample[:64, k : k + 64], 4, network) for k in range(5)]
     for pixels, expected in ((64 * 64 * 2 + 1, [2, 2, 1]), (1, [1] * 5)):
         sizes = []
         monkeypatch.setitem(hyperprior.BATCH_PIXELS, "cpu", pixels)
@@ -197,21 +204,21 @@ def test_batch_names_the_file(model, sample):
 
 
 @pytest.mark.gpu
-def test_gpu_batch(model, sample):
+def test_gpu_batch(network, sample):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    files = batch_files(model, sample)
+    files = batch_files(network, sample)
     gpu = ncodec.decode_batch(files, "numpy", device="cuda")
     for data, pixels in zip(files, gpu, strict=True):
         alone = ncodec.decode(data, "numpy", device="cpu")
         assert np.abs(pixels.astype(int) - alone).max() <= 1
     same = [files[i] for i in (0, 2, 3, 6)]
-    net = load(model, "cuda")
+    net = load(network, "cuda")
     reader = Reader([container.read(data).tiles[0] for data in same], len(net.SECTIONS))
     batch = net.code(reader, None, (5, 7), 60)
     assert batch.r.is_cuda
     for k, data in enumerate(same):
-        alone, _ = latents_of(model, data)
+        alone, _ = latents_of(network, data)
         assert torch.equal(batch.z[k : k + 1].cpu(), alone.z)
         assert torch.equal(batch.r[k : k + 1].cpu(), alone.r)
 
@@ -222,12 +229,12 @@ def test_bad_tile(model, crop, side):
         ncodec.encode(crop, 4, model, tile=side)
 
 
-def test_exactness_of_threads_batches_and_precision(model, sample):
+def test_exactness_of_threads_batches_and_precision(network, sample):
     """One file decodes to the same symbols, and to pixels within 1, however the networks run."""
     pixels = sample[100:357, 200:470]
-    data = ncodec.encode(pixels, 4.35, model)
+    data = ncodec.encode(pixels, 4.35, network)
     code = container.read(data).header.quality_code
-    expected, net = latents_of(model, data)
+    expected, net = latents_of(network, data)
     reference = net.synthesise(expected, code)
 
     def check(run):
@@ -237,7 +244,7 @@ def test_exactness_of_threads_batches_and_precision(model, sample):
         assert difference < 1, difference
 
     def decode():
-        latents, _ = latents_of(model, data)
+        latents, _ = latents_of(network, data)
         return latents, net.synthesise(latents, code)
 
     before = torch.get_num_threads()
@@ -265,9 +272,9 @@ def test_exactness_of_threads_batches_and_precision(model, sample):
         net.model.float()
 
 
-def test_encoder_batches_agree(model, sample):
+def test_encoder_batches_agree(network, sample):
     """The encoder's own latents of one image do not depend on its neighbours in the batch."""
-    net = load(model)
+    net = load(network)
     x = batch_of(sample[:128, :128])
     alone = net.analyse(x, 60)
     batch = net.analyse(torch.cat([x, x.flip(3), x, x.flip(2)]), 60)
@@ -281,10 +288,10 @@ def test_encoder_batches_agree(model, sample):
 
 
 @pytest.mark.parametrize("quality", [1, 4, 8])
-def test_rate_estimate_is_the_file_size(model, sample, quality):
+def test_rate_estimate_is_the_file_size(network, sample, quality):
     """-log2 of the priors, as training's evaluation estimates it, is within 1 % of the real file."""
-    data = ncodec.encode(sample, quality, model)
-    latents, net = latents_of(model, data)
+    data = ncodec.encode(sample, quality, network)
+    latents, net = latents_of(network, data)
     code = container.quality_code(quality)
     index = net.indexes(latents.z.long(), code, latents.r.shape[2:])
     bits = net.tables_r.ideal_bits(
@@ -388,16 +395,16 @@ def test_hostile_payloads(model, crop):
     assert n_errors > 140  # the final state gives nearly every damage away
 
 
-def test_z_out_of_range(model, crop):
-    parsed = container.read(ncodec.encode(crop[:16, :16], 3, model))
-    latents, net = latents_of(model, container.write(parsed))
+def test_z_out_of_range(network, crop):
+    parsed = container.read(ncodec.encode(crop[:16, :16], 3, network))
+    latents, net = latents_of(network, container.write(parsed))
     latents.z[0, 0, 0, 0] = 128
     with pytest.raises(CorruptPayloadError, match="127"):
         net.code(Writer(), latents, (1, 1), 40)
 
 
-def test_r_out_of_range(model, crop):
-    latents, net = latents_of(model, ncodec.encode(crop[:16, :16], 8, model))
+def test_r_out_of_range(network, crop):
+    latents, net = latents_of(network, ncodec.encode(crop[:16, :16], 8, network))
     coded = net.indexes(latents.z.long(), 140, (1, 1)) >= net.skip_below
     latents.r[coded] = -(2**31)
     with pytest.raises(CorruptPayloadError, match="32767"):
@@ -413,7 +420,7 @@ def test_gpu_decodes_alike(model, sample):
     assert np.abs(cpu - gpu).max() <= 1
 
 
-def test_no_batch_norm_or_dropout(model):
+def test_no_batch_norm_or_dropout(network):
     """Nothing in the networks behaves differently in training mode."""
-    kinds = {type(m) for m in load(model).model.modules()}
+    kinds = {type(m) for m in load(network).model.modules()}
     assert not kinds & {nn.BatchNorm2d, nn.Dropout}

@@ -15,6 +15,7 @@ from conftest import SAMPLE
 from PIL import Image as PillowImage
 
 from ncodec import container
+from ncodec.codec import decode, encode
 from ncodec.errors import InputError, UnknownModelError
 from ncodec.evaluation import (
     CODECS,
@@ -40,6 +41,7 @@ from ncodec.evaluation.study import curve_of_cells, points_of
 from ncodec.evaluation.video import to_pixels, to_planes
 from ncodec.inspection import list_models
 from ncodec.metrics import ms_ssim, psnr, ssimulacra2
+from ncodec.models.weights import find_by_name
 
 BUILT_IN = ["jpeg", "webp", "avif", "jxl", "jpeg2000", "hevc", "svtav1"]
 NCODEC = str(Path(sys.executable).parent / "ncodec")
@@ -92,6 +94,12 @@ def program(tmp_path):
         ("hyperprior-s", "hyperprior-s"),
         ("ncodec", "ncodec"),
         ("hyperprior-s:device=cuda", "hyperprior-s:device=cuda"),
+        ("dct", "dct"),
+        ("dct:rdoq=false,transform=angle,least=4", "dct:transform=angle,rdoq=false"),
+        (
+            "dct:subsampling=4:2:0,model=/a/b.safetensors",
+            "dct:subsampling=4:2:0,model=/a/b.safetensors",
+        ),
         ("ncodec:model=/a/b.safetensors", "ncodec:model=/a/b.safetensors"),
     ],
 )
@@ -113,6 +121,8 @@ def test_names(text, name):
         ("avif:speed=100", "found 100"),
         ("jxl:effort=0", "found 0"),
         ("hyperprior-s:model=x", "found 'model=x'"),
+        ("dct:transform=wavelet", "transform among dct, angle, found 'wavelet'"),
+        ("dct:least=32,most=8", "least 32 is more than most 8"),
         ("webp:method=3,method=4", "found 'method=4'"),
     ],
 )
@@ -150,6 +160,33 @@ def test_files_are_what_their_names_say(images):
         assert codec.encode(images[0].pixels, codec.QUALITIES[4]).startswith(signature), name
     ours = parse_codec("hyperprior-s").encode(images[0].pixels, 3)
     assert container.read(ours).header.quality == 3
+
+
+def test_choices_of_dct(images, tmp_path):
+    """Each option changes the file, any decodes as any other does; a copy of the weights is the same model."""
+    pixels = images[0].pixels
+    plain = parse_codec("dct")
+    expected = plain.encode(pixels, 4)
+    assert expected == encode(pixels, 4, "dct")
+    for options in (
+        "transform=angle",
+        "subsampling=4:2:0",
+        "least=16",
+        "most=16",
+        "rdoq=false",
+        "trials=1",
+    ):
+        other = parse_codec(f"dct:{options}")
+        data = other.encode(pixels, 4)
+        assert data != expected, options
+        assert np.array_equal(other.decode(data, pixels.shape[:2]), decode(data, "numpy"))
+    path = tmp_path / "copy.safetensors"
+    path.write_bytes(find_by_name("dct").read_bytes())
+    copy = parse_codec(f"dct:model={path}")
+    assert copy.encode(pixels, 4) == expected and copy.versions() == plain.versions()
+    assert "torch" not in plain.versions()
+    with pytest.raises(InputError, match="not a model of family dct"):
+        parse_codec("dct:model=hyperprior-s").versions()
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
@@ -284,7 +321,7 @@ def test_peak_memory_is_that_of_the_work(sample):
 
 
 @pytest.mark.parametrize("target", ["0.5bpp", "35dB"])
-@pytest.mark.parametrize("name", ["jpeg", "jxl", "hyperprior-s", "hevc"])
+@pytest.mark.parametrize("name", ["jpeg", "jxl", "hyperprior-s", "dct", "hevc"])
 def test_targets(name, target, images):
     curve = rd_curve(name, images, [parse_quality(target)])
     column, value = ("bpp", 0.5) if target.endswith("bpp") else ("psnr", 35)

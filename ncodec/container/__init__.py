@@ -15,6 +15,7 @@ from ncodec.errors import (
     BadMagicError,
     ChecksumError,
     CorruptPayloadError,
+    FormatError,
     InputError,
     LimitError,
     TruncatedError,
@@ -24,6 +25,7 @@ from ncodec.errors import (
 MAGIC = b"\x89NC"  # the high bit catches 7-bit transfers, CR LF and LF catch text-mode ones
 VERSION = 1
 SIGNATURE = MAGIC + b"1\r\n\x1a\n"
+MAX_HEADER = 64  # bytes, and more than any header has
 QUALITY_STEPS = 20  # per unit of quality
 MAX_QUALITY_CODE = 7 * QUALITY_STEPS
 FLAG_GREY, FLAG_TILED = 1, 2
@@ -31,6 +33,7 @@ PADDING = b"pADd"
 STRIDE = 16  # pixels: sides are decoded in whole multiples of it
 TILE_COST = 8192  # pixels that decode in the time that a tile takes whatever its size
 WASTE = 4  # what coded pixels count in a file that has over 5/4 as many as the image has pixels
+JPEG = 3  # the family whose one TILE is a recompressed JPEG file (specs/format.md, section 11)
 METADATA = {"icc": b"iCCP", "exif": b"eXIF", "xmp": b"xMPm"}
 
 
@@ -166,6 +169,8 @@ def check_limits(header: Header, limits: Limits) -> None:
         raise LimitError(
             f"header: {header.width}x{header.height}, pixels are limited to {limits.pixels}"
         )
+    if header.family == JPEG:  # has no tiles, and takes less memory a pixel than any network
+        return
     reach = header.tile + header.overlap if header.tile else limits.side
     tile_pixels = min(header.width, reach) * min(header.height, reach)
     if tile_pixels > limits.tile_pixels:
@@ -275,6 +280,14 @@ def _read_header(source: ByteReader) -> Header:
     return Header(
         width, height, family, digest, quality_code, bool(flags & FLAG_GREY), tile, overlap
     )
+
+
+def family_of(data: bytes) -> int | None:
+    """Return the family that the first bytes of a file name, None where they are not a header."""
+    try:
+        return _read_header(ByteReader(data)).family
+    except FormatError:
+        return None
 
 
 def read(data: bytes | bytearray | memoryview, limits: Limits = Limits()) -> Container:

@@ -15,6 +15,7 @@ class EncoderOptions:
     most_log2: int
     optimised_levels: bool
     full_trials: int
+    def __init__(self) -> None: ...
 
 class BlockFormat:
     def __init__(

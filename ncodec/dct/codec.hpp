@@ -119,9 +119,11 @@ inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameter
 inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& parameters, int quality_code, int width,
                                 int height, int channels, uint8_t* out, ptrdiff_t stride) {
   if (size < 1) return BinaryStatus::truncated;
-  const int flags = payload[0];
+  const int flags = payload[0], kind = flags >> 1;
+  if (kind != static_cast<int>(Kind::dct) && kind != static_cast<int>(Kind::angle)) return BinaryStatus::bad_end;
+  if ((flags & 1) && channels != 3) return BinaryStatus::bad_end;  // grey has no chroma to be subsampled
   const Geometry g = geometry_of(width, height, channels, flags & 1);
-  Tile tile(g, parameters, quality_code, static_cast<Kind>(flags >> 1 & 3));
+  Tile tile(g, parameters, quality_code, static_cast<Kind>(kind));
   Model model = start_of(parameters, quality_code);
   Decoder coder(model, payload + 1, size - 1);
   for (int y = 0; y < g.height; y += SQUARE)

@@ -32,8 +32,9 @@ inline int between(int low, int high, int fraction) {  // rounded to nearest
   return (sum + (sum < 0 ? -QUALITY_STEPS / 2 : QUALITY_STEPS / 2)) / QUALITY_STEPS;
 }
 
-// 2^(x / 2048) of 1/16, for x in [0, 2048 * 14): a cubic within 2e-4 of 2^f.
+// 2^(x / 2048) of 1/16, x clamped to [0, 2048 * 14): a cubic within 2e-4 of 2^f.
 inline int exp2_of(int x) {
+  x = std::clamp(x, 0, 2048 * 14 - 1);
   const int64_t f = int64_t{x & 2047} << 19;  // of 2^30
   constexpr int64_t ONE = int64_t{1} << 30, C1 = 747247505, C2 = 241534262, C3 = 84960057;
   static_assert(ONE + C1 + C2 + C3 == 2 * ONE, "the pieces meet");
@@ -79,7 +80,7 @@ inline Steps steps_of(const Parameters& parameters, int quality_code) {
           const int right = gu < 7, below = gv < 7 ? 8 : 0;
           const int top = g[0] * (16 - fu) + g[right] * fu, bottom = g[below] * (16 - fu) + g[below + right] * fu;
           const int offset = (top * (16 - fv) + bottom * fv) >> 8;
-          out[static_cast<size_t>(v) * side + u] = exp2_of(std::clamp(base + offset, 0, 2048 * 14 - 1));
+          out[static_cast<size_t>(v) * side + u] = exp2_of(base + offset);
         }
     }
   return steps;

@@ -63,7 +63,7 @@ struct Context {
 
   void update(uint32_t bin) {
     const int target = bin ? 65535 : 0;
-    p = static_cast<uint16_t>(p + (((target - p) * static_cast<int>(RATES.rate[n])) >> 16));
+    p = static_cast<uint16_t>(p + ((int64_t{target - p} * RATES.rate[n]) >> 16));  // 65535 x rate[0] is over 2^31
     n = static_cast<uint8_t>(n + (n < PATIENCE));
   }
 };

@@ -341,7 +341,8 @@ def bench_coder(report: Callable[[str, Row], None]) -> Row:
 
 
 def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -> Row:
-    """Return seconds of a whole encode and decode of an image at qualities 1, 4 and 8, and the coder's share.
+    """Return seconds of a whole encode and decode of an image at qualities 1, 4 and 8, by the default model, with
+    the coder's share, and by model `dct`.
 
     Args:
         pixels: [H, W, 3] uint8, small enough for one tile.
@@ -379,4 +380,17 @@ def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -
         }  # fmt: skip
         results[f"quality {quality}"] = row
         report(f"quality {quality}", row)
+        row["dct"] = bench_dct(pixels, quality)
+        report(f"quality {quality}", row["dct"])
     return {"machine": machine(), "image": list(pixels.shape), "qualities": results}
+
+
+def bench_dct(pixels: NDArray[np.uint8], quality: float) -> Row:
+    """Return seconds of a whole encode and decode by model `dct`, which takes one thread."""
+    data = ncodec.encode(pixels, quality, "dct", tile=0)
+    return {
+        "coder": "model dct, 1 thread",
+        "bytes": len(data),
+        "encode_s": median_seconds(lambda: ncodec.encode(pixels, quality, "dct", tile=0)),
+        "decode_s": median_seconds(lambda: ncodec.decode(data, "numpy")),
+    }

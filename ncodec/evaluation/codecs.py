@@ -7,7 +7,7 @@ when it is first used; what is missing is said in one message.
 import importlib.metadata
 import importlib.util
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from io import BytesIO
 from types import ModuleType
@@ -18,6 +18,8 @@ from PIL import Image, features
 
 from ncodec.errors import InputError, UnknownModelError
 from ncodec.evaluation.video import Hevc, Pixels, SvtAv1, Vtm, Vvenc, check_option
+from ncodec.models.dct import Choices, DctCodec
+from ncodec.models.weights import LoadedModel, find_by_name
 
 
 class Codec(Protocol):
@@ -227,7 +229,6 @@ class Ncodec:
     def versions(self) -> dict[str, str]:
         from ncodec import __version__
         from ncodec.codec import find_device, load_model
-        from ncodec.models.weights import find_by_name
 
         find_device(self.device)
         loaded = load_model(find_by_name(self.model or None), "cpu")
@@ -246,6 +247,42 @@ class Ncodec:
         from ncodec import codec
 
         return codec.decode(data, "numpy", self.model or None, self.device)
+
+
+@dataclass(frozen=True)
+class Dct(Choices):
+    """Family dct, shipped or from a weights file, with its encoder's choices as options."""
+
+    model: str = "dct"
+
+    WORST: ClassVar[float] = 1
+    BEST: ClassVar[float] = 8
+    STEP: ClassVar[float] = 0
+    QUALITIES: ClassVar[tuple[float, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
+
+    def _loaded(self) -> LoadedModel:
+        from ncodec.codec import load_model
+
+        loaded = load_model(find_by_name(self.model), "cpu")
+        if not isinstance(loaded.codec, DctCodec):
+            raise InputError(f"codec dct: {self.model} is not a model of family dct")
+        own = {option.name: getattr(self, option.name) for option in fields(Choices)}
+        return replace(loaded, codec=loaded.codec.with_choices(Choices(**own)))
+
+    def versions(self) -> dict[str, str]:
+        from ncodec import __version__
+
+        return {"ncodec": __version__, "weights": self._loaded().digest.hex()}
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        from ncodec import codec
+
+        return codec.encode_with(self._loaded(), pixels, quality)
+
+    def decode(self, data: bytes, shape: tuple[int, int]) -> Pixels:
+        from ncodec import codec
+
+        return codec.decode(data, "numpy", self.model, "cpu")
 
 
 def _compressai() -> Any:
@@ -348,6 +385,7 @@ CODECS: dict[str, type[Codec]] = {
     "vvenc": Vvenc,
     "vtm": Vtm,
     "ncodec": Ncodec,
+    "dct": Dct,
     "compressai": CompressAi,
 }
 
@@ -376,10 +414,11 @@ def parse_codec(text: str) -> Codec:
 
     name, _, rest = text.partition(":")
     models = [model.name for model in list_models()]
-    given: dict[str, object] = {"model": name} if name in models else {}
-    kind: Any = Ncodec if name in models else CODECS.get(name)
+    kind: Any = CODECS.get(name) or (Ncodec if name in models else None)
+    given: dict[str, object] = {"model": name} if kind is Ncodec and name in models else {}
     if kind is None:
-        raise InputError(f"codec {name!r}: expected one of {', '.join([*CODECS, *models])}")
+        known = dict.fromkeys([*CODECS, *models])
+        raise InputError(f"codec {name!r}: expected one of {', '.join(known)}")
     kinds: dict[str, Any] = {option.name: option.type for option in fields(kind) if option.init}
     for part in rest.split(",") if rest else []:
         option, equals, value = part.partition("=")

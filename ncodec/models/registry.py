@@ -1,7 +1,7 @@
 """Which decoder program a file needs: a literal table, equal to specs/registry.md by test.
 
 The wire id names the program; the weights digest in the header names the parameters. Ids are never
-reused. A family's module is imported on first use; its `from_tensors` returns a `Codec`.
+reused. A family's module is imported on first use; its `from_tensors` returns a `Codec`, where it has weights.
 """
 
 import importlib
@@ -64,13 +64,18 @@ class Family:
     wire_id: int
     module: str
     needs_torch: bool = False  # tensors are torch's, pixels float; otherwise numpy's, pixels exact
+    has_weights: bool = True  # otherwise the module has no Codec; codec.py knows it by name
 
     def load(self) -> ModuleType:
         """Return the family's module."""
         return importlib.import_module(self.module)
 
 
-FAMILIES = (Family("hyperprior", 1, "ncodec.models.hyperprior", needs_torch=True),)
+FAMILIES = (
+    Family("hyperprior", 1, "ncodec.models.hyperprior", needs_torch=True),
+    Family("dct", 2, "ncodec.models.dct"),
+    Family("jpeg", 3, "ncodec.models.jpeg", has_weights=False),
+)
 
 
 def family_by_id(wire_id: int) -> Family:

@@ -113,7 +113,7 @@ def family_of(path: Path) -> registry.Family:
     """
     with _reading(path), safe_open(path, "np") as file:
         name = json.loads((file.metadata() or {})["ncodec"])["family"]
-        return next(family for family in registry.FAMILIES if family.name == name)
+        return next(f for f in registry.FAMILIES if f.name == name and f.has_weights)
 
 
 def load(path: Path, device: str) -> LoadedModel:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ncodec.dct import _dct
-from ncodec.dct.parameters import LAMBDAS, Tensors, initial, lmbda_of
+from ncodec.dct.parameters import Tensors, initial, lmbda_of
 
 QUALITIES = range(1, 9)
 CAP = 30  # bins of an image that count for a start: later ones meet an adapted context
@@ -66,9 +66,7 @@ class Work:
         if self.kind == "count":
             return _dct.count(self.pixels, parameters, code, options(self.quality))
         is_chroma = self.kind == "chroma"
-        return _dct.filter_sums(
-            self.pixels, parameters, code, options(self.quality), is_chroma
-        )
+        return _dct.filter_sums(self.pixels, parameters, code, options(self.quality), is_chroma)
 
 
 def run(work: Work) -> Any:
@@ -133,9 +131,9 @@ def train_contexts(
     counts = counts.reshape(len(images), 8, *counts.shape[1:])
     total = counts.sum(3, keepdims=True)
     capped = counts * np.minimum(1, CAP / np.maximum(total, 1))
-    tensors["start"] = fit_starts(capped.sum(0))
+    tensors["start"] = starts = fit_starts(capped.sum(0))
     tensors["confidence"] = fit_confidences(
-        counts * np.minimum(1, 200 / np.maximum(total, 1)), tensors["start"]
+        counts * np.minimum(1, 200 / np.maximum(total, 1)), starts
     )
     tensors["weights"] = np.clip(np.round(weights.mean(0) / 4), -32768, 32767).astype(np.int16)
     return float(np.mean([bits for _, _, bits in results]))
@@ -163,7 +161,9 @@ def main() -> None:
     """Run the stages in turn, twice; write the weights file after each round."""
     from safetensors.numpy import save_file
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("packs", nargs="+", type=Path, help="tar files of images")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="dct")
@@ -177,8 +177,11 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for number in range(arguments.rounds):
             bits = train_contexts(tensors, images, pool)
-            print(f"round {number}: {bits:.0f} bits before, contexts {time.monotonic() - began:.0f} s", flush=True)
-            train_filters(tensors, images[:: 3], pool)
+            print(
+                f"round {number}: {bits:.0f} bits before, contexts {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
+            train_filters(tensors, images[::3], pool)
             print(f"round {number}: filters {time.monotonic() - began:.0f} s", flush=True)
             about = {"name": arguments.name, "family": "dct"}
             save_file(tensors, arguments.out, {"ncodec": json.dumps(about)})

@@ -8,6 +8,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -167,7 +168,7 @@ def reason(y: bytes) -> str:
     return ""
 
 
-def one_pixel(payload: bytes, **fields: bytes) -> bytes:
+def one_pixel(payload: bytes, **fields: Any) -> bytes:
     """Return a file of one pixel, made with the shipped weights."""
     fields = {"digest": WEIGHTS, **fields}
     return header(width=b"\x01", height=b"\x01", **fields) + chunk(b"TILE", payload)
@@ -251,9 +252,75 @@ def coded_attacks() -> dict[str, tuple[str, bytes]]:
     }
 
 
+def jpeg_file(width: int, scans: int = 1) -> bytes:
+    """Return a grey JPEG file, one pixel high, of a block a scan, black: all of its codes are one bit, 0."""
+
+    def segment(code: int, content: bytes) -> bytes:
+        return bytes([0xFF, code]) + (len(content) + 2).to_bytes(2, "big") + content
+
+    tables = segment(0xDB, bytes([0]) + bytes([1] * 64))
+    tables += segment(0xC4, bytes([0, 1, *bytes(15), 0])) + segment(
+        0xC4, bytes([16, 1, *bytes(15), 0])
+    )
+    frame = segment(0xC0, bytes([8, 0, 1, 0, width, 1, 1, 0x11, 0]))
+    scan = segment(0xDA, bytes([1, 1, 0, 0, 63, 0])) + b"\x3f"
+    return b"\xff\xd8" + tables + frame + scan * scans + b"\xff\xd9"
+
+
+def jpeg_pixel(payload: bytes, **fields: Any) -> bytes:
+    """Return a file of one pixel, grey, of family jpeg."""
+    known = {"flags": 1, "family": b"\x03", "digest": bytes(8), "quality": 0}
+    head = header(width=b"\x01", height=b"\x01", **(known | fields))
+    return head + chunk(b"TILE", payload)
+
+
+def jpeg_attacks() -> dict[str, tuple[str, bytes]]:
+    """Return error class and bytes of files of family jpeg; their payloads hold the JPEG file as it is, mode 0."""
+    plain = b"\x00" + jpeg_file(1)
+    with_icc = jpeg_pixel(plain)
+    with_icc = (
+        with_icc[: -len(chunk(b"TILE", plain))] + chunk(b"iCCP", b"x") + chunk(b"TILE", plain)
+    )
+    corrupt = {
+        "jpeg_digest": jpeg_pixel(plain, digest=WEIGHTS),
+        "jpeg_quality": jpeg_pixel(plain, quality=60),
+        "jpeg_tiled": jpeg_pixel(plain, flags=3, grid=b"\x40\x00"),
+        "jpeg_icc": with_icc,
+        "jpeg_width": jpeg_pixel(b"\x00" + jpeg_file(2)),
+        "jpeg_not_grey": jpeg_pixel(plain, flags=0),
+        "jpeg_no_frame": jpeg_pixel(b"\x00\xff\xd8\xff\xd9"),
+        "jpeg_scans": jpeg_pixel(b"\x00" + jpeg_file(1, 257)),
+        "jpeg_mode_3": jpeg_pixel(b"\x03" + plain[1:]),
+    }
+    files = {name: ("CorruptPayloadError", data) for name, data in corrupt.items()}
+    return files | {"jpeg_empty": ("TruncatedError", jpeg_pixel(b""))}
+
+
+def dct_pixel(payload: bytes, flags: int = 0) -> bytes:
+    """Return a file of one pixel, made with the shipped weights of model dct."""
+    index = json.loads((HERE.parent.parent / "weights" / "index.json").read_text())
+    sha256 = next(model["sha256"] for model in index["models"] if model["name"] == "dct")
+    digest = bytes.fromhex(sha256)[:8]
+    return one_pixel(payload, flags=flags, family=b"\x02", digest=digest)
+
+
+def dct_attacks() -> dict[str, tuple[str, bytes]]:
+    """Return error class and bytes of files of family dct, by name."""
+    corrupt = {
+        "dct_transform_1": dct_pixel(b"\x02\x00"),
+        "dct_transform_3": dct_pixel(b"\x06\x00"),
+        "dct_bit_3": dct_pixel(b"\x08\x00"),
+        "dct_grey_subsampled": dct_pixel(b"\x01\x00", flags=1),
+        "dct_left_over": dct_pixel(b"\x00" + b"\x55" * 64),
+    }
+    files = {name: ("CorruptPayloadError", data) for name, data in corrupt.items()}
+    truncated = {"dct_empty": b"", "dct_no_bins": b"\x00"}
+    return files | {name: ("TruncatedError", dct_pixel(data)) for name, data in truncated.items()}
+
+
 def every_attack() -> dict[str, tuple[str, bytes]]:
-    """Return all files by name; those of `coded_attacks` need a decoder to be refused."""
-    return attacks() | coded_attacks()
+    """Return all files by name; all but those of `attacks` need a decoder to be refused."""
+    return attacks() | coded_attacks() | dct_attacks() | jpeg_attacks()
 
 
 if __name__ == "__main__":

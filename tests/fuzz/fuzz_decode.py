@@ -1,6 +1,7 @@
 """ncodec.decode of whole small files on the CPU: an error about the file, or an image of the declared size.
 
     mutate: | header fields, chunks | sections' bytes, lengths kept right | any latents, coded well |
+            (families dct and jpeg: | header fields, chunks | bytes of payloads |)
 
 Damaged rANS sections nearly always fail the final states, so one mutation writes a valid payload of
 latents no encoder would choose: those reach the networks. Anything but an error about the file, over 5 s, or
@@ -19,12 +20,13 @@ from ncodec import container
 from ncodec.codec import load_model
 from ncodec.coder import Writer
 from ncodec.container import Header, Limits, varint
-from ncodec.errors import FormatError, LimitError, ModelError, NcodecError
+from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
-from ncodec.models.hyperprior import R_MAX, Z_MAX, Latents
+from ncodec.models.hyperprior import R_MAX, Z_MAX, HyperpriorCodec, Latents
 
 LIMITS = Limits(side=256, pixels=1 << 13, tiles=8, metadata_bytes=1024, chunks=16)
 MAX_LEN = 4096
+HYPERPRIOR = 1  # wire id of the family with latents
 LONGEST_S = 5.0
 MOST_MEMORY = 256 << 20  # bytes, above what the process had before
 
@@ -63,6 +65,10 @@ def check(data: bytes) -> bool:
     return True
 
 
+def _family(parts: structure.Parts) -> int:
+    return structure.varint_value(parts.fields["family"])
+
+
 def _mutate_sections(payload: bytes, rng: random.Random, change: structure.Change) -> bytes:
     length, start = structure.take_varint(payload, 0)
     end = start + structure.varint_value(length)
@@ -87,6 +93,8 @@ def _random_symbols(shape: tuple[int, ...], bound: int, rng: random.Random) -> t
 def _any_latents(header: Header, width: int, height: int, rng: random.Random) -> bytes:
     """Return a valid payload for one tile, of latents at or past their bounds."""
     codec = load_model(weights.find_by_digest(header.weights_digest), "cpu").codec
+    if not isinstance(codec, HyperpriorCodec):
+        raise UnknownModelError("weights of another family")
     h, w = -(-height // codec.STRIDE), -(-width // codec.STRIDE)
     config = codec.model.config
     z = _random_symbols((1, config.Z, -(-h // 2), -(-w // 2)), Z_MAX, rng)
@@ -116,11 +124,18 @@ def mutate(data: bytes, size: int, seed: int, change: structure.Change | None = 
     if kind < 0.65:
         if tiles:
             i = rng.choice(tiles)
-            parts.chunks[i] = (b"TILE", _mutate_sections(parts.chunks[i][1], rng, change))
+            payload = parts.chunks[i][1]
+            if _family(parts) == HYPERPRIOR:
+                payload = _mutate_sections(payload, rng, change)
+            else:
+                payload = change(payload, 2048)
+            parts.chunks[i] = (b"TILE", payload)
         return structure.put_together(parts)[:size]
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 or _family(parts) != HYPERPRIOR:
         structure.mutate_fields(parts, rng, change)
     repaired = structure.put_together(parts)[:size]
+    if _family(parts) != HYPERPRIOR:
+        return repaired
     try:  # as many tiles as the header says; what cannot be made is left to `check`
         header = container._read_header(container.ByteReader(repaired))
         container.check_limits(header, LIMITS)

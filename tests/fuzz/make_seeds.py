@@ -1,10 +1,11 @@
-"""Write tests/fuzz/seeds: `python tests/fuzz/make_seeds.py`. Few and small; see README.md.
+"""Write tests/fuzz/seeds: `python tests/fuzz/make_seeds.py [WORD]`, those with WORD in their name. Few and small; see README.md.
 
 C++ harnesses: inputs as harness.hpp reads them. decode: files made with the shipped models. The Python
 targets also start from tests/attacks and the small files of tests/vectors, which are not copied.
 """
 
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,75 @@ def binary_seeds() -> dict[str, bytes]:
     return seeds
 
 
+def dct_seeds() -> dict[str, bytes]:
+    """Pictures of every style, grey and colour, both transforms and subsamplings, any parameters; edits; raw bytes."""
+    seeds = {}
+    for k in range(16):
+        rng = random.Random(k)
+        mode = 1 | (k % 2) << 4 | (k % 3 == 0) << 3 | (k % 5 == 0) << 2 | (k > 9) << 1
+        if k >= 14:
+            mode = rng.choice([0, 2, 4, 8])
+        sides = bytes([[63, 0, 95, 8, 41][k % 5], [47, 0, 8, 79][k % 4]])
+        settings = bytes([mode, 10 * k]) + sides + bytes([rng.choice([160, 128, 24, 0, 4])])
+        parameters = generated(rng) if mode & 2 else b""
+        picture = bytes([rng.randrange(16)]) + generated(rng)
+        edits = rng.randbytes(4) if 6 <= k < 10 else b""
+        rest = rng.choice([b"", bytes(1)]) + rng.randbytes(200) if k >= 14 else edits
+        seeds[f"{k:02d}"] = settings + parameters + (picture if mode & 1 else b"") + rest
+    return seeds
+
+
+def jpeg_file(marker: int, factors: list[int], interval: int, scans: list[bytes]) -> bytes:
+    """Return a file of 24 x 16 pixels whose blocks have no coefficients: every bit of its scans is 0."""
+
+    def segment(code: int, content: bytes) -> bytes:
+        return bytes([0xFF, code]) + (len(content) + 2).to_bytes(2, "big") + content
+
+    numbers = range(1, len(factors) + 1)
+    frame = b"".join(bytes([i, f, 0]) for i, f in zip(numbers, factors, strict=True))
+    dc = bytes([0, 1, 1, 2, *bytes(13)]) + bytes([0, 1, 2, 3])
+    ac = bytes([0x10, 1, 1, 1, 1, 2, *bytes(11)]) + bytes([0, 1, 0xF0, 0x11, 2, 0x10])
+    head = b"\xff\xd8" + segment(0xDB, bytes([0]) + bytes(range(3, 67)))
+    head += segment(marker, bytes([8, 0, 16, 0, 24, len(factors)]) + frame)
+    head += segment(0xC4, dc) + segment(0xC4, ac)
+    if interval:
+        head += segment(0xDD, bytes([0, interval]))
+    # 6 blocks of a component: 12 bits in sequence, 6 of DC alone; a run of 1 block is 0 too.
+    return head + b"".join(scans) + b"\xff\xd9"
+
+
+def jpeg_seeds() -> dict[str, bytes]:
+    """Files: grey, colour, restart intervals, progressive; payloads of their skeletons."""
+
+    def scan(parts: list[int], spectrum: tuple[int, int, int], bits: int) -> bytes:
+        names = b"".join(bytes([i, 0]) for i in parts)
+        head = (6 + 2 * len(parts)).to_bytes(2, "big") + bytes([len(parts)]) + names
+        data = ((1 << -bits % 8) - 1).to_bytes(-(-bits // 8), "big")  # padded with 1s
+        return b"\xff\xda" + head + bytes(spectrum) + data
+
+    grey = scan([1], (0, 63, 0), 12)
+    progressive = [scan([1], (0, 0, 1), 6), scan([1], (1, 63, 2), 6), scan([1], (1, 63, 0x21), 6)]
+    progressive.append(scan([1], (0, 0, 0x10), 6))
+    interval = scan([1], (0, 63, 0), 4) + b"\xff\xd0\x0f\xff\xd1\x0f"
+    files = {
+        "grey": jpeg_file(0xC0, [0x11], 0, [grey]),
+        "colour": jpeg_file(0xC0, [0x22, 0x11, 0x11], 0, [scan([1, 2, 3], (0, 63, 0), 24)]),
+        "intervals": jpeg_file(0xC0, [0x11], 2, [interval]),
+        "progressive": jpeg_file(0xC2, [0x11], 0, progressive),
+        "components": jpeg_file(
+            0xC1, [0x11] * 3, 0, [scan([i], (0, 63, 0), 12) for i in (1, 2, 3)]
+        ),
+    }
+    seeds = {name: b"\1" + data for name, data in files.items()}
+    rng = random.Random(0)
+    for name, data in files.items():
+        skeleton = data[: data.index(b"\xff\xda") + 10]
+        seeds[f"payload-{name}"] = (
+            b"\0" + u16(100) + u16(len(skeleton)) + b"\0" + skeleton + rng.randbytes(40)
+        )
+    return seeds
+
+
 def decode_seeds() -> dict[str, bytes]:
     """Files of few pixels: extremes of quality, grey, four tiles, metadata."""
     import ncodec
@@ -78,6 +148,8 @@ def decode_seeds() -> dict[str, bytes]:
         "noise-q1": ncodec.encode(noise, 1, device="cpu"),
         "noise-q8": ncodec.encode(noise[:16, :16], 8, device="cpu"),
         "grey-tiles": ncodec.encode(ramp, 3, device="cpu", tile=64),
+        "dct-noise": ncodec.encode(noise[:16, :16], 8, "dct"),
+        "dct-grey-tiles": ncodec.encode(ramp, 3, "dct", tile=64),
     }
     plain = container.read(seeds["noise-q1"])
     metadata = {"icc": b"profile", "exif": b"Exif", "xmp": b"<x/>"}
@@ -86,11 +158,14 @@ def decode_seeds() -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Write every seed, and hold them to their sizes."""
+    """Write the seeds, and hold all of them to their sizes."""
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
     made = {
         "rans": rans_seeds(),
         "tables": tables_seeds(),
         "binary": binary_seeds(),
+        "dct": dct_seeds(),
+        "jpeg": jpeg_seeds(),
         "decode": decode_seeds(),
     }
     for harness, seeds in made.items():
@@ -98,7 +173,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in seeds.items():
             assert len(data) <= LARGEST, (harness, name, len(data))
-            (folder / name).write_bytes(data)
+            if word in f"{harness}/{name}":
+                (folder / name).write_bytes(data)
     assert sum(len(data) for seeds in made.values() for data in seeds.values()) <= ALTOGETHER
 
 

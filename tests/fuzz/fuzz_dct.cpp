@@ -1,0 +1,107 @@
+// Family dct on any picture, options, parameters and payload.
+//
+//   a valid payload           decodes to the samples that the encoder had
+//   an edited one, any bytes  is refused, or decodes to a picture; the same one when it is decoded again
+
+#include "codec.hpp"
+#include "harness.hpp"
+
+using namespace fuzz;
+using namespace ncodec::dct;
+
+static Parameters make_parameters(Source& source, bool any) {
+  Parameters p{};
+  p.start.assign(2 * place::END, 0);
+  p.confidence.assign(place::END, 0);
+  p.weights.assign(3 * mixer::END, 6500);
+  for (int q = 0; q < ANCHORS; ++q) {
+    for (auto& step : p.log_step[q]) step = static_cast<int16_t>(1900 - 215 * q);
+    p.strength[q] = {58, 8, 58, 8, 32, 32};
+  }
+  if (!any) return p;
+  Stream stream(source);
+  const auto byte = [&] { return static_cast<int8_t>(stream.u8()); };
+  for (auto& row : p.log_step)
+    for (auto& step : row) step = static_cast<int16_t>(byte() * 256 + stream.u8());
+  for (auto& at_quality : p.matrix)
+    for (auto& of_plane : at_quality)
+      for (auto& of_size : of_plane)
+        for (auto& v : of_size) v = byte();
+  for (auto& row : p.strength)
+    for (auto& v : row) v = stream.u8();
+  for (auto& at_quality : p.luma_filter)
+    for (auto& of_class : at_quality)
+      for (auto& v : of_class) v = byte();
+  for (auto& at_quality : p.chroma_filter)
+    for (auto& of_plane : at_quality)
+      for (auto& of_class : of_plane)
+        for (auto& v : of_class) v = byte();
+  for (auto& v : p.start) v = std::max<int8_t>(byte(), -127);
+  for (auto& v : p.confidence) v = stream.u8();
+  for (auto& v : p.weights) v = static_cast<int16_t>(byte() * 256 + stream.u8());
+  return p;
+}
+
+static std::vector<uint8_t> make_picture(Source& source, int width, int height, int channels) {
+  const uint8_t style = source.u8();
+  Stream stream(source);
+  std::vector<uint8_t> out(static_cast<size_t>(width) * height * channels);
+  const uint8_t base = stream.u8(), slope = stream.u8(), noise = style & 4 ? 255 : style & 8 ? 15 : 0;
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x)
+      for (int c = 0; c < channels; ++c) {
+        const int ramp = style & 1 ? (x * slope + y * 3 * c) >> 4 : 0, disc = style & 2 && (x - 40) * (x - 40) + (y - 30) * (y - 30) < 300 ? 90 : 0;
+        out[(static_cast<size_t>(y) * width + x) * channels + c] = static_cast<uint8_t>(base + ramp + disc + (noise ? stream.u8() & noise : 0));
+      }
+  return out;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  Source source(data, size);
+  const uint8_t mode = source.u8();
+  const int quality_code = source.u8() % (MAX_QUALITY_CODE + 1), width = 1 + source.u8() % 96, height = 1 + source.u8() % 80;
+  const int channels = mode & 4 ? 1 : 3;
+  const uint8_t choices = source.u8();
+  EncoderOptions options;
+  options.least_log2 = 2 + choices % 5;
+  options.most_log2 = std::max(std::max(options.least_log2, 3), 6 - (choices >> 3) % 4);
+  options.optimised_levels = !(choices & 32);
+  options.full_trials = 1 + (choices >> 6);
+  const Parameters parameters = make_parameters(source, mode & 2);
+
+  std::vector<uint8_t> payload, expected;
+  bool is_valid = false;
+  if (mode & 1) {
+    const std::vector<uint8_t> pixels = make_picture(source, width, height, channels);
+    const Picture8 picture = {pixels.data(), width, height, channels, width * channels, channels};
+    const Kind kind = mode & 16 ? Kind::angle : Kind::dct;
+    const Geometry g = geometry_of(width, height, channels, mode & 8 ? 1 : 0);
+    payload = encode_tile(picture, parameters, quality_code, kind, g.chroma_shift, options);
+    Tile tile(g, parameters, quality_code, kind), of_picture(g, parameters, quality_code, kind);
+    from_picture(picture, of_picture.planes, g.planes, g.chroma_shift);
+    Model model = start_of(parameters, quality_code);
+    Encoder coder(model);
+    encode_with(coder, model, tile, of_picture, filter_of(parameters, quality_code), options);
+    expected.resize(pixels.size());
+    to_picture(tile.planes, g.planes, g.chroma_shift, width, height, expected.data(), width * channels);
+    const std::vector<uint8_t> before = payload;
+    edit(source, payload);
+    is_valid = payload == before;
+  } else {
+    payload = source.rest();
+  }
+  std::unique_ptr<uint8_t[]> bytes(new uint8_t[payload.size()]);
+  std::copy(payload.begin(), payload.end(), bytes.get());
+  std::vector<uint8_t> decoded[2];
+  BinaryStatus status[2];
+  for (int i = 0; i < 2; ++i) {
+    decoded[i].resize(static_cast<size_t>(width) * height * channels);
+    status[i] = decode_tile(bytes.get(), payload.size(), parameters, quality_code, width, height, channels, decoded[i].data(), width * channels);
+  }
+  require(status[0] == status[1] && decoded[0] == decoded[1], "a payload decodes alike every time");
+  if (is_valid) {
+    require(status[0] == BinaryStatus::ok, "a valid payload decodes");
+    require(decoded[0] == expected, "a valid payload decodes to the encoder's samples");
+  }
+  return 0;
+}

@@ -1,0 +1,334 @@
+"""Family dct: exact round trips of any size; damage and hostile payloads end in errors of ours, and soon.
+
+That a payload decodes to the encoder's own samples is held by tests/fuzz/fuzz_dct.cpp, whose seeds
+tests/test_fuzz.py replays.
+"""
+
+import hashlib
+import random
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import ROOT, SAMPLE
+from PIL import Image
+from safetensors.numpy import load_file
+
+import ncodec
+from ncodec import codec, container
+from ncodec.container import Container
+from ncodec.dct import _dct
+from ncodec.dct.parameters import initial, lmbda_of
+from ncodec.errors import (
+    CorruptPayloadError,
+    InputError,
+    LimitError,
+    NcodecError,
+    TruncatedError,
+    WeightsMismatchError,
+)
+from ncodec.metrics import psnr
+from ncodec.models import weights
+from ncodec.models.dct import SUBSAMPLINGS, TRANSFORMS, Choices, DctCodec
+from ncodec.models.weights import find_by_name
+
+SIZES = [(1, 1), (1, 9), (7, 5), (63, 65), (200, 130)]
+FREE = codec.load_model(find_by_name("dct"), "cpu").codec
+WAYS = [Choices(t, s) for t in TRANSFORMS for s in SUBSAMPLINGS]
+
+
+def decode(payload, pixels, quality_code, codec=FREE):
+    height, width = pixels.shape[:2]
+    is_grey = pixels.ndim == 2
+    return codec.decode_tiles([payload], width, height, quality_code, is_grey, is_faded=False)[0]
+
+
+def cut(sample, height, width, is_grey=False):
+    piece = sample[150 : 150 + height, 300 : 300 + width]
+    return piece[:, :, 1] if is_grey else piece
+
+
+# ---------------------------------------------------------------- round trips
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("quality", [1, 4.35, 8])
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.transform}-{way.subsampling}")
+def test_round_trip(sample, size, quality, way):
+    code = container.quality_code(quality)
+    least = {1: 21, 4.35: 28, 8: 33}[
+        quality
+    ]  # dB, of the worst case: a few pixels of chroma in 4:2:0
+    for is_grey in (False, True):
+        pixels = cut(sample, *size, is_grey)
+        free = FREE.with_choices(way)
+        payload = free.encode_tile(pixels, code)
+        decoded = decode(payload, pixels, code)
+        assert decoded.dtype == np.uint8 and decoded.shape == pixels.shape
+        assert psnr(pixels, decoded) > least
+        assert payload == free.encode_tile(pixels, code)  # the same bytes every time
+        assert np.array_equal(decoded, decode(payload, pixels, code))
+
+
+@pytest.mark.parametrize("pixels", [
+    np.zeros((70, 90, 3), np.uint8), np.full((70, 90), 255, np.uint8),
+    np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8),
+    np.kron(np.indices((9, 11)).sum(0) % 2, np.full((8, 8), 255)).astype(np.uint8),
+], ids=["black", "white", "noise", "chessboard"])  # fmt: skip
+@pytest.mark.parametrize("code", [0, 67, 140])
+def test_extremes(pixels, code):
+    decoded = decode(FREE.encode_tile(pixels, code), pixels, code)
+    assert psnr(pixels, decoded) > (30 if code == 140 else 7)
+    if pixels.min() == pixels.max():
+        assert np.abs(decoded.astype(int) - pixels).max() <= 1
+
+
+def test_parameters_that_know_nothing(crop):
+    """Those that training starts from, and any that it might end with."""
+    naive = DctCodec(_dct.Parameters(initial()))
+    payload = naive.encode_tile(crop, 60)
+    assert psnr(crop, decode(payload, crop, 60, naive)) > 29
+    assert len(FREE.encode_tile(crop, 60)) < len(payload)
+
+
+def test_arrays_that_are_not_contiguous(sample):
+    piece = sample[100:164, 100:180]
+    expected = FREE.encode_tile(piece.copy(), 60)
+    for same in (piece, np.asfortranarray(piece), np.repeat(piece, 2, 1)[:, ::2]):
+        assert FREE.encode_tile(same, 60) == expected
+    flipped = piece[::-1, ::-1]
+    assert FREE.encode_tile(flipped, 60) == FREE.encode_tile(flipped.copy(), 60)
+    bgr = piece[:, :, ::-1]
+    assert FREE.encode_tile(bgr, 60) == FREE.encode_tile(bgr.copy(), 60)
+    grey = piece[:, :, 1]
+    assert FREE.encode_tile(grey, 60) == FREE.encode_tile(grey.copy(), 60)
+
+
+def test_subsampling_is_chosen_by_cost(sample):
+    crops = [sample[y : y + 64, x : x + 64] for y in (0, 200, 400) for x in (0, 300, 600)]
+    for pixels in crops:
+        payloads = {s: FREE.with_choices(Choices(subsampling=s)).encode_tile(pixels, 0) for s in SUBSAMPLINGS}  # fmt: skip
+        costs = {}
+        for name, payload in payloads.items():
+            error = np.square(decode(payload, pixels, 0).astype(int) - pixels).sum() / 3
+            costs[name] = 8 * len(payload) + lmbda_of(0) * error
+        auto = FREE.with_choices(Choices(subsampling="auto"))
+        assert auto.encode_tile(pixels, 0) == payloads[min(costs, key=costs.get)]
+        assert FREE.encode_tile(pixels, 0) == payloads["4:4:4"]
+
+
+@pytest.mark.parametrize("options", [
+    {"least": 64}, {"most": 8}, {"least": 8, "most": 16}, {"rdoq": False}, {"trials": 1}, {"trials": 4},
+], ids=str)  # fmt: skip
+def test_choices(crop, options):
+    free = FREE.with_choices(Choices(**options))
+    payload = free.encode_tile(crop, 60)
+    assert payload != FREE.encode_tile(crop, 60) or options == {"trials": 4}
+    assert psnr(crop, decode(payload, crop, 60)) > 29
+
+
+@pytest.mark.parametrize("options", [
+    {"transform": "dst"}, {"subsampling": "4:2:2"}, {"least": 5}, {"most": 4}, {"least": 32, "most": 16}, {"trials": 0},
+], ids=str)  # fmt: skip
+def test_bad_choices(options):
+    with pytest.raises(InputError, match="dct: "):
+        Choices(**options)
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_files(sample):
+    for pixels in (cut(sample, 63, 65), cut(sample, 63, 65, True)):
+        data = ncodec.encode(Image.fromarray(pixels), 4.35, "dct")
+        about = ncodec.info(data)
+        assert (about.family, about.model, about.quality) == ("dct", "dct", 4.35)
+        assert about.channels == (1 if pixels.ndim == 2 else 3)
+        decoded = ncodec.decode(data, "numpy")
+        assert decoded.shape == pixels.shape and psnr(pixels, decoded) > 29
+        batch = ncodec.decode_batch([data, data], "numpy")
+        assert all(np.array_equal(decoded, one) for one in batch)
+
+
+def test_tiles(sample):
+    """A strip over the side of a tile: two tiles, side by side, each as it would be alone."""
+    strip = np.concatenate([sample[:70]] * 5, 1)[:, :3100]
+    data = ncodec.encode(strip, 4, "dct")
+    parsed = container.read(data)
+    assert (parsed.header.tile, parsed.header.overlap, len(parsed.tiles)) == (codec.TILE, 0, 2)
+    decoded = ncodec.decode(data, "numpy")
+    assert decoded.shape == strip.shape and psnr(strip, decoded) > 30
+    alone = ncodec.encode(strip[:, codec.TILE :], 4, "dct", tile=0)
+    assert np.array_equal(ncodec.decode(alone, "numpy"), decoded[:, codec.TILE :])
+
+
+def test_threads(sample):
+    pieces = [sample[y : y + 128, x : x + 128] for y in (0, 128, 256) for x in (0, 256, 512)]
+    files = [ncodec.encode(piece, 4, "dct") for piece in pieces]
+    alone = [ncodec.decode(data, "numpy") for data in files]
+    with ThreadPoolExecutor(2) as pool:
+        again = list(pool.map(lambda data: ncodec.decode(data, "numpy"), files))
+        encoded = list(pool.map(lambda piece: ncodec.encode(piece, 4, "dct"), pieces))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, again, strict=True))
+    assert encoded == files
+
+
+PROGRAM = """
+import sys
+sys.modules["torch"] = None  # importing it fails from here on
+from pathlib import Path
+import numpy as np
+from typer.testing import CliRunner
+from PIL import Image
+import ncodec
+from ncodec.cli.main import app
+source, folder = sys.argv[1], Path(sys.argv[2])
+for command in (
+    ["encode", source, "--model", "dct", "-q", "4", "-o", folder / "a.nc"],
+    ["decode", folder / "a.nc", "-o", folder / "a.png"],
+    ["info", folder / "a.nc", "--json"],
+):
+    done = CliRunner().invoke(app, [str(word) for word in command])
+    assert done.exit_code == 0, (command, done.output, done.exception)
+data = (folder / "a.nc").read_bytes()
+assert np.array_equal(ncodec.decode(data, "numpy"), np.asarray(Image.open(folder / "a.png")))
+assert len(ncodec.encode(Image.open(source), 4, "dct")) == len(data)
+assert sys.modules["torch"] is None
+"""
+
+
+def test_no_torch(tmp_path):
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, SAMPLE, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+# ---------------------------------------------------------------- damage
+
+
+@pytest.fixture(scope="module")
+def payload(sample):
+    return FREE.encode_tile(cut(sample, 135, 201), 60)
+
+
+def test_truncated(sample, payload):
+    pixels = cut(sample, 135, 201)
+    for size in [*range(12), *range(12, len(payload), 37), len(payload) - 1]:
+        with pytest.raises(NcodecError) as caught:
+            decode(payload[:size], pixels, 60)
+        # Cut bytes that were 0 leave an end that is not the encoder's.
+        assert caught.type in (TruncatedError, CorruptPayloadError)
+    with pytest.raises(TruncatedError, match="'dct'"):
+        decode(b"", pixels, 60)
+
+
+def test_left_over(sample, payload):
+    with pytest.raises(CorruptPayloadError, match="left over"):
+        decode(payload + b"\0", cut(sample, 135, 201), 60)
+
+
+@pytest.mark.parametrize("flags", [2, 3, 6, 7, 8, 16, 128, 255])
+def test_unknown_flags(sample, payload, flags):
+    """Bit 0: 4:2:0; the rest: 0, the exact transform, or 2, the approximation."""
+    with pytest.raises(CorruptPayloadError):
+        decode(bytes([flags]) + payload[1:], cut(sample, 135, 201), 60)
+
+
+def test_grey_is_not_subsampled(sample):
+    grey = cut(sample, 20, 20, True)
+    payload = FREE.encode_tile(grey, 60)
+    assert payload[0] == 0
+    with pytest.raises(CorruptPayloadError):
+        decode(b"\1" + payload[1:], grey, 60)
+
+
+def test_corrupted(sample, payload):
+    """Of 300 damaged payloads each is refused or decodes: the CRC is the container's, not the family's."""
+    rng, pixels, refused = random.Random(0), cut(sample, 135, 201), 0
+    for _ in range(300):
+        damaged = bytearray(payload)
+        for _ in range(rng.randint(1, 4)):
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        try:
+            decode(bytes(damaged), pixels, rng.choice([0, 60, 140]))
+        except (TruncatedError, CorruptPayloadError):
+            refused += 1
+    assert refused > 290
+
+
+def test_noise_as_payload():
+    rng = random.Random(1)
+    for size in range(200):
+        noise = bytes([rng.choice([0, 1, 4, 5])]) + rng.randbytes(size)
+        is_grey = noise[0] % 2 == 0 and size % 2 == 1
+        shape = (rng.randint(1, 200), rng.randint(1, 200), 3)[: 2 if is_grey else 3]
+        with pytest.raises((TruncatedError, CorruptPayloadError)):
+            decode(noise, np.empty(shape), rng.randrange(141))
+
+
+def test_a_cut_tile_ends_at_its_first_square():
+    """2^24 pixels from 4 bytes: refused at once, not after decoding as many squares of nothing."""
+    begin = time.monotonic()
+    with pytest.raises(TruncatedError):
+        _dct.decode(b"\0\1\2\3", FREE.parameters, 0, 4096, 4096, False)
+    assert time.monotonic() - begin < 2  # seconds; a whole tile of this size takes half of one
+
+
+def test_limits(sample):
+    """A small file that declares a large image does not get as far as the decoder."""
+    parsed = container.read(ncodec.encode(sample[:16, :16], 1, "dct"))
+    from dataclasses import replace
+
+    header = replace(parsed.header, width=4096, height=4096)
+    written = container._header_bytes(header) + container._chunk(b"TILE", parsed.tiles[0])
+    with pytest.raises(LimitError, match="coded pixels per byte"):
+        ncodec.decode(written)
+
+
+def test_damage_is_named(sample):
+    good = ncodec.encode(sample[:64, :64], 4, "dct")
+    bad = container.write(Container(container.read(good).header, [b"\0no"]))
+    with pytest.raises(NcodecError, match=r"^file 1: section 'dct'"):
+        ncodec.decode_batch([good, bad], "numpy")
+
+
+# ---------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize("change", [
+    lambda t: t.pop("matrix"), lambda t: t.update(start=t["start"][:, :-1].copy()),
+    lambda t: t.update(matrix=t["matrix"].astype(np.int16)), lambda t: t.update(start=np.full_like(t["start"], -128)),
+], ids=["missing", "shape", "type", "range"])  # fmt: skip
+def test_other_weights_are_refused(tmp_path, change):
+    import json
+
+    from safetensors.numpy import save_file
+
+    tensors = load_file(find_by_name("dct"))
+    change(tensors)
+    path = tmp_path / "other.safetensors"
+    save_file(tensors, path, {"ncodec": json.dumps({"name": "other", "family": "dct"})})
+    with pytest.raises(WeightsMismatchError, match=r"other\.safetensors"):
+        weights.load(path, "cpu")
+
+
+def test_no_weights_of_a_family_without(tmp_path):
+    import json
+
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(1)}, tmp_path / "a.safetensors", {"ncodec": json.dumps({"name": "a", "family": "jpeg"})})  # fmt: skip
+    with pytest.raises(WeightsMismatchError):
+        weights.load(tmp_path / "a.safetensors", "cpu")
+
+
+def test_shipped_file():
+    entry = next(model for model in ncodec.list_models() if model.name == "dct")
+    assert entry.family == "dct" and list(entry.self_test) == ["file", "pixels_sha256"]
+    assert entry.about["parameters_bytes"] == entry.path.stat().st_size
+    assert hashlib.sha256(entry.path.read_bytes()).hexdigest() == entry.sha256
+    assert ncodec.list_models()[0].name == "hyperprior-s"  # the default
+    assert (ROOT / "weights" / "dct.safetensors").is_file()
