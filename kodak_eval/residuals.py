@@ -43,7 +43,7 @@ from ncodec.training.matrices import Blocks, learn
 RESULTS = Path(__file__).parent / "results"
 QUALITIES = range(1, 9)
 SIDES = (8, 16, 32)
-CROPS = 24
+CROPS = 12
 ENTROPIES = {"static": "frequency", "contexts": "conditional", "adaptive": "adaptive"}
 
 
@@ -82,7 +82,7 @@ def residuals_of(image: NDArray[np.uint8]) -> Residuals:
     out = {}
     for q in QUALITIES:
         options = _dct.EncoderOptions()
-        options.lmbda, options.least_log2, options.full_trials = lmbda_of(20 * (q - 1)) / 3, 3, 1
+        options.lmbda, options.least_log2, options.full_trials = lmbda_of(20 * (q - 1)), 3, 1
         data = _dct.encode(luma, parameters, 20 * (q - 1), 0, 0, options)
         decoded = _dct.decode(data, parameters, 20 * (q - 1), luma.shape[1], luma.shape[0], True)
         for side in SIDES:
@@ -108,7 +108,7 @@ def learn_matrix(system: System, tensors: Tensors, training: list[Residuals]) ->
     for q in QUALITIES:
         for side in SIDES:
             form = format_of(System("", "flat", "adaptive"), q, side)
-            weight = lmbda_of(20 * (q - 1)) / 48
+            weight = lmbda_of(20 * (q - 1)) / 16
             c = [_dct.transform_blocks(r[q, side], parameters, form) for r in training]
             e = [
                 _dct.count_blocks(
@@ -155,7 +155,7 @@ def fit_contexts(system: System, tensors: Tensors, training: list[Residuals]) ->
                         width_of(r[q, side], 1),
                         parameters,
                         format_of(system, q, side),
-                        lmbda_of(20 * (q - 1)) / 3,
+                        lmbda_of(20 * (q - 1)),
                         system.optimised,
                     )
                     for side in SIDES

@@ -82,7 +82,7 @@ def test_bytes_are_the_same_everywhere():
     levels[0, :4, :4] = np.arange(-8, 8).reshape(4, 4)
     levels[1, 15, 15] = 3
     digest = hashlib.sha256(coder().reconstruct(levels).astype("<i2").tobytes()).hexdigest()
-    assert digest[:16] == "8fba1d6d77701dac"
+    assert digest[:16] == "3f2e1d3aaa8ca96f"
 
 
 def test_full_scale_fits():
@@ -207,8 +207,8 @@ def test_leaves_are_what_the_encoder_transforms():
     step = 2.0 ** (PARAMETERS["log_step"][5, 0] / 256)
     for size, (about, coefficients, levels) in enumerate(leaves):
         np.add.at(area, about[:, 0], (4 << size) ** 2)
-        off = np.abs(coefficients - levels * step)[levels != 0]
-        assert (off < 1.51 * step).all()  # rounded, or one less
+        off = np.abs(coefficients - levels * step / 2)[levels != 0]
+        assert (off < 1.51 * step).all()  # of half-steps: a neighbour of the nearest, or one less
     assert area.tolist() == [72 * 104] * 3
 
 
@@ -230,6 +230,9 @@ def test_matrices_learn_what_pays():
         assert learned.costs[-1] < learned.costs[0] - 0.01
         assert learned.log_step.dtype == np.int16 and learned.matrix.dtype == np.int8
         assert learned.matrix.shape == (8, 2, 5, 64)
-        assert (learned.log_step[[0, 7], 0] > log_step[0, 0] + 40).all()
+        wider = (
+            learned.log_step[[0, 7], 0] + 8 * learned.matrix[[0, 7], 0, 1].mean(1) - log_step[0, 0]
+        )
+        assert (wider > 25).all()  # of 1/256 octave
         assert (learned.log_step[1:7] == log_step[1:7]).all()  # nothing to learn from
         assert not learned.matrix[:, 1].any()

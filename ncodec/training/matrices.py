@@ -12,16 +12,23 @@ around the block. Levels are the encoder's own choice, probabilities the best fo
 that of Chou, Lookabaugh and Gray (1989), whose steps descend the gradient.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import ncodec.dct._dct as _dct
+from ncodec.dct.parameters import Tensors
+
 GRID = ((0, 1, 2, 3, 4, 5, 6, 7), (0, 1, 2, 3, 5, 8, 11, 15), (0, 1, 2, 4, 7, 12, 20, 31))
 QUALITIES, PLANES, SIZES = 8, 3, 5
+PLANE_WEIGHT = (1.0, 1.086, 0.825)  # encoder.hpp
 CELLS, TEMPLATES, ENERGIES, TOP = 64, 9, 4, 4
+DEPENDENT = (
+    1 / 8
+)  # octave: the best steps of a dependent quantiser over those of the scalar one here (measured)
 REACH = 0.1  # octaves between the steps that a slope is measured at, and here
 Key = tuple[int, int, int]  # quality - 1, plane, log2 of the side - 2
 
@@ -240,7 +247,7 @@ def learn(
         o = offset[q, min(plane, 1), size]
         o = (o + o.T) / 2  # images have no preferred direction
         w = quantisers[key].weights
-        return torch.exp2(base[q, plane] + w @ o @ w.T)
+        return torch.exp2(base[q, plane] - DEPENDENT + w @ o @ w.T)
 
     for key, q in quantisers.items():  # probabilities of where we start
         for _ in range(3):
@@ -268,6 +275,34 @@ def learn(
             learned.reshape(QUALITIES, 2, SIZES, 64),
             costs,
         )
+
+
+def leaf_blocks(
+    images: Iterable[NDArray[np.uint8]],
+    tensors: Tensors,
+    quality: int,
+    options: _dct.EncoderOptions,
+    sample: int = 1 << 18,
+) -> dict[Key, Blocks]:
+    """Return the blocks that the image codec makes of images at a quality 1 … 8, sampled, for `learn`."""
+    parameters = _dct.Parameters(dict(tensors))
+    encodings = [
+        _dct.leaf_coefficients(image, parameters, (quality - 1) * 20, 0, options)
+        for image in images
+    ]
+    out = {}
+    for size in range(SIZES):
+        about = np.concatenate([e[size][0] for e in encodings])
+        coefficients = np.concatenate([e[size][1] for e in encodings])
+        for plane in range(PLANES):
+            of_plane = about[:, 0] == plane
+            if of_plane.any():
+                weight = (
+                    options.lmbda / 16 * PLANE_WEIGHT[plane]
+                )  # of 10-bit samples, as encoder.hpp
+                blocks = Blocks(coefficients[of_plane], about[of_plane, 2], weight)
+                out[quality - 1, plane, size] = blocks.sample(sample)
+    return out
 
 
 def _roughness(offset: torch.Tensor) -> torch.Tensor:
