@@ -85,4 +85,8 @@ def count_blocks(
     parameters: Parameters,
     format: BlockFormat,
     lmbda: float,
+    optimised: bool,
 ) -> tuple[NDArray[np.uint32], NDArray[np.int32], float, NDArray[np.uint8]]: ...
+def intra_residuals(
+    source: NDArray[np.uint8], reference: NDArray[np.uint8], log2: int
+) -> tuple[NDArray[np.int16], NDArray[np.uint8]]: ...

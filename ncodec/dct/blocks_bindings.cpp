@@ -104,9 +104,9 @@ nb::ndarray<nb::numpy, int16_t> reconstruct_blocks(Blocks levels, const Paramete
   return to_numpy(std::move(out), {n, side, side});
 }
 
-// For training: counts [contexts, 2] of bins as an adaptive encoding meets them, the mixers' weights [mixers, 3] after it, its
+// For training: counts [contexts, 2] of bins as an encoding meets them, the mixers' weights [mixers, 3] after it, its
 // bits, and the energy around each block [n].
-nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters, const BlockFormat& format, float lambda) {
+nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters, const BlockFormat& format, float lambda, bool optimised) {
   const size_t n = count_of(blocks, format);
   std::vector<uint32_t> counts;
   std::vector<int32_t> weights;
@@ -116,9 +116,17 @@ nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters
     nb::gil_scoped_release release;
     const BlockTransform transform(parameters, format);
     Model model = block_model(parameters, format);
-    Counter coder(model);
-    std::vector<int16_t> levels =
-        encode_blocks_with(coder, model, blocks.data(), n, width, transform, format, weight_of(lambda), true);
+    std::vector<int16_t> levels;
+    const auto run = [&](auto coder) {
+      levels = encode_blocks_with(coder, model, blocks.data(), n, width, transform, format, weight_of(lambda), optimised);
+      for (const auto& c : coder.counts) counts.insert(counts.end(), c.begin(), c.end());
+      bits = coder.bits;
+    };
+    if (format.entropy == Entropy::adaptive) {
+      run(Counter(model));
+    } else {
+      run(StaticCounter(model));
+    }
     BlockSyntax syntax(format, width);
     Estimator estimator(model);
     const size_t area = size_t{1} << (2 * format.log2);
@@ -127,12 +135,34 @@ nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters
       int16_t* of_block = levels.data() + i * area;
       syntax.code(estimator, of_block, std::any_of(of_block, of_block + area, [](int16_t l) { return l != 0; }));
     }
-    for (const auto& c : coder.counts) counts.insert(counts.end(), c.begin(), c.end());
     for (const Mixer& m : model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
-    bits = coder.bits;
   }
   return nb::make_tuple(to_numpy(std::move(counts), {place::END, 2}), to_numpy(std::move(weights), {mixer::END, 3}), bits,
                         to_numpy(std::move(energies), {n}));
+}
+
+using Samples = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// 10-bit residuals [n, side, side] and modes [n] of whole blocks (training.hpp).
+nb::tuple intra_residuals(Samples source, Samples reference, int log2) {
+  if (log2 < 2 || log2 > MAX_LOG2 || source.shape(0) != reference.shape(0) || source.shape(1) != reference.shape(1))
+    throw std::invalid_argument("intra_residuals: shapes");
+  const int side = 1 << log2, width = static_cast<int>(source.shape(1)) & -side, height = static_cast<int>(source.shape(0)) & -side;
+  const size_t n = static_cast<size_t>(width / side) * (height / side), length = n * side * side;
+  std::vector<int16_t> samples[2], residuals(length);
+  std::vector<uint8_t> modes(n);
+  {
+    nb::gil_scoped_release release;
+    Plane planes[2];
+    for (int i = 0; i < 2; ++i) {
+      const Samples& from = i ? reference : source;
+      for (int y = 0; y < height; ++y)
+        for (int x = 0; x < width; ++x) samples[i].push_back(static_cast<int16_t>(from.data()[static_cast<size_t>(y) * from.shape(1) + x] * 4));
+      planes[i] = {samples[i].data(), width, width, height};
+    }
+    predict_all(planes[0], planes[1], log2, residuals.data(), modes.data());
+  }
+  return nb::make_tuple(to_numpy(std::move(residuals), {n, static_cast<size_t>(side), static_cast<size_t>(side)}), to_numpy(std::move(modes), {n}));
 }
 
 void bind_blocks(nb::module_& m) {
@@ -140,9 +170,11 @@ void bind_blocks(nb::module_& m) {
                                                                 int kind, bool is_flat, bool is_chroma) {
     new (self) BlockFormat(format_of(log2, quality_code, bit_depth, entropy, kind, is_flat, is_chroma));
   });
-  m.def("encode_blocks", &encode_blocks);
+  const auto exact = nb::arg().noconvert();  // of another type: TypeError, no copy
+  m.def("encode_blocks", &encode_blocks, exact, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
   m.def("decode_blocks", &decode_blocks);
-  m.def("transform_blocks", &transform_blocks);
-  m.def("reconstruct_blocks", &reconstruct_blocks);
-  m.def("count_blocks", &count_blocks);
+  m.def("transform_blocks", &transform_blocks, exact, nb::arg(), nb::arg());
+  m.def("reconstruct_blocks", &reconstruct_blocks, exact, nb::arg(), nb::arg());
+  m.def("count_blocks", &count_blocks, exact, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+  m.def("intra_residuals", &intra_residuals, exact, exact, nb::arg());
 }

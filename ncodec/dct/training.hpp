@@ -41,6 +41,37 @@ class Counter {
   double bits = 0;
 };
 
+// The same where nothing adapts.
+class StaticCounter {
+ public:
+  static constexpr bool DECODES = false;
+  explicit StaticCounter(const Model& model) : model_(model), counts(place::END) {}
+
+  uint32_t bin(uint32_t value, const Bin& at) {
+    bits += cost(mix(model_, at).p, value);
+    for (const int context : {at.a, at.b, at.c}) ++counts[context][value];
+    return value;
+  }
+
+  uint32_t bit(uint32_t value, int context) {
+    bits += cost(model_.contexts[context].p, value);
+    ++counts[context][value];
+    return value;
+  }
+
+  uint32_t bypass(uint32_t value) {
+    bits += 1;
+    return value;
+  }
+
+ private:
+  const Model& model_;
+
+ public:
+  std::vector<std::array<uint32_t, 2>> counts;
+  double bits = 0;
+};
+
 // Sums for least squares: of products of features, of features with the error that is to be removed.
 struct Normal {
   std::vector<double> products, targets;
@@ -167,5 +198,30 @@ struct Leaves {
       }
   }
 };
+
+// Residuals of intra prediction as an encoder with one block size makes them: of each block of `source`, in raster order,
+// the mode of least Hadamard sum, predicted from the samples around it in `reference`. Both have `width` x `height`
+// samples, multiples of the side.
+inline void predict_all(const Plane& source, const Plane& reference, int log2, int16_t* residuals, uint8_t* modes) {
+  const int side = 1 << log2;
+  int16_t prediction[MAX_SIDE * MAX_SIDE];
+  for (int y = 0; y < source.height; y += side)
+    for (int x = 0; x < source.width; x += side) {
+      References plain, smoothed;
+      gather(reference, x, y, side, x > 0, y > 0, x > 0 && y > 0, false, y > 0 && x + side < source.width, plain);
+      if (log2 > 2) smooth(plain, side, smoothed);
+      int best = 0;
+      int64_t least = std::numeric_limits<int64_t>::max();
+      for (int mode = 0; mode < MODES; ++mode) {
+        predict(plain, smoothed, mode, log2, true, prediction);
+        const int64_t cost = kernels::satd(source.at(x, y), source.stride, prediction, side);
+        if (cost < least) least = cost, best = mode;
+      }
+      predict(plain, smoothed, best, log2, true, prediction);
+      kernels::subtract(source.at(x, y), source.stride, prediction, side, residuals);
+      residuals += side * side;
+      *modes++ = static_cast<uint8_t>(best);
+    }
+}
 
 }  // namespace ncodec::dct

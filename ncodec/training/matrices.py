@@ -2,26 +2,34 @@
 
     coefficients / step --choose--> levels --count--> bits of a level in its context
           ^                          |                     |
-          |                          v                     |
-       Adam <---- gradient of bits + weight x error <------+
+          |                          v                     v
+       Adam <------- slope of ( weight x error      +     bits )
 
 After Duong et al., "Multi-rate adaptive transform coding for video compression" (arXiv 2210.14308): the
 transform is the same at every rate, the matrices depend on it. The bits are those of an ideal conditional
 code: counted probabilities of a level given its frequency, the levels above it in frequency and the energy
-around the block. Levels and probabilities are optimal for the steps (the alternation of Chou, Lookabaugh and
-Gray 1989), so the gradient of the minimum is the gradient of the error with both held fixed.
+around the block. Levels are the encoder's own choice, probabilities the best for them: an alternation as
+that of Chou, Lookabaugh and Gray (1989), whose steps descend the gradient.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import ncodec.dct._dct as _dct
+from ncodec.dct.parameters import Tensors
+
 GRID = ((0, 1, 2, 3, 4, 5, 6, 7), (0, 1, 2, 3, 5, 8, 11, 15), (0, 1, 2, 4, 7, 12, 20, 31))
 QUALITIES, PLANES, SIZES = 8, 3, 5
+PLANE_WEIGHT = (1.0, 1.086, 0.825)  # encoder.hpp
 CELLS, TEMPLATES, ENERGIES, TOP = 64, 9, 4, 4
+DEPENDENT = (
+    1 / 8
+)  # octave: the best steps of a dependent quantiser over those of the scalar one here (measured)
+REACH = 0.1  # octaves between the steps that a slope is measured at, and here
 Key = tuple[int, int, int]  # quality - 1, plane, log2 of the side - 2
 
 
@@ -82,7 +90,7 @@ def interpolation(size: int) -> torch.Tensor:
 class Quantiser:
     """The levels and bits of one set of blocks while its steps change."""
 
-    def __init__(self, blocks: Blocks, size: int) -> None:
+    def __init__(self, blocks: Blocks, size: int, conditional: bool, optimised: bool) -> None:
         self.magnitude = torch.from_numpy(np.abs(blocks.coefficients))
         self.weight, self.share = blocks.weight, blocks.share
         side = self.magnitude.shape[1]
@@ -93,11 +101,14 @@ class Quantiser:
         cell = near[:, None] * 8 + near
         energy = torch.from_numpy(np.minimum(np.asarray(blocks.energy, np.int64), 7)) // 2
         self.place = cell * TEMPLATES * ENERGIES + energy[:, None, None]
+        self.conditional, self.optimised = conditional, optimised
         self.levels = torch.zeros_like(self.magnitude)
         self.bits: torch.Tensor | None = None
 
     def contexts(self) -> torch.Tensor:
-        """Return the context [n, side, side] of each level, from those above it in frequency."""
+        """Return the context [n, side, side] of each level: its frequency, and those above it."""
+        if not self.conditional:
+            return (self.place - self.place % (TEMPLATES * ENERGIES)).expand(self.levels.shape)
         m = torch.nn.functional.pad(self.levels.clamp(max=7), (0, 2, 0, 2))
         s = self.levels.shape[1]
         total = (
@@ -112,29 +123,62 @@ class Quantiser:
         )  # nothing above: to be the last one costs its place
         return self.place + template * ENERGIES
 
-    def choose(self, step: torch.Tensor) -> None:
-        """Choose levels for a step [side, side]: rounded, one less, or 0."""
+    def cost(self, step: torch.Tensor, kept_error: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what every coefficient costs (bits) with a step [side, side], and its level.
+
+        The levels are the encoder's: rounded, one less, or 0, whichever costs least; or, if not
+        optimised, rounded with a dead zone (quantise.hpp).
+        """
         ratio = self.magnitude / step
-        if self.bits is None:
-            self.levels = (ratio + 1 / 3).floor()
-            return
-        contexts = self.contexts() * (TOP + 1)
         error = self.weight * step**2
-        high = (ratio + 0.5).floor()
-        best, chosen = ratio**2 * error + self.bits[contexts], torch.zeros_like(high)
-        for level in ((high - 1).clamp(min=0), high):
+        if self.bits is None or not self.optimised:
+            level = (ratio + 1 / 3).floor()
+            if self.bits is None:
+                return (ratio - level) ** 2 * error, level
+            candidates = [level]
+        else:
+            high = (ratio + 0.5).floor()
+            candidates = [torch.zeros_like(high), (high - 1).clamp(min=0), high]
+        best = chosen = paid = None
+        for level in candidates:
             beyond = (level - TOP).clamp(min=0)
-            bits = self.bits[contexts + level.clamp(max=TOP).long()] + beyond * self.tail
-            cost = (ratio - level) ** 2 * error + bits
-            chosen = torch.where(cost < best, level, chosen)
-            best = torch.minimum(cost, best)
-        self.levels = chosen
+            bits = self.bits[self.rows + level.clamp(max=TOP).long()] + beyond * self.tail
+            off = (ratio - level) ** 2 * error
+            cost = off + bits
+            if best is None or chosen is None or paid is None:
+                best, chosen, paid = cost, level, kept_error * off + bits
+            else:
+                is_less = cost < best
+                chosen = torch.where(is_less, level, chosen)
+                paid = torch.where(is_less, kept_error * off + bits, paid)
+                best = torch.minimum(cost, best)
+        assert chosen is not None and paid is not None
+        return paid, chosen
+
+    def slope(self, step: torch.Tensor, kept_error: float) -> torch.Tensor:
+        """Return by how much the cost rises with an octave of step, [side, side].
+
+        By differences, levels chosen anew: a coefficient's cost has corners, the sum over blocks is
+        smooth. The probabilities are the best ones where we are, so that their change counts in second
+        order only.
+        """
+        more = self.cost(step * 2**REACH, kept_error)[0].sum(0)
+        less = self.cost(step * 2**-REACH, kept_error)[0].sum(0)
+        return (more - less) / (2 * REACH)
+
+    def choose(self, step: torch.Tensor, kept_error: float) -> float:
+        """Quantise with a step [side, side] and fit the probabilities; return bits + error."""
+        self.levels = self.cost(step, kept_error)[1]
+        return self.count() + kept_error * float(
+            self.weight * ((self.magnitude - self.levels * step) ** 2).sum()
+        )
 
     def count(self) -> float:
         """Fit the probabilities to the levels; return the bits of all of them."""
-        contexts, symbols = self.contexts().flatten(), self.levels.clamp(max=TOP).long().flatten()
+        self.rows = self.contexts() * (TOP + 1)
+        symbols = self.levels.clamp(max=TOP).long()
         n = CELLS * TEMPLATES * ENERGIES
-        counts = torch.bincount(contexts * (TOP + 1) + symbols, minlength=n * (TOP + 1)).float()
+        counts = torch.bincount((self.rows + symbols).flatten(), minlength=n * (TOP + 1)).float()
         counts = counts.reshape(CELLS, TEMPLATES, ENERGIES, TOP + 1)
         general = counts.sum((0, 2), keepdim=True) + torch.tensor([1.0, 0.5, 0.25, 0.12, 0.12])
         by_cell = counts.sum(2, keepdim=True) + 8 * general / general.sum(3, keepdim=True)
@@ -147,12 +191,8 @@ class Quantiser:
         self.tail = float(np.log2((1 + more) / more))  # a geometric tail
         table[..., TOP] += float(np.log2(1 + more))
         self.bits = table.flatten()
-        total = self.bits[contexts * (TOP + 1) + symbols].sum() + beyond.sum() * self.tail
+        total = self.bits[self.rows + symbols].sum() + beyond.sum() * self.tail
         return float(total)
-
-    def error(self, step: torch.Tensor) -> torch.Tensor:
-        """Return the weighted error, differentiable by the step."""
-        return self.weight * ((self.magnitude - self.levels * step) ** 2).sum()
 
 
 def learn(
@@ -165,6 +205,8 @@ def learn(
     smoothness: float = 0.02,
     kept_error: float = 1.0,
     learns_matrix: bool = True,
+    conditional: bool = True,
+    optimised: bool = True,
     sample: int = 1 << 18,
 ) -> Learned:
     """Return steps and matrices that minimise bits + weight x error, from given ones.
@@ -179,6 +221,8 @@ def learn(
             frequency and quality; the weight of the data is that of its levels over 0.
         kept_error: the part of the error that later stages, such as loop filters, leave.
         learns_matrix: learn frequencies and sizes too, not only a step a plane.
+        conditional: the code that will be used knows the levels around, not the frequency alone.
+        optimised: the encoder chooses levels by rate and distortion.
         sample: coefficients at most of each key.
     """
     torch.manual_seed(0)
@@ -188,7 +232,9 @@ def learn(
         else {k: b for q in range(QUALITIES) for k, b in blocks(q).items()}
     )
     quantisers = {
-        key: Quantiser(b.sample(sample), key[2]) for key, b in given.items() if len(b.coefficients)
+        key: Quantiser(b.sample(sample), key[2], conditional, optimised)
+        for key, b in given.items()
+        if len(b.coefficients)
     }
     base = torch.from_numpy(log_step.astype(np.float32) / 256).requires_grad_()
     offset = torch.from_numpy(matrix.astype(np.float32) / 32).reshape(QUALITIES, 2, SIZES, 8, 8)
@@ -201,30 +247,26 @@ def learn(
         o = offset[q, min(plane, 1), size]
         o = (o + o.T) / 2  # images have no preferred direction
         w = quantisers[key].weights
-        return torch.exp2(base[q, plane] + w @ o @ w.T)
+        return torch.exp2(base[q, plane] - DEPENDENT + w @ o @ w.T)
 
     for key, q in quantisers.items():  # probabilities of where we start
-        with torch.no_grad():
-            for _ in range(3):
-                q.choose(steps(key))
-                q.count()
+        for _ in range(3):
+            q.choose(steps(key).detach(), kept_error)
     costs = []
     for iteration in range(iterations):
         for group in adam.param_groups:
             group["lr"] = rate * min(1.0, 2 * (iterations - iteration) / iterations)
         adam.zero_grad()
-        bits = error = 0.0
+        cost = 0.0
+        loss = smoothness * _roughness(offset)
         for key, q in quantisers.items():
             step = steps(key)
-            with torch.no_grad():
-                q.choose(step)
-                bits += q.count() / q.share
-            loss = q.error(step) / q.share
-            error += loss.item()
-            (kept_error * loss / n).backward()  # type: ignore[no-untyped-call]
-        costs.append((bits + kept_error * error) / n)
-        (smoothness * _roughness(offset)).backward()  # type: ignore[no-untyped-call]
+            cost += q.choose(step.detach(), kept_error) / q.share / n
+            slope = q.slope(step.detach(), kept_error) / q.share / n
+            loss = loss + (slope * step.log2()).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
+        costs.append(cost)
     with torch.no_grad():
         o = (offset + offset.transpose(3, 4)) / 2
         learned = np.round(o.numpy() * 32).clip(-127, 127).astype(np.int8)
@@ -233,6 +275,34 @@ def learn(
             learned.reshape(QUALITIES, 2, SIZES, 64),
             costs,
         )
+
+
+def leaf_blocks(
+    images: Iterable[NDArray[np.uint8]],
+    tensors: Tensors,
+    quality: int,
+    options: _dct.EncoderOptions,
+    sample: int = 1 << 18,
+) -> dict[Key, Blocks]:
+    """Return the blocks that the image codec makes of images at a quality 1 … 8, sampled, for `learn`."""
+    parameters = _dct.Parameters(dict(tensors))
+    encodings = [
+        _dct.leaf_coefficients(image, parameters, (quality - 1) * 20, 0, options)
+        for image in images
+    ]
+    out = {}
+    for size in range(SIZES):
+        about = np.concatenate([e[size][0] for e in encodings])
+        coefficients = np.concatenate([e[size][1] for e in encodings])
+        for plane in range(PLANES):
+            of_plane = about[:, 0] == plane
+            if of_plane.any():
+                weight = (
+                    options.lmbda / 16 * PLANE_WEIGHT[plane]
+                )  # of 10-bit samples, as encoder.hpp
+                blocks = Blocks(coefficients[of_plane], about[of_plane, 2], weight)
+                out[quality - 1, plane, size] = blocks.sample(sample)
+    return out
 
 
 def _roughness(offset: torch.Tensor) -> torch.Tensor:
