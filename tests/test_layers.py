@@ -15,6 +15,7 @@ LEVELS = {
     "ncodec.weights": 1,
     "ncodec.configs": 1,
     "ncodec.container": 2,
+    "ncodec.dct": 2,
     "ncodec.image": 2,
     "ncodec.dct": 2,
     "ncodec.jpeg": 2,

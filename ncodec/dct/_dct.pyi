@@ -17,6 +17,18 @@ class EncoderOptions:
     full_trials: int
     def __init__(self) -> None: ...
 
+class BlockFormat:
+    def __init__(
+        self,
+        log2: int,
+        quality_code: int,
+        bit_depth: int,
+        entropy: int,
+        kind: int,
+        is_flat: bool,
+        is_chroma: bool,
+    ) -> None: ...
+
 def encode(
     pixels: NDArray[np.uint8],
     parameters: Parameters,
@@ -34,10 +46,7 @@ def decode(
     is_grey: bool,
 ) -> NDArray[np.uint8]: ...
 def count(
-    pixels: NDArray[np.uint8],
-    parameters: Parameters,
-    quality_code: int,
-    options: EncoderOptions,
+    pixels: NDArray[np.uint8], parameters: Parameters, quality_code: int, options: EncoderOptions
 ) -> tuple[NDArray[np.uint32], NDArray[np.int32], float]: ...
 def filter_sums(
     pixels: NDArray[np.uint8],
@@ -46,3 +55,34 @@ def filter_sums(
     options: EncoderOptions,
     is_chroma: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def leaf_coefficients(
+    pixels: NDArray[np.uint8],
+    parameters: Parameters,
+    quality_code: int,
+    kind: int,
+    options: EncoderOptions,
+) -> list[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int16]]]: ...
+def encode_blocks(
+    blocks: NDArray[np.int16],
+    width: int,
+    parameters: Parameters,
+    format: BlockFormat,
+    lmbda: float,
+    optimised: bool,
+) -> tuple[bytes, NDArray[np.int16]]: ...
+def decode_blocks(
+    payload: bytes, offset: int, n: int, width: int, parameters: Parameters, format: BlockFormat
+) -> NDArray[np.int16]: ...
+def transform_blocks(
+    blocks: NDArray[np.int16], parameters: Parameters, format: BlockFormat
+) -> NDArray[np.float32]: ...
+def reconstruct_blocks(
+    levels: NDArray[np.int16], parameters: Parameters, format: BlockFormat
+) -> NDArray[np.int16]: ...
+def count_blocks(
+    blocks: NDArray[np.int16],
+    width: int,
+    parameters: Parameters,
+    format: BlockFormat,
+    lmbda: float,
+) -> tuple[NDArray[np.uint32], NDArray[np.int32], float, NDArray[np.uint8]]: ...

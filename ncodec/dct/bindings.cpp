@@ -6,19 +6,12 @@
 
 #include <memory>
 
-#include "bindings.hpp"
+#include "arrays.hpp"
 #include "codec.hpp"
 #include "training.hpp"
 
 using namespace ncodec;
 using namespace ncodec::dct;
-
-template <class T>
-nb::ndarray<nb::numpy, T> to_numpy(std::vector<T> values, std::vector<size_t> shape) {
-  auto* raw = new std::vector<T>(std::move(values));
-  nb::capsule owner(raw, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return nb::ndarray<nb::numpy, T>(raw->data(), shape.size(), shape.data(), owner);
-}
 
 template <class T>
 void take(const nb::dict& tensors, const char* name, T* out, size_t bytes) {
@@ -146,6 +139,36 @@ nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_c
   return nb::make_tuple(to_numpy(std::move(products), {classes, n, n}), to_numpy(std::move(targets), {classes, n}));
 }
 
+// The blocks of an encoding by size 4 ... 64: (plane, mode, energy around, leaf [n, 4], coefficients, levels [n, side, side]).
+nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int quality_code, int kind, const EncoderOptions& options) {
+  const Picture8 picture = picture_of(pixels);
+  const Geometry g = geometry_of(picture.width, picture.height, picture.channels, 0);
+  Leaves leaves;
+  {
+    nb::gil_scoped_release release;
+    Tile tile(g, parameters, quality_code, static_cast<Kind>(kind)), source(g, parameters, quality_code, static_cast<Kind>(kind));
+    from_picture(picture, source.planes, g.planes, 0);
+    Model model = start_of(parameters, quality_code);
+    Counter coder(model);
+    TileEncoder encoder(tile, source.planes, options);
+    for (int y = 0; y < g.height; y += SQUARE)
+      for (int x = 0; x < g.width; x += SQUARE) {
+        encoder.choose(model, x, y);
+        leaves.add_square(tile, source, x, y);
+        code_tree(coder, tile, x, y, SQUARE_LOG2);
+        clear_square(tile);
+      }
+  }
+  nb::list out;
+  for (int size = 0; size < SIZES; ++size) {
+    const size_t n = leaves.about[size].size() / Leaves::ABOUT, side = size_t{1} << coded_log2(size + 2);
+    out.append(nb::make_tuple(to_numpy(std::move(leaves.about[size]), {n, Leaves::ABOUT}),
+                              to_numpy(std::move(leaves.coefficients[size]), {n, side, side}),
+                              to_numpy(std::move(leaves.levels[size]), {n, side, side})));
+  }
+  return out;
+}
+
 NB_MODULE(_dct, m) {
   m.attr("CONTEXTS") = static_cast<int>(place::END);
   m.attr("MIXERS") = static_cast<int>(mixer::END);
@@ -161,4 +184,6 @@ NB_MODULE(_dct, m) {
   m.def("decode", &decode);
   m.def("count", &count);
   m.def("filter_sums", &filter_sums);
+  m.def("leaf_coefficients", &leaf_coefficients);
+  bind_blocks(m);
 }

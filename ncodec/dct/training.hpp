@@ -106,4 +106,66 @@ inline void chroma_sums(Tile& tile, const Tile& source, const Filter& filter, st
   }
 }
 
+// What an encoding transforms, by size: of each block its plane, intra mode, energy around, and index of its leaf;
+// orthonormal coefficients (10-bit samples) and levels of its coded side.
+struct Leaves {
+  static constexpr int ABOUT = 4;
+  std::array<std::vector<int32_t>, SIZES> about;
+  std::array<std::vector<float>, SIZES> coefficients;
+  std::array<std::vector<int16_t>, SIZES> levels;
+  int32_t n = 0;  // leaves so far
+
+  // Of the square at (x, y) as TileEncoder chose it, before its levels are cleared: the samples that a block is
+  // predicted from are final then, and those after it are not read.
+  void add_square(Tile& tile, const Tile& source, int x, int y, int log2 = SQUARE_LOG2) {
+    const Geometry& g = tile.syntax.geometry();
+    if (x >= g.width || y >= g.height) return;
+    const bool has_chroma = g.planes == 3;
+    const int own = tile.syntax.unit(x, y).log2, half = 1 << (log2 - 1);
+    if (own == log2) {
+      add(tile, source, x, y, log2, true, has_chroma);
+    } else if (log2 > 3) {
+      for (int i = 0; i < 4; ++i) add_square(tile, source, x + (i & 1) * half, y + (i >> 1) * half, log2 - 1);
+    } else {
+      for (int i = 0; i < 4; ++i) add(tile, source, x + (i & 1) * half, y + (i >> 1) * half, 2, true, false);
+      add(tile, source, x, y, 3, false, has_chroma);
+    }
+  }
+
+ private:
+  void add(Tile& tile, const Tile& source, int x, int y, int log2, bool has_luma, bool has_chroma) {
+    int16_t prediction[MAX_SIDE * MAX_SIDE];
+    const Unit& u = tile.syntax.unit(x, y);
+    if (has_luma) {
+      References plain, smoothed;
+      tile.gather_border(0, x, y, log2, plain);
+      if (wants_smooth(u.mode, log2)) smooth(plain, 1 << log2, smoothed);
+      predict(plain, smoothed, u.mode, log2, true, prediction);
+      add_block(tile, source, 0, x, y, log2, prediction);
+    }
+    for (int p = 1; has_chroma && p < 3; ++p) {
+      tile.predict_chroma(p, x, y, log2, u.chroma_mode, prediction);
+      add_block(tile, source, p, x, y, log2, prediction);
+    }
+    ++n;
+  }
+
+  void add_block(Tile& tile, const Tile& source, int plane, int x, int y, int log2, const int16_t* prediction) {
+    const int s = tile.syntax.geometry().shift(plane), own_log2 = log2 - s, side = 1 << own_log2, coded = 1 << coded_log2(own_log2);
+    const Plane& from = source.planes[plane];
+    int16_t residual[MAX_SIDE * MAX_SIDE];
+    int32_t c[MAX_SIDE * MAX_SIDE];
+    kernels::subtract(from.at(x >> s, y >> s), from.stride, prediction, side, residual);
+    forward(residual, side, c, own_log2, tile.kind_of(plane, own_log2, tile.syntax.unit(x, y).is_sine));
+    const int16_t* chosen = tile.syntax.levels(plane, x, y);
+    for (const int value : {plane, static_cast<int>(tile.syntax.unit(x, y).mode), tile.syntax.energy_around(plane, x, y, log2), n})
+      about[own_log2 - 2].push_back(value);
+    for (int v = 0; v < coded; ++v)
+      for (int h = 0; h < coded; ++h) {
+        coefficients[own_log2 - 2].push_back(std::ldexp(static_cast<float>(c[v * side + h]), -FORWARD_BITS));
+        levels[own_log2 - 2].push_back(chosen[v * Syntax::LEVELS_STRIDE + h]);
+      }
+  }
+};
+
 }  // namespace ncodec::dct

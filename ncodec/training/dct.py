@@ -181,7 +181,7 @@ def main() -> None:
                 f"round {number}: {bits:.0f} bits before, contexts {time.monotonic() - began:.0f} s",
                 flush=True,
             )
-            train_filters(tensors, images, pool)
+            train_filters(tensors, images[::3], pool)
             print(f"round {number}: filters {time.monotonic() - began:.0f} s", flush=True)
             about = {"name": arguments.name, "family": "dct"}
             save_file(tensors, arguments.out, {"ncodec": json.dumps(about)})
