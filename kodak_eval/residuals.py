@@ -23,6 +23,7 @@ results/residuals.json and .md: BD-rates, means over the images.
 """
 
 import json
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -240,7 +241,11 @@ def main() -> None:
         for s in SYSTEMS
         if s.transform == "dct"
     }
-    write(points, {"images": len(paths), "crops": CROPS, "tables": tables})
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS
+    )
+    about = {"images": len(paths), "crops": CROPS, "commit": commit.stdout.strip()}
+    write(points, about | {"tables": tables})
 
 
 def write(points: dict[str, Any], about: dict[str, Any]) -> None:
@@ -249,7 +254,7 @@ def write(points: dict[str, Any], about: dict[str, Any]) -> None:
         "# Residual blocks of intra prediction",
         "",
         f"BD-rate (percent, PSNR) against *flat, static*; in brackets, against the row above; mean over {about['images']}",
-        "images. What was done: `kodak_eval/residuals.py`.",
+        f"images. What was done: `kodak_eval/residuals.py`, at commit {about['commit']}.",
     ]
     summary: dict[str, dict[str, list[float]]] = {}
     for title, optimised in (
