@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ncodec.weights import DIR
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -25,7 +26,6 @@ from ncodec.container import quality_code
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, initial
 from ncodec.models.dct import Choices, DctCodec
-from ncodec.weights import DIR
 
 RESULTS = Path(__file__).parent / "results"
 QUALITIES = (1.0, 2.5, 4.0, 6.0, 8.0)
