@@ -137,7 +137,7 @@ class RangeDecoder:
 
 
 class Bins:
-    """The adaptive model in front of a source of bins, which has decode(share)."""
+    """The model of section 3 in front of a source of bins, which has decode(share)."""
 
     def __init__(self, source, tensors, code):
         self.source = source
@@ -353,8 +353,7 @@ class Tile:
         self.width, self.height = -(-width // 8) * 8, -(-height // 8) * 8
         self.planes = [np.zeros((self.height >> s, self.width >> s), int)
                        for s in ([0] if is_grey else [0, is_halved, is_halved])]  # fmt: skip
-        self.units = {}  # (x // 4, y // 4): facts
-        self.order = {}  # (x // 4, y // 4): the number of a unit in coding order
+        self.units = {}  # (x // 4, y // 4) of what is decoded: facts
         self.levels = [None] * 3  # of the planes' last blocks, [K][K] half-steps; None if not coded
         self.steps = {}
         for plane in range(len(self.planes)):
@@ -363,23 +362,9 @@ class Tile:
                 s = scale(kind, 1 << log2)[:side]
                 scaled = steps(tensors, code, plane, log2) * s[:, None] * s[None]
                 self.steps[plane, log2] = (scaled + 2**23) >> 24
-        squares = [(x, y) for y in range(0, self.height, 64) for x in range(0, self.width, 64)]
-        for x, y in squares:
-            self.number(x, y, 64)
-        for x, y in squares:
-            self.tree(x, y, 64)
-
-    def number(self, x, y, n):
-        if n == 4:
-            self.order[x // 4, y // 4] = len(self.order)
-        else:
-            for dx, dy in ((0, 0), (n // 2, 0), (0, n // 2), (n // 2, n // 2)):
-                self.number(x + dx, y + dy, n // 2)
-
-    def is_decoded(self, x, y, from_x, from_y):
-        if not (0 <= x < self.width and 0 <= y < self.height):
-            return False
-        return self.order[x // 4, y // 4] < self.order[from_x // 4, from_y // 4]
+        for y in range(0, self.height, 64):
+            for x in range(0, self.width, 64):
+                self.tree(x, y, 64)
 
     def unit(self, x, y):
         absent = {"log2": 0, "mode": DC, "sine": 0, "chroma": 0, "energy": [0] * 3}
@@ -466,15 +451,13 @@ class Tile:
             luma = (luma[::2, ::2] + luma[::2, 1::2] + luma[1::2, ::2] + luma[1::2, 1::2] + 2) >> 2
         pairs = [(luma[y - 1, x : x + n], top[1 : n + 1])] if y else []
         pairs += [(luma[y : y + n, x - 1], left[1 : n + 1])] if x else []
-        beside = (
-            np.concatenate([np.array(pair) for pair in pairs], 1) if pairs else np.empty((2, 0))
-        )
+        beside = np.concatenate([np.empty((2, 0), int), *map(np.array, pairs)], 1)
         return predict_from_luma(luma[y : y + n, x : x + n], beside)
 
     def references(self, plane, x, y, n):
         s, samples = self.is_halved if plane else 0, self.planes[plane]
-        is_right = self.is_decoded(x + n, y - n, x, y)
-        is_below = self.is_decoded(x - n, y + n, x, y)
+        is_right = ((x + n) // 4, (y - n) // 4) in self.units
+        is_below = ((x - n) // 4, (y + n) // 4) in self.units
         x, y, n = x >> s, y >> s, n >> s
         top = samples[y - 1, x : x + n * (1 + is_right)] if y else samples[:0, 0]
         left = samples[y : y + n * (1 + is_below), x - 1] if x else samples[0, :0]
