@@ -1,9 +1,10 @@
 """The decoder of specs/dct.md in plain Python and numpy, written from the specification to check the C++.
 
 Does not import ncodec. The numbers of the specification's `table` blocks are read from its text. `decode_bins` takes
-any source of bins: the tests also run it with random ones, which it then writes down as a payload.
+bins from any source: the tests also give it random ones, and write them down as a payload.
 """
 
+from bisect import bisect_left
 from math import isqrt, prod
 from pathlib import Path
 
@@ -72,10 +73,7 @@ def squash(d):
 
 
 SQUASHED = [squash(d) for d in range(-2048, 2048)]
-STRETCHED = [
-    max(-2047, next((d for d in range(-2048, 2048) if SQUASHED[d + 2048] >= 16 * p + 8), 2047))
-    for p in range(4096)
-]
+STRETCHED = [clip(bisect_left(SQUASHED, 16 * i + 8) - 2048, -2047, 2047) for i in range(4096)]
 
 
 # ---------------------------------------------------------------- parameters
@@ -90,10 +88,10 @@ def mid(tensor, code):
 
 
 def exp2(v):
-    v = clip(int(v), 0, 28671)
+    v = np.clip(v, 0, 28671)
     f, k = (v % 2048) << 19, 26 - (v >> 11)
     m = 2**30 + ((f * (747247505 + ((f * (241534262 + ((f * 84960057) >> 30))) >> 30))) >> 30)
-    return (m + 2 ** (k - 1)) >> k
+    return (m + (1 << (k - 1))) >> k
 
 
 def steps(tensors, code, plane, log2):
@@ -106,12 +104,9 @@ def steps(tensors, code, plane, log2):
         places.append((g, after, (u - grid[g]) * 16 // (grid[after] - grid[g]) if g < 7 else 0))
     base = 8 * int(mid(tensors["log_step"], code)[plane])
     m = 64 * mid(tensors["matrix"], code)[int(plane > 0), log2 - 2].reshape(8, 8)
-    out = np.zeros((side, side), int)
-    for v, (gv, below, fv) in enumerate(places):
-        for u, (gu, right, fu) in enumerate(places):
-            top, bottom = (m[g, gu] * (16 - fu) + m[g, right] * fu for g in (gv, below))
-            out[v, u] = exp2(base + ((top * (16 - fv) + bottom * fv) >> 8))
-    return out
+    g, after, f = np.array(places).T
+    rows = m[:, g] * (16 - f) + m[:, after] * f
+    return exp2(base + ((rows[g] * (16 - f)[:, None] + rows[after] * f[:, None]) >> 8))
 
 
 # ---------------------------------------------------------------- bins
@@ -142,7 +137,7 @@ class RangeDecoder:
 
 
 class Bins:
-    """The adaptive model in front of a source of bins, which has decode(share)."""
+    """The model of section 3 in front of a source of bins, which has decode(share)."""
 
     def __init__(self, source, tensors, code):
         self.source = source
@@ -152,9 +147,11 @@ class Bins:
         self.n = tensors["confidence"].tolist()
         self.w = [[4 * v for v in row] for row in tensors["weights"].tolist()]
 
-    def mixed(self, mixer, *contexts):
+    def mixed(self, name, mixer, *indexes, ends=("_A", "_B", "_C")):
+        """Return a bin with the mixer `name` and the contexts of the same name, one with each end."""
+        contexts = [at(name + end, *i) for end, i in zip(ends, indexes, strict=True)]
         s = [STRETCHED[self.p[k] >> 4] for k in contexts]
-        w = self.w[mixer]
+        w = self.w[at("mix " + name, *mixer)]
         dot = (w[0] * s[0] + w[1] * s[1] + w[2] * s[2]) >> 16
         p = clip(SQUASHED[clip(dot, -2048, 2047) + 2048], 64, 65472)
         value = self.source.decode(2 * p)
@@ -313,7 +310,9 @@ def predict(top, left, mode, is_luma):
         o, f = n + (((y + 1) * angle) >> 5), ((y + 1) * angle) % 32
         beside = [line[o + j : o + j + n] for j in range(4)]
         if is_luma and not is_smooth:
-            p[y] = np.clip((sum(c * b for c, b in zip(CUBIC[f], beside)) + 32) >> 6, 0, 1023)
+            p[y] = np.clip(
+                (sum(c * b for c, b in zip(CUBIC[f], beside, strict=True)) + 32) >> 6, 0, 1023
+            )
         else:
             p[y] = ((32 - f) * beside[1] + f * beside[2] + 16) >> 5
     if angle == 0 and eased:
@@ -354,8 +353,7 @@ class Tile:
         self.width, self.height = -(-width // 8) * 8, -(-height // 8) * 8
         self.planes = [np.zeros((self.height >> s, self.width >> s), int)
                        for s in ([0] if is_grey else [0, is_halved, is_halved])]  # fmt: skip
-        self.units = {}  # (x // 4, y // 4): facts
-        self.order = {}  # (x // 4, y // 4): the number of a unit in coding order
+        self.units = {}  # (x // 4, y // 4) of what is decoded: facts
         self.levels = [None] * 3  # of the planes' last blocks, [K][K] half-steps; None if not coded
         self.steps = {}
         for plane in range(len(self.planes)):
@@ -364,23 +362,9 @@ class Tile:
                 s = scale(kind, 1 << log2)[:side]
                 scaled = steps(tensors, code, plane, log2) * s[:, None] * s[None]
                 self.steps[plane, log2] = (scaled + 2**23) >> 24
-        squares = [(x, y) for y in range(0, self.height, 64) for x in range(0, self.width, 64)]
-        for x, y in squares:
-            self.number(x, y, 64)
-        for x, y in squares:
-            self.tree(x, y, 64)
-
-    def number(self, x, y, n):
-        if n == 4:
-            self.order[x // 4, y // 4] = len(self.order)
-        else:
-            for dx, dy in ((0, 0), (n // 2, 0), (0, n // 2), (n // 2, n // 2)):
-                self.number(x + dx, y + dy, n // 2)
-
-    def is_decoded(self, x, y, from_x, from_y):
-        if not (0 <= x < self.width and 0 <= y < self.height):
-            return False
-        return self.order[x // 4, y // 4] < self.order[from_x // 4, from_y // 4]
+        for y in range(0, self.height, 64):
+            for x in range(0, self.width, 64):
+                self.tree(x, y, 64)
 
     def unit(self, x, y):
         absent = {"log2": 0, "mode": DC, "sine": 0, "chroma": 0, "energy": [0] * 3}
@@ -417,10 +401,8 @@ class Tile:
         sizes = [u["log2"] for u in self.beside(x, y)]
         smaller = sum(0 < size < log2 for size in sizes)
         left, above = (max(size - 1, 0) for size in sizes)
-        return self.bins.mixed(
-            at("mix SPLIT", 0), at("SPLIT_A", log2 - 3, smaller),
-            at("SPLIT_B", log2 - 3, self.around(0, x, y, n)), at("SPLIT_C", log2 - 3, left, above),
-        )  # fmt: skip
+        z, energy = log2 - 3, self.around(0, x, y, n)
+        return self.bins.mixed("SPLIT", [0], [z, smaller], [z, energy], [z, left, above])
 
     def luma(self, x, y, n):
         mode = self.luma_mode(x, y, n)
@@ -436,8 +418,7 @@ class Tile:
         likely, z, energy = likely_modes(left, above, derived), n.bit_length() - 3, self.around(0, x, y, n)  # fmt: skip
         for i, m in enumerate(likely):
             votes = 8 * min(m, 2) + 4 * (m == derived[0]) + 2 * (m == left) + (m == above)
-            if self.bins.mixed(at("mix LIKELY", i), at("LIKELY_A", i, z), at("LIKELY_B", i, votes),
-                               at("LIKELY_C", i, energy)):  # fmt: skip
+            if self.bins.mixed("LIKELY", [i], [i, z], [i, votes], [i, energy]):
                 return m
         node = 1
         for _ in range(5):
@@ -448,8 +429,7 @@ class Tile:
         here, beside, z = self.unit(x, y), self.beside(x, y), n.bit_length() - 3
         linear, mode = sum(u["chroma"] == LINEAR for u in beside), 2
         for i, choice in enumerate((LINEAR, 0, 3)):
-            if self.bins.mixed(at("mix CHROMA", i), at("CHROMA_A", i, z),
-                               at("CHROMA_B", i, kind_of(here["mode"])), at("CHROMA_C", i, linear)):  # fmt: skip
+            if self.bins.mixed("CHROMA", [i], [i, z], [i, kind_of(here["mode"])], [i, linear]):
                 mode = choice
                 break
         for j in range(0, n, 4):
@@ -471,13 +451,13 @@ class Tile:
             luma = (luma[::2, ::2] + luma[::2, 1::2] + luma[1::2, ::2] + luma[1::2, 1::2] + 2) >> 2
         pairs = [(luma[y - 1, x : x + n], top[1 : n + 1])] if y else []
         pairs += [(luma[y : y + n, x - 1], left[1 : n + 1])] if x else []
-        beside = np.concatenate([np.array(pair) for pair in pairs], 1) if pairs else np.empty((2, 0))
+        beside = np.concatenate([np.empty((2, 0), int), *map(np.array, pairs)], 1)
         return predict_from_luma(luma[y : y + n, x : x + n], beside)
 
     def references(self, plane, x, y, n):
         s, samples = self.is_halved if plane else 0, self.planes[plane]
-        is_right = self.is_decoded(x + n, y - n, x, y)
-        is_below = self.is_decoded(x - n, y + n, x, y)
+        is_right = ((x + n) // 4, (y - n) // 4) in self.units
+        is_below = ((x - n) // 4, (y + n) // 4) in self.units
         x, y, n = x >> s, y >> s, n >> s
         top = samples[y - 1, x : x + n * (1 + is_right)] if y else samples[:0, 0]
         left = samples[y : y + n * (1 + is_below), x - 1] if x else samples[0, :0]
@@ -495,13 +475,14 @@ class Tile:
         log2, energy = size.bit_length() - 1, self.around(plane, x, y, n)
         coded = sum(u["energy"][plane] > 0 for u in beside)
         mode = kind_of(here["mode"])
-        kappa = (here["energy"][0] > 0) + 2 * (plane == 2 and here["energy"][1] > 0) if plane else mode
-        is_coded = self.bins.mixed(at("mix CODED", plane), at("CODED_A", plane, z, coded),
-                                   at("CODED_B", plane, z, energy), at("CODED_C", plane, z, kappa))  # fmt: skip
+        kappa = (
+            (here["energy"][0] > 0) + 2 * (plane == 2 and here["energy"][1] > 0) if plane else mode
+        )
+        k = [plane, z]
+        is_coded = self.bins.mixed("CODED", [plane], [*k, coded], [*k, energy], [*k, kappa])
         if is_coded and plane == 0 and n in (8, 16) and self.kind == "dct":
             both = sum(u["sine"] for u in beside)
-            here["sine"] = self.bins.mixed(at("mix SINE", 0), at("SINE_A", z - 1, energy),
-                                           at("SINE_B", z - 1, mode), at("SINE_C", both))  # fmt: skip
+            here["sine"] = self.bins.mixed("SINE", [0], [z - 1, energy], [z - 1, mode], [both])
         self.levels[plane] = None
         if is_coded:
             others = [self.levels[0] if plane and has_luma else None, self.levels[1] if plane == 2 else None]  # fmt: skip
@@ -527,11 +508,10 @@ def kind_of(mode):
 
 
 def decode_coordinate(bins, axis, chroma, z, energy, other, n_classes):
-    c = 0
+    c, k = 0, [axis, chroma]
     while c < n_classes - 1 and bins.mixed(
-        at("mix LAST", axis, chroma), at("LAST_A", axis, chroma, z, c),
-        at("LAST_B", axis, chroma, energy, c), at("LAST_C", axis, chroma, z, other, c),
-    ):  # fmt: skip
+        "LAST", k, [*k, z, c], [*k, energy, c], [*k, z, other, c]
+    ):
         c += 1
     return c, TABLES["CLASS_START"][c] + bins.bypass(TABLES["CLASS_BITS"][c])
 
@@ -551,9 +531,8 @@ def decode_levels(bins, plane, log2, energy, mode, others):
         gx, gy = groups[g]
         if 0 < g < first:
             both = ((gx + 1, gy) in coded) + ((gx, gy + 1) in coded)
-            if not bins.mixed(at("mix GROUP", chroma), at("GROUP_A", chroma, z, both),
-                              at("GROUP_B", chroma, z, min(gx, 3) + 4 * min(gy, 3)),
-                              at("GROUP_C", chroma, energy, both)):  # fmt: skip
+            place = [chroma, z, min(gx, 3) + 4 * min(gy, 3)]
+            if not bins.mixed("GROUP", [chroma], [chroma, z, both], place, [chroma, energy, both]):
                 continue
         coded.add((gx, gy))
         places = [(4 * gx + i, 4 * gy + j) for i, j in ORDERS[4]]
@@ -581,26 +560,21 @@ def decode_levels(bins, plane, log2, energy, mode, others):
 
 def decode_significance(bins, plane, z, energy, direction, state, x, y, near, far, others):
     axis = (lambda v: min(v, 7)) if z < 2 else COARSE.__getitem__
-    place, high = axis(x) + 8 * axis(y), max(state - 1, 0)
-    if plane:
-        luma, cb = (min((abs(block[y][x]) + 1) // 2, 2) if block else 0 for block in others)
-        return bins.mixed(
-            at("mix SIG", high, 1, z), at("SIG_A", high, 1, z, far, near), at("SIG_B_CHROMA", z, place),
-            at("SIG_C_CHROMA", min(z, 2), energy // 2, 4 * luma + (plane - 1) * (1 + cb), min(near, 3)),
-        )  # fmt: skip
-    return bins.mixed(
-        at("mix SIG", high, 0, z), at("SIG_A", high, 0, z, far, near), at("SIG_B_LUMA", z, place, direction),
-        at("SIG_C_LUMA", z, energy, min(near, 4), min(far // 2, 2)),
-    )  # fmt: skip
+    place, k = axis(x) + 8 * axis(y), [max(state - 1, 0), int(plane > 0), z]
+    if plane == 0:
+        c, ends = [z, energy, min(near, 4), min(far // 2, 2)], ("_A", "_B_LUMA", "_C_LUMA")
+        return bins.mixed("SIG", k, [*k, far, near], [z, place, direction], c, ends=ends)
+    luma, cb = (min((abs(block[y][x]) + 1) // 2, 2) if block else 0 for block in others)
+    other, ends = 4 * luma + (plane - 1) * (1 + cb), ("_A", "_B_CHROMA", "_C_CHROMA")
+    c = [min(z, 2), energy // 2, other, min(near, 3)]
+    return bins.mixed("SIG", k, [*k, far, near], [z, place], c, ends=ends)
 
 
 def decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier):
     for i in range(3):
-        if not bins.mixed(
-            at("mix BIG", i, chroma), at("BIG_A", i, chroma, int(z < 2), state // 2, min(far, 3), near),
-            at("BIG_B", i, chroma, z, min(x, 3) + 4 * min(y, 3)),
-            at("BIG_C", i, chroma, energy, min(earlier, 3)),
-        ):  # fmt: skip
+        a = [i, chroma, int(z < 2), state // 2, min(far, 3), near]
+        b, c = [i, chroma, z, min(x, 3) + 4 * min(y, 3)], [i, chroma, energy, min(earlier, 3)]
+        if not bins.mixed("BIG", [i, chroma], a, b, c):
             return 1 + i
     for i in range(11):
         if not bins.single(at("UNARY", near, i)):
@@ -699,7 +673,7 @@ def spread(blocks, side):
 
 def filter_tile(tile, tensors, code):
     planes, bins, s = tile.planes, tile.bins, tile.is_halved
-    sigma = [exp2(8 * v) for v in mid(tensors["log_step"], code)]
+    sigma = exp2(8 * mid(tensors["log_step"], code)).tolist()
     q = mid(tensors["strength"], code).tolist()
     for plane in range(len(planes)):
         beta, tc = ((sigma[plane] * q[2 * (plane > 0) + i]) >> 10 for i in (0, 1))
@@ -758,10 +732,10 @@ def to_pixels(planes, is_halved, width, height):
     return np.clip(np.stack([(v + h) >> 18 for v in rgb], -1), 0, 255)[:height, :width].astype(np.uint8)  # fmt: skip
 
 
-def decode_bins(source, flags, tensors, code, width, height, is_grey):
-    """Return the pixels that a source of bins makes, [height, width, 3] or [height, width]."""
+def decode_bins(bins, flags, tensors, code, width, height, is_grey):
+    """Return the pixels that bins make, [height, width, 3] or [height, width]."""
     require(flags >> 1 in (0, 2) and not (flags & 1 and is_grey), "flags")
-    kind, is_halved, bins = "angle" if flags >> 1 else "dct", flags & 1, Bins(source, tensors, code)
+    kind, is_halved = "angle" if flags >> 1 else "dct", flags & 1
     tile = Tile(bins, tensors, code, width, height, is_grey, is_halved, kind)
     filter_tile(tile, tensors, code)
     return to_pixels(tile.planes, is_halved, width, height)
@@ -770,9 +744,9 @@ def decode_bins(source, flags, tensors, code, width, height, is_grey):
 def decode(payload, tensors, code, width, height, is_grey):
     """Return the pixels of a tile; ValueError where the payload breaks a rule."""
     require(len(payload) > 0, "truncated")
-    require(payload[0] in (0, 1, 4, 5), "flags")
     source = RangeDecoder(payload[1:])
-    pixels = decode_bins(source, payload[0], tensors, code, width, height, is_grey)
+    bins = Bins(source, tensors, code)
+    pixels = decode_bins(bins, payload[0], tensors, code, width, height, is_grey)
     source.finish()
     return pixels
 
