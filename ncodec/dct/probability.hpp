@@ -54,11 +54,11 @@ struct RateTables {
 };
 inline const RateTables RATES;
 
-constexpr int PATIENCE = 120;  // a context never adapts slower than by 1 / (PATIENCE + 1.5)
+constexpr int PATIENCE = 120;  // bins are counted up to here; a start may be worth more (Parameters::confidence), and then adapts slower
 
 struct Context {
   uint16_t p = 0x8000;   // P(1), of 2^16
-  uint8_t n = 0;         // bins seen, up to PATIENCE
+  uint8_t n = 0;         // bins seen, up to PATIENCE, or what the start is worth
 
   int stretched() const { return LOGISTIC.stretch[p >> 4]; }
 
