@@ -293,7 +293,7 @@ def write(points: dict[str, Any], about: dict[str, Any]) -> None:
         for name, of_sides in points.items()
     }
     result = about | {"bd_rate": summary, "mean_points": curves}
-    (RESULTS / "residuals.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / "residuals.json").write_text(json.dumps(result) + "\n")
     (RESULTS / "residuals.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
