@@ -17,7 +17,6 @@ LEVELS = {
     "ncodec.container": 2,
     "ncodec.dct": 2,
     "ncodec.image": 2,
-    "ncodec.dct": 2,
     "ncodec.jpeg": 2,
     "ncodec.metrics": 2,
     "ncodec.coder": 3,

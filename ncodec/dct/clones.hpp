@@ -7,3 +7,10 @@
 #else
 #define NCODEC_CLONES
 #endif
+
+// In the path of every bin: a call would cost as much as the work.
+#if defined(__GNUC__)
+#define NCODEC_INLINE __attribute__((always_inline)) inline
+#else
+#define NCODEC_INLINE inline
+#endif

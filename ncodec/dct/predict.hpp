@@ -31,15 +31,28 @@ constexpr int ANGLE[35] = {0,  0,  32,  26,  21,  17,  13,  9,   5,   2,   0,   
 // 8192 / angle, for the modes 11 ... 25 that also look at the other side.
 constexpr int INVERSE_ANGLE[15] = {-4096, -1638, -910, -630, -482, -390, -315, -256, -315, -390, -482, -630, -910, -1638, -4096};
 
+struct NearestModes {
+  uint8_t horizontal[65], vertical[65];  // of angle + 32: the first of the nearest
+
+  NearestModes() {
+    for (int angle = -32; angle <= 32; ++angle) {
+      horizontal[angle + 32] = nearest(2, DIAGONAL, angle);
+      vertical[angle + 32] = nearest(DIAGONAL, MODES - 1, angle);
+    }
+  }
+
+  static uint8_t nearest(int first, int last, int angle) {
+    int best = first;
+    for (int mode = first + 1; mode <= last; ++mode)
+      if (std::abs(ANGLE[mode] - angle) < std::abs(ANGLE[best] - angle)) best = mode;
+    return static_cast<uint8_t>(best);
+  }
+};
+inline const NearestModes NEAREST;
+
 // The mode whose direction is at right angles to a gradient (down and to the right; not 0, 0).
 inline int mode_along(int gx, int gy) {
-  const bool is_vertical = std::abs(gx) >= std::abs(gy);
-  const int angle = is_vertical ? 32 * gy / gx : 32 * gx / gy;
-  int best = is_vertical ? static_cast<int>(DIAGONAL) : 2;
-  const int last = is_vertical ? MODES - 1 : DIAGONAL;
-  for (int mode = best + 1; mode <= last; ++mode)
-    if (std::abs(ANGLE[mode] - angle) < std::abs(ANGLE[best] - angle)) best = mode;
-  return best;
+  return std::abs(gx) >= std::abs(gy) ? NEAREST.vertical[32 * gy / gx + 32] : NEAREST.horizontal[32 * gx / gy + 32];
 }
 
 struct Plane {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "binary.hpp"
+#include "clones.hpp"
 
 namespace ncodec::dct {
 
@@ -91,7 +92,7 @@ struct Mixture {
   int p;  // P(1), of 2^16
 };
 
-inline Mixture mix(const Model& model, const Bin& at) {
+NCODEC_INLINE Mixture mix(const Model& model, const Bin& at) {
   Mixture m;
   m.s[0] = model.contexts[at.a].stretched();
   m.s[1] = model.contexts[at.b].stretched();
@@ -105,7 +106,7 @@ inline Mixture mix(const Model& model, const Bin& at) {
 
 constexpr int MIXER_RATE = 16;  // weights move by stretch * error / 2^16
 
-inline void learn(Model& model, const Bin& at, const Mixture& m, uint32_t bin) {
+NCODEC_INLINE void learn(Model& model, const Bin& at, const Mixture& m, uint32_t bin) {
   const int error = (bin ? 65535 : 0) - m.p;
   auto& w = model.mixers[at.mixer].w;
   for (int i = 0; i < 3; ++i)

@@ -27,6 +27,7 @@ from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, initial, lmbda_of
 
 QUALITIES = range(1, 9)
+IN_THE_LOOP = np.int16(30)  # of 1/256 octave
 CAP = 30  # bins of an image that count for a start: later ones meet an adapted context
 CONFIDENCES = np.array([0, 1, 2, 3, 5, 8, 12, 20, 32, 50, 80, 128, 200, 255])
 
@@ -157,9 +158,25 @@ def train_filters(
             tensors[name][q - 1] = taps.reshape(tensors[name][q - 1].shape)
 
 
+def train_matrices(tensors: Tensors, images: list[NDArray[np.uint8]]) -> None:
+    """Learn steps and matrices in place.
+
+    The blocks are taken as they are, so the learning does not see that later ones are predicted from
+    them; nor that a filter follows: IN_THE_LOOP is what steps are better enlarged by (measured).
+    """
+    from ncodec.training.matrices import leaf_blocks, learn
+
+    blocks = {}
+    for q in QUALITIES:
+        blocks |= leaf_blocks(images, tensors, q, options(q))
+    learned = learn(blocks, tensors["log_step"], tensors["matrix"])
+    tensors["log_step"] = learned.log_step + IN_THE_LOOP
+    tensors["matrix"] = learned.matrix
+
+
 def main() -> None:
     """Run the stages in turn, twice; write the weights file after each round."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import load_file, save_file
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -167,12 +184,15 @@ def main() -> None:
     parser.add_argument("packs", nargs="+", type=Path, help="tar files of images")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="dct")
+    parser.add_argument(
+        "--start", type=Path, help="a weights file to go on from, its matrices kept"
+    )
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     images = crops(arguments.packs, arguments.images)
-    tensors = initial()
+    tensors = dict(load_file(arguments.start)) if arguments.start else initial()
     began = time.monotonic()
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for number in range(arguments.rounds):
@@ -181,6 +201,9 @@ def main() -> None:
                 f"round {number}: {bits:.0f} bits before, contexts {time.monotonic() - began:.0f} s",
                 flush=True,
             )
+            if number == 0 and not arguments.start:
+                train_matrices(tensors, images[:24])
+                print(f"round {number}: matrices {time.monotonic() - began:.0f} s", flush=True)
             train_filters(tensors, images[::3], pool)
             print(f"round {number}: filters {time.monotonic() - began:.0f} s", flush=True)
             about = {"name": arguments.name, "family": "dct"}

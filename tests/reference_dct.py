@@ -1,0 +1,756 @@
+"""The decoder of specs/dct.md in plain Python and numpy, written from the specification to check the C++.
+
+Does not import ncodec. The numbers of the specification's `table` blocks are read from its text. `decode_bins` takes
+bins from any source: the tests also give it random ones, and write them down as a payload.
+"""
+
+from bisect import bisect_left
+from math import isqrt, prod
+from pathlib import Path
+
+import numpy as np
+
+SPEC = Path(__file__).parent.parent / "specs" / "dct.md"
+PLANAR, DC, LINEAR = 0, 1, 1
+
+
+def read_tables(text):
+    """Return the numbers of all blocks marked `table`, by name."""
+    tables, name = {}, None
+    for block in text.split("```table\n")[1:]:
+        for line in block.split("```")[0].splitlines():
+            if not line.startswith(" "):
+                name = "mix " + line.split()[1] if line.startswith("mix ") else line.split()[0]
+                line, tables[name] = line[len(name) :], []
+            tables[name] += map(int, line.split())
+    return tables
+
+
+TABLES = read_tables(SPEC.read_text(encoding="utf-8"))
+SQUASH, ANGLE, INVERSE = TABLES["SQUASH"], TABLES["ANGLE"], TABLES["INVERSE"]
+CUBIC = np.array(TABLES["CUBIC"]).reshape(32, 4)
+PAIRS = [tuple(TABLES["PAIRS"][i : i + 2]) for i in range(0, 24, 2)]
+
+
+def number_places():
+    """Return {name: (first, dimensions)} of contexts and mixers, and how many there are of both."""
+    names = list(TABLES)
+    contexts = names[names.index("SIG_A") : names.index("FILTERED") + 1]
+    places, counts = {}, []
+    for group in (contexts, [name for name in names if name.startswith("mix ")]):
+        n = 0
+        for name in group:
+            places[name] = (n, TABLES[name])
+            n += prod(TABLES[name])
+        counts.append(n)
+    return places, counts
+
+
+PLACES, (N_CONTEXTS, N_MIXERS) = number_places()
+
+
+def at(name, *indexes):
+    """Return the number of a context or mixer."""
+    first, dimensions = PLACES[name]
+    number = 0
+    for index, dimension in zip(indexes, dimensions, strict=True):
+        assert 0 <= index < dimension, (name, indexes)
+        number = number * dimension + index
+    return first + number
+
+
+def clip(v, low, high):
+    return max(low, min(v, high))
+
+
+def towards_zero(a, b):
+    return a // b if (a < 0) == (b < 0) else -(-a // b)
+
+
+def squash(d):
+    a, b, i = SQUASH[(d + 2048) // 128], SQUASH[(d + 2048) // 128 + 1], (d + 2048) % 128
+    return a + ((b - a) * i + 64) // 128
+
+
+SQUASHED = [squash(d) for d in range(-2048, 2048)]
+STRETCHED = [clip(bisect_left(SQUASHED, 16 * i + 8) - 2048, -2047, 2047) for i in range(4096)]
+
+
+# ---------------------------------------------------------------- parameters
+
+
+def mid(tensor, code):
+    """Return a parameter between qualities, its first axis."""
+    t = min(code // 20, 6)
+    tensor = tensor.astype(int)
+    total = tensor[t] * (20 - code + 20 * t) + tensor[t + 1] * (code - 20 * t)
+    return np.where(total >= 0, (total + 10) // 20, -((10 - total) // 20))
+
+
+def exp2(v):
+    v = np.clip(v, 0, 28671)
+    f, k = (v % 2048) << 19, 26 - (v >> 11)
+    m = 2**30 + ((f * (747247505 + ((f * (241534262 + ((f * 84960057) >> 30))) >> 30))) >> 30)
+    return (m + (1 << (k - 1))) >> k
+
+
+def steps(tensors, code, plane, log2):
+    """Return [K, K] steps."""
+    side = min(1 << log2, 32)
+    grid, places = TABLES[f"GRID_{max(side, 8)}"], []
+    for u in range(side):
+        g = max(i for i in range(8) if grid[i] <= u)
+        after = min(g + 1, 7)
+        places.append((g, after, (u - grid[g]) * 16 // (grid[after] - grid[g]) if g < 7 else 0))
+    base = 8 * int(mid(tensors["log_step"], code)[plane])
+    m = 64 * mid(tensors["matrix"], code)[int(plane > 0), log2 - 2].reshape(8, 8)
+    g, after, f = np.array(places).T
+    rows = m[:, g] * (16 - f) + m[:, after] * f
+    return exp2(base + ((rows[g] * (16 - f)[:, None] + rows[after] * f[:, None]) >> 8))
+
+
+# ---------------------------------------------------------------- bins
+
+
+class RangeDecoder:
+    """specs/binary.md with given shares."""
+
+    def __init__(self, payload):
+        require(len(payload) > 0, "truncated")
+        self.bytes = payload + bytes(3)
+        self.offset, self.position, self.width = int.from_bytes(self.bytes[:4], "big"), 4, 1 << 32
+
+    def decode(self, share):
+        upper = self.width * share >> 17
+        lower = self.width - upper
+        value = int(self.offset >= lower)
+        self.offset, self.width = (self.offset - lower, upper) if value else (self.offset, lower)
+        while self.width < 1 << 24:
+            require(self.position < len(self.bytes), "truncated")
+            self.offset = self.offset << 8 | self.bytes[self.position]
+            self.width, self.position = self.width << 8, self.position + 1
+        return value
+
+    def finish(self):
+        require(self.position == len(self.bytes), "left over")
+        require(self.offset < 1 << 24, "bad end")
+
+
+class Bins:
+    """The model of section 3 in front of a source of bins, which has decode(share)."""
+
+    def __init__(self, source, tensors, code):
+        self.source = source
+        low, high = tensors["start"].astype(int)
+        stretches = [towards_zero(16 * int(v), 140) for v in low * (140 - code) + high * code]
+        self.p = [SQUASHED[d + 2048] for d in stretches]
+        self.n = tensors["confidence"].tolist()
+        self.w = [[4 * v for v in row] for row in tensors["weights"].tolist()]
+
+    def mixed(self, name, mixer, *indexes, ends=("_A", "_B", "_C")):
+        """Return a bin with the mixer `name` and the contexts of the same name, one with each end."""
+        contexts = [at(name + end, *i) for end, i in zip(ends, indexes, strict=True)]
+        s = [STRETCHED[self.p[k] >> 4] for k in contexts]
+        w = self.w[at("mix " + name, *mixer)]
+        dot = (w[0] * s[0] + w[1] * s[1] + w[2] * s[2]) >> 16
+        p = clip(SQUASHED[clip(dot, -2048, 2047) + 2048], 64, 65472)
+        value = self.source.decode(2 * p)
+        for i in range(3):
+            moved = w[i] + ((s[i] * (65535 * value - p) + 32768) >> 16)
+            w[i] = clip(moved, -(2**18), 2**18)
+            self.adapt(contexts[i], value)
+        return value
+
+    def single(self, k):
+        value = self.source.decode(2 * clip(self.p[k], 64, 65472))
+        self.adapt(k, value)
+        return value
+
+    def bypass(self, count):
+        number = 0
+        for _ in range(count):
+            number = 2 * number + self.source.decode(1 << 16)
+        return number
+
+    def adapt(self, k, value):
+        p, n = self.p[k], self.n[k]
+        self.p[k] = p + (((65535 * value - p) * (131072 // (2 * n + 3))) >> 16)
+        self.n[k] = n + (n < 120)
+
+
+# ---------------------------------------------------------------- transforms
+
+
+def matrix(kind, size):
+    """Return [N, N], row k the basis vector k."""
+    k, n = np.arange(size)[:, None], np.arange(size)[None]
+    if kind == "dct":
+        quarter = TABLES["COSINES"]
+        half = quarter + [-v for v in quarter[-2::-1]]
+        return np.array(half + half[-2:0:-1])[64 // size * k * (2 * n + 1) % 256]
+    if kind == "dst":
+        quarter = TABLES[f"SINES_{size}"]
+        half = quarter + quarter[:0:-1]
+        return np.array(half + [-v for v in half])[(2 * k + 1) * (n + 1) % (4 * size + 2)]
+    if size == 1:
+        return np.ones((1, 1), int)
+    half = matrix("angle", size // 2)
+    odd = np.array(TABLES[f"ODD_{size}"]).reshape(half.shape) if size in (4, 8, 16) else half
+    out = np.zeros((size, size), int)
+    out[::2], out[1::2] = np.hstack([half, half[:, ::-1]]), np.hstack([odd, -odd[:, ::-1]])
+    return out
+
+
+MATRICES = {(k, 1 << i): matrix(k, 1 << i) for k in ("dct", "angle") for i in range(2, 7)}
+MATRICES |= {("dst", n): matrix("dst", n) for n in (4, 8, 16)}
+
+
+def scale(kind, size):
+    if kind == "dct":
+        return np.full(size, 2**14)
+    norms = (MATRICES[kind, size] ** 2).sum(1)
+    return np.array([(isqrt(4 * size * 2**28 // int(n)) + 1) // 2 for n in norms])
+
+
+def inverse(coefficients, kind):
+    t = MATRICES[kind, len(coefficients)]
+    first, second = (1, 4) if kind == "angle" else (7, 10)
+    middle = np.clip((t.T @ coefficients + (1 << (first - 1))) >> first, -32768, 32767)
+    return np.clip((middle @ t + (1 << (second - 1))) >> second, -32768, 32767)
+
+
+# ---------------------------------------------------------------- prediction
+
+
+def nearest(low, high, angle):
+    return min(range(low, high + 1), key=lambda m: (abs(ANGLE[m] - angle), m))
+
+
+VERTICAL = {a: nearest(18, 34, a) for a in range(-32, 33)}
+HORIZONTAL = {a: nearest(2, 18, a) for a in range(-32, 33)}
+
+
+def derived_modes(luma, x, y, n):
+    counters = [0] * 35
+    centres = [(x + i, y - 2) for i in range(-1 if x else 1, n - 1)] if y else []
+    centres += [(x - 2, y + j) for j in range(0 if y else 1, n - 1)] if x else []
+    for cx, cy in centres:
+        (a, b, c), (d, _, f), (g, h, i) = luma[cy - 1 : cy + 2, cx - 1 : cx + 2].tolist()
+        gx, gy = c + 2 * f + i - a - 2 * d - g, g + 2 * h + i - a - 2 * b - c
+        if not (gx or gy):
+            continue
+        if abs(gx) >= abs(gy):
+            mode = VERTICAL[towards_zero(32 * gy, gx)]
+        else:
+            mode = HORIZONTAL[towards_zero(32 * gx, gy)]
+        counters[mode] += abs(gx) + abs(gy)
+    modes = []
+    for _ in range(2):
+        best = counters.index(max(counters))
+        modes.append(best if counters[best] else DC)
+        counters[best] = 0
+    return modes
+
+
+def likely_modes(left, above, derived):
+    candidates = [left, above, derived[0], PLANAR, derived[1], DC]
+    for m in (derived[0], left, above):
+        if m >= 2:
+            candidates += [2 + (m + 29) % 32, 2 + (m - 1) % 32]
+    return list(dict.fromkeys([*candidates, 26, 10, 18, 2, 34]))[:6]
+
+
+def wants_smooth(mode, side):
+    if side == 4 or mode == DC:
+        return False
+    return mode == PLANAR or min(abs(mode - 10), abs(mode - 26)) > {8: 7, 16: 1}.get(side, 0)
+
+
+def smoothed(top, left):
+    n = len(top) - 1
+    i = np.arange(n + 1)
+    if n >= 64 and all(abs(r[0] + r[n] - 2 * r[n // 2]) < 32 for r in (top, left)):
+        return [((n - i) * r[0] + i * r[n] + n // 2) // n for r in (top, left)]
+    out = []
+    for r in (top, left):
+        s = r.copy()
+        s[1:n] = (r[: n - 1] + 2 * r[1:n] + r[2:] + 2) >> 2
+        s[0] = (left[1] + 2 * r[0] + top[1] + 2) >> 2
+        out.append(s)
+    return out
+
+
+def predict(top, left, mode, is_luma):
+    """Return [N, N] from references [2N + 1]."""
+    n = len(top) // 2
+    log2, eased, i = n.bit_length() - 1, is_luma and n < 32, np.arange(n)
+    if is_smooth := wants_smooth(mode, n):
+        top, left = smoothed(top, left)
+    if mode == PLANAR:
+        across = (n - 1 - i) * left[1 : n + 1, None] + (i + 1) * top[n + 1]
+        down = (n - 1 - i)[:, None] * top[1 : n + 1] + (i + 1)[:, None] * left[n + 1]
+        return (across + down + n) >> (log2 + 1)
+    if mode == DC:
+        mean = (n + top[1 : n + 1].sum() + left[1 : n + 1].sum()) >> (log2 + 1)
+        p = np.full((n, n), mean)
+        if eased:
+            p[0] = (top[1 : n + 1] + 3 * mean + 2) >> 2
+            p[:, 0] = (left[1 : n + 1] + 3 * mean + 2) >> 2
+            p[0, 0] = (left[1] + 2 * mean + top[1] + 2) >> 2
+        return p
+    if mode < 18:
+        top, left = left, top
+    angle = ANGLE[mode]
+    line = np.concatenate([np.zeros(n, int), top, np.full(n + 3, top[2 * n])])  # line[i] at n + i
+    if angle < 0:
+        for k in range(-1, ((n * angle) >> 5) - 1, -1):
+            line[n + k] = left[min((k * INVERSE[mode - 11] + 128) >> 8, 2 * n)]
+    p = np.empty((n, n), int)
+    for y in range(n):
+        o, f = n + (((y + 1) * angle) >> 5), ((y + 1) * angle) % 32
+        beside = [line[o + j : o + j + n] for j in range(4)]
+        if is_luma and not is_smooth:
+            p[y] = np.clip(
+                (sum(c * b for c, b in zip(CUBIC[f], beside, strict=True)) + 32) >> 6, 0, 1023
+            )
+        else:
+            p[y] = ((32 - f) * beside[1] + f * beside[2] + 16) >> 5
+    if angle == 0 and eased:
+        p[:, 0] = np.clip(top[1] + ((left[1 : n + 1] - left[0]) >> 1), 0, 1023)
+    return p if mode >= 18 else p.T
+
+
+def predict_from_luma(luma, pairs):
+    """`pairs` [2, n]: luma and chroma beside the block."""
+    n = pairs.shape[1]
+    if n == 0:
+        return np.full(luma.shape, 512)
+    (sl, sc), (ll, lc) = pairs.sum(1).tolist(), (pairs[0] * pairs).sum(1).tolist()
+    slope = towards_zero(256 * (n * lc - sl * sc), n * ll - sl * sl + 4 * n * n)
+    slope = clip(slope, -1024, 1024)
+    return np.clip(sc // n + ((slope * (luma - sl // n) + 128) >> 8), 0, 1023)
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def diagonals(side):
+    """Return places (x, y) diagonal by diagonal."""
+    return [(d - y, y) for d in range(2 * side - 1) for y in range(side - 1, -1, -1) if 0 <= d - y < side]  # fmt: skip
+
+
+ORDERS = {side: diagonals(side) for side in (1, 2, 4, 8)}
+NEAR = [s if s < 5 else 5 if s < 7 else 6 if s < 11 else 7 for s in range(36)]
+FAR = [0, 1, 2, 2, 3, 3, 3, 4, 4, 4, 4, 4] + [5] * 51
+COARSE = [0, 1, 2, 3, 4, 4, 5, 5, 5, 5] + [6] * 6 + [7] * 16
+
+
+class Tile:
+    """Planes and maps of a tile that is being decoded."""
+
+    def __init__(self, bins, tensors, code, width, height, is_grey, is_halved, kind):
+        self.bins, self.kind, self.is_halved = bins, kind, is_halved
+        self.width, self.height = -(-width // 8) * 8, -(-height // 8) * 8
+        self.planes = [np.zeros((self.height >> s, self.width >> s), int)
+                       for s in ([0] if is_grey else [0, is_halved, is_halved])]  # fmt: skip
+        self.units = {}  # (x // 4, y // 4) of what is decoded: facts
+        self.levels = [None] * 3  # of the planes' last blocks, [K][K] half-steps; None if not coded
+        self.steps = {}
+        for plane in range(len(self.planes)):
+            for log2 in range(2, 7):
+                side = min(1 << log2, 32)
+                s = scale(kind, 1 << log2)[:side]
+                scaled = steps(tensors, code, plane, log2) * s[:, None] * s[None]
+                self.steps[plane, log2] = (scaled + 2**23) >> 24
+        for y in range(0, self.height, 64):
+            for x in range(0, self.width, 64):
+                self.tree(x, y, 64)
+
+    def unit(self, x, y):
+        absent = {"log2": 0, "mode": DC, "sine": 0, "chroma": 0, "energy": [0] * 3}
+        return self.units[x // 4, y // 4] if x >= 0 and y >= 0 else absent
+
+    def beside(self, x, y):
+        return self.unit(x - 1, y), self.unit(x, y - 1)
+
+    def around(self, plane, x, y, n):
+        units = [self.unit(x - 1, y + i) for i in range(0, n, 4)] if x else []
+        units += [self.unit(x + i, y - 1) for i in range(0, n, 4)] if y else []
+        m = len(units)
+        return (2 * sum(u["energy"][plane] for u in units) + m) // (2 * m) if m else 0
+
+    def tree(self, x, y, n):
+        if x >= self.width or y >= self.height:
+            return
+        is_split = x + n > self.width or y + n > self.height or self.split(x, y, n)
+        corners = [(x, y), (x + n // 2, y), (x, y + n // 2), (x + n // 2, y + n // 2)]
+        if not is_split:
+            self.luma(x, y, n)
+        elif n > 8:
+            for cx, cy in corners:
+                self.tree(cx, cy, n // 2)
+            return
+        else:
+            for cx, cy in corners:
+                self.luma(cx, cy, 4)
+        if len(self.planes) == 3:
+            self.chroma(x, y, n, has_luma=not is_split)
+
+    def split(self, x, y, n):
+        log2 = n.bit_length() - 1
+        sizes = [u["log2"] for u in self.beside(x, y)]
+        smaller = sum(0 < size < log2 for size in sizes)
+        left, above = (max(size - 1, 0) for size in sizes)
+        z, energy = log2 - 3, self.around(0, x, y, n)
+        return self.bins.mixed("SPLIT", [0], [z, smaller], [z, energy], [z, left, above])
+
+    def luma(self, x, y, n):
+        mode = self.luma_mode(x, y, n)
+        facts = {"log2": n.bit_length() - 1, "mode": mode, "sine": 0, "chroma": 0, "energy": [0] * 3}  # fmt: skip
+        for j in range(0, n, 4):
+            for i in range(0, n, 4):
+                self.units[(x + i) // 4, (y + j) // 4] = facts
+        self.residual(0, x, y, n, False, predict(*self.references(0, x, y, n), mode, True))
+
+    def luma_mode(self, x, y, n):
+        left, above = (u["mode"] for u in self.beside(x, y))
+        derived = derived_modes(self.planes[0], x, y, n)
+        likely, z, energy = likely_modes(left, above, derived), n.bit_length() - 3, self.around(0, x, y, n)  # fmt: skip
+        for i, m in enumerate(likely):
+            votes = 8 * min(m, 2) + 4 * (m == derived[0]) + 2 * (m == left) + (m == above)
+            if self.bins.mixed("LIKELY", [i], [i, z], [i, votes], [i, energy]):
+                return m
+        node = 1
+        for _ in range(5):
+            node = 2 * node + self.bins.single(at("REST", node))
+        return [m for m in range(35) if m not in likely][min(node - 32, 28)]
+
+    def chroma(self, x, y, n, has_luma):
+        here, beside, z = self.unit(x, y), self.beside(x, y), n.bit_length() - 3
+        linear, mode = sum(u["chroma"] == LINEAR for u in beside), 2
+        for i, choice in enumerate((LINEAR, 0, 3)):
+            if self.bins.mixed("CHROMA", [i], [i, z], [i, kind_of(here["mode"])], [i, linear]):
+                mode = choice
+                break
+        for j in range(0, n, 4):
+            for i in range(0, n, 4):
+                self.unit(x + i, y + j)["chroma"] = mode
+        for plane in (1, 2):
+            top, left = self.references(plane, x, y, n)
+            if mode == LINEAR:
+                prediction = self.linear(plane, x, y, n, top, left)
+            else:
+                chosen = {0: here["mode"], 2: PLANAR, 3: DC}[mode]
+                prediction = predict(top, left, chosen, False)
+            self.residual(plane, x, y, n, has_luma, prediction)
+
+    def linear(self, plane, x, y, n, top, left):
+        s = self.is_halved
+        x, y, n, luma = x >> s, y >> s, n >> s, self.planes[0]
+        if s:
+            luma = (luma[::2, ::2] + luma[::2, 1::2] + luma[1::2, ::2] + luma[1::2, 1::2] + 2) >> 2
+        pairs = [(luma[y - 1, x : x + n], top[1 : n + 1])] if y else []
+        pairs += [(luma[y : y + n, x - 1], left[1 : n + 1])] if x else []
+        beside = np.concatenate([np.empty((2, 0), int), *map(np.array, pairs)], 1)
+        return predict_from_luma(luma[y : y + n, x : x + n], beside)
+
+    def references(self, plane, x, y, n):
+        s, samples = self.is_halved if plane else 0, self.planes[plane]
+        is_right = ((x + n) // 4, (y - n) // 4) in self.units
+        is_below = ((x - n) // 4, (y + n) // 4) in self.units
+        x, y, n = x >> s, y >> s, n >> s
+        top = samples[y - 1, x : x + n * (1 + is_right)] if y else samples[:0, 0]
+        left = samples[y : y + n * (1 + is_below), x - 1] if x else samples[0, :0]
+        corner = samples[y - 1, x - 1] if x and y else left[0] if x else top[0] if y else 512
+        out = []
+        for there in (top, left):
+            line = np.concatenate([[corner], there])
+            out.append(np.concatenate([line, np.full(2 * n + 1 - len(line), line[-1])]))
+        return out
+
+    def residual(self, plane, x, y, n, has_luma, prediction):
+        """Decode a block's levels; set its samples."""
+        z, here, beside = n.bit_length() - 3, self.unit(x, y), self.beside(x, y)
+        size = n >> (self.is_halved if plane else 0)
+        log2, energy = size.bit_length() - 1, self.around(plane, x, y, n)
+        coded = sum(u["energy"][plane] > 0 for u in beside)
+        mode = kind_of(here["mode"])
+        kappa = (
+            (here["energy"][0] > 0) + 2 * (plane == 2 and here["energy"][1] > 0) if plane else mode
+        )
+        k = [plane, z]
+        is_coded = self.bins.mixed("CODED", [plane], [*k, coded], [*k, energy], [*k, kappa])
+        if is_coded and plane == 0 and n in (8, 16) and self.kind == "dct":
+            both = sum(u["sine"] for u in beside)
+            here["sine"] = self.bins.mixed("SINE", [0], [z - 1, energy], [z - 1, mode], [both])
+        self.levels[plane] = None
+        if is_coded:
+            others = [self.levels[0] if plane and has_luma else None, self.levels[1] if plane == 2 else None]  # fmt: skip
+            halves, total = decode_levels(self.bins, plane, log2, energy, here["mode"], others)
+            self.levels[plane] = halves
+            side = len(halves)
+            coefficients = np.zeros((size, size), int)
+            scaled = (np.array(halves) * self.steps[plane, log2] + (1 << (log2 + 3))) >> (log2 + 4)
+            coefficients[:side, :side] = np.clip(scaled, -32768, 32767)
+            is_sine = plane == 0 and self.kind == "dct" and (n == 4 or here["sine"])
+            prediction = prediction + inverse(coefficients, "dst" if is_sine else self.kind)
+            density = total * 64 // size**2
+            energy = next(e for e in range(1, 8) if e == 7 or 2 << e > density + 2)
+        for j in range(0, n, 4):
+            for i in range(0, n, 4):
+                self.unit(x + i, y + j)["energy"][plane] = energy if is_coded else 0
+        x, y = (x * size) // n, (y * size) // n
+        self.planes[plane][y : y + size, x : x + size] = np.clip(prediction, 0, 1023)
+
+
+def kind_of(mode):
+    return mode if mode < 2 else 2 if mode < 18 else 3
+
+
+def decode_coordinate(bins, axis, chroma, z, energy, other, n_classes):
+    c, k = 0, [axis, chroma]
+    while c < n_classes - 1 and bins.mixed(
+        "LAST", k, [*k, z, c], [*k, energy, c], [*k, z, other, c]
+    ):
+        c += 1
+    return c, TABLES["CLASS_START"][c] + bins.bypass(TABLES["CLASS_BITS"][c])
+
+
+def decode_levels(bins, plane, log2, energy, mode, others):
+    """Return [K][K] levels in half-steps, and the sum that the energy is made of."""
+    side, z, chroma = min(1 << log2, 32), log2 - 2, int(plane > 0)
+    direction = 0 if chroma else 1 if 6 <= mode <= 14 else 2 if 22 <= mode <= 30 else 0
+    n_classes = 2 * (side.bit_length() - 1)
+    c, last_x = decode_coordinate(bins, 0, chroma, z, energy, direction, n_classes)
+    _, last_y = decode_coordinate(bins, 1, chroma, z, energy, min(c, 6) // 2, n_classes)
+    k = [[0] * (side + 2) for _ in range(side + 2)]  # magnitudes; a border of zeros
+    halves = [[0] * side for _ in range(side)]
+    groups, coded, state, earlier, total = ORDERS[side // 4], set(), 0, 0, 0
+    first = groups.index((last_x // 4, last_y // 4))
+    for g in range(first, -1, -1):
+        gx, gy = groups[g]
+        if 0 < g < first:
+            both = ((gx + 1, gy) in coded) + ((gx, gy + 1) in coded)
+            place = [chroma, z, min(gx, 3) + 4 * min(gy, 3)]
+            if not bins.mixed("GROUP", [chroma], [chroma, z, both], place, [chroma, energy, both]):
+                continue
+        coded.add((gx, gy))
+        places = [(4 * gx + i, 4 * gy + j) for i, j in ORDERS[4]]
+        start = places.index((last_x, last_y)) if g == first else 15
+        is_inferred = 0 < g < first
+        for number in range(start, -1, -1):
+            x, y = places[number]
+            near_by = k[y][x + 1], k[y][x + 2], k[y + 1][x], k[y + 1][x + 1], k[y + 2][x]
+            near, far = NEAR[sum(min(m, 7) for m in near_by)], FAR[x + y]
+            is_known = (g == first and number == start) or (number == 0 and is_inferred)
+            if not is_known and not decode_significance(
+                bins, plane, z, energy, direction, state, x, y, near, far, others
+            ):
+                state = TABLES["NEXT"][2 * state]
+                continue
+            is_inferred = False
+            m = decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier)
+            k[y][x] = m
+            half = 2 * m - (state >= 2)
+            halves[y][x] = -half if bins.bypass(1) else half
+            state = TABLES["NEXT"][2 * state + m % 2]
+            earlier, total = earlier + (m > 1), total + min(m, 255)
+    return halves, total
+
+
+def decode_significance(bins, plane, z, energy, direction, state, x, y, near, far, others):
+    axis = (lambda v: min(v, 7)) if z < 2 else COARSE.__getitem__
+    place, k = axis(x) + 8 * axis(y), [max(state - 1, 0), int(plane > 0), z]
+    if plane == 0:
+        c, ends = [z, energy, min(near, 4), min(far // 2, 2)], ("_A", "_B_LUMA", "_C_LUMA")
+        return bins.mixed("SIG", k, [*k, far, near], [z, place, direction], c, ends=ends)
+    luma, cb = (min((abs(block[y][x]) + 1) // 2, 2) if block else 0 for block in others)
+    other, ends = 4 * luma + (plane - 1) * (1 + cb), ("_A", "_B_CHROMA", "_C_CHROMA")
+    c = [min(z, 2), energy // 2, other, min(near, 3)]
+    return bins.mixed("SIG", k, [*k, far, near], [z, place], c, ends=ends)
+
+
+def decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier):
+    for i in range(3):
+        a = [i, chroma, int(z < 2), state // 2, min(far, 3), near]
+        b, c = [i, chroma, z, min(x, 3) + 4 * min(y, 3)], [i, chroma, energy, min(earlier, 3)]
+        if not bins.mixed("BIG", [i, chroma], a, b, c):
+            return 1 + i
+    for i in range(11):
+        if not bins.single(at("UNARY", near, i)):
+            return 4 + i
+    length = 0
+    while length < 15 and bins.bypass(1):
+        length += 1
+    return min(15 + 2**length - 1 + bins.bypass(length), 16383)
+
+
+# ---------------------------------------------------------------- filters
+
+
+def deblock(tile, plane, beta, tc):
+    samples, s = tile.planes[plane], tile.is_halved if plane else 0
+    for is_vertical in (True, False):
+        p = samples if is_vertical else samples.T  # a view: edges at columns 8, 16, ...
+        for y in range(0, p.shape[0], 4):
+            for x in range(8, p.shape[1], 8):
+                unit = tile.unit(x << s, y << s) if is_vertical else tile.unit(y << s, x << s)
+                if tc and (x << s) % (1 << max(unit["log2"], 3 if plane else 2)) == 0:
+                    lines = p[y : y + 4, x - 4 : x + 4]
+                    lines[:] = deblock_edge(lines.tolist(), beta, tc)
+
+
+def deblock_edge(lines, beta, tc):
+    """`lines`: four times p3 p2 p1 p0 q0 q1 q2 q3."""
+    dp = [abs(v[1] - 2 * v[2] + v[3]) for v in lines]
+    dq = [abs(v[6] - 2 * v[5] + v[4]) for v in lines]
+    if dp[0] + dp[3] + dq[0] + dq[3] >= beta:
+        return lines
+    is_strong = all(
+        2 * (dp[i] + dq[i]) < beta >> 2
+        and abs(lines[i][0] - lines[i][3]) + abs(lines[i][4] - lines[i][7]) < beta >> 3
+        and abs(lines[i][3] - lines[i][4]) < (5 * tc + 1) >> 1
+        for i in (0, 3)
+    )
+    b, h, out = (beta + (beta >> 1)) >> 3, tc >> 1, []
+    for p3, p2, p1, p0, q0, q1, q2, q3 in lines:
+        old = [p3, p2, p1, p0, q0, q1, q2, q3]
+        new = old.copy()
+        delta = (9 * (q0 - p0) - 3 * (q1 - p1) + 8) >> 4
+        if is_strong:
+            new[1:7] = [
+                (2 * p3 + 3 * p2 + p1 + p0 + q0 + 4) >> 3, (p2 + p1 + p0 + q0 + 2) >> 2,
+                (p2 + 2 * p1 + 2 * p0 + 2 * q0 + q1 + 4) >> 3, (q2 + 2 * q1 + 2 * q0 + 2 * p0 + p1 + 4) >> 3,
+                (q2 + q1 + q0 + p0 + 2) >> 2, (2 * q3 + 3 * q2 + q1 + q0 + p0 + 4) >> 3,
+            ]  # fmt: skip
+            new = [clip(v, o - 2 * tc, o + 2 * tc) for v, o in zip(new, old, strict=True)]
+        elif abs(delta) < 10 * tc:
+            d = clip(delta, -tc, tc)
+            new[3], new[4] = p0 + d, q0 - d
+            if dp[0] + dp[3] < b:
+                new[2] = p1 + clip((((p2 + p0 + 1) >> 1) - p1 + d) >> 1, -h, h)
+            if dq[0] + dq[3] < b:
+                new[5] = q1 + clip((((q2 + q0 + 1) >> 1) - q1 - d) >> 1, -h, h)
+        out.append([clip(v, 0, 1023) for v in new])
+    return out
+
+
+def shifted(plane, dx, dy):
+    """The plane's sample at (x + dx, y + dy), the nearest inside it."""
+    height, width = plane.shape
+    rows = np.clip(np.arange(height) + dy, 0, height - 1)
+    return plane[rows[:, None], np.clip(np.arange(width) + dx, 0, width - 1)]
+
+
+def difference(plane, pair, limit):
+    dx, dy = PAIRS[pair]
+    ends = (shifted(plane, dx, dy), shifted(plane, -dx, -dy))
+    return sum(np.clip(end - plane, -limit, limit) for end in ends)
+
+
+def classify(luma, step):
+    """Return the classes, and what is swapped and mirrored, of the 4x4 blocks."""
+    rows, columns = np.indices(luma.shape)
+    sums = []
+    for dx, dy in ((0, 1), (1, 0), (1, 1), (-1, 1)):
+        second = np.abs(2 * luma - shifted(luma, dx, dy) - shifted(luma, -dx, -dy))
+        second *= (rows + columns) % 2 == 0
+        blocks = second.reshape(luma.shape[0] // 4, 4, -1, 4).sum((1, 3))
+        around = [shifted(blocks, *place) for place in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+        sums.append(2 * blocks + sum(around))
+    v, h, d, a = sums
+    hv, low, diagonal, low_d = np.maximum(v, h), np.minimum(v, h), np.maximum(d, a), np.minimum(d, a)  # fmt: skip
+    is_diagonal = diagonal * low > hv * low_d
+    strong, weak = np.where(is_diagonal, diagonal, hv), np.where(is_diagonal, low_d, low)
+    direction = np.where(strong > 2 * weak, np.where(is_diagonal, 1, 3) + (2 * strong > 9 * weak), 0)  # fmt: skip
+    activity = np.searchsorted([12, 28, 60, 130], (v + h) * 16 // step, side="right")
+    return 5 * activity + direction, h > v, a > d
+
+
+def spread(blocks, side):
+    return blocks.repeat(side, 0).repeat(side, 1)
+
+
+def filter_tile(tile, tensors, code):
+    planes, bins, s = tile.planes, tile.bins, tile.is_halved
+    sigma = exp2(8 * mid(tensors["log_step"], code)).tolist()
+    q = mid(tensors["strength"], code).tolist()
+    for plane in range(len(planes)):
+        beta, tc = ((sigma[plane] * q[2 * (plane > 0) + i]) >> 10 for i in (0, 1))
+        deblock(tile, plane, beta, tc)
+    clip_luma, clip_chroma = (clip((sigma[i] * q[4 + i]) >> 10, 1, 1023) for i in (0, 1))
+    luma = planes[0].copy()
+    classes, swapped, mirrored = classify(luma, sigma[0])
+    weights, total = mid(tensors["luma_filter"], code), 0
+    for i in range(12):
+        j = np.where(mirrored, TABLES["MIRRORED"][i], i)
+        j = np.where(swapped, np.array(TABLES["SWAPPED"])[j], j)
+        total = total + spread(weights[classes, j], 4) * difference(luma, i, clip_luma)
+    take(bins, tile, [(0, np.clip(luma + ((total + 64) >> 7), 0, 1023))])
+    if len(planes) == 1:
+        return
+    every, outs = np.s_[:: 1 << s, :: 1 << s], []
+    weights, activity = mid(tensors["chroma_filter"], code), classes // 5
+    for plane in (1, 2):
+        w = [spread(weights[plane - 1, :, i][activity], 4 >> s) for i in range(11)]
+        total = w[10] * (planes[0] - luma)[every]
+        total += sum(w[i] * difference(planes[plane], i, clip_chroma) for i in range(6))
+        total += sum(w[6 + i] * difference(luma, i, clip_luma)[every] for i in range(4))
+        outs.append((plane, np.clip(planes[plane] + ((total + 64) >> 7), 0, 1023)))
+    take(bins, tile, outs)
+
+
+def take(bins, tile, filtered):
+    for y in range(0, tile.height, 64):
+        for x in range(0, tile.width, 64):
+            if not bins.single(at("FILTERED", int(filtered[0][0] > 0))):
+                continue
+            for plane, samples in filtered:
+                s = tile.is_halved if plane else 0
+                square = np.s_[y >> s : (y + 64) >> s, x >> s : (x + 64) >> s]
+                tile.planes[plane][square] = samples[square]
+
+
+# ---------------------------------------------------------------- pixels
+
+
+def upsample(plane):
+    i, j = (np.arange(2 * n) for n in plane.shape)
+    rows, columns = (
+        (k >> 1, np.clip((k >> 1) + np.where(k % 2, 1, -1), 0, len(k) // 2 - 1)) for k in (i, j)
+    )
+    parts = [plane[a[:, None], b] for a in rows for b in columns]
+    return (9 * parts[0] + 3 * parts[1] + 3 * parts[2] + parts[3] + 8) >> 4
+
+
+def to_pixels(planes, is_halved, width, height):
+    if len(planes) == 1:
+        return np.minimum((planes[0] + 2) >> 2, 255)[:height, :width].astype(np.uint8)
+    y, cb, cr = (upsample(p) if is_halved and i else p for i, p in enumerate(planes))
+    b, r, h = cb - 512, cr - 512, 2**17
+    rgb = [65536 * y + 91881 * r, 65536 * y - 22553 * b - 46802 * r, 65536 * y + 116130 * b]
+    return np.clip(np.stack([(v + h) >> 18 for v in rgb], -1), 0, 255)[:height, :width].astype(np.uint8)  # fmt: skip
+
+
+def decode_bins(bins, flags, tensors, code, width, height, is_grey):
+    """Return the pixels that bins make, [height, width, 3] or [height, width]."""
+    require(flags >> 1 in (0, 2) and not (flags & 1 and is_grey), "flags")
+    kind, is_halved = "angle" if flags >> 1 else "dct", flags & 1
+    tile = Tile(bins, tensors, code, width, height, is_grey, is_halved, kind)
+    filter_tile(tile, tensors, code)
+    return to_pixels(tile.planes, is_halved, width, height)
+
+
+def decode(payload, tensors, code, width, height, is_grey):
+    """Return the pixels of a tile; ValueError where the payload breaks a rule."""
+    require(len(payload) > 0, "truncated")
+    source = RangeDecoder(payload[1:])
+    bins = Bins(source, tensors, code)
+    pixels = decode_bins(bins, payload[0], tensors, code, width, height, is_grey)
+    source.finish()
+    return pixels
+
+
+def require(fact, what):
+    if not fact:
+        raise ValueError(what)
