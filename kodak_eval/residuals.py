@@ -121,8 +121,8 @@ def learn_matrix(system: System, tensors: Tensors, training: list[Residuals]) ->
             blocks[q - 1, 0, side.bit_length() - 3] = kind.sample(1 << 18)
     learned = learn(
         blocks,
-        tensors["log_step"],  # type: ignore[arg-type]
-        tensors["matrix"],  # type: ignore[arg-type]
+        tensors["log_step"],
+        tensors["matrix"],
         learns_matrix=system.matrix == "learned",
         conditional=system.entropy != "static",
         optimised=system.optimised,
@@ -293,7 +293,7 @@ def write(points: dict[str, Any], about: dict[str, Any]) -> None:
         for name, of_sides in points.items()
     }
     result = about | {"bd_rate": summary, "mean_points": curves}
-    (RESULTS / "residuals.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / "residuals.json").write_text(json.dumps(result) + "\n")
     (RESULTS / "residuals.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

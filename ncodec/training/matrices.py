@@ -197,8 +197,8 @@ class Quantiser:
 
 def learn(
     blocks: Callable[[int], Mapping[Key, Blocks]] | Mapping[Key, Blocks],
-    log_step: NDArray[np.int16],
-    matrix: NDArray[np.int8],
+    log_step: NDArray[np.generic],
+    matrix: NDArray[np.generic],
     *,
     iterations: int = 40,
     rate: float = 0.02,
