@@ -164,9 +164,9 @@ def train_matrices(tensors: Tensors, images: list[NDArray[np.uint8]]) -> None:
     The blocks are taken as they are, so the learning does not see that later ones are predicted from
     them; nor that a filter follows: IN_THE_LOOP is what steps are better enlarged by (measured).
     """
-    from ncodec.training.matrices import leaf_blocks, learn
+    from ncodec.training.matrices import Blocks, Key, leaf_blocks, learn
 
-    blocks = {}
+    blocks: dict[Key, Blocks] = {}
     for q in QUALITIES:
         blocks |= leaf_blocks(images, tensors, q, options(q))
     learned = learn(blocks, tensors["log_step"], tensors["matrix"])
