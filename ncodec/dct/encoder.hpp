@@ -48,7 +48,7 @@ class TileEncoder {
   // Chooses for the square at (x, y): afterwards the maps and levels hold the choice.
   void choose(const Model& model, int x, int y) {
     model_ = &model;
-    best(x, y, SQUARE_LOG2, std::numeric_limits<float>::max());
+    best(x, y, SQUARE_LOG2, NEVER);
   }
 
   // How much less a square's error weighs with other samples in place of the tile's.
@@ -106,16 +106,15 @@ class TileEncoder {
       return total;
     }
     const bool may_split = log2 > 3 ? log2 > options_.least_log2 : options_.least_log2 == 2;
-    float leaf = std::numeric_limits<float>::max();
     Saved& saved = *saved_[log2];
-    bool is_empty = false;
-    if (log2 <= options_.most_log2) {
-      Estimator split(*model_);
-      if (may_split || log2 > 3) syntax_.code_split(split, false, x, y, log2);
-      leaf = split.bits + best_luma(x, y, log2);
+    float leaf = log2 <= options_.most_log2 ? best_luma(x, y, log2, may_split) : NEVER;
+    if (leaf < NEVER) {
+      Estimator whole(*model_);
+      syntax_.code_split(whole, false, x, y, log2);
+      leaf += whole.bits;
       if (g.planes == 3) leaf += best_chroma(x, y, log2, true);
       const Unit& u = syntax_.unit(x, y);
-      is_empty = !u.energy[0] && !u.energy[1] && !u.energy[2];
+      const bool is_empty = !u.energy[0] && !u.energy[1] && !u.energy[2];
       if (!may_split || (is_empty && log2 <= 4)) return leaf;
       save(x, y, log2, saved, 0, g.planes);
     }
@@ -127,7 +126,7 @@ class TileEncoder {
     for (int i = 0; i < 4 && total < most; ++i) {
       const int cx = x + (i & 1) * half, cy = y + (i >> 1) * half;
       if (log2 == 3) {
-        total += best_luma(cx, cy, 2);
+        total += best_luma(cx, cy, 2, false);
       } else {
         total += best(cx, cy, log2 - 1, most - total);
       }
@@ -182,7 +181,8 @@ class TileEncoder {
     return static_cast<float>(kernels::squared_error(a.at(x >> s, y >> s), a.stride, b.at(x >> s, y >> s), b.stride, side, side));
   }
 
-  float best_luma(int x, int y, int log2) {
+  // NEVER, if the block may and had better be split: large busy ones take long, and are never chosen.
+  float best_luma(int x, int y, int log2, bool may_give_up) {
     const int side = 1 << log2;
     References plain, smoothed;
     tile_.gather_border(0, x, y, log2, plain);
@@ -192,10 +192,10 @@ class TileEncoder {
     const Plane& source = source_[0];
     const float scale = std::sqrt(weight_[0]);
     std::array<float, MODES> rough;
-    rough.fill(std::numeric_limits<float>::max());
+    rough.fill(NEVER);
     int16_t prediction[MAX_SIDE * MAX_SIDE];
     const auto look = [&](int mode) {
-      if (mode < 0 || mode >= MODES || rough[mode] < std::numeric_limits<float>::max()) return;
+      if (mode < 0 || mode >= MODES || rough[mode] < NEVER) return;
       predict(plain, smoothed, mode, log2, true, prediction);
       Estimator bits(*model_);
       syntax_.code_luma_mode(bits, mode, likely, x, y, log2);
@@ -235,7 +235,8 @@ class TileEncoder {
       if (sine < guessed[i].cost) guessed[i] = {sine, mode, true};
     }
     std::sort(guessed.begin(), guessed.end());
-    float best = std::numeric_limits<float>::max();
+    if (may_give_up && log2 >= 5 && guessed[0].cost > BUSY * static_cast<float>(side * side)) return NEVER;
+    float best = NEVER;
     Saved& saved = *trial_[0];
     int last = -1, chosen = -1;
     for (int i = 0; i < options_.full_trials; ++i) {
@@ -259,7 +260,7 @@ class TileEncoder {
   float best_chroma(int x, int y, int log2, bool has_luma) {
     const int luma_mode = syntax_.unit(x, y).mode;
     int16_t prediction[MAX_SIDE * MAX_SIDE];
-    float least = std::numeric_limits<float>::max();
+    float least = NEVER;
     int chosen = LINEAR;
     for (const int mode : {LINEAR, SAME_AS_LUMA, CHROMA_DC, CHROMA_PLANAR}) {
       if ((mode == CHROMA_DC && luma_mode == DC) || (mode == CHROMA_PLANAR && luma_mode == PLANAR)) continue;
@@ -284,6 +285,7 @@ class TileEncoder {
   }
 
   static constexpr int GUESSED = 4;
+  static constexpr float BUSY = 1;  // bits + weighted error of a sample
 
   Tile& tile_;
   Syntax& syntax_;
