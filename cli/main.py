@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ncodec import __version__
-from ncodec.errors import FormatError, InputError, LimitError, ModelError, NcodecError
+from ncodec.errors import FormatError, InputError, LimitError, ModelError, NcodecError, named
 from ncodec.files import write_whole
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-JPEG_SUFFIXES = (".jpg", ".jpeg")
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 EXIT_CODES = ((FormatError, 3), (LimitError, 4), (ModelError, 5), (InputError, 6))
 
 Inputs = Annotated[list[str], typer.Argument(metavar="IN...", help="Files; `-` is standard input.")]
@@ -168,7 +168,8 @@ def _encode_jpeg(source: str, read: bytes, lossless: bool) -> tuple[bytes, dict[
         )
         raise InputError(f"{source}: {wanted}, and this is none")
     begin = time.perf_counter()
-    data = codec.encode_jpeg(read)
+    with named(f"{source}: "):
+        data = codec.encode_jpeg(read)
     seconds = time.perf_counter() - begin
     header = container.read(data).header
     savings = 100 * (1 - len(data) / len(read))
@@ -176,7 +177,8 @@ def _encode_jpeg(source: str, read: bytes, lossless: bool) -> tuple[bytes, dict[
         "input": source, "width": header.width, "height": header.height, "jpeg_bytes": len(read),
         "size_bytes": len(data), "savings_percent": savings,
         "bpp": metrics.bpp(len(data), header.width, header.height), "encode_s": seconds,
-        "text": f"{len(data)} bytes, {savings:.1f} % less than the JPEG, which comes back byte for byte, {seconds:.2f} s",
+        "text": f"{len(data)} bytes, {abs(savings):.1f} % {'less' if savings >= 0 else 'more'} than the JPEG,"
+        f" which comes back byte for byte, {seconds:.2f} s",
     }  # fmt: skip
 
 
@@ -212,8 +214,14 @@ def encode(
     inputs: Inputs,
     output: Output = None,
     quality: Annotated[
-        float, typer.Option("-q", "--quality", help="1 (smallest) to 8 (best), fractions allowed.")
-    ] = 4,
+        float | None,
+        typer.Option(
+            "-q",
+            "--quality",
+            help="1 (smallest) to 8 (best), fractions allowed.",
+            show_default="4",
+        ),
+    ] = None,
     model: ModelOption = None,
     jpeg: Annotated[
         bool,
@@ -237,10 +245,15 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Compress images into .nc files. Prints bytes, bits per pixel, PSNR and seconds."""
+    if (jpeg or lossless) and not (quality is None and model is None):
+        raise typer.BadParameter(
+            "files that lose nothing have no quality and no model", param_hint="--jpeg"
+        )
     pairs = _targets(inputs, output, lambda name: ".nc", force)
     from ncodec.engine import attempt, run_all
 
-    way: Any = "jpeg" if jpeg else "lossless" if lossless else quality
+    lossy = 4.0 if quality is None else quality
+    way: Any = "jpeg" if jpeg else "lossless" if lossless else lossy
     tasks = ((source, attempt(_read_bytes, source), way, model, device) for source, _ in pairs)
     here = ((number, attempt(_encode_one, task)) for number, task in enumerate(tasks))
     is_here = jobs == 1 and engine == "local"
@@ -750,7 +763,8 @@ def main() -> None:
         sys.exit(_exit_code(error))
     except ModuleNotFoundError as error:
         extra = arguments[0] if arguments[0] in ("eval", "train") else "eval"
-        print(f"ncodec: {error}: pip install 'ncodec[{extra}]'", file=sys.stderr)
+        remedy = "torch, or use --model dct" if error.name == "torch" else f"'ncodec[{extra}]'"
+        print(f"ncodec: {error}: pip install {remedy}", file=sys.stderr)
         sys.exit(6)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -181,6 +181,7 @@ class _File(NamedTuple):
     name: str  # "" or "file 3: ", ahead of the messages of errors
     container: Container
     codec: Codec | None  # None: a JPEG file
+    limits: Limits
 
 
 class _Tile(NamedTuple):
@@ -201,7 +202,7 @@ def _open(data: bytes, name: str, model: str | Path | None, device: str, limits:
         family = family_by_id(header.family)
         if not family.has_weights:
             _check_device(device)
-            return _File(name, parsed, None)
+            return _File(name, parsed, None, limits)
         path = (
             weights.find_by_digest(header.weights_digest)
             if model is None
@@ -213,7 +214,7 @@ def _open(data: bytes, name: str, model: str | Path | None, device: str, limits:
                 f"{path}: file was made with weights {header.weights_digest.hex()} of family {family.name}, "
                 f"this is {loaded.digest.hex()}"
             )
-        return _File(name, parsed, loaded.codec)
+        return _File(name, parsed, loaded.codec, limits)
 
 
 def decode_picture(
@@ -235,7 +236,7 @@ def _decode_files(files: list[_File]) -> list[Picture]:
         header, codec = file.container.header, file.codec
         if codec is None:
             with named(file.name):
-                pictures.append(jpeg.picture_of(file.container))
+                pictures.append(jpeg.picture_of(file.container, file.limits))
             continue
         is_grey = header.is_grey and codec.CODES_GREY
         shape = (header.height, header.width, 3)

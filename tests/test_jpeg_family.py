@@ -252,3 +252,34 @@ def test_no_torch(picture, tmp_path):
     command = [sys.executable, "-W", "error", "-c", PROGRAM, tmp_path / "photo.jpg", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_bomb(picture):
+    """Zeros behind a small JPEG deflate 1000 : 1: their size is limited by the header, not by the payload."""
+    data = make(picture)
+    parsed = container.read(ncodec.encode_jpeg(data))
+    size = 16 * 320 * 224 + (1 << 24) + 1
+    with pytest.raises(LimitError, match="limited to"):
+        ncodec.encode_jpeg(data + bytes(size - len(data)))
+    payload = jpeg.compress(data + bytes(size - len(data)))
+    bomb = container.write(replace(parsed, tiles=[payload]))
+    for decode in (ncodec.decode, ncodec.decode_jpeg):
+        with pytest.raises(LimitError, match="limited to"):
+            decode(bomb)
+        with pytest.raises(LimitError, match="limited to"):
+            decode(ncodec.encode_jpeg(data + bytes(1 << 21)), limits=Limits(metadata_bytes=0))
+    with pytest.raises(InputError, match="expected bytes"):
+        ncodec.encode_jpeg(None)
+    assert ncodec.decode_jpeg(ncodec.encode_jpeg(bytearray(data))) == data
+
+
+def test_no_quality(tmp_path, picture):
+    photo = tmp_path / "photo.jfif"
+    photo.write_bytes(make(picture))
+    for option in (("-q", "4"), ("--model", "dct")):
+        command = [NCODEC, "encode", photo, "--jpeg", *option, "-o", tmp_path / "a.nc"]
+        done = subprocess.run(command, capture_output=True)
+        assert done.returncode == 2 and not (tmp_path / "a.nc").exists()
+    run("encode", photo, "--jpeg", "-o", tmp_path / "a.nc")
+    run("decode", tmp_path / "a.nc", "-o", tmp_path / "again.JFIF")
+    assert (tmp_path / "again.JFIF").read_bytes() == photo.read_bytes()

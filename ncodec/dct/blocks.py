@@ -89,6 +89,8 @@ class BlockCoder:
         lmbda: float | None = None,
         optimised: bool = True,
     ) -> None:
+        if not isinstance(q, (int, float, np.number)):
+            raise InputError(f"q: expected a number, found {type(q).__name__}")
         code = round((q - 1) * 20) if 1 <= q <= 8 else -1
         for name, value, expected in (
             ("matrix", matrix, ("learned", "flat")),
@@ -101,7 +103,9 @@ class BlockCoder:
                 raise InputError(f"{name}: expected one of {expected}, found {value!r}")
         if code < 0 or abs(code - (q - 1) * 20) > 1e-6:
             raise InputError(f"q: expected 1 to 8 in steps of 1/20, found {q}")
-        if lmbda is not None and not 0 < lmbda < 1e6:
+        if lmbda is not None and not (
+            isinstance(lmbda, (int, float, np.number)) and 0 < lmbda < 1e6
+        ):
             raise InputError(f"lmbda: expected a positive number, found {lmbda}")
         self._parameters = _parameters_of(parameters)
         self._quality_code = code
@@ -158,6 +162,9 @@ class BlockCoder:
             CorruptPayloadError: it is not what `encode` makes.
             LimitError: it has more than `max_samples` samples.
         """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise InputError(f"blocks: expected bytes, found {type(data).__name__}")
+        data = bytes(data)
         source = ByteReader(data)
         flags, quality_code, log2 = source.take(3, "blocks: header")
         n, width = source.varint("blocks: number"), source.varint("blocks: width")
