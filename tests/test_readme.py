@@ -28,7 +28,9 @@ def test_figures_are_the_committed_results(tmp_path):
         assert new == old
 
 
-@pytest.mark.parametrize(("block", "shown"), [(0, "hyperprior-s"), (1, "BdRate(percent=")])
+@pytest.mark.parametrize(
+    ("block", "shown"), [(0, "hyperprior-s"), (1, "(64, 8, 8) blocks"), (2, "BdRate(percent=")]
+)
 def test_python_lines(block, shown, tmp_path):
     """Each block is a script that runs as it stands."""
     (tmp_path / "photo.png").write_bytes(SAMPLE.read_bytes())
