@@ -118,12 +118,7 @@ nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_c
     Counter coder(model);
     const Filter filter = filter_of(parameters, quality_code);
     TileEncoder encoder(tile, source.planes, options);
-    for (int y = 0; y < g.height; y += SQUARE)
-      for (int x = 0; x < g.width; x += SQUARE) {
-        encoder.choose(model, x, y);
-        code_tree(coder, tile, x, y, SQUARE_LOG2);
-        clear_square(tile);
-      }
+    encode_squares(coder, model, tile, encoder, [](int, int) {});
     for (int p = 0; p < g.planes; ++p) deblock(tile, p, filter);
     std::vector<Normal> sums(classes, Normal(static_cast<int>(n)));
     if (is_chroma) {
@@ -151,13 +146,7 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
     Model model = start_of(parameters, quality_code);
     Counter coder(model);
     TileEncoder encoder(tile, source.planes, options);
-    for (int y = 0; y < g.height; y += SQUARE)
-      for (int x = 0; x < g.width; x += SQUARE) {
-        encoder.choose(model, x, y);
-        leaves.add_square(tile, source, x, y);
-        code_tree(coder, tile, x, y, SQUARE_LOG2);
-        clear_square(tile);
-      }
+    encode_squares(coder, model, tile, encoder, [&](int x, int y) { leaves.add_square(tile, source, x, y); });
   }
   nb::list out;
   for (int size = 0; size < SIZES; ++size) {

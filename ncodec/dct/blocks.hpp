@@ -35,49 +35,6 @@ inline void isolate(Model& model) {
   }
 }
 
-// Encoder and Decoder whose model stays as it is.
-class StaticEncoder {
- public:
-  static constexpr bool DECODES = false;
-  explicit StaticEncoder(const Model& model) : model_(model) {}
-
-  uint32_t bin(uint32_t value, const Bin& at) {
-    coder_.encode_share(value, static_cast<uint32_t>(mix(model_, at).p) * 2);
-    return value;
-  }
-  uint32_t bit(uint32_t value, int context) {
-    coder_.encode_share(value, static_cast<uint32_t>(std::clamp<int>(model_.contexts[context].p, SHARE_LOW, 65536 - SHARE_LOW)) * 2);
-    return value;
-  }
-  uint32_t bypass(uint32_t value) {
-    coder_.encode_bypass(value);
-    return value;
-  }
-  std::vector<uint8_t> finish() { return coder_.finish(); }
-
- private:
-  const Model& model_;
-  BinaryEncoder coder_;
-};
-
-class StaticDecoder {
- public:
-  static constexpr bool DECODES = true;
-  StaticDecoder(const Model& model, const uint8_t* payload, size_t size) : model_(model), coder_(payload, size) {}
-
-  uint32_t bin(uint32_t, const Bin& at) { return coder_.decode_share(static_cast<uint32_t>(mix(model_, at).p) * 2); }
-  uint32_t bit(uint32_t, int context) {
-    return coder_.decode_share(static_cast<uint32_t>(std::clamp<int>(model_.contexts[context].p, SHARE_LOW, 65536 - SHARE_LOW)) * 2);
-  }
-  uint32_t bypass(uint32_t) { return coder_.decode_bypass(); }
-  BinaryStatus status() const { return coder_.status(); }
-  BinaryStatus finish() const { return coder_.finish(); }
-
- private:
-  const Model& model_;
-  BinaryDecoder coder_;
-};
-
 // The samples of a format: transforms and steps.
 class BlockTransform {
  public:
@@ -92,13 +49,7 @@ class BlockTransform {
       all = steps_of(parameters, format.quality_code);
     }
     steps_ = all[format.is_chroma][log2_ - 2];
-    scaled_steps_ = steps_;
-    const uint16_t* scale = scales(kind_, log2_);
-    for (int v = 0; v < coded(); ++v)
-      for (int u = 0; u < coded(); ++u) {  // half-steps, of 1/512 of what `inverse` takes
-        int32_t& step = scaled_steps_[static_cast<size_t>(v) * coded() + u];
-        step = static_cast<int32_t>((int64_t{step} * scale[v] * scale[u] + (1 << 23)) >> 24);
-      }
+    scaled_steps_ = scale_steps(steps_, kind_, log2_);
   }
 
   int side() const { return 1 << log2_; }

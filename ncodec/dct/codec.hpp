@@ -84,17 +84,24 @@ inline Geometry geometry_of(int width, int height, int channels, int chroma_shif
   return {whole(width), whole(height), channels == 3 ? 3 : 1, channels == 3 ? chroma_shift : 0};
 }
 
-// Codes a picture with any coder of Encoder's kind; afterwards `tile` has the decoder's samples.
-template <class Coder>
-void encode_with(Coder& coder, Model& model, Tile& tile, const Tile& source, const Filter& filter, const EncoderOptions& options) {
+// Chooses and codes the squares; `look(x, y)` sees each while its levels are there.
+template <class Coder, class Look>
+void encode_squares(Coder& coder, const Model& model, Tile& tile, TileEncoder& encoder, Look look) {
   const Geometry& g = tile.syntax.geometry();
-  TileEncoder encoder(tile, source.planes, options);
   for (int y = 0; y < g.height; y += SQUARE)
     for (int x = 0; x < g.width; x += SQUARE) {
       encoder.choose(model, x, y);
       code_tree(coder, tile, x, y, SQUARE_LOG2);
+      look(x, y);
       clear_square(tile);
     }
+}
+
+// Codes a picture with any coder of Encoder's kind; afterwards `tile` has the decoder's samples.
+template <class Coder>
+void encode_with(Coder& coder, Model& model, Tile& tile, const Tile& source, const Filter& filter, const EncoderOptions& options) {
+  TileEncoder encoder(tile, source.planes, options);
+  encode_squares(coder, model, tile, encoder, [](int, int) {});
   filter_tile(coder, tile, filter, [&](int plane, const std::array<Plane, 3>& filtered, int x, int y) {
     float gain = 0;
     for (int p = plane; p <= 2 * plane; ++p) gain += encoder.gain_of(p, filtered[p], x, y);

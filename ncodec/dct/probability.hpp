@@ -119,22 +119,26 @@ NCODEC_INLINE void learn(Model& model, const Bin& at, const Mixture& m, uint32_t
 // A coder has `bin` (mixed), `bit` (one context) and `bypass`: each takes the bin's value and returns it;
 // the decoder ignores what it is given.
 
-class Encoder {
+inline uint32_t share_of(const Context& c) { return static_cast<uint32_t>(std::clamp<int>(c.p, SHARE_LOW, 65536 - SHARE_LOW)) * 2; }
+
+// The model of a static coder stays as it is.
+template <bool ADAPTS>
+class AnyEncoder {
  public:
   static constexpr bool DECODES = false;
-  explicit Encoder(Model& model) : model_(model) {}
+  explicit AnyEncoder(Model& model) : model_(model) {}
 
   uint32_t bin(uint32_t value, const Bin& at) {
     const Mixture m = mix(model_, at);
     coder_.encode_share(value, static_cast<uint32_t>(m.p) * 2);
-    learn(model_, at, m, value);
+    if (ADAPTS) learn(model_, at, m, value);
     return value;
   }
 
   uint32_t bit(uint32_t value, int context) {
     Context& c = model_.contexts[context];
-    coder_.encode_share(value, static_cast<uint32_t>(std::clamp<int>(c.p, SHARE_LOW, 65536 - SHARE_LOW)) * 2);
-    c.update(value);
+    coder_.encode_share(value, share_of(c));
+    if (ADAPTS) c.update(value);
     return value;
   }
 
@@ -150,23 +154,23 @@ class Encoder {
   BinaryEncoder coder_;
 };
 
-class Decoder {
+template <bool ADAPTS>
+class AnyDecoder {
  public:
   static constexpr bool DECODES = true;
-  Decoder(Model& model, const uint8_t* payload, size_t size) : model_(model), coder_(payload, size) {}
+  AnyDecoder(Model& model, const uint8_t* payload, size_t size) : model_(model), coder_(payload, size) {}
 
   uint32_t bin(uint32_t, const Bin& at) {
     const Mixture m = mix(model_, at);
     const uint32_t value = coder_.decode_share(static_cast<uint32_t>(m.p) * 2);
-    learn(model_, at, m, value);
+    if (ADAPTS) learn(model_, at, m, value);
     return value;
   }
 
   uint32_t bit(uint32_t, int context) {
     Context& c = model_.contexts[context];
-    const uint32_t value =
-        coder_.decode_share(static_cast<uint32_t>(std::clamp<int>(c.p, SHARE_LOW, 65536 - SHARE_LOW)) * 2);
-    c.update(value);
+    const uint32_t value = coder_.decode_share(share_of(c));
+    if (ADAPTS) c.update(value);
     return value;
   }
 
@@ -179,6 +183,11 @@ class Decoder {
   Model& model_;
   BinaryDecoder coder_;
 };
+
+using Encoder = AnyEncoder<true>;
+using Decoder = AnyDecoder<true>;
+using StaticEncoder = AnyEncoder<false>;
+using StaticDecoder = AnyDecoder<false>;
 
 struct CostTable {
   std::array<float, 1024> bits;  // of an event of probability (i + 1/2) / 1024

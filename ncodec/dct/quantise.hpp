@@ -150,7 +150,7 @@ class Trellis {
       }
       if (has_flag) pass_over(passed, gx, gy, first_step);
     }
-    return is_alive && trace_back(ratio, groups.data(), top, nothing, levels, stride, side);
+    return is_alive && trace_back(ratio, nothing, levels, stride, side);
   }
 
  private:
@@ -282,7 +282,7 @@ class Trellis {
     steps_.push_back({static_cast<int>(first_step), PASSED, step});
   }
 
-  bool trace_back(const float* ratio, const uint8_t*, int, float nothing, int16_t* levels, int stride, int side) {
+  bool trace_back(const float* ratio, float nothing, int16_t* levels, int stride, int side) {
     int state = 0;
     for (int s = 1; s < 4; ++s)
       if (now_[s]->cost < now_[state]->cost) state = s;

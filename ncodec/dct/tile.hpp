@@ -11,12 +11,25 @@
 
 namespace ncodec::dct {
 
+// Steps as half-steps of what `inverse` takes, of 1/512: a kind's rows of other norms are scaled here (the sine
+// transform's are the DCT's).
+inline std::vector<int32_t> scale_steps(std::vector<int32_t> steps, Kind kind, int log2) {
+  const size_t side = size_t{1} << coded_log2(log2);
+  const uint16_t* scale = scales(kind, log2);
+  for (size_t v = 0; v < side; ++v)
+    for (size_t u = 0; u < side; ++u) {
+      int32_t& step = steps[v * side + u];
+      step = static_cast<int32_t>((int64_t{step} * scale[v] * scale[u] + (1 << 23)) >> 24);
+    }
+  return steps;
+}
+
 class Tile {
  public:
   Tile(const Geometry& geometry, const Parameters& parameters, int quality_code, Kind kind)
-      : syntax(geometry, kind == Kind::dct), steps(steps_of(parameters, quality_code)), kind(kind), scaled_steps_(steps) {
+      : syntax(geometry, kind == Kind::dct), steps(steps_of(parameters, quality_code)), kind(kind) {
     for (int p = 0; p < geometry.planes; ++p)
-      for (int log2 = 2; log2 <= MAX_LOG2; ++log2) scale_steps(kind, log2, scaled_steps_[p][log2 - 2]);
+      for (int log2 = 2; log2 <= MAX_LOG2; ++log2) scaled_steps_[p][log2 - 2] = scale_steps(steps[p][log2 - 2], kind, log2);
     for (int p = 0; p < geometry.planes; ++p) {
       const int s = geometry.shift(p), width = geometry.width >> s, height = geometry.height >> s;
       samples_[p].assign(static_cast<size_t>(width) * height, 0);
@@ -123,17 +136,6 @@ class Tile {
   std::array<Plane, 3> planes;
 
  private:
-  // To what `inverse` takes: a kind's rows of other norms are scaled here (the sine transform's are the DCT's).
-  static void scale_steps(Kind kind, int log2, std::vector<int32_t>& of_size) {
-    const int side = 1 << coded_log2(log2);
-    const uint16_t* scale = scales(kind, log2);
-    for (int v = 0; v < side; ++v)
-      for (int u = 0; u < side; ++u) {
-        int32_t& step = of_size[static_cast<size_t>(v) * side + u];
-        step = static_cast<int32_t>((int64_t{step} * scale[v] * scale[u] + (1 << 23)) >> 24);  // of half-steps: 1/512
-      }
-  }
-
   void dequantise(const int16_t* levels, int plane, int log2, int16_t* out, int& rows, int& columns) const {
     const int side = 1 << coded_log2(log2), full = 1 << log2;
     uint32_t used_columns = 0;

@@ -8,22 +8,23 @@
 namespace ncodec::dct {
 
 // An Encoder that keeps no bytes and counts.
-class Counter {
+template <bool ADAPTS>
+class AnyCounter {
  public:
   static constexpr bool DECODES = false;
-  explicit Counter(Model& model) : model_(model), counts(place::END) {}
+  explicit AnyCounter(Model& model) : model_(model), counts(place::END) {}
 
   uint32_t bin(uint32_t value, const Bin& at) {
     const Mixture m = mix(model_, at);
     bits += cost(m.p, value);
-    learn(model_, at, m, value);
+    if (ADAPTS) learn(model_, at, m, value);
     for (const int context : {at.a, at.b, at.c}) ++counts[context][value];
     return value;
   }
 
   uint32_t bit(uint32_t value, int context) {
     bits += cost(model_.contexts[context].p, value);
-    model_.contexts[context].update(value);
+    if (ADAPTS) model_.contexts[context].update(value);
     ++counts[context][value];
     return value;
   }
@@ -41,36 +42,8 @@ class Counter {
   double bits = 0;
 };
 
-// The same where nothing adapts.
-class StaticCounter {
- public:
-  static constexpr bool DECODES = false;
-  explicit StaticCounter(const Model& model) : model_(model), counts(place::END) {}
-
-  uint32_t bin(uint32_t value, const Bin& at) {
-    bits += cost(mix(model_, at).p, value);
-    for (const int context : {at.a, at.b, at.c}) ++counts[context][value];
-    return value;
-  }
-
-  uint32_t bit(uint32_t value, int context) {
-    bits += cost(model_.contexts[context].p, value);
-    ++counts[context][value];
-    return value;
-  }
-
-  uint32_t bypass(uint32_t value) {
-    bits += 1;
-    return value;
-  }
-
- private:
-  const Model& model_;
-
- public:
-  std::vector<std::array<uint32_t, 2>> counts;
-  double bits = 0;
-};
+using Counter = AnyCounter<true>;
+using StaticCounter = AnyCounter<false>;
 
 // Sums for least squares: of products of features, of features with the error that is to be removed.
 struct Normal {
