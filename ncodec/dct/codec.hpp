@@ -76,10 +76,6 @@ void code_tree(Coder& coder, Tile& tile, int x, int y, int log2) {
   }
 }
 
-inline void clear_square(Tile& tile) {
-  for (int p = 0; p < tile.syntax.geometry().planes; ++p) tile.clear_square(p);
-}
-
 inline Geometry geometry_of(int width, int height, int channels, int chroma_shift) {
   return {whole(width), whole(height), channels == 3 ? 3 : 1, channels == 3 ? chroma_shift : 0};
 }
@@ -93,7 +89,7 @@ void encode_squares(Coder& coder, const Model& model, Tile& tile, TileEncoder& e
       encoder.choose(model, x, y);
       code_tree(coder, tile, x, y, SQUARE_LOG2);
       look(x, y);
-      clear_square(tile);
+      tile.syntax.clear_square();
     }
 }
 
@@ -136,7 +132,7 @@ inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Param
   for (int y = 0; y < g.height; y += SQUARE)
     for (int x = 0; x < g.width; x += SQUARE) {
       code_tree(coder, tile, x, y, SQUARE_LOG2);
-      clear_square(tile);
+      tile.syntax.clear_square();
       if (coder.status() != BinaryStatus::ok) return coder.status();
     }
   const Filter filter = filter_of(parameters, quality_code);

@@ -101,7 +101,9 @@ class Syntax {
     return levels_[plane].data() + ((y & (SQUARE - 1)) >> s) * LEVELS_STRIDE + ((x & (SQUARE - 1)) >> s);
   }
 
-  void clear_square(int plane) { std::fill(levels_[plane].begin(), levels_[plane].end(), int16_t{0}); }
+  void clear_square() {
+    for (int p = 0; p < geometry_.planes; ++p) std::fill(levels_[p].begin(), levels_[p].end(), int16_t{0});
+  }
 
   template <class F>
   void over(int x, int y, int log2, F f) {

@@ -128,8 +128,6 @@ class Tile {
     return kind == Kind::dct && plane == 0 && (log2 == 2 || is_sine) ? Kind::dst : kind;
   }
 
-  void clear_square(int plane) { syntax.clear_square(plane); }
-
   Syntax syntax;
   Steps steps;
   Kind kind;
