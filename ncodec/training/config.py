@@ -24,7 +24,6 @@ class TrainingOptions:
 
     batch: int = 8  # crops a step, over all processes
     crop: int = 192  # side (pixels)
-    optimizer: str = "adamw"  # or "soap"
     learning_rate: float = 1e-3
     seed: int = 0
     bfloat16: bool = True
@@ -121,7 +120,6 @@ def _check(config: Config) -> None:
         ("training.batch", 1 <= training.batch <= MAX_SIZE, f"1 to {MAX_SIZE}", training.batch),
         ("training.crop", CROP_STRIDE <= training.crop <= MAX_SIZE and training.crop % CROP_STRIDE == 0,
          f"a multiple of {CROP_STRIDE} pixels up to {MAX_SIZE}", training.crop),
-        ("training.optimizer", training.optimizer in ("adamw", "soap"), "adamw or soap", training.optimizer),
         ("training.learning_rate", 0 < training.learning_rate < 1, "between 0 and 1", training.learning_rate),
         ("training.seed", 0 <= training.seed < 2**63, "0 to 2**63 - 1", training.seed),
         ("model.M", model.M <= 768, "at most 768, the dimension of a 16x16 RGB block", model.M),

@@ -66,37 +66,63 @@ class Budget:
         return (elapsed_s - self.first_second) / (60 * self.minutes)
 
 
-def parameter_groups(model: Hyperprior, learning_rate: float) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: the PCA path starts nearly right, the tables of 8 rows learn faster."""
-    slow, fast, rest = [], [], []
-    for name, parameter in model.named_parameters():
-        if name.startswith(("g_a.linear", "g_s.linear")):
-            slow.append(parameter)
-        elif name.startswith(("log_", "index_offset", "prior_")):
-            fast.append(parameter)
-        else:
-            rest.append(parameter)
-    return [
-        {"params": group, "lr": learning_rate * factor, "factor": factor}
-        for group, factor in ((slow, 0.04), (fast, 3.0), (rest, 1.0))
-        if group
-    ]
+class Muon:
+    """Muon (https://kellerjordan.github.io/posts/muon) for the 1x1 convolutions, AdamW for all else.
 
-
-def make_optimizer(model: Hyperprior, options: TrainingOptions) -> torch.optim.Optimizer:
-    """Return AdamW, or SOAP (https://arxiv.org/abs/2409.11321) from pytorch-optimizer.
-
-    Raises:
-        InputError: the package is not installed.
+    Nearly all weights are matrices of 1x1 convolutions: their steps follow the orthogonalised momentum,
+    scaled to the size of AdamW's (https://arxiv.org/abs/2502.16982), so that one learning rate serves both.
+    The linear path starts at the PCA, nearly right, and learns slowly; the tables of 8 rows learn fast.
     """
-    groups = parameter_groups(model, options.learning_rate)
-    if options.optimizer == "adamw":  # no decay: models this small do not overfit
-        return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    try:
-        from pytorch_optimizer import SOAP
-    except ImportError as error:
-        raise InputError("optimizer soap: needs pip install 'ncodec[train]'") from error
-    return SOAP(groups, betas=(0.95, 0.95), weight_decay=0.0, precondition_frequency=10)
+
+    def __init__(self, model: Hyperprior, learning_rate: float) -> None:
+        self._convolutions = [
+            module.weight
+            for module in model.modules()
+            if type(module) is nn.Conv2d and module.kernel_size == (1, 1)
+        ]
+        # torch.optim.Muon takes matrices: views [out, in] of the weights [out, in, 1, 1].
+        self._matrices = [nn.Parameter(weight.data.flatten(1)) for weight in self._convolutions]
+        taken = set(map(id, self._convolutions))
+        slow, fast, rest = [], [], []
+        for name, parameter in model.named_parameters():
+            if id(parameter) in taken:
+                continue
+            if name.startswith(("g_a.linear", "g_s.linear")):
+                slow.append(parameter)
+            elif name.startswith(("log_", "index_offset", "prior_")):
+                fast.append(parameter)
+            else:
+                rest.append(parameter)
+        groups = [
+            {"params": group, "lr": learning_rate * factor, "factor": factor}
+            for group, factor in ((slow, 0.04), (fast, 3.0), (rest, 1.0))
+        ]
+        matrices = [{"params": self._matrices, "lr": learning_rate, "factor": 1.0}]
+        # No decay: models this small do not overfit.
+        self._adamw = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        self._muon = torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups; a group's "factor" is its share of the learning rate."""
+        return self._adamw.param_groups + self._muon.param_groups
+
+    def step(self) -> None:
+        """Take one step along the gradients of the model's parameters."""
+        for matrix, weight in zip(self._matrices, self._convolutions, strict=True):
+            assert weight.grad is not None
+            matrix.grad = weight.grad.flatten(1)
+        self._adamw.step()
+        self._muon.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"adamw": self._adamw.state_dict(), "muon": self._muon.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+        self._adamw.load_state_dict(state["adamw"])
+        self._muon.load_state_dict(state["muon"])
 
 
 @dataclass
@@ -106,7 +132,7 @@ class Run:
     config: Config
     model: Hyperprior
     ema: Hyperprior
-    optimizer: torch.optim.Optimizer
+    optimizer: Muon
     budget: Budget
     device: torch.device
     step: int = 0
@@ -152,7 +178,7 @@ def start_run(config: Config, budget: Budget, device: torch.device, images: list
     ema = Hyperprior(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema.load_state_dict(model.state_dict())
     model, ema = model.to(device), ema.to(device).requires_grad_(False)
-    return Run(config, model, ema, make_optimizer(model, config.training), budget, device)
+    return Run(config, model, ema, Muon(model, config.training.learning_rate), budget, device)
 
 
 def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint: Path) -> Run:
@@ -165,7 +191,7 @@ def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint:
         checkpoint: written by `Run.save`.
 
     Raises:
-        InputError: the checkpoint cannot be read, or holds another model or optimiser.
+        InputError: the checkpoint cannot be read, or holds another model.
     """
     try:
         state = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -174,19 +200,11 @@ def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint:
     except Exception as error:  # torch.load raises anything on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{checkpoint}: not a checkpoint of ncodec train ({reason})") from error
-    for part, found in (
-        ("model", config.to_dict()["model"]),
-        ("optimizer", config.training.optimizer),
-    ):
-        expected = (
-            state["config"]["model"]
-            if part == "model"
-            else state["config"]["training"]["optimizer"]
+    expected, found = state["config"]["model"], config.to_dict()["model"]
+    if found != expected:
+        raise InputError(
+            f"{checkpoint}: resume with the same model: expected {expected}, found {found}"
         )
-        if found != expected:
-            raise InputError(
-                f"{checkpoint}: resume with the same {part}: expected {expected}, found {found}"
-            )
     if budget.minutes is None and budget.steps is None:
         budget = saved
     elif saved.progress(step, elapsed_s) >= 1:
@@ -199,7 +217,9 @@ def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint:
     )
     model.load_state_dict(state["model"])
     ema.load_state_dict(state["ema"])
-    optimizer = make_optimizer(model, config.training)
+    optimizer = Muon(model, config.training.learning_rate)
+    if set(state["optimizer"]) != set(optimizer.state_dict()):
+        raise InputError(f"{checkpoint}: of an older ncodec, which trained with another optimiser")
     optimizer.load_state_dict(state["optimizer"])
     return Run(
         config,
@@ -251,7 +271,7 @@ def training_step(
     with torch.autocast(x.device.type, torch.bfloat16, enabled=options.bfloat16):
         out = model(x, q, noise, progress >= EXACT_FROM)
         loss, bpp, mse = rate_distortion_loss(out, x, q)
-    run.optimizer.zero_grad(set_to_none=True)
+    run.model.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), MAX_GRADIENT_NORM)
     if torch.isfinite(norm):  # gradients are averaged: all processes agree

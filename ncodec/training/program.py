@@ -71,7 +71,6 @@ def _record_start(
         except ValueError as error:
             raise InputError(f"{file}: damaged ({error}); remove it to go on") from error
     packages = ["ncodec", "torch", "numpy", "pillow"]
-    packages += ["pytorch-optimizer"] if run.config.training.optimizer == "soap" else []
     cuda = run.device.type == "cuda"
     start = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -137,6 +136,8 @@ def train(
     for package in ("matplotlib", "scipy"):
         if find_spec(package) is None:
             raise InputError(f"ncodec train needs {package}: pip install 'ncodec[train]'")
+    if not hasattr(torch.optim, "Muon"):
+        raise InputError(f"ncodec train needs torch 2.9 or later, found {torch.__version__}")
     try:
         _train(config, data, validation, out, budget, resume, device, save_every_s)
     except OSError as error:
