@@ -22,21 +22,26 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import ncodec
+from ncodec.codec import load_model
 from ncodec.errors import InputError
 from ncodec.metrics import psnr
 from ncodec.models.hyperprior import Hyperprior, HyperpriorConfig, step_masks
+from ncodec.models.weights import find_by_name
 from ncodec.nn.gain import LAMBDAS, at_quality, lmbda_at_quality
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture
 from ncodec.training.config import read_config
 from ncodec.training.data import ImageStore, block_pca, load_images
+from ncodec.training.diagnose import diagnose
 from ncodec.training.export import ship
 from ncodec.training.loop import (
     Budget,
+    Muon,
     draw_batch,
     learning_rate_factor,
     start_run,
     training_step,
 )
+from ncodec.training.program import train
 from ncodec.training.validation import center_crops
 
 TINY = """
@@ -310,6 +315,37 @@ def test_damaged_checkpoint(tiny, folder, tmp_path):
     assert done.returncode == 6 and "not a checkpoint" in done.stderr
 
 
+def test_what_cannot_train_with_muon(trained, tiny, folder, tmp_path, monkeypatch):
+    older = weights_of(trained)
+    older["optimizer"] = older["optimizer"]["adamw"]
+    torch.save(older, tmp_path / "checkpoint.pt")
+    done = run(tiny, folder, tmp_path, "--resume", "--steps", 5)
+    assert done.returncode == 6 and "trained with another optimiser" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(InputError, match=r"needs torch 2\.9 or later, found 2\."):
+        train(read_config(tiny), [folder], [], tmp_path / "new", Budget(None, 5))
+
+
+def test_muon_takes_every_1x1_convolution_and_adamw_the_rest(tiny):
+    """Of a step by Muon all singular values are about the same, whatever the gradient's."""
+    model = Hyperprior(read_config(tiny).model).to(memory_format=torch.channels_last)
+    optimizer = Muon(model, 0.01)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.step()
+    for name, module in model.named_modules():
+        if type(module) is torch.nn.Conv2d and module.kernel_size == (1, 1):
+            step = (module.weight.detach() - before[f"{name}.weight"]).flatten(1)
+            values = torch.linalg.svdvals(step) / (0.01 * 0.2 * max(step.shape) ** 0.5)
+            assert 0.5 < values.min() and values.max() < 1.4, name
+        elif isinstance(module, torch.nn.Conv2d) and "linear" not in name:
+            step = module.weight.detach() - before[f"{name}.weight"]  # AdamW's first: the sign
+            torch.testing.assert_close(step.abs(), torch.full_like(step, 0.01), rtol=0.01, atol=0)
+
+
 def test_steps_lower_the_loss_and_skip_what_is_not_finite(tiny, shard):
     config = read_config(tiny, ["training.learning_rate=3e-3"])
     images = load_images([shard], 64).pixels
@@ -489,3 +525,40 @@ def test_priors_sum_to_one():
         assert float(row.sum()) == pytest.approx(1, abs=1e-4)
     for row in FactorizedPrior(2).pmf_rows(511, 2.0**-14):
         assert float(row.sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_diagnosis_of_a_model_speaks_of_its_files():
+    codec = load_model(find_by_name("hyperprior-s"), "cpu").codec
+    image = np.asarray(Image.open(SAMPLE))
+    crops = np.stack([image[:192, :192], image[128:320, 320:512]])
+    x = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+    before = codec.model.log_gain.clone(), codec.index_offset.clone()
+    found = diagnose(codec, x, 5)
+    assert torch.equal(codec.model.log_gain, before[0]) and codec.model.log_gain.shape == (8, 320)
+    assert torch.equal(codec.index_offset, before[1])
+    payloads = [codec.encode_tile(crop, 80) for crop in crops]
+    bits = 8 * sum(map(len, payloads))
+    assert found.bpp == pytest.approx(bits / (2 * 192**2), rel=0.03)
+    pixels = np.stack(codec.decode_tiles(payloads, 192, 192, 80, False, False))
+    error = pixels.astype(float) - crops
+    assert found.psnr == pytest.approx(10 * np.log10(255**2 / np.square(error).mean()), abs=0.05)
+    luma = np.square(error @ [0.299, 0.587, 0.114]).mean()
+    assert found.mse_y == pytest.approx(luma, rel=0.03)
+    lmbda = LAMBDAS[4]
+    loss = (lmbda * np.square(error).mean() + found.bpp) / lmbda**0.5
+    assert found.loss == pytest.approx(loss, rel=0.01)
+    assert 1 < found.z_percent < 15 and 1 <= found.z_live <= 64
+    assert (
+        1 <= found.y_half <= 160 and 0 <= found.y_silent < 320 and 0 < found.y_coded_percent < 100
+    )
+    assert -1 < found.tables_percent < 8 and found.context_percent < 5
+    assert abs(found.gain_down_percent) < 2 and abs(found.gain_up_percent) < 2
+
+
+def test_diagnose_by_its_command(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "ncodec.training.diagnose", "dct", str(folder)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "expected a hyperprior" in done.stderr
+    assert "Traceback" not in done.stderr
