@@ -121,7 +121,8 @@ def _context_saving(codec: HyperpriorCodec, r: Tensor, rows: Tensor) -> tuple[fl
     coded = rows >= codec.skip_below
     size = r.abs().clamp(max=20) * coded
     expected = torch.zeros(len(codec.tables_r.sizes))
-    for row in rows[coded].unique():
+    used = sorted(set(rows[coded].tolist()))
+    for row in used:
         expected[row] = size[rows == row].float().mean()
     known = expected[rows] * coded
     cross = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]])[None, None]
@@ -133,7 +134,7 @@ def _context_saving(codec: HyperpriorCodec, r: Tensor, rows: Tensor) -> tuple[fl
     ratio = ((around(size) + 0.5) / (around(known) + 0.5)).log()
     classes = torch.bucketize(ratio, torch.tensor([-1.2, -0.7, -0.35, -0.1, 0.1, 0.35, 0.7, 1.2]))
     alone = together = 0.0
-    for row in rows[coded].unique():
+    for row in used:
         here = rows == row
         symbols, kinds = r[here].numpy(), classes[here].numpy()
         alone += _entropy(symbols)
@@ -164,7 +165,8 @@ def diagnose(codec: HyperpriorCodec, x: Tensor, quality: int) -> Diagnosis:
     )
     error = 255 * (x_hat - x)
     ycbcr = torch.einsum("oc,bchw->obhw", RGB_TO_YCBCR, error).square().flatten(1).mean(1)
-    blocks = error.square().mean((0, 1)).unflatten(0, (-1, STRIDE)).unflatten(2, (-1, STRIDE))
+    mse_y, mse_cb, mse_cr = map(float, ycbcr)
+    blocks = error.square().mean((0, 1)).reshape(-1, STRIDE, x.shape[3] // STRIDE, STRIDE)
     place = blocks.mean((0, 2))  # [16, 16]
     edge = torch.cat([place[0], place[-1], place[1:-1, 0], place[1:-1, -1]]).mean()
     shares = np.sort(y_bits)[::-1].cumsum() / y_bits.sum()
@@ -182,7 +184,9 @@ def diagnose(codec: HyperpriorCodec, x: Tensor, quality: int) -> Diagnosis:
         100 * (1 - together / alone),
         100 * (down / loss - 1),
         100 * (up / loss - 1),
-        *map(float, ycbcr),
+        mse_y,
+        mse_cb,
+        mse_cr,
         100 * float(edge / place[4:12, 4:12].mean() - 1),
     )
 

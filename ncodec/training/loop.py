@@ -113,7 +113,7 @@ class Muon:
             assert weight.grad is not None
             matrix.grad = weight.grad.flatten(1)
         self._adamw.step()
-        self._muon.step()
+        self._muon.step()  # type: ignore[no-untyped-call]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
