@@ -380,6 +380,30 @@ def test_learning_rate_warms_up_and_falls():
     assert learning_rate_factor(1000, 1.0) == pytest.approx(0.01)
 
 
+def test_rate_in_training_is_that_of_the_symbols(tiny, folder):
+    """Noise gives the residuals their gradient and changes nothing else: not the rate, nor what tables learn."""
+    config = read_config(tiny)
+    state = start_run(config, Budget(None, 10), CPU, load_images([folder], 64).pixels)
+    store = ImageStore(load_images([folder], 64).pixels, CPU)
+    x, q, noise = draw_batch(store, config.training, 0, 0, 1)
+    other = draw_batch(store, config.training, 1, 0, 1)[2]
+    found = []
+    for generators in (noise, other):
+        state.model.zero_grad()
+        y_bits = state.model(x, q, generators).y_bits
+        y_bits.sum().backward()
+        gradients = {n: p.grad for n, p in state.model.named_parameters() if p.grad is not None}
+        found.append((y_bits.detach(), {n: g.clone() for n, g in gradients.items()}))
+    (bits, one), (same_bits, two) = found
+    assert torch.equal(bits, same_bits)
+    in_file = state.model(x, q, None).y_bits.detach()  # where the rate of an escape is capped
+    torch.testing.assert_close(bits, in_file, rtol=0.01, atol=0)
+    for name in ("prior_r.weight", "prior_r.ratio", "index_offset", "h_s.head.weight"):
+        assert torch.equal(one[name], two[name]) and one[name].any(), name
+    weight = "g_a.linear.weight"
+    assert (one[weight] - two[weight]).abs().max() > 0.1 * one[weight].abs().max()
+
+
 def test_estimate_is_the_file_size(trained):
     """What the model estimates without noise is what its exported integers write, on a whole photograph."""
     state = weights_of(trained)

@@ -42,7 +42,7 @@ from ncodec.nn.exact import (
 )
 from ncodec.nn.gain import N_QUALITIES, at_quality
 from ncodec.nn.priors import N_SCALES, FactorizedPrior, ScaleMixture, index_of_scale
-from ncodec.nn.quantize import bound, round_ste, uniform_noise
+from ncodec.nn.quantize import bound, round_ste, uniform_noise, with_gradient_of
 
 STRIDE = 16  # pixels per latent of y
 Z_STRIDE = 2  # latents of y per latent of z
@@ -302,14 +302,15 @@ class Hyperprior(nn.Module):
             return round_ste(r)
 
         y_hat = self.reconstruct_y(z_hat, q, (y.shape[2], y.shape[3]), residual)
+        hard = self.prior_r.likelihood(observed.detach().round(), index)
         if noise is None:
-            observed, z = observed.round(), z_hat
+            z = z_hat
+            bits = -hard.clamp_min(ESCAPE_LIKELIHOOD).log2()
         else:
-            observed, z = observed + uniform_noise(y, noise), z + uniform_noise(z, noise)
-        p_r = self.prior_r.likelihood(observed, index)
-        if noise is None:
-            p_r = p_r.clamp_min(ESCAPE_LIKELIHOOD)
-        y_bits = -(coded * p_r.log2()).flatten(1).sum(1)
+            soft = self.prior_r.likelihood(observed + uniform_noise(y, noise), index, learn=False)
+            bits = with_gradient_of(-hard.log2(), -soft.log2())
+            z = z + uniform_noise(z, noise)
+        y_bits = (coded * bits).flatten(1).sum(1)
         z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)
         return TrainingOutput(self.g_s(y_hat, q).float(), y_bits, z_bits)
 

@@ -43,12 +43,18 @@ class ScaleMixture(nn.Module):
         self.weight = nn.Parameter(torch.tensor([-1.4, 0.0]))  # logit of the wide part's weight
         self.ratio = nn.Parameter(torch.tensor([0.7, 0.0]))  # log of wide / narrow
 
-    def likelihood(self, r: Tensor, index: Tensor) -> Tensor:
-        """Return p(r), shaped like `r`, for residuals in latent steps and real-valued indexes."""
+    def likelihood(self, r: Tensor, index: Tensor, learn: bool = True) -> Tensor:
+        """Return p(r), shaped like `r`, for residuals in latent steps and real-valued indexes.
+
+        Without `learn` only `r` gets a gradient.
+        """
+        weight, ratio = self.weight, self.ratio
+        if not learn:
+            weight, ratio, index = weight.detach(), ratio.detach(), index.detach()
         scale = torch.exp(index * LOG_SCALE_STEP + math.log(SCALE_MIN))
         t = index / (N_SCALES - 1)
-        wide = torch.sigmoid(self.weight[0] + self.weight[1] * t)
-        ratio = torch.exp(self.ratio[0] + self.ratio[1] * t)
+        wide = torch.sigmoid(weight[0] + weight[1] * t)
+        ratio = torch.exp(ratio[0] + ratio[1] * t)
         p = torch.lerp(_gaussian_box(r, scale), _gaussian_box(r, scale * ratio), wide)
         return p.clamp_min(LIKELIHOOD_MIN)
 
