@@ -69,7 +69,7 @@ class Budget:
 class Muon:
     """Muon (https://kellerjordan.github.io/posts/muon) for the 1x1 convolutions, AdamW for all else.
 
-    Nearly all weights are matrices of 1x1 convolutions: their steps follow the orthogonalised momentum,
+    Three quarters of the weights are matrices of 1x1 convolutions: their steps follow the orthogonalised momentum,
     scaled to the size of AdamW's (https://arxiv.org/abs/2502.16982), so that one learning rate serves both.
     The linear path starts at the PCA, nearly right, and learns slowly; the tables of 8 rows learn fast.
     """
