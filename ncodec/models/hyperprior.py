@@ -281,8 +281,8 @@ class Hyperprior(nn.Module):
         Args:
             x: H and W multiples of 32.
             q: in [1, 8].
-            noise: one generator per image, on the model's device: rates with noise in them, for their
-                gradients (nn/quantize.py); None: those of the file.
+            noise: one generator per image, on the model's device: rates to train with, that of z with
+                noise, that of y with noise in its gradient (nn/quantize.py); None: those of the file.
             exact: table indexes as the integer network will compute them, with straight-through gradients.
             skip_below: residuals with a smaller index are 0 and cost nothing, as in the codec.
         """

@@ -32,24 +32,23 @@ GAIN_CHANGE = 1.05  # of all gains, for the slope
 RGB_TO_YCBCR = torch.tensor(
     [[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]]
 )
-FEWEST = 500  # symbols, for an empirical entropy
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One quality. Rates and errors are means over all images; percentages of y are of its rate."""
+    """One quality. Rates and errors are means over all images."""
 
     quality: int
     loss: float  # as in training: (lambda · 255² · MSE + bpp) / sqrt(lambda)
     bpp: float
     psnr: float  # dB, of the mean MSE
     z_percent: float  # of the rate
-    z_live: int  # channels of z with any rate
+    z_live: int  # channels of z that are not constant
     y_coded_percent: float  # of the latents; the others are skipped
     y_half: int  # channels that take half of y's rate
     y_silent: int  # channels without a residual other than 0
-    tables_percent: float  # of y, above the entropy of what was coded with each row
-    context_percent: float  # of y, what scales that see decoded neighbours could save
+    tables_percent: float  # y's rate above the entropy of the residuals of each row
+    context_percent: float  # of that entropy, what scales that see their neighbours could save
     gain_down_percent: float  # of the loss, with all steps 5 % coarser
     gain_up_percent: float  # ... finer: both positive where the gains have reached their lambda
     mse_y: float  # of 8-bit luma
@@ -137,12 +136,12 @@ def _context_saving(codec: HyperpriorCodec, r: Tensor, rows: Tensor) -> tuple[fl
     for row in used:
         here = rows == row
         symbols, kinds = r[here].numpy(), classes[here].numpy()
-        alone += _entropy(symbols)
-        if len(symbols) < FEWEST:
-            together += _entropy(symbols)
-        else:  # a parameter a class costs half a log of the count
-            parts = [symbols[kinds == kind] for kind in np.unique(kinds)]
-            together += sum(_entropy(part) + 0.5 * np.log2(len(part)) for part in parts)
+        entropy = _entropy(symbols)
+        # A class's parameters cost half a log of its count.
+        parts = [symbols[kinds == kind] for kind in np.unique(kinds)]
+        split = sum(_entropy(part) + 0.5 * np.log2(len(part)) for part in parts)
+        alone += entropy
+        together += min(entropy, split)
     return alone, together
 
 
@@ -169,7 +168,7 @@ def diagnose(codec: HyperpriorCodec, x: Tensor, quality: int) -> Diagnosis:
     blocks = error.square().mean((0, 1)).reshape(-1, STRIDE, x.shape[3] // STRIDE, STRIDE)
     place = blocks.mean((0, 2))  # [16, 16]
     edge = torch.cat([place[0], place[-1], place[1:-1, 0], place[1:-1, -1]]).mean()
-    shares = np.sort(y_bits)[::-1].cumsum() / y_bits.sum()
+    shares = np.sort(y_bits)[::-1].cumsum() / max(y_bits.sum(), 1.0)
     return Diagnosis(
         quality,
         loss,
@@ -180,8 +179,8 @@ def diagnose(codec: HyperpriorCodec, x: Tensor, quality: int) -> Diagnosis:
         100 * float((rows >= codec.skip_below).float().mean()),
         int((shares < 0.5).sum()) + 1,
         int((latents.r == 0).all(3).all(2).all(0).sum()),
-        100 * (y_bits.sum() / alone - 1),
-        100 * (1 - together / alone),
+        100 * (y_bits.sum() / alone - 1) if alone else 0.0,
+        100 * (1 - together / alone) if alone else 0.0,
         100 * (down / loss - 1),
         100 * (up / loss - 1),
         mse_y,
