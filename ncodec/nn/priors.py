@@ -48,13 +48,14 @@ class ScaleMixture(nn.Module):
 
         Without `learn` only `r` gets a gradient.
         """
-        weight, ratio = self.weight, self.ratio
+        weights: tuple[Tensor, Tensor] = (self.weight, self.ratio)
         if not learn:
-            weight, ratio, index = weight.detach(), ratio.detach(), index.detach()
+            weights, index = (self.weight.detach(), self.ratio.detach()), index.detach()
+        weight, log_ratio = weights
         scale = torch.exp(index * LOG_SCALE_STEP + math.log(SCALE_MIN))
         t = index / (N_SCALES - 1)
         wide = torch.sigmoid(weight[0] + weight[1] * t)
-        ratio = torch.exp(ratio[0] + ratio[1] * t)
+        ratio = torch.exp(log_ratio[0] + log_ratio[1] * t)
         p = torch.lerp(_gaussian_box(r, scale), _gaussian_box(r, scale * ratio), wide)
         return p.clamp_min(LIKELIHOOD_MIN)
 
