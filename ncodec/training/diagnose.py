@@ -69,44 +69,46 @@ def _table_bits(tables: FrequencyTables, symbols: Tensor, rows: Tensor) -> float
     )
 
 
-def _coding(codec: HyperpriorCodec, x: Tensor, code: int) -> tuple[Latents, Tensor, Tensor]:
-    """Return the latents of images, their table rows, and the decoded images."""
+@dataclass(frozen=True)
+class _Coding:
+    """Images [B, 3, H, W] as one quality codes them."""
+
+    latents: Latents
+    rows: Tensor  # of the tables of residuals
+    z_bits: NDArray[np.float64]  # per channel
+    y_bits: NDArray[np.float64]  # per channel
+    error: Tensor  # of the decoded images, in 8-bit steps
+    loss: float
+
+
+def _code(codec: HyperpriorCodec, x: Tensor, code: int) -> _Coding:
     latents = codec.analyse(x, code)
-    rows = codec.indexes(latents.z.long(), code, (x.shape[2] // STRIDE, x.shape[3] // STRIDE))
-    return latents, rows, codec.synthesise(latents, code).clamp(0, 1)
-
-
-def _bits(
-    codec: HyperpriorCodec, latents: Latents, rows: Tensor, code: int
-) -> tuple[list[float], list[float]]:
-    """Return the bits of each channel of z, and of each channel of y."""
-    z, first = latents.z, code // QUALITY_STEPS * latents.z.shape[1]
+    z, r = latents.z, latents.r
+    rows = codec.indexes(z.long(), code, (x.shape[2] // STRIDE, x.shape[3] // STRIDE))
+    first = code // QUALITY_STEPS * z.shape[1]
     z_bits = [
         _table_bits(codec.tables_z, z[:, c], torch.tensor(first + c)) for c in range(z.shape[1])
     ]
     coded = rows >= codec.skip_below
     y_bits = [
-        _table_bits(codec.tables_r, r[use], row[use])
-        for r, row, use in zip(*(t.transpose(0, 1) for t in (latents.r, rows, coded)), strict=True)
+        _table_bits(codec.tables_r, r[:, c][coded[:, c]], rows[:, c][coded[:, c]])
+        for c in range(r.shape[1])
     ]
-    return z_bits, y_bits
-
-
-def _loss(codec: HyperpriorCodec, x: Tensor, code: int) -> float:
-    latents, rows, x_hat = _coding(codec, x, code)
-    bpp = sum(map(sum, _bits(codec, latents, rows, code))) / (x.numel() / 3)
+    error = 255 * (codec.synthesise(latents, code).clamp(0, 1) - x)
     lmbda = LAMBDAS[code // QUALITY_STEPS]
-    return float((lmbda * 255**2 * (x_hat - x).square().mean() + bpp) / lmbda**0.5)
+    bpp = (sum(z_bits) + sum(y_bits)) / (x.numel() / 3)
+    loss = float((lmbda * error.square().mean() + bpp) / lmbda**0.5)
+    return _Coding(latents, rows, np.array(z_bits), np.array(y_bits), error, loss)
 
 
-def _with_other_gains(codec: HyperpriorCodec, x: Tensor, code: int, factor: float) -> float:
+def _loss_with_other_gains(codec: HyperpriorCodec, x: Tensor, code: int, factor: float) -> float:
     """Return the loss with all gains `factor` times as large, and the tables that belong to them."""
     gain, offset = codec.model.log_gain, codec.index_offset
     shift = np.log(factor)
     try:
         codec.model.log_gain = torch.nn.Parameter(gain + shift, requires_grad=False)
         codec.index_offset = offset + round(shift / LOG_SCALE_STEP * 2**FRACTION_BITS)
-        return _loss(codec, x, code)
+        return _code(codec, x, code).loss
     finally:
         codec.model.log_gain, codec.index_offset = gain, offset
 
@@ -154,39 +156,37 @@ def diagnose(codec: HyperpriorCodec, x: Tensor, quality: int) -> Diagnosis:
         quality: 1 … 8.
     """
     code = (quality - 1) * QUALITY_STEPS
-    pixels = x.numel() / 3
-    latents, rows, x_hat = _coding(codec, x, code)
-    z_bits, y_bits = (np.array(bits) for bits in _bits(codec, latents, rows, code))
-    alone, together = _context_saving(codec, latents.r, rows)
-    loss = _loss(codec, x, code)
+    found = _code(codec, x, code)
+    z, r, rows, error = found.latents.z, found.latents.r, found.rows, found.error
+    z_bits, y_bits = float(found.z_bits.sum()), float(found.y_bits.sum())
+    alone, together = _context_saving(codec, r, rows)
     down, up = (
-        _with_other_gains(codec, x, code, factor) for factor in (1 / GAIN_CHANGE, GAIN_CHANGE)
+        _loss_with_other_gains(codec, x, code, factor) for factor in (1 / GAIN_CHANGE, GAIN_CHANGE)
     )
-    error = 255 * (x_hat - x)
     ycbcr = torch.einsum("oc,bchw->obhw", RGB_TO_YCBCR, error).square().flatten(1).mean(1)
     mse_y, mse_cb, mse_cr = map(float, ycbcr)
     blocks = error.square().mean((0, 1)).reshape(-1, STRIDE, x.shape[3] // STRIDE, STRIDE)
     place = blocks.mean((0, 2))  # [16, 16]
     edge = torch.cat([place[0], place[-1], place[1:-1, 0], place[1:-1, -1]]).mean()
-    shares = np.sort(y_bits)[::-1].cumsum() / max(y_bits.sum(), 1.0)
+    shares = np.sort(found.y_bits)[::-1].cumsum() / max(y_bits, 1.0)
     return Diagnosis(
-        quality,
-        loss,
-        (z_bits.sum() + y_bits.sum()) / pixels,
-        float(-10 * (error.square().mean() / 255**2).log10()),
-        100 * z_bits.sum() / (z_bits.sum() + y_bits.sum()),
-        int((latents.z != latents.z[:1, :, :1, :1]).any(3).any(2).any(0).sum()),
-        100 * float((rows >= codec.skip_below).float().mean()),
-        int((shares < 0.5).sum()) + 1,
-        int((latents.r == 0).all(3).all(2).all(0).sum()),
-        100 * (y_bits.sum() / alone - 1) if alone else 0.0,
-        100 * (1 - together / alone) if alone else 0.0,
-        100 * (down / loss - 1),
-        100 * (up / loss - 1),
-        mse_y,
-        mse_cb,
-        mse_cr,
-        100 * float(edge / place[4:12, 4:12].mean() - 1),
+        quality=quality,
+        loss=found.loss,
+        bpp=(z_bits + y_bits) / (x.numel() / 3),
+        psnr=float(-10 * (error.square().mean() / 255**2).log10()),
+        z_percent=100 * z_bits / (z_bits + y_bits),
+        z_live=int((z != z[:1, :, :1, :1]).any(3).any(2).any(0).sum()),
+        y_coded_percent=100 * float((rows >= codec.skip_below).float().mean()),
+        y_half=int((shares < 0.5).sum()) + 1,
+        y_silent=int((r == 0).all(3).all(2).all(0).sum()),
+        tables_percent=100 * (y_bits / alone - 1) if alone else 0.0,
+        context_percent=100 * (1 - together / alone) if alone else 0.0,
+        gain_down_percent=100 * (down / found.loss - 1),
+        gain_up_percent=100 * (up / found.loss - 1),
+        mse_y=mse_y,
+        mse_cb=mse_cb,
+        mse_cr=mse_cr,
+        edge_percent=100 * float(edge / place[4:12, 4:12].mean() - 1),
     )
 
 

@@ -81,7 +81,7 @@ class Muon:
             if type(module) is nn.Conv2d and module.kernel_size == (1, 1)
         ]
         # torch.optim.Muon takes matrices: views [out, in] of the weights [out, in, 1, 1].
-        self._matrices = [nn.Parameter(weight.data.flatten(1)) for weight in self._convolutions]
+        self._matrices = [nn.Parameter(weight.data[:, :, 0, 0]) for weight in self._convolutions]
         taken = set(map(id, self._convolutions))
         slow, fast, rest = [], [], []
         for name, parameter in model.named_parameters():
@@ -111,7 +111,7 @@ class Muon:
         """Take one step along the gradients of the model's parameters."""
         for matrix, weight in zip(self._matrices, self._convolutions, strict=True):
             assert weight.grad is not None
-            matrix.grad = weight.grad.flatten(1)
+            matrix.grad = weight.grad[:, :, 0, 0]
         self._adamw.step()
         self._muon.step()  # type: ignore[no-untyped-call]
 
