@@ -30,6 +30,7 @@ from ncodec.models.hyperprior import Hyperprior, HyperpriorConfig, step_masks
 from ncodec.models.weights import find_by_name
 from ncodec.nn.gain import LAMBDAS, at_quality, lmbda_at_quality
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture
+from ncodec.training import validation
 from ncodec.training.config import read_config
 from ncodec.training.data import ImageStore, block_pca, load_images
 from ncodec.training.diagnose import diagnose
@@ -418,6 +419,29 @@ def test_estimate_is_the_file_size(trained):
             out = model(x, torch.tensor([quality]), skip_below=skip_below)
         size = len(ncodec.encode(image, quality, trained / "model.safetensors"))
         assert float(out.y_bits + out.z_bits) / 8 == pytest.approx(size, rel=0.03)
+
+
+def test_skip_below_is_the_best_of_rows_from_dear_to_cheap(trained, monkeypatch):
+    state = weights_of(trained)
+    model = Hyperprior(HyperpriorConfig(**state["config"]["model"]))
+    model.load_state_dict(state["ema"])
+    with torch.no_grad():
+        zero = model.prior_r.likelihood(torch.tensor(0.0), torch.arange(64.0))
+        one = model.prior_r.likelihood(torch.tensor(1.0), torch.arange(64.0))
+    dearer = (zero / one).log2()
+    for best in (0, 3):
+        tried = []
+
+        def loss(model, images, qualities, skip_below, best=best, tried=tried):
+            tried.append(skip_below)
+            return [{"loss": 1.0 + (len(tried) - 1 != best)}]
+
+        monkeypatch.setattr(validation, "validate", loss)
+        assert validation.best_skip_below(model, []) == tried[best]
+        assert tried[0] == 0 and len(tried) >= 5 and all(a < b for a, b in pairwise(tried))
+        for row in tried[1:]:
+            assert any(dearer[row] <= b < dearer[row - 1] for b in validation.SKIP_BITS)
+        assert dearer[tried[-1]] <= 2.5
 
 
 def test_folder_and_shard_are_the_same_data(folder, shard, tmp_path, capsys):
