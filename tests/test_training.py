@@ -30,7 +30,6 @@ from ncodec.models.hyperprior import Hyperprior, HyperpriorConfig, step_masks
 from ncodec.models.weights import find_by_name
 from ncodec.nn.gain import LAMBDAS, at_quality, lmbda_at_quality
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture
-from ncodec.training import validation
 from ncodec.training.config import read_config
 from ncodec.training.data import ImageStore, block_pca, load_images
 from ncodec.training.diagnose import diagnose
@@ -421,29 +420,12 @@ def test_estimate_is_the_file_size(trained):
         assert float(out.y_bits + out.z_bits) / 8 == pytest.approx(size, rel=0.03)
 
 
-def test_skip_below_is_the_best_of_rows_from_dear_to_cheap(trained, monkeypatch):
-    state = weights_of(trained)
-    model = Hyperprior(HyperpriorConfig(**state["config"]["model"]))
-    model.load_state_dict(state["ema"])
-    with torch.no_grad():
-        zero = model.prior_r.likelihood(torch.tensor(0.0), torch.arange(64.0))
-        one = model.prior_r.likelihood(torch.tensor(1.0), torch.arange(64.0))
-    dearer = (zero / one).log2()
-    for best in (0, 3):
-        tried = []
-
-        def curve(model, images, qualities, skip_below, best=best, tried=tried):
-            tried.append(skip_below)
-            dearer = 1.1 if len(tried) - 2 != best else 1.0  # the first call is the anchor's
-            return [{"bpp": dearer * 2**k, "psnr": 30.0 + 3 * k} for k in range(4)]
-
-        monkeypatch.setattr(validation, "validate", curve)
-        assert validation.best_skip_below(model, []) == tried[1 + best]
-        assert tried.pop(0) == 0
-        assert tried[0] == 0 and len(tried) >= 4 and all(a < b for a, b in pairwise(tried))
-        for row in tried[1:]:
-            assert any(dearer[row] <= b < dearer[row - 1] for b in validation.SKIP_BITS)
-        assert dearer[tried[-1]] <= 3
+def test_rows_that_skip_are_those_where_one_is_dear():
+    prior = ScaleMixture()
+    rows = prior.rows_that_skip()
+    table = [row.double().log2() for row in prior.pmf_rows(511, 2.0**-40)]
+    prices = [float(row[0] - row[1]) for row in table]  # of -1
+    assert 0 < rows < 64 and prices[rows] <= 12 < prices[rows - 1]
 
 
 def test_folder_and_shard_are_the_same_data(folder, shard, tmp_path, capsys):

@@ -56,7 +56,7 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
     Args:
         checkpoint: written by `Run.save`; a run.json beside it says on what device.
         out: weights file.
-        skip_below: table rows whose residuals are not coded (validation.best_skip_below).
+        skip_below: table rows whose residuals are not coded (ScaleMixture.rows_that_skip).
 
     Raises:
         InputError: the checkpoint cannot be read.

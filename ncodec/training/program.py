@@ -39,7 +39,7 @@ from ncodec.training.loop import (
     train_until_spent,
 )
 from ncodec.training.report import Log, plot
-from ncodec.training.validation import best_skip_below, center_crops, validate
+from ncodec.training.validation import center_crops, validate
 
 VALIDATE_EVERY_S = 300.0
 VALIDATION_QUALITIES = (1.0, 3.0, 5.0, 8.0)
@@ -251,7 +251,7 @@ def _finish(run: Run, crops: list[Tensor], out: Path) -> None:
     """Export, check the export on the validation images, and plot."""
     weights = out / "model.safetensors"
     (out / "check.json").unlink(missing_ok=True)
-    skip_below = best_skip_below(run.ema, crops) if crops else 0
+    skip_below = run.ema.prior_r.rows_that_skip()
     export(out / "checkpoint.pt", weights, skip_below)
     print(f"{weights}: {weights.stat().st_size} bytes")
     if crops:
