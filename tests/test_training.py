@@ -587,7 +587,7 @@ def test_diagnosis_of_a_model_speaks_of_its_files():
     assert -1 < found.tables_percent < 8 and found.context_percent < 5
     assert abs(found.gain_down_percent) < 2 and abs(found.gain_up_percent) < 2
     black = diagnose(codec, torch.zeros(1, 3, 64, 64), 1)  # hardly anything to divide by
-    assert black.z_live == 0 and all(np.isfinite(astuple(black)))
+    assert all(np.isfinite(astuple(black)))
 
 
 def test_diagnose_by_its_command(folder):
