@@ -422,6 +422,8 @@ def test_estimate_is_the_file_size(trained):
 
 def test_rows_that_skip_are_those_where_one_is_dear():
     prior = ScaleMixture()
+    assert prior.rows_that_skip() == 0  # its wide part reaches 1 from the first row on
+    prior.weight.data.copy_(torch.tensor([-9.0, 0.0]))
     rows = prior.rows_that_skip()
     table = [row.double().log2() for row in prior.pmf_rows(511, 2.0**-40)]
     prices = [float(row[0] - row[1]) for row in table]  # of -1
