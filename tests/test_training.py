@@ -428,6 +428,8 @@ def test_rows_that_skip_are_those_where_one_is_dear():
     table = [row.double().log2() for row in prior.pmf_rows(511, 2.0**-40)]
     prices = [float(row[0] - row[1]) for row in table]  # of -1
     assert 0 < rows < 64 and prices[rows] <= 12 < prices[rows - 1]
+    prior.weight.data.copy_(torch.tensor([0.0, -1000.0]))
+    assert prior.rows_that_skip() == 0  # dear are some rows after a cheap first one
 
 
 def test_folder_and_shard_are_the_same_data(folder, shard, tmp_path, capsys):

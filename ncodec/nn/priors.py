@@ -15,11 +15,11 @@ from ncodec.nn.gain import N_QUALITIES, at_quality
 
 N_SCALES = 64
 SCALE_MIN, SCALE_MAX = 0.11, 128.0
+LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (N_SCALES - 1)
+LIKELIHOOD_MIN = 1e-9
 # Fewer would save rate on photographs (0.2 % at 5 bits), and lose what the model did not foresee: whole blocks
 # of bright flat images, by tens of levels.
 SKIP_BITS = 12.0
-LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (N_SCALES - 1)
-LIKELIHOOD_MIN = 1e-9
 
 
 def index_of_scale(scale: Tensor) -> Tensor:
@@ -51,10 +51,10 @@ class ScaleMixture(nn.Module):
 
         Without `learn` only `r` gets a gradient.
         """
-        weights: tuple[Tensor, Tensor] = (self.weight, self.ratio)
+        weight: Tensor = self.weight
+        log_ratio: Tensor = self.ratio
         if not learn:
-            weights, index = (self.weight.detach(), self.ratio.detach()), index.detach()
-        weight, log_ratio = weights
+            weight, log_ratio, index = weight.detach(), log_ratio.detach(), index.detach()
         scale = torch.exp(index * LOG_SCALE_STEP + math.log(SCALE_MIN))
         t = index / (N_SCALES - 1)
         wide = torch.sigmoid(weight[0] + weight[1] * t)
@@ -67,7 +67,8 @@ class ScaleMixture(nn.Module):
         """Return how many of the first rows need no coding: there ±1 takes `SKIP_BITS` more than 0."""
         index = torch.arange(float(N_SCALES), device=self.weight.device)
         zero, one = (self.likelihood(torch.full_like(index, r), index) for r in (0.0, 1.0))
-        return int(((zero / one).log2() > SKIP_BITS).sum())
+        dear = (zero / one).log2() > SKIP_BITS
+        return int(dear.cumprod(0).sum())
 
     @torch.no_grad()
     def pmf_rows(self, longest: int, tail: float) -> list[Tensor]:

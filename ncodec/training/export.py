@@ -50,13 +50,12 @@ def decode_kmac_per_pixel(codec: HyperpriorCodec) -> float:
     return counter.get_total_flops() / 2 / (side * STRIDE) ** 2 / 1000
 
 
-def export(checkpoint: Path, out: Path, skip_below: int) -> None:
+def export(checkpoint: Path, out: Path) -> None:
     """Write the EMA weights of a checkpoint as `out`, and its entry in an index.json beside it.
 
     Args:
         checkpoint: written by `Run.save`; a run.json beside it says on what device.
         out: weights file.
-        skip_below: table rows whose residuals are not coded (ScaleMixture.rows_that_skip).
 
     Raises:
         InputError: the checkpoint cannot be read.
@@ -78,7 +77,7 @@ def export(checkpoint: Path, out: Path, skip_below: int) -> None:
         "name": config["name"],
         "family": config["family"],
         "config": config["model"],
-        "skip_below": skip_below,
+        "skip_below": model.prior_r.rows_that_skip(),
     }
     tensors = to_tensors(model, tables_r, tables_z)
     write_whole(out, save(tensors, {"ncodec": json.dumps(about)}))
@@ -108,15 +107,12 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def check_export(
-    model: Hyperprior, weights: Path, skip_below: int, images: list[Tensor]
-) -> dict[str, Any]:
+def check_export(model: Hyperprior, weights: Path, images: list[Tensor]) -> dict[str, Any]:
     """Compare real files of exported weights with the float model.
 
     Args:
         model: what was exported, float.
         weights: the exported file.
-        skip_below: what it was exported with.
         images: uint8 [3, H, W], sides multiples of 32.
 
     Returns:
@@ -127,6 +123,7 @@ def check_export(
         "ok": both within 1 %.
     """
     qualities = tuple(map(float, range(1, 9)))
+    skip_below = model.prior_r.rows_that_skip()
     estimate = validate(model, images, qualities, skip_below)
     everything = validate(model, images, qualities)
     files, container_bytes = [], []

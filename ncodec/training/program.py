@@ -251,11 +251,10 @@ def _finish(run: Run, crops: list[Tensor], out: Path) -> None:
     """Export, check the export on the validation images, and plot."""
     weights = out / "model.safetensors"
     (out / "check.json").unlink(missing_ok=True)
-    skip_below = run.ema.prior_r.rows_that_skip()
-    export(out / "checkpoint.pt", weights, skip_below)
+    export(out / "checkpoint.pt", weights)
     print(f"{weights}: {weights.stat().st_size} bytes")
     if crops:
-        report = check_export(run.ema, weights, skip_below, crops)
+        report = check_export(run.ema, weights, crops)
         write_json(out / "check.json", report)
         rate = report["bd_rate_percent"]
         verdict = "within 1 %" if report["ok"] else (
