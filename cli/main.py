@@ -684,6 +684,14 @@ def train(
         int | None, typer.Option(help="Budget in steps instead: repeatable to the bit on a CPU.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from --out.")] = False,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL|FILE",
+            help="Start from these weights (not the optimiser's state).",
+        ),
+    ] = None,
     device: Device = "auto",
     assignments: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Such as training.batch=16.")
@@ -708,9 +716,14 @@ def train(
     from ncodec.training.loop import Budget
     from ncodec.training.program import train as train_model
 
+    if resume and start_from is not None:
+        raise typer.BadParameter("either --from or --resume", param_hint="--from")
+    from ncodec.models.weights import find_by_name
+
+    origin = None if start_from is None else find_by_name(start_from)
     settings, budget = read_config(config, assignments), Budget(minutes, steps)
     try:
-        train_model(settings, data, validation, out, budget, resume, device, save_every)
+        train_model(settings, data, validation, out, budget, resume, device, save_every, origin)
     except KeyboardInterrupt as error:
         print(f"ncodec: {error or 'interrupted'}", file=sys.stderr)
         raise SystemExit(130) from None

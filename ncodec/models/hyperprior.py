@@ -500,6 +500,29 @@ def to_tensors(
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
+def trainable(tensors: dict[str, Tensor], about: dict[str, Any]) -> Hyperprior:
+    """Return the float model that `to_tensors` was given, as near as the integers tell.
+
+    Raises:
+        ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
+    """
+    codec = from_tensors(tensors, about, "cpu")
+    model = codec.model.requires_grad_(True).train()
+    with torch.no_grad():
+        for layer, name, input_bits in (
+            (model.h_s.hidden, "hidden", 0),
+            (model.h_s.head, "head", FRACTION_BITS),
+        ):
+            bits = int(tensors[f"exact.{name}.shift"]) + FRACTION_BITS - input_bits
+            weight = tensors[f"exact.{name}.weight"].double() * 2.0**-bits
+            layer.weight.copy_(weight.view_as(layer.weight))
+            layer.bias.copy_(tensors[f"exact.{name}.bias"].double() * 2.0 ** -(bits + input_bits))
+        model.index_offset.copy_(codec.index_offset.double() * 2.0**-FRACTION_BITS)
+    model.prior_r.fit(tensors["tables.r"])
+    model.prior_z.fit(tensors["tables.z"])
+    return model
+
+
 def from_tensors(tensors: dict[str, Tensor], about: dict[str, Any], device: str) -> HyperpriorCodec:
     """Return the codec that `to_tensors` wrote; `about` has "config" and "skip_below".
 

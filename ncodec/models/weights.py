@@ -116,6 +116,19 @@ def family_of(path: Path) -> registry.Family:
         return next(f for f in registry.FAMILIES if f.name == name and f.has_weights)
 
 
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tensors of a weights file, and what it says of itself.
+
+    Raises:
+        InputError: the file cannot be read.
+        WeightsMismatchError: it is not a weights file of ncodec.
+    """
+    with _reading(path), safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(
+            file.metadata()["ncodec"]
+        )
+
+
 def load(path: Path, device: str) -> LoadedModel:
     """Return the model in a weights file.
 

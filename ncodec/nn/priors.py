@@ -7,10 +7,12 @@ Only `indexes` and integer `tables` reach the entropy coder; everything here run
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from ncodec.entropy import FREQ_BITS
 from ncodec.nn.gain import N_QUALITIES, at_quality
 
 N_SCALES = 64
@@ -62,6 +64,11 @@ class ScaleMixture(nn.Module):
         p = torch.lerp(_gaussian_box(r, scale), _gaussian_box(r, scale * ratio), wide)
         return p.clamp_min(LIKELIHOOD_MIN)
 
+    def fit(self, frequencies: Tensor) -> None:
+        """Take the probabilities of tables [64, s], one row an index."""
+        rows = torch.arange(N_SCALES).double()[:, None]
+        fit_to_tables(self, frequencies, lambda symbols: self.likelihood(symbols, rows))
+
     @torch.no_grad()
     def rows_that_skip(self) -> int:
         """Return how many of the first rows need no coding: there ±1 takes `SKIP_BITS` more than 0."""
@@ -85,6 +92,49 @@ class ScaleMixture(nn.Module):
             row = torch.cat([p[:1], p[1 : last + 1].repeat_interleave(2)])
             rows.append(torch.cat([row, outside[last].clamp_min(tail / 2)[None]]))
         return rows
+
+
+def probabilities_of(frequencies: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return symbols [s], their probabilities [k, s] and the escape's [k]: the inverse of `quantise_pmf`.
+
+    Args:
+        frequencies: [k, s] as in `entropy.FrequencyTables`: zigzag order, the last of a row its escape.
+    """
+    frequencies = frequencies.double()
+    entries = torch.arange(frequencies.shape[1])
+    symbols = torch.where(entries % 2 == 0, entries // 2, -(entries + 1) // 2).double()
+    sizes = (frequencies > 0).sum(1, keepdim=True)
+    # `quantise_pmf` gives every entry 1, and shares the rest.
+    share = (frequencies - 1).clamp_min(0) / (2**FREQ_BITS - sizes)
+    return symbols, share.where(entries < sizes - 1, 0), share.gather(1, sizes - 1)[:, 0]
+
+
+def fit_to_tables(
+    prior: nn.Module, frequencies: Tensor, likelihoods: Callable[[Tensor], Tensor]
+) -> None:
+    """Set a prior's parameters so that it has the probabilities of integer tables, as near as it can.
+
+    Args:
+        prior: changed in place.
+        frequencies: [k, s] as in `entropy.FrequencyTables`.
+        likelihoods: p [k, s] of symbols [s], one row a table, by `prior`.
+    """
+    symbols, share, escape = probabilities_of(frequencies)
+    is_symbol = share > 0
+    prior.double()
+    optimizer = torch.optim.LBFGS(prior.parameters(), max_iter=500, line_search_fn="strong_wolfe")
+
+    def cross_entropy() -> Tensor:
+        optimizer.zero_grad()
+        p = likelihoods(symbols).where(is_symbol, 0)
+        outside = (1 - p.sum(1)).clamp_min(LIKELIHOOD_MIN)
+        coded = share * p.clamp_min(LIKELIHOOD_MIN).log()
+        loss = -(coded.sum(1) + escape * outside.log()).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(cross_entropy)  # type: ignore[no-untyped-call]
+    prior.float()
 
 
 class FactorizedPrior(nn.Module):
@@ -113,6 +163,24 @@ class FactorizedPrior(nn.Module):
         a = (z[:, :, None] - mean).abs()
         p = torch.sigmoid((0.5 - a) * c) - torch.sigmoid((-0.5 - a) * c)
         return (weight * p).sum(2).clamp_min(LIKELIHOOD_MIN)
+
+    def fit(self, frequencies: Tensor) -> None:
+        """Take the probabilities of tables [8 Z, s], row (quality - 1) · Z + channel."""
+        q = torch.arange(1.0, N_QUALITIES + 1, dtype=torch.float64)
+        channels = self.mean.shape[1] // self.N_MIX
+
+        def likelihoods(symbols: Tensor) -> Tensor:
+            grid = symbols.expand(N_QUALITIES, channels, 1, -1)
+            return self.likelihood(grid, q).flatten(0, 2)  # [8 Z, s]
+
+        symbols, share, _ = probabilities_of(frequencies)
+        mean = share @ symbols
+        std = (share @ symbols**2 - mean**2).clamp_min(0.01).sqrt()
+        with torch.no_grad():
+            spread = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64)
+            self.mean.copy_((mean[:, None] + std[:, None] * spread).view_as(self.mean))
+            self.log_scale.copy_((std[:, None] * 0.5).log().expand(-1, 3).reshape_as(self.mean))
+        fit_to_tables(self, frequencies, likelihoods)
 
     @torch.no_grad()
     def pmf_rows(self, longest: int, tail: float) -> list[Tensor]:

@@ -26,6 +26,7 @@ class TrainingOptions:
     crop: int = 192  # side (pixels)
     learning_rate: float = 1e-3
     seed: int = 0
+    loss: str = "relative"
     bfloat16: bool = True
 
 

@@ -1,8 +1,9 @@
 """Train one variable-rate model within a budget of minutes or steps; resumable; one process a core or GPU.
 
-    loss = (lambda(q) * 255**2 * MSE + bits / pixels) / sqrt(lambda(q))
+    J = lambda(q) * 255**2 * MSE + bits / pixels        loss = log(J + 0.03)
 
-with q uniform in [1, 8] per sample. Dividing by sqrt(lambda) keeps any one rate from dominating.
+with q uniform in [1, 8] per sample. The logarithm makes the loss relative: a crop counts by how much of its own
+cost it saves, so neither one rate nor busy crops dominate; 0.03 bits a pixel keep empty ones from doing so.
 
 Step s draws its whole batch from (seed, s), and the noise of sample i from (seed, s, i); a process takes
 its share of the samples. So neither a resumed run nor, up to rounding, the number of processes changes
@@ -15,7 +16,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ncodec.errors import InputError
-from ncodec.models.hyperprior import STRIDE, Hyperprior, TrainingOutput
+from ncodec.models.hyperprior import STRIDE, Hyperprior, TrainingOutput, trainable
+from ncodec.models.weights import read_tensors
 from ncodec.nn.gain import LAMBDAS, MAX_QUALITY, MIN_QUALITY, lmbda_at_quality
 from ncodec.training.config import Config, TrainingOptions
 from ncodec.training.data import ImageStore, block_pca
@@ -40,13 +42,16 @@ PCA_IMAGES = 4096
 
 
 def rate_distortion_loss(
-    out: TrainingOutput, x: Tensor, q: Tensor
+    out: TrainingOutput, x: Tensor, q: Tensor, kind: str = "relative"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss of a batch, and per image bpp [B] and MSE [B] (unit interval)."""
     bpp = (out.y_bits + out.z_bits) / (x.shape[2] * x.shape[3])
     mse = (out.x_hat - x).square().flatten(1).mean(1)
     lmbda = lmbda_at_quality(q)
-    return ((lmbda * 255**2 * mse + bpp) / lmbda.sqrt()).mean(), bpp, mse
+    cost = lmbda * 255**2 * mse + bpp
+    if kind == "absolute":
+        return (cost / lmbda.sqrt()).mean(), bpp, mse
+    return (cost + 0.03).log().mean(), bpp, mse
 
 
 @dataclass
@@ -169,12 +174,37 @@ class Run:
             raise InputError(f"{path}: cannot write ({str(error).splitlines()[0]})") from error
 
 
-def start_run(config: Config, budget: Budget, device: torch.device, images: list[Tensor]) -> Run:
-    """Return a run at step 0: seeded random weights and the linear path at the PCA of `images`."""
+def start_run(
+    config: Config,
+    budget: Budget,
+    device: torch.device,
+    images: list[Tensor],
+    weights: Path | None = None,
+) -> Run:
+    """Return a run at step 0, its optimiser anew.
+
+    Args:
+        config: what to train.
+        budget: how long.
+        device: where.
+        images: uint8 [3, H, W]: seeded random weights, and the linear path at the PCA of these.
+        weights: a weights file to start from instead.
+
+    Raises:
+        InputError, WeightsMismatchError: `weights` cannot be had, or is of another model.
+    """
     torch.manual_seed(config.training.seed)
-    model = Hyperprior(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    basis, std = block_pca(images[:PCA_IMAGES], STRIDE, config.model.M)
-    model.initialise_linear_path(basis, std, torch.tensor(LAMBDAS))
+    if weights is None:
+        model = Hyperprior(config.model)
+        basis, std = block_pca(images[:PCA_IMAGES], STRIDE, config.model.M)
+        model.initialise_linear_path(basis, std, torch.tensor(LAMBDAS))
+    else:
+        tensors, about = read_tensors(weights)
+        if about["config"] != asdict(config.model):
+            raise InputError(f"{weights}: expected the config's model {asdict(config.model)}, "
+                             f"found {about['config']}")  # fmt: skip
+        model = trainable(tensors, about)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = Hyperprior(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema.load_state_dict(model.state_dict())
     model, ema = model.to(device), ema.to(device).requires_grad_(False)
@@ -270,7 +300,7 @@ def training_step(
     options = run.config.training
     with torch.autocast(x.device.type, torch.bfloat16, enabled=options.bfloat16):
         out = model(x, q, noise, progress >= EXACT_FROM)
-        loss, bpp, mse = rate_distortion_loss(out, x, q)
+        loss, bpp, mse = rate_distortion_loss(out, x, q, options.loss)
     run.model.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), MAX_GRADIENT_NORM)

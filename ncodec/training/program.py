@@ -111,6 +111,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     save_every_s: float = 120.0,
+    start_from: Path | None = None,
 ) -> None:
     """Train, export and check one model; leaves the run folder described above.
 
@@ -127,6 +128,7 @@ def train(
         resume: go on from RUN/checkpoint.pt.
         device: "auto", "cpu" or "cuda".
         save_every_s: seconds between checkpoints.
+        start_from: weights file to start from, with a new optimiser state.
 
     Raises:
         InputError: no usable image, a run in `out` that is not resumed, or a checkpoint that does not fit,
@@ -139,7 +141,7 @@ def train(
     if not hasattr(torch.optim, "Muon"):
         raise InputError(f"ncodec train needs torch 2.9 or later, found {torch.__version__}")
     try:
-        _train(config, data, validation, out, budget, resume, device, save_every_s)
+        _train(config, data, validation, out, budget, resume, device, save_every_s, start_from)
     except OSError as error:
         raise InputError(f"{error.filename or out}: {error.strerror}") from error
 
@@ -153,6 +155,7 @@ def _train(
     resume: bool,
     device: str,
     save_every_s: float,
+    start_from: Path | None,
 ) -> None:
     device = find_device(device)
     where = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device)
@@ -176,7 +179,7 @@ def _train(
     run = (
         resume_run(config, budget, where, checkpoint)
         if resume
-        else start_run(config, budget, where, images.pixels)
+        else start_run(config, budget, where, images.pixels, start_from)
     )
     if rank == 0:
         out.mkdir(parents=True, exist_ok=True)
@@ -193,7 +196,8 @@ def _train(
     count = len(images.pixels)
     del images
     with Log(out / "log.jsonl" if rank == 0 else None) as log:
-        log.write(event="start", step=run.step, images=count, device=str(where), processes=world)
+        origin = {"weights": str(start_from), "optimizer": "new"} if start_from else {}
+        log.write(event="start", step=run.step, images=count, device=str(where), processes=world, **origin)
         stopped = _steps(run, store, crops, log, checkpoint, save_every_s, rank, world)
         log.write(event="stopped" if stopped else "end", step=run.step, minutes=run.elapsed_s / 60,
                   skipped=run.skipped)  # fmt: skip
