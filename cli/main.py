@@ -250,7 +250,7 @@ def encode(
             "files that lose nothing have no quality and no model", param_hint="--jpeg"
         )
     pairs = _targets(inputs, output, lambda name: ".nc", force)
-    from ncodec.engine import attempt, run_all
+    from ncodec.parallel import attempt, run_all
 
     lossy = 4.0 if quality is None else quality
     way: Any = "jpeg" if jpeg else "lossless" if lossless else lossy
@@ -300,7 +300,7 @@ def decode(
     Of a JPEG file that was made smaller it restores the file itself, unless -o names another format.
     """
     from ncodec import container
-    from ncodec.engine import attempt
+    from ncodec.parallel import attempt
 
     pairs = _targets(inputs, output, _suffix_of_decoded, force)
     from ncodec import codec, image
@@ -502,7 +502,7 @@ def evaluate(
 ) -> None:
     """Measure codecs on images: rate-distortion curves, BD-rates, reports. Prints a summary."""
     from ncodec import evaluation
-    from ncodec.engine import attempt
+    from ncodec.parallel import attempt
     from ncodec.evaluation import report
 
     # Ended from outside, it ends its processes as well.

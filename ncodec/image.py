@@ -1,19 +1,28 @@
-"""Pictures <-> arrays and metadata. Decisions about colour live here.
+"""Pictures <-> files, Pillow, numpy and torch. Decisions about colour and modes live here.
+
+    file --read--> Pillow --from_pillow--> Picture <--from_array-- numpy, torch
+    file <--write-- Pillow <--to_pillow--- Picture --as_kind-----> numpy, torch
 
 A picture is RGB or grey, 8 bits a channel, in sRGB or in the space of its ICC profile, which travels
 with it. What this version cannot carry (alpha, 16 bits, CMYK, animation) is refused, never dropped.
 """
 
+import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ncodec.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Kind = Literal["pillow", "numpy", "torch"]
 
 COLOUR_OF_MODE = {
     "1": "L",
@@ -39,6 +48,71 @@ class Picture:
 
     pixels: NDArray[np.uint8]
     metadata: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return 1 if self.pixels.ndim == 2 else 3
+
+
+def picture_of(image: "Image.Image | NDArray[np.uint8] | Tensor | Picture") -> Picture:
+    """Return the picture of whatever `encode` takes.
+
+    Raises:
+        InputError: not an image, not of 8 bits, of other channels than 1 or 3, or of no pixels.
+    """
+    if isinstance(image, Picture):
+        return image
+    if isinstance(image, Image.Image):
+        return from_pillow(image)
+    torch: Any = sys.modules.get("torch")  # whoever has a tensor has imported it
+    if not isinstance(image, np.ndarray) and torch and isinstance(image, torch.Tensor):
+        image = _array_of(image)
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"image: expected Pillow, numpy or torch, found {type(image).__name__}")
+    if image.dtype != np.uint8 or not (
+        image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
+    ):
+        raise InputError(
+            f"array: expected uint8 [H, W, 3] or [H, W], found {image.dtype} {list(image.shape)}"
+        )
+    if 0 in image.shape:
+        raise InputError(f"image: expected at least 1x1 pixels, found {list(image.shape)}")
+    return Picture(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+
+
+def _array_of(image: "Tensor") -> NDArray[Any]:
+    """Return a tensor [3, H, W], [1, H, W] or [H, W] as [H, W, 3] or [H, W], floats as uint8."""
+    image = image.detach()
+    if image.dim() not in (2, 3) or (image.dim() == 3 and image.shape[0] not in (1, 3)):
+        raise InputError(
+            f"tensor: expected [3, H, W], [1, H, W] or [H, W], found {list(image.shape)}"
+        )
+    if image.is_floating_point() and image.numel():
+        if not (0 <= float(image.min()) and float(image.max()) <= 1):
+            raise InputError("tensor: float pixels must lie in [0, 1]")
+        image = (image * 255).round().byte()
+    array = image.cpu().numpy()
+    array = array[0] if array.ndim == 3 and len(array) == 1 else array
+    return array if array.ndim == 2 else array.transpose(1, 2, 0)
+
+
+def check_kind(kind: str) -> None:
+    """Raise InputError unless `as_kind` knows it."""
+    if kind not in ("pillow", "numpy", "torch"):
+        raise InputError(f"kind: expected 'pillow', 'numpy' or 'torch', found {kind!r}")
+
+
+def as_kind(picture: Picture, kind: Kind) -> "Image.Image | NDArray[np.uint8] | Tensor":
+    """Return a picture as Pillow, numpy [H, W, 3] or [H, W], or torch [3, H, W] or [1, H, W]."""
+    if kind == "pillow":
+        return to_pillow(picture)
+    if kind == "numpy":
+        return picture.pixels
+    import torch
+
+    pixels = torch.from_numpy(picture.pixels)
+    return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1).contiguous()
 
 
 def from_pillow(image: Image.Image, name: str = "image") -> Picture:

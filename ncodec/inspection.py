@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from ncodec import container
 from ncodec.container import Limits
+from ncodec.families import family_by_id
 from ncodec.metrics import bpp
-from ncodec.models.registry import family_by_id
 from ncodec.models.weights import list_models
 
 __all__ = ["Info", "info", "list_models"]
@@ -38,11 +38,12 @@ def info(data: bytes, limits: Limits = Limits()) -> Info:
     h = parsed.header
     family = family_by_id(h.family)
     names = [entry.name for entry in list_models() if entry.digest == h.weights_digest]
+    names += [family.name] * (not family.has_weights and family.holds == "tiles")
     return Info(
         width=h.width,
         height=h.height,
-        channels=1 if h.is_grey else 3,
-        quality=h.quality if family.has_weights else None,
+        channels=h.channels,
+        quality=h.quality if family.has_quality else None,
         family=family.name,
         model=names[0] if names else None,
         weights_digest=h.weights_digest.hex(),

@@ -9,7 +9,7 @@ from conftest import ROOT
 LEVELS = {
     "ncodec.errors": 0,
     "ncodec.files": 0,
-    "ncodec.engine": 1,
+    "ncodec.parallel": 1,
     "ncodec.anchors": 1,
     "ncodec.entropy": 1,
     "ncodec.weights": 1,

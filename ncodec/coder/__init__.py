@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncodec.coder.device import decode_on_device
-from ncodec.container import ByteReader, varint
+from ncodec.bytestream import ByteReader, varint
 from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols
 from ncodec.errors import FormatError
 

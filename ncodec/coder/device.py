@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ncodec.coder import lanes
 from ncodec.coder.lanes import Chunks, DeviceTables, device_tables
-from ncodec.container import ByteReader
+from ncodec.bytestream import ByteReader
 from ncodec.entropy import FrequencyTables
 from ncodec.errors import (
     CorruptPayloadError,

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ncodec.dct._dct as _dct
-from ncodec.container import ByteReader, varint
-from ncodec.dct.parameters import lmbda_of
+from ncodec.bytestream import ByteReader, varint
 from ncodec.errors import (
     CorruptPayloadError,
     InputError,
@@ -27,6 +26,7 @@ from ncodec.errors import (
     UnknownModelError,
     WeightsMismatchError,
 )
+from ncodec.quality import lmbda_of
 from ncodec.weights import DIR
 
 Parameters = Mapping[str, NDArray[np.generic]] | Path | str | None

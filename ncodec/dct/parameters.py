@@ -6,15 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncodec.dct import _dct
+from ncodec.quality import LAMBDAS
 
 Tensors = dict[str, NDArray[np.generic]]
-LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)  # of qualities 1 … 8
-
-
-def lmbda_of(quality_code: int) -> float:
-    """Return the lambda of bpp + lambda * (mean squared error of 8 bits) at a quality code 0 … 140."""
-    low = min(quality_code // 20, 6)
-    return LAMBDAS[low] * (LAMBDAS[low + 1] / LAMBDAS[low]) ** ((quality_code - 20 * low) / 20)
 
 
 def initial() -> Tensors:

@@ -1,17 +1,18 @@
 """How good is a codec, on these images, from real files? Rate-distortion curves, BD-rates, reports.
 
-    codecs.py, video.py   pixels -> bytes of a file -> pixels, for each codec that can be measured
-    cells.py              one image, codec, quality -> rate, metrics, seconds, memory; the cache
-    study.py              many cells -> curves, tables, BD-rates, JSON; published anchors
-    report.py             HTML, plots, Markdown
+    peers/      pixels -> bytes of a file -> pixels, for each codec that can be measured
+    cells.py    one image, codec, quality -> rate, metrics, seconds, memory; the cache
+    study.py    many cells -> curves, tables, BD-rates, JSON; published anchors
+    report.py   HTML, plots, Markdown
+    bench.py    speed of the coders and of whole codecs
 
 >>> from ncodec.evaluation import bd_rate, find_anchor
 >>> print(f"{bd_rate(find_anchor('av1'), find_anchor('vtm')).percent:+.1f} %")
 +16.2 %
 """
 
-from ncodec.evaluation.cells import Cache, Target, compare, default_cache, parse_quality
-from ncodec.evaluation.codecs import CODECS, Codec, codec_name, parse_codec
+from ncodec.evaluation.cells import Cache, compare, default_cache
+from ncodec.evaluation.peers import CODECS, Codec, codec_name, parse_codec
 from ncodec.evaluation.report import write_report
 from ncodec.evaluation.study import (
     BdRate,
@@ -28,6 +29,7 @@ from ncodec.evaluation.study import (
     to_json,
     value_at,
 )
+from ncodec.search import Target, parse_quality
 
 __all__ = [
     "CODECS",

@@ -25,15 +25,17 @@ import torch
 from numpy.typing import NDArray
 
 import ncodec
-from ncodec import codec, container
-from ncodec.engine import cpu_name
+from ncodec import container
+from ncodec.parallel import cpu_name
 from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols, variants
 from ncodec.entropy.binary import BYPASS, BinaryDecoder, BinaryEncoder
 from ncodec.errors import InputError
-from ncodec.models import weights
-from ncodec.models.hyperprior import HyperpriorCodec
+from ncodec.models.hyperprior.codec import HyperpriorCodec
+from ncodec.models.hyperprior.network import STRIDE
+from ncodec.models.load import load_by_name
 
 N_SYMBOLS = 1_500_000  # about those of a 1920x1080 image at 1/16, 192 channels
+MAX_TILE = 1 << 24  # pixels
 N_LARGE = 16 * N_SYMBOLS  # enough chunks for threads to share evenly
 Row = dict[str, Any]
 
@@ -296,7 +298,7 @@ def bench_binary(n: int = 10_000_000) -> Row:
 
 
 def _default_codec() -> HyperpriorCodec:
-    loaded = codec.load_model(weights.find_by_name(None), "cpu").codec
+    loaded = load_by_name(None, "cpu").codec
     assert isinstance(loaded, HyperpriorCodec)
     return loaded
 
@@ -352,18 +354,18 @@ def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -
         InputError: the image is larger than a tile may be.
     """
     height, width = pixels.shape[:2]
-    if height * width > (limit := container.Limits().tile_pixels):
+    if height * width > MAX_TILE:
         raise InputError(
-            f"image: expected at most {limit} pixels, one tile, found {width}x{height}"
+            f"image: expected at most {MAX_TILE} pixels, one tile, found {width}x{height}"
         )
     loaded = _default_codec()
     results = {}
     for quality in (1, 4, 8):
         data = ncodec.encode(pixels, quality, device="cpu", tile=0)
         parsed = container.read(data)
-        size = (-(-pixels.shape[0] // loaded.STRIDE), -(-pixels.shape[1] // loaded.STRIDE))
+        size = (-(-height // STRIDE), -(-width // STRIDE))
         code = parsed.header.quality_code
-        latents = loaded.decode_latents(parsed.tiles, width, height, code)
+        latents = loaded.decode_latents(parsed.tiles, code, width, height)
         indexes = loaded.indexes(latents.z.long(), code, size).numpy().astype(np.uint16).ravel()
         threads = torch.get_num_threads()
         row = bench_rans(

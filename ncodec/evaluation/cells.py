@@ -22,55 +22,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ncodec.engine import cpu_name
+from ncodec.parallel import cpu_name
 from ncodec.errors import InputError, NcodecError
-from ncodec.evaluation.codecs import Codec, parse_codec
-from ncodec.evaluation.video import Pixels
+from ncodec.evaluation.peers import Codec, parse_codec
+from ncodec.evaluation.peers.common import Pixels
 from ncodec.files import write_whole
 from ncodec.metrics import bpp, ms_ssim, psnr, ssimulacra2
+from ncodec.search import Target, find_quality, parse_quality
 
 Value = TypeVar("Value")
 
 MEASUREMENT = 1  # raise it when what `measure` measures changes: old cells are then measured again
-UNITS = {"bpp": "bpp", "psnr": "dB"}  # of targets
-SEARCH_STEPS = 14  # for a target: every quality of a scale of 100, or 1/16384 of a continuous one
 METRICS = ("psnr", "ms_ssim", "ssimulacra2")
-
-
-@dataclass(frozen=True)
-class Target:
-    """Instead of a quality: the quality, searched per image, that comes nearest to a value of `metric`."""
-
-    value: float
-    metric: str  # a key of UNITS
-
-
-def text_of(asked: float | Target) -> str:
-    """Return how a quality or target is written: 4, 0.25bpp, 35dB."""
-    if isinstance(asked, Target):
-        return f"{asked.value:g}{UNITS[asked.metric]}"
-    return f"{asked:g}"
-
-
-def parse_quality(text: str) -> float | Target:
-    """Return the quality, or the target, that a text names.
-
-    Raises:
-        InputError: neither a number nor one with the unit bpp or dB.
-
-    >>> parse_quality("4"), parse_quality("0.25bpp"), parse_quality("35dB")
-    (4.0, Target(value=0.25, metric='bpp'), Target(value=35.0, metric='psnr'))
-    """
-    stripped = text.strip()
-    metric = next((m for m, unit in UNITS.items() if stripped.lower().endswith(unit.lower())), None)
-    number = stripped[: -len(UNITS[metric])] if metric else stripped
-    try:
-        value = float(number)
-    except ValueError:
-        value = float("nan")
-    if not math.isfinite(value) or (metric and value <= 0):
-        raise InputError(f"quality: expected 4, 0.25bpp or 35dB, found {text!r}")
-    return Target(value, metric) if metric else value
 
 
 @dataclass(frozen=True)
@@ -184,7 +147,7 @@ def measure(cell_and_pixels: tuple[Cell, Pixels]) -> Measurement:
     peaks: list[int] = getattr(codec, "child_peaks", [])
     try:
         asked = parse_quality(cell.asked)
-        quality = find_quality(codec, pixels, asked) if isinstance(asked, Target) else asked
+        quality = _quality_for(codec, pixels, asked) if isinstance(asked, Target) else asked
         check_quality(codec, quality)
         data, encode_s, encode_mib = _timed(lambda: codec.encode(pixels, quality), peaks)
         decoded, decode_s, decode_mib = _timed(lambda: codec.decode(data, pixels.shape[:2]), peaks)
@@ -206,6 +169,19 @@ def measure(cell_and_pixels: tuple[Cell, Pixels]) -> Measurement:
     return Measurement(row, data)
 
 
+def _quality_for(codec: Codec, pixels: Pixels, target: Target) -> float:
+    """Return the quality whose file of an image comes nearest to a target."""
+    height, width = pixels.shape[:2]
+
+    def reached(quality: float) -> float:
+        data = codec.encode(pixels, quality)
+        if target.metric == "bpp":
+            return bpp(len(data), width, height)
+        return psnr(pixels, codec.decode(data, (height, width)))
+
+    return find_quality(reached, target.value, codec.WORST, codec.BEST, codec.STEP)
+
+
 def check_quality(codec: Codec, quality: float) -> None:
     """Raise InputError unless a quality lies on a codec's scale: libraries round and clamp in silence."""
     low, high = sorted((codec.WORST, codec.BEST))
@@ -213,28 +189,6 @@ def check_quality(codec: Codec, quality: float) -> None:
     if not (low <= quality <= high and is_step):
         numbers = "whole numbers from" if codec.STEP else "from"
         raise InputError(f"quality: expected {numbers} {low:g} to {high:g}, found {quality:g}")
-
-
-def find_quality(codec: Codec, pixels: Pixels, target: Target) -> float:
-    """Return the quality whose file comes nearest to a target: the scale from WORST to BEST is halved repeatedly."""
-    height, width = pixels.shape[:2]
-    low, high = 0.0, 1.0  # of the way from WORST to BEST
-    values: dict[float, float] = {}  # quality -> the target's metric
-    for _ in range(SEARCH_STEPS):
-        quality = codec.WORST + (codec.BEST - codec.WORST) * (low + high) / 2
-        if codec.STEP:
-            quality = float(round(quality / codec.STEP) * codec.STEP)
-        if quality not in values:
-            data = codec.encode(pixels, quality)
-            if target.metric == "bpp":
-                values[quality] = bpp(len(data), width, height)
-            else:
-                values[quality] = psnr(pixels, codec.decode(data, (height, width)))
-        if values[quality] < target.value:
-            low = (low + high) / 2
-        else:
-            high = (low + high) / 2
-    return min(values, key=lambda quality: abs(values[quality] - target.value))
 
 
 def compare(a: Pixels, b: Pixels) -> dict[str, float]:

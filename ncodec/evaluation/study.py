@@ -18,7 +18,7 @@ import numpy as np
 
 from ncodec.anchors import DIR as ANCHORS
 from ncodec.codec import decode_picture
-from ncodec.engine import run_all
+from ncodec.parallel import run_all
 from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation.cells import (
     COLUMNS,
@@ -26,16 +26,15 @@ from ncodec.evaluation.cells import (
     Cache,
     Cell,
     Measurement,
-    Target,
     digest_of,
     machine,
     measure,
-    text_of,
 )
-from ncodec.evaluation.codecs import Codec, codec_name, parse_codec
-from ncodec.evaluation.video import Pixels
+from ncodec.evaluation.peers import Codec, codec_name, parse_codec
+from ncodec.evaluation.peers.common import Pixels
 from ncodec.image import read as read_picture
 from ncodec.metrics import bd_rate as bd_rate_of_points
+from ncodec.search import Target, text_of
 
 if TYPE_CHECKING:
     import pandas as pd

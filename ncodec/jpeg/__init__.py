@@ -10,7 +10,7 @@ it is: every JPEG file has a payload.
 import zlib
 from dataclasses import dataclass
 
-from ncodec.container import ByteReader, varint
+from ncodec.bytestream import ByteReader, varint
 from ncodec.errors import CorruptPayloadError, InputError, LimitError, NcodecError
 from ncodec.jpeg import _jpeg
 from ncodec.jpeg.dictionary import dictionary

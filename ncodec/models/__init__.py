@@ -1,1 +1,1 @@
-"""Model families: one file each, readable alone; `registry` lists them."""
+"""Families: each a folder whose codec.py encodes and decodes tiles of pixels, as protocol.py asks."""

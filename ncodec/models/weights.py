@@ -15,8 +15,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from ncodec import families
 from ncodec.errors import InputError, UnknownModelError, WeightsMismatchError
-from ncodec.models import registry
 from ncodec.weights import DIR
 
 DIGEST_BYTES = 8
@@ -81,18 +81,8 @@ def find_by_digest(digest: bytes) -> Path:
     )
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A codec ready to run, with what identifies it."""
-
-    name: str
-    wire_id: int
-    digest: bytes
-    codec: registry.Codec
-
-
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Turn what a file that is not ours raises into a WeightsMismatchError."""
     try:
         yield
@@ -104,56 +94,32 @@ def _reading(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
-def family_of(path: Path) -> registry.Family:
+def family_of(path: Path) -> families.Family:
     """Return the family of a weights file, by its metadata alone.
 
     Raises:
         InputError: the file cannot be read.
         WeightsMismatchError: it is not a weights file of ncodec.
     """
-    with _reading(path), safe_open(path, "np") as file:
+    with reading(path), safe_open(path, "np") as file:
         name = json.loads((file.metadata() or {})["ncodec"])["family"]
-        return next(f for f in registry.FAMILIES if f.name == name and f.has_weights)
+        return next(f for f in families.FAMILIES if f.name == name and f.has_weights)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the tensors of a weights file, and what it says of itself.
-
-    Raises:
-        InputError: the file cannot be read.
-        WeightsMismatchError: it is not a weights file of ncodec.
-    """
-    with _reading(path), safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(
-            file.metadata()["ncodec"]
-        )
-
-
-def load(path: Path, device: str) -> LoadedModel:
-    """Return the model in a weights file.
+def read(path: Path, device: str = "cpu") -> tuple[dict[str, Any], dict[str, Any], bytes]:
+    """Return the tensors of a weights file, what it says of itself, and its SHA-256.
 
     Args:
         path: weights file.
-        device: "cpu" or "cuda"; "cpu" for a family without torch.
+        device: "cpu" or "cuda"; "cpu" for a family without torch, whose tensors are numpy's.
 
     Raises:
         InputError: the file cannot be read.
-        WeightsMismatchError: it is damaged, or not a weights file of ncodec, or differs from the
-            digest in the index.
+        WeightsMismatchError: it is damaged, or not a weights file of ncodec.
     """
-    with _reading(path):
-        digest = hashlib.sha256(path.read_bytes()).digest()
-    for entry in list_models():
-        if entry.path == path and entry.sha256 != digest.hex():
-            raise WeightsMismatchError(
-                f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}"
-            )
     family = family_of(path)
-    with (
-        _reading(path),
-        safe_open(path, "pt" if family.needs_torch else "np", device=device) as file,
-    ):
-        about = json.loads(file.metadata()["ncodec"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        codec = family.load().from_tensors(tensors, about, device)
-    return LoadedModel(about["name"], family.wire_id, digest[:DIGEST_BYTES], codec)
+    with reading(path):
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        with safe_open(path, "pt" if family.needs_torch else "np", device=device) as file:
+            about = json.loads(file.metadata()["ncodec"])
+            return {name: file.get_tensor(name) for name in file.keys()}, about, digest

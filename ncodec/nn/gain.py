@@ -7,10 +7,7 @@ stored as logarithms, so that interpolation is geometric, like lambda itself.
 import torch
 from torch import Tensor
 
-MIN_QUALITY, MAX_QUALITY = 1, 8
-N_QUALITIES = MAX_QUALITY - MIN_QUALITY + 1
-# The field's own rate-distortion scale (CompressAI), quality 1...8.
-LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
+from ncodec.quality import LAMBDAS, MIN_QUALITY, N_QUALITIES
 
 
 def at_quality(table: Tensor, q: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ncodec.entropy import FREQ_BITS
-from ncodec.nn.gain import N_QUALITIES, at_quality
+from ncodec.nn.gain import at_quality
+from ncodec.quality import N_QUALITIES
 
 N_SCALES = 64
 SCALE_MIN, SCALE_MAX = 0.11, 128.0

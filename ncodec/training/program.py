@@ -25,7 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ncodec.codec import find_device
-from ncodec.engine import cpu_name
+from ncodec.parallel import cpu_name
 from ncodec.errors import InputError
 from ncodec.training.config import Config
 from ncodec.training.data import Images, ImageStore, load_images

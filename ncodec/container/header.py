@@ -1,0 +1,149 @@
+"""The header: what precedes the coded tiles, and where these lie in the image (specs/format.md, sections 2 and 4)."""
+
+from dataclasses import dataclass
+
+from ncodec.bytestream import ByteReader, varint
+from ncodec.entropy import crc32c
+from ncodec.errors import (
+    BadMagicError,
+    ChecksumError,
+    CorruptPayloadError,
+    FormatError,
+    TruncatedError,
+    UnsupportedVersionError,
+)
+from ncodec.quality import MAX_QUALITY_CODE, quality_of
+
+MAGIC = b"\x89NC"  # the high bit catches 7-bit transfers, CR LF and LF catch text-mode ones
+VERSION = 1
+SIGNATURE = MAGIC + b"1\r\n\x1a\n"
+MAX_HEADER = 64  # bytes, and more than any header has
+DIGEST_BYTES = 8
+FLAG_GREY, FLAG_TILED = 1, 2
+MIN_TILE = 64  # pixels
+
+
+@dataclass(frozen=True)
+class Header:
+    """What precedes the coded tiles. Colour is sRGB, or as the ICC profile says; 8 bits a channel."""
+
+    width: int  # pixels
+    height: int  # pixels
+    family: int  # wire id of the decoder program, specs/registry.md
+    weights_digest: bytes  # first 8 bytes of the weights file's SHA-256
+    quality_code: int  # (quality - 1) * 20
+    is_grey: bool = False
+    tile: int = 0  # side of the tile grid (pixels), 0: one tile
+    overlap: int = 0  # pixels by which a tile reaches into its right and lower neighbours
+
+    @property
+    def quality(self) -> float:
+        """Quality in [1, 8]."""
+        return quality_of(self.quality_code)
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return 1 if self.is_grey else 3
+
+    @property
+    def n_tiles(self) -> int:
+        """How many tiles there are."""
+        return -(-self.width // self.tile) * -(-self.height // self.tile) if self.tile else 1
+
+    @property
+    def coded_pixels(self) -> int:
+        """The tiles' areas together: what overlaps counts as often as it is coded."""
+        width, height = (
+            sum(end - start for start, end in self._spans(side))
+            for side in (self.width, self.height)
+        )
+        return width * height
+
+    @property
+    def largest_tile(self) -> int:
+        """The area of the largest tile (pixels)."""
+        reach = self.tile + self.overlap if self.tile else max(self.width, self.height)
+        return min(self.width, reach) * min(self.height, reach)
+
+    def tile_boxes(self) -> list[tuple[int, int, int, int]]:
+        """Return the coded area (left, top, right, bottom) of each tile, row by row, in pixels."""
+        columns, rows = self._spans(self.width), self._spans(self.height)
+        return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+
+    def _spans(self, side: int) -> list[tuple[int, int]]:
+        """Return where the tiles begin and end along an axis of so many pixels."""
+        if not self.tile:
+            return [(0, side)]
+        reach = self.tile + self.overlap
+        return [(start, min(start + reach, side)) for start in range(0, side, self.tile)]
+
+
+def header_bytes(header: Header) -> bytes:
+    """Return a header as the first bytes of a file, checksum included."""
+    assert len(header.weights_digest) == DIGEST_BYTES
+    flags = FLAG_GREY * header.is_grey | FLAG_TILED * bool(header.tile)
+    fields = bytes([flags]) + varint(header.width) + varint(header.height) + varint(header.family)
+    fields += header.weights_digest + bytes([header.quality_code])
+    if header.tile:
+        fields += varint(header.tile) + varint(header.overlap)
+    return SIGNATURE + fields + crc32c(SIGNATURE + fields).to_bytes(4, "little")
+
+
+def _read_signature(source: ByteReader) -> None:
+    signature = source.take(8, "signature") if len(source.data) >= 8 else source.data
+    if signature == SIGNATURE:
+        return
+    if signature[:3] == MAGIC and signature[4:] == SIGNATURE[4:]:
+        raise UnsupportedVersionError(
+            f"signature: expected version {VERSION}, found {signature[3:4].decode('latin-1')!r}: update ncodec"
+        )
+    if len(signature) < 8 and SIGNATURE.startswith(signature):
+        raise TruncatedError(f"signature: need 8 bytes, file has {len(signature)}")
+    raise BadMagicError(f"signature: expected {SIGNATURE!r}, found {signature!r}: not an .nc file")
+
+
+def read_header(source: ByteReader) -> Header:
+    """Return the header that `source` begins with.
+
+    Raises:
+        FormatError: it is damaged, or not one of version 1.
+    """
+    _read_signature(source)
+    flags = source.take(1, "header")[0]
+    if flags & ~(FLAG_GREY | FLAG_TILED):
+        raise UnsupportedVersionError(f"header: unknown flags {flags:#04x}: update ncodec")
+    width, height = source.varint("header width"), source.varint("header height")
+    family = source.varint("header family")
+    digest = source.take(DIGEST_BYTES, "header weights digest")
+    quality_code = source.take(1, "header quality")[0]
+    tile, overlap = (
+        (source.varint("header tile"), source.varint("header overlap"))
+        if flags & FLAG_TILED
+        else (0, 0)
+    )
+    expected = crc32c(source.data[: source.offset])
+    found = int.from_bytes(source.take(4, "header checksum"), "little")
+    if found != expected:
+        raise ChecksumError(f"header: CRC-32C is {expected:#010x}, file says {found:#010x}")
+    if not width or not height:
+        raise CorruptPayloadError(
+            f"header: expected sides of at least 1 pixel, found {width}x{height}"
+        )
+    if quality_code > MAX_QUALITY_CODE:
+        raise CorruptPayloadError(f"header: quality code {quality_code} exceeds {MAX_QUALITY_CODE}")
+    if flags & FLAG_TILED and not (tile >= MIN_TILE and overlap <= tile):
+        raise CorruptPayloadError(
+            f"header: expected tile >= {MIN_TILE} and overlap <= tile, found {tile}, {overlap}"
+        )
+    return Header(
+        width, height, family, digest, quality_code, bool(flags & FLAG_GREY), tile, overlap
+    )
+
+
+def peek_header(data: bytes) -> Header | None:
+    """Return the header that the first bytes of a file are, None where they are not one."""
+    try:
+        return read_header(ByteReader(data))
+    except FormatError:
+        return None

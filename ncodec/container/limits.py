@@ -1,0 +1,67 @@
+"""What a decoder accepts, compared with a header before anything is allocated (specs/format.md, section 5)."""
+
+from dataclasses import dataclass
+from numbers import Integral
+
+from ncodec.container.header import Header
+from ncodec.errors import InputError, LimitError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a decoder accepts. The defaults admit any camera's photograph.
+
+    Time is bounded by `pixels` and `tiles`, memory by `memory_bytes`, whatever the size of the file: a flat
+    picture of 4096x4096 is honest in 100 bytes.
+
+    Raises:
+        InputError: a limit is not an integer, or negative.
+    """
+
+    side: int = 65_535  # pixels
+    pixels: int = 300_000_000  # of the tiles together, overlaps counted as often as they are coded
+    tiles: int = 1 << 14
+    chunks: int = 1 << 15
+    metadata_bytes: int = 1 << 24  # each of ICC, EXIF, XMP
+    memory_bytes: int = 4 << 30  # that decoding takes beyond the model, as `check_memory` counts it
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, Integral) or value < 0:
+                raise InputError(
+                    f"Limits: {name}: expected an integer of at least 0, found {value!r}"
+                )
+
+
+def check_limits(header: Header, limits: Limits) -> None:
+    """Raise LimitError where an image is larger than `limits` allow."""
+    size = f"header: {header.width}x{header.height}"
+    if max(header.width, header.height) > limits.side:
+        raise LimitError(f"{size}, sides are limited to {limits.side}")
+    if header.width * header.height > limits.pixels:  # first: cheap however many tiles it says
+        raise LimitError(f"{size}, pixels are limited to {limits.pixels}")
+    if header.n_tiles > limits.tiles:
+        raise LimitError(f"header: {header.n_tiles} tiles, limited to {limits.tiles}")
+    if header.coded_pixels > limits.pixels:
+        raise LimitError(
+            f"{size} in tiles of {header.coded_pixels} pixels together, limited to {limits.pixels}"
+        )
+
+
+def check_memory(header: Header, bytes_a_pixel: int, limits: Limits) -> None:
+    """Raise LimitError where decoding would take more memory than `limits` allow.
+
+    Counted: the image, and for each pixel of the largest tile what its family takes.
+
+    Args:
+        header: of the file.
+        bytes_a_pixel: of the family (ncodec/families.py).
+        limits: what to accept.
+    """
+    image = header.width * header.height * header.channels
+    needed = image + header.largest_tile * bytes_a_pixel
+    if needed > limits.memory_bytes:
+        raise LimitError(
+            f"header: {header.width}x{header.height} with a tile of {header.largest_tile} pixels takes "
+            f"{needed} bytes of memory, limited to {limits.memory_bytes}"
+        )

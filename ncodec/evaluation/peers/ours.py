@@ -1,0 +1,45 @@
+"""Our own models, shipped or from a weights file, with their encoders' options."""
+
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ncodec.evaluation.peers.common import Pixels
+
+
+@dataclass(frozen=True)
+class Ncodec:
+    """A model of ours: a shipped one by its name, or a weights file by `ncodec:model=FILE`."""
+
+    model: str = ""  # the first shipped one
+    device: str = "cpu"
+    options: tuple[tuple[str, str], ...] = ()  # of the family's encoder, such as ("transform", "angle")
+
+    WORST: ClassVar[float] = 1
+    BEST: ClassVar[float] = 8
+    STEP: ClassVar[float] = 0
+    QUALITIES: ClassVar[tuple[float, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
+
+    def versions(self) -> dict[str, str]:
+        from ncodec import __version__
+        from ncodec.models.load import find_device, load_by_name
+        from ncodec.models.protocol import options_of
+
+        loaded = load_by_name(self.model or None, "cpu")
+        options_of(loaded.codec.Options, loaded.name, dict(self.options))
+        found = {"ncodec": __version__, "weights": loaded.digest.hex()}
+        if loaded.family.needs_torch:
+            find_device(self.device)
+            found["torch"] = importlib.metadata.version("torch")
+        return found
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        from ncodec import codec
+
+        chosen: dict[str, Any] = dict(self.options)  # as text: the family knows their types
+        return codec.encode(pixels, quality, self.model or None, self.device, **chosen)
+
+    def decode(self, data: bytes, shape: tuple[int, int]) -> Pixels:
+        from ncodec import codec
+
+        return codec.decode(data, "numpy", self.model or None, self.device)

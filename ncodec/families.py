@@ -1,0 +1,64 @@
+"""The families as literal facts; equal to the table of specs/registry.md by test.
+
+The wire id names the decoder *program*, the weights digest in a header the *parameters*. Ids are never
+reused. A module is imported on first use, so a file of family dct or jpeg decodes without torch.
+"""
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Literal
+
+from ncodec.errors import UnsupportedVersionError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One decoder program.
+
+    `module` has `make_codec(tensors, about, device)`, which returns a `protocol.Codec`; or, where a file holds
+    another format's, what `protocol.FileFamily` says. `recipe`: how it is trained by `ncodec train`.
+    """
+
+    name: str
+    wire_id: int
+    module: str
+    recipe: str = ""
+    holds: Literal["tiles", "file"] = "tiles"  # of pixels; or one file of another format, whole
+    has_weights: bool = True  # otherwise its name is its model's, and the header's digest is 0
+    has_quality: bool = True  # otherwise the header's quality code is 0
+    needs_torch: bool = False  # tensors are torch's, otherwise numpy's
+    stride: int = 1  # pixels: tiles are decoded in whole multiples of it
+    bytes_a_pixel: int = 8  # memory that decoding takes for each pixel of what it decodes at once (measured)
+
+    def load(self) -> ModuleType:
+        """Return the family's module."""
+        return importlib.import_module(self.module)
+
+
+FAMILIES = (
+    Family(
+        "hyperprior", 1, "ncodec.models.hyperprior.codec", "ncodec.models.hyperprior.recipe",
+        needs_torch=True, stride=16, bytes_a_pixel=130,
+    ),
+    Family("dct", 2, "ncodec.models.dct.codec", stride=8, bytes_a_pixel=40),
+    Family(
+        "jpeg", 3, "ncodec.models.jpeg.codec", holds="file", has_weights=False, has_quality=False,
+        stride=8, bytes_a_pixel=12,
+    ),
+)  # fmt: skip
+
+
+def family_by_id(wire_id: int) -> Family:
+    """Return the family with a wire id.
+
+    Raises:
+        UnsupportedVersionError: no such family in this version of ncodec.
+    """
+    for family in FAMILIES:
+        if family.wire_id == wire_id:
+            return family
+    known = ", ".join(f"{family.wire_id} ({family.name})" for family in FAMILIES)
+    raise UnsupportedVersionError(
+        f"header: model family {wire_id} is unknown, expected {known}: update ncodec"
+    )

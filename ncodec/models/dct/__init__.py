@@ -1,0 +1,1 @@
+"""Family `dct`: integers from end to end; the C++ is in ncodec/dct."""

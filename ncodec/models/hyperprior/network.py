@@ -1,0 +1,265 @@
+"""The trainable network of family `hyperprior`: variable-rate transform, scale hyperprior, context means.
+
+    x --g_a--> y --+------------- r = round((y - mean) * gain) --------> [rANS] -> r --+
+                   |                          ^                            ^           |
+                  h_a                         | mean (float)               | indexes   |
+                   |                          |                            | (exact)   v
+                   +--> z --> [rANS] --> z_hat +--h_m--> context x 4 <------|------- y_hat --g_s--> x_hat
+                                              +--h_s (integer) ------------+
+
+Decoupled as in JPEG AI (ISO/IEC 6048-1): the table index of a residual depends on z and on the quality
+alone, by exact integer arithmetic (codec.py), so all of y decodes in one call. The means come from
+a float network afterwards, in two or four steps over 2x2 positions and channel groups; they reach pixels only.
+
+Transform in the style of DCVC-UF-Intra (https://github.com/microsoft/DCVC): pixel-unshuffle, 1x1 and
+depthwise convolutions, gain vectors per quality; plus a linear path, a 16x16 block transform that
+starts as the PCA of the training images, added to the non-linear branch on both sides
+(cf. AuxT, https://arxiv.org/abs/2502.13000).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from ncodec.nn.blocks import LinearPath, depth_conv_blocks, zero_
+from ncodec.nn.exact import FRACTION_BITS, fake_integer_layer
+from ncodec.nn.gain import at_quality
+from ncodec.nn.priors import N_SCALES, FactorizedPrior, ScaleMixture
+from ncodec.nn.quantize import bound, round_ste, uniform_noise, with_gradient_of
+from ncodec.nn.training import TrainingOutput
+from ncodec.quality import N_QUALITIES
+
+STRIDE = 16  # pixels per latent of y
+ESCAPE_LIKELIHOOD = 2.0**-20  # of a residual far outside its row: 14 bits of the table, some 6 of value
+
+
+@dataclass(frozen=True)
+class HyperpriorConfig:
+    """Sizes of one model. The defaults are `hyperprior-s`."""
+
+    N: int = 128  # width of the trunk at 1/8
+    M: int = 320  # channels of y at 1/16
+    Z: int = 64  # channels of z at 1/32
+    H: int = 160  # width of the hyper and context networks
+    S: int = 128  # width of the integer scale network
+    analysis_blocks: int = 6
+    synthesis_blocks: int = 10
+    context_steps: int = 4  # or 2
+
+
+class Analysis(nn.Module):
+    """g_a: x [B, 3, H, W] -> y [B, M, H/16, W/16]."""
+
+    def __init__(self, c: HyperpriorConfig) -> None:
+        super().__init__()
+        self.linear = LinearPath(3 * STRIDE**2, c.M, 1)
+        self.stem = nn.Conv2d(3 * 64, c.N, 1)
+        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
+        self.blocks = depth_conv_blocks(c.N, c.analysis_blocks)
+        self.head = zero_(nn.Conv2d(4 * c.N, c.M, 1))
+
+    def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        x = x - 0.5
+        f = self.stem(pixel_unshuffle(x, 8)) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
+        f = self.blocks(f)
+        return self.linear(pixel_unshuffle(x, STRIDE)) + self.head(pixel_unshuffle(f, 2))
+
+
+class Synthesis(nn.Module):
+    """g_s: y_hat [B, M, H/16, W/16] -> x_hat [B, 3, H, W]."""
+
+    def __init__(self, c: HyperpriorConfig) -> None:
+        super().__init__()
+        self.linear = LinearPath(c.M, 3 * STRIDE**2, 1)
+        self.stem = nn.Conv2d(c.M, 4 * c.N, 1)
+        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
+        self.blocks = depth_conv_blocks(c.N, c.synthesis_blocks)
+        self.head = zero_(nn.Conv2d(c.N, 3 * 64, 1))
+
+    def forward(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        f = pixel_shuffle(self.stem(y_hat), 2) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
+        f = self.head(self.blocks(f))
+        x_hat = pixel_shuffle(self.linear(y_hat), STRIDE)  # [B, 3, H, W]
+        x_hat += pixel_shuffle(f, 8)  # in place: memory is largest here
+        return x_hat.add_(0.5)
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: y in latent steps [B, M, h, w], h and w even -> z [B, Z, h/2, w/2]."""
+
+    def __init__(self, c: HyperpriorConfig) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2 * c.M, c.H, 1)
+        self.before = depth_conv_blocks(c.H, 1)
+        self.down = nn.Conv2d(c.H, c.H, 2, stride=2)
+        self.after = depth_conv_blocks(c.H, 1)
+        self.head = nn.Conv2d(c.H, c.Z, 1)
+        with torch.no_grad():
+            self.head.weight *= 4.0  # z starts with a spread of about one step, not all zero
+
+    def forward(self, y_steps: Tensor) -> Tensor:
+        y_steps = torch.asinh(y_steps)
+        f = self.before(self.stem(torch.cat([y_steps, y_steps.abs()], 1)))
+        return self.head(self.after(self.down(f))).to(self.head.weight.dtype)
+
+
+class HyperMean(nn.Module):
+    """h_m: z_hat [B, Z, h/2, w/2] -> features for the means [B, H, h, w]."""
+
+    def __init__(self, c: HyperpriorConfig) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(c.Z, c.H, 1)
+        self.blocks = depth_conv_blocks(c.H, 1)
+        self.up = nn.Conv2d(c.H, 4 * c.H, 1)
+        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.H))
+
+    def forward(self, z_hat: Tensor, q: Tensor) -> Tensor:
+        return pixel_shuffle(self.up(self.blocks(self.stem(z_hat))), 2) * at_quality(self.gain, q)
+
+
+class HyperScale(nn.Module):
+    """h_s in float, for training: z_hat [B, Z, h/2, w/2] -> index offsets [B, M, h, w].
+
+    `nn.exact.IntegerNetwork` is built from these weights at export and replaces it in the codec.
+    """
+
+    def __init__(self, c: HyperpriorConfig) -> None:
+        super().__init__()
+        self.hidden = LinearPath(c.Z, c.S, 3, padding=1)
+        self.head = zero_(LinearPath(c.S, 4 * c.M, 1))
+
+    def forward(self, z_hat: Tensor, exact: bool) -> Tensor:
+        """Return index offsets; `exact` as the integers will compute them (straight-through)."""
+        if not exact:
+            return pixel_shuffle(self.head(torch.relu(self.hidden(z_hat))), 2)
+        hidden = torch.relu(fake_integer_layer(self.hidden, z_hat, 0))
+        return pixel_shuffle(fake_integer_layer(self.head, hidden, FRACTION_BITS), 2)
+
+
+class ContextStep(nn.Module):
+    """One step of the context: y_hat so far and hyper features -> means [B, M, h, w]."""
+
+    def __init__(self, c: HyperpriorConfig, first: bool) -> None:
+        super().__init__()
+        self.first = first
+        if not first:
+            self.neighbours = LinearPath(c.M, c.M, 5, padding=2, groups=c.M)
+            self.stem = nn.Conv2d(c.M, c.H, 1)
+            self.linear = zero_(LinearPath(c.M, c.M, 5, padding=2, groups=c.M))
+        self.blocks = depth_conv_blocks(c.H, 1)
+        self.head = zero_(nn.Conv2d(c.H, c.M, 1))
+
+    def forward(self, y_hat: Tensor, features: Tensor) -> Tensor:
+        if self.first:  # nothing decoded yet: y_hat is zero
+            return self.head(self.blocks(features)).to(self.head.weight.dtype)
+        f = features + self.stem(self.neighbours(y_hat))
+        return self.linear(y_hat) + self.head(self.blocks(f))
+
+
+def step_masks(steps: int, channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Return which latents each context step decodes, [steps, channels, height, width], bool.
+
+    Channel c takes the four positions of each 2x2 cell in the order (0,0), (1,1), (0,1), (1,0),
+    started c mod 4 places later, in equal shares: with four steps (the quadtree partition of DCVC-DC)
+    every step sees every position of the cell in some channel, with two it is a checkerboard.
+    """
+    order = torch.tensor([[0, 2], [3, 1]], device=device)
+    row = torch.arange(height, device=device) % 2
+    column = torch.arange(width, device=device) % 2
+    phase = order[row[:, None], column[None, :]]
+    step = (phase[:, :, None] + torch.arange(channels, device=device)) % 4 * steps // 4
+    return torch.stack([step == k for k in range(steps)]).permute(0, 3, 1, 2)  # channels last
+
+
+class Hyperprior(nn.Module):
+    """The trainable model, all float. See codec.py for what encodes and decodes."""
+
+    def __init__(self, config: HyperpriorConfig) -> None:
+        super().__init__()
+        c = self.config = config
+        self.g_a = Analysis(c)
+        self.g_s = Synthesis(c)
+        self.h_a = HyperAnalysis(c)
+        self.h_m = HyperMean(c)
+        self.h_s = HyperScale(c)
+        self.context = nn.ModuleList([ContextStep(c, first=k == 0) for k in range(c.context_steps)])
+        self.prior_z = FactorizedPrior(c.Z)
+        self.prior_r = ScaleMixture()
+        self.log_gain = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # latent steps per unit of y
+        self.log_shrink = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # of residuals, decoder only
+        self.index_offset = nn.Parameter(torch.zeros(N_QUALITIES, c.M))
+
+    def reconstruct_y(
+        self,
+        z_hat: Tensor,
+        q: Tensor,
+        size: tuple[int, int],
+        residual: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """Return y_hat [B, M, h, w]: the context's steps, the same for encoder and decoder.
+
+        Args:
+            z_hat: [B, Z, ceil(h/2), ceil(w/2)], float.
+            q: [B] qualities.
+            size: h and w.
+            residual: called as residual(mask, mean) in each step; returns the residual of the masked
+                latents in latent steps, [B, M, h, w].
+        """
+        features = self.h_m(z_hat, q)[:, :, : size[0], : size[1]]
+        unit = (at_quality(self.log_shrink, q) - at_quality(self.log_gain, q)).exp()
+        masks = step_masks(self.config.context_steps, self.config.M, *size, z_hat.device)
+        # Channels last: depthwise convolutions are several times slower on the other memory format.
+        y_hat = torch.zeros_like(masks[0], dtype=unit.dtype).expand(len(z_hat), -1, -1, -1)
+        for mask, step in zip(masks, self.context, strict=True):
+            mean = step(y_hat, features)
+            y_hat = y_hat + mask * (mean + residual(mask, mean) * unit)
+        return y_hat
+
+    def forward(
+        self,
+        x: Tensor,
+        q: Tensor,
+        noise: list[torch.Generator] | None = None,
+        exact: bool = True,
+        skip_below: int = 0,
+    ) -> TrainingOutput:
+        """Return reconstruction and rate of images [B, 3, H, W] at qualities [B].
+
+        Args:
+            x: H and W multiples of 32.
+            q: in [1, 8].
+            noise: one generator per image, on the model's device: rates to train with, that of z with
+                noise, that of y with noise in its gradient (nn/quantize.py); None: those of the file.
+            exact: table indexes as the integer network will compute them, with straight-through gradients.
+            skip_below: residuals with a smaller index are 0 and cost nothing, as in the codec.
+        """
+        y = self.g_a(x, q)
+        gain = at_quality(self.log_gain, q).exp()
+        z = self.h_a(y * gain)
+        z_hat = round_ste(z)
+        index = bound(self.h_s(z_hat, exact) + at_quality(self.index_offset, q), 0, N_SCALES - 1)
+        index = round_ste(index) if exact else index
+        coded = index >= skip_below
+        observed = torch.zeros_like(y)
+
+        def residual(mask: Tensor, mean: Tensor) -> Tensor:
+            nonlocal observed
+            r = (y - mean) * gain * coded
+            observed = observed + mask * r
+            return round_ste(r)
+
+        y_hat = self.reconstruct_y(z_hat, q, (y.shape[2], y.shape[3]), residual)
+        hard = self.prior_r.likelihood(observed.detach().round(), index)
+        if noise is None:
+            z = z_hat
+            bits = -hard.clamp_min(ESCAPE_LIKELIHOOD).log2()
+        else:
+            soft = self.prior_r.likelihood(observed + uniform_noise(y, noise), index, learn=False)
+            bits = with_gradient_of(-hard.log2(), -soft.log2())
+            z = z + uniform_noise(z, noise)
+        y_bits = (coded * bits).flatten(1).sum(1)
+        z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)
+        return TrainingOutput(self.g_s(y_hat, q).float(), {"y": y_bits, "z": z_bits})

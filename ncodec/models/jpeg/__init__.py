@@ -1,0 +1,1 @@
+"""Family `jpeg`: JPEG files, smaller, and restored byte for byte."""

@@ -1,0 +1,136 @@
+"""Models, ready to run: found by name, file or a header's digest, loaded once per file and device."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ncodec import families
+from ncodec.container import Header
+from ncodec.errors import CorruptPayloadError, InputError, WeightsMismatchError
+from ncodec.families import Family, family_by_id
+from ncodec.models import weights
+from ncodec.models.protocol import Codec
+
+NO_WEIGHTS = bytes(weights.DIGEST_BYTES)  # the digest of a family without weights
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A codec ready to run, with what identifies it."""
+
+    name: str
+    family: Family
+    digest: bytes
+    codec: Codec
+
+
+def check_device(device: str) -> None:
+    """Raise InputError unless it is the name of a device: they come as text or as torch.device."""
+    if str(device) not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device {device!r}: expected 'auto', 'cpu' or 'cuda'")
+
+
+def find_device(device: str) -> str:
+    """Return "cpu" or "cuda" for "auto", "cpu" or "cuda". Imports torch.
+
+    Raises:
+        InputError: not one of these, or not there.
+    """
+    check_device(device)
+    import torch
+
+    has_cuda = torch.cuda.is_available()
+    if str(device) == "cuda" and not has_cuda:
+        raise InputError("device 'cuda': not available; expected 'auto', 'cpu' or a working 'cuda'")
+    if str(device) == "auto":
+        return "cuda" if has_cuda else "cpu"
+    return str(device)
+
+
+@lru_cache(maxsize=4)
+def _load_file(path: Path, mtime_ns: int, device: str) -> LoadedModel:
+    tensors, about, digest = weights.read(path, device)
+    for entry in weights.list_models():
+        if entry.path == path and entry.sha256 != digest.hex():
+            raise WeightsMismatchError(
+                f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}"
+            )
+    family = weights.family_of(path)
+    with weights.reading(path):
+        codec: Codec = family.load().make_codec(tensors, about, device)
+    return LoadedModel(about["name"], family, digest[: weights.DIGEST_BYTES], codec)
+
+
+@lru_cache(maxsize=16)
+def _family_of(path: Path, mtime_ns: int) -> Family:
+    return weights.family_of(path)
+
+
+@lru_cache(maxsize=16)
+def _weightless(family: Family) -> LoadedModel:
+    return LoadedModel(
+        family.name, family, NO_WEIGHTS, family.load().make_codec({}, {}, "cpu")
+    )
+
+
+def load_file(path: Path, device: str = "auto") -> LoadedModel:
+    """Return the model in a weights file.
+
+    Args:
+        path: weights file.
+        device: "cpu", "cuda" or "auto" (CUDA where there is one); all the same to a family without torch.
+
+    Raises:
+        InputError: no such file or device.
+        WeightsMismatchError: the file is damaged or not ours.
+    """
+    check_device(device)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file")
+    mtime_ns = path.stat().st_mtime_ns
+    needs_torch = _family_of(path, mtime_ns).needs_torch
+    return _load_file(path, mtime_ns, find_device(device) if needs_torch else "cpu")
+
+
+def load_by_name(model: str | Path | None, device: str = "auto") -> LoadedModel:
+    """Return a model by its shipped name, its weights file, the name of a family without weights, or the default (None).
+
+    Raises:
+        InputError: no such device.
+        UnknownModelError, WeightsMismatchError: it cannot be had.
+    """
+    for family in families.FAMILIES:
+        if family.name == str(model) and not family.has_weights and family.holds == "tiles":
+            check_device(device)
+            return _weightless(family)
+    return load_file(weights.find_by_name(model), device)
+
+
+def load_for(header: Header, model: str | Path | None, device: str = "auto") -> LoadedModel:
+    """Return what decodes a file: of the shipped models by the digest in its header, or the one that is named.
+
+    Raises:
+        InputError: no such device.
+        UnsupportedVersionError: the family is unknown.
+        UnknownModelError, WeightsMismatchError: the weights cannot be had, or the file was made with others.
+    """
+    family = family_by_id(header.family)
+    if not family.has_weights:
+        check_device(device)
+        if header.weights_digest != NO_WEIGHTS:
+            raise CorruptPayloadError(
+                f"header: expected no weights digest of family {family.name}, found {header.weights_digest.hex()}"
+            )
+        return _weightless(family)
+    if model is None:
+        path = weights.find_by_digest(header.weights_digest)
+    else:
+        path = weights.find_by_name(model)
+    loaded = load_file(path, device)
+    if (loaded.digest, loaded.family.wire_id) != (header.weights_digest, family.wire_id):
+        raise WeightsMismatchError(
+            f"{path}: file was made with weights {header.weights_digest.hex()} of family {family.name}, "
+            f"this is {loaded.digest.hex()}"
+        )
+    return loaded
+

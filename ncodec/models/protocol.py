@@ -1,0 +1,150 @@
+"""What codec.py needs of a family, and what a family is told: the whole contract between them.
+
+    encode(image) --> tiles --encode_tile(pixels, quality_code, options)-----> payloads
+    decode(file)  <-- tiles <-decode_tiles(payloads, quality_code, format)---- payloads
+
+Imports no torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncodec.container import Container, Limits
+from ncodec.errors import InputError
+from ncodec.image import Picture
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What an encoder is free to choose; a decoder takes whatever came of it.
+
+    A family with more choices than these has a subclass with a field for each.
+    """
+
+    effort: int | None = None  # more: slower and smaller; None: the family's usual one
+    tune: str | None = None  # what errors are weighed by; None: the family's usual one
+
+    EFFORTS: ClassVar[tuple[int, ...]] = ()  # those that the family has
+    TUNES: ClassVar[tuple[str, ...]] = ()
+
+
+@dataclass(frozen=True)
+class TileFormat:
+    """What a tile decodes to."""
+
+    width: int  # pixels
+    height: int  # pixels
+    channels: int  # 1 or 3
+    bit_depth: int = 8
+    is_faded: bool = False  # it will be faded into its neighbours: float32 ahead of rounding, where the family has it
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[h, w] or [h, w, 3]."""
+        return (self.height, self.width, *[self.channels] * (self.channels > 1))
+
+
+class Codec(Protocol):
+    """A family with its parameters, ready to run."""
+
+    Options: type[EncodeOptions]
+    OVERLAP: int  # pixels by which the tiles of an encoded image overlap
+
+    @property
+    def batch_pixels(self) -> int:
+        """Tiles are decoded together up to so many pixels; 0: one by one."""
+        ...
+
+    def encode_tile(
+        self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
+    ) -> bytes:
+        """Return the payload of a tile [h, w, 3] or, grey, [h, w], of any size from 1x1.
+
+        Args:
+            pixels: of the tile.
+            quality_code: (quality - 1) * 20; 0 in a family without qualities.
+            options: an instance of `Options`.
+        """
+        ...
+
+    def decode_tiles(
+        self, payloads: list[bytes], quality_code: int, format: TileFormat
+    ) -> list[NDArray[Any]]:
+        """Return the pixels of tiles of one size, shaped as `format` says: uint8, or float32 in 0 … 255.
+
+        Args:
+            payloads: of the tiles; one, unless `batch_pixels` allows more.
+            quality_code: of all of them.
+            format: of each tile.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: a payload is damaged.
+        """
+        ...
+
+    def exact_symbols(self, payload: bytes, quality_code: int, format: TileFormat) -> bytes:
+        """Return what every machine must decode to the byte: pixels where they are exact, else latents."""
+        ...
+
+
+class FileFamily(Protocol):
+    """The module of a family whose only TILE holds a file of another format."""
+
+    def picture_of(self, parsed: Container, limits: Limits) -> Picture:
+        """Return the pixels and metadata of the file within."""
+        ...
+
+    def unpack(self, parsed: Container, limits: Limits) -> bytes:
+        """Return the file within, byte for byte."""
+        ...
+
+
+Options = TypeVar("Options", bound=EncodeOptions)
+
+
+def options_of(kind: type[Options], model: str, given: Mapping[str, Any]) -> Options:
+    """Return a family's options, checked.
+
+    Args:
+        kind: the family's `Options`.
+        model: whose they are, for the message.
+        given: by name; None is as if it were not given. Text is converted to the option's type.
+
+    Raises:
+        InputError: the family has no such option, or not with that value.
+    """
+    known = {f.name: f.type for f in fields(kind)}
+    offered = [name for name in known if name not in ("effort", "tune")]
+    offered = ["effort"] * bool(kind.EFFORTS) + ["tune"] * bool(kind.TUNES) + offered
+    chosen = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name not in offered:
+            has = f"it has {', '.join(offered)}" if offered else "it has no options"
+            raise InputError(f"model {model}: no option {name!r}; {has}")
+        chosen[name] = _typed(value, str(known[name]), f"model {model}, {name}")
+    for name, values in (("effort", kind.EFFORTS), ("tune", kind.TUNES)):
+        if name in chosen and chosen[name] not in values:
+            raise InputError(
+                f"model {model}, {name}: expected {', '.join(map(str, values))}, found {chosen[name]!r}"
+            )
+    return kind(**chosen)
+
+
+def _typed(value: Any, kind: str, place: str) -> Any:
+    """Return a value as the type of an option, from text where it is text."""
+    wanted = {"int": int, "str": str, "bool": bool, "float": float}[kind.split(" ")[0].split("'")[-1]]
+    if wanted is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    if wanted is not bool and not isinstance(value, bool):
+        try:
+            if wanted(value) == value or isinstance(value, str):
+                return wanted(value)
+        except (TypeError, ValueError):
+            pass
+    raise InputError(f"{place}: expected {wanted.__name__}, found {value!r}")

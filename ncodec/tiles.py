@@ -1,0 +1,139 @@
+"""Tiles of pictures: cut for the encoder; decoded in groups and put together.
+
+    files --> tiles --group by size, codec, quality--> decode_tiles --> canvas
+                                                          |
+                        overlapping tiles fade into what is there, in file order
+
+The tiles of a large image keep memory bounded; those of many small images are decoded together, which is
+faster on a GPU.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncodec.container import Container, Header
+from ncodec.errors import InputError, NcodecError, named
+from ncodec.image import Picture
+from ncodec.models.protocol import Codec, TileFormat
+
+USUAL_TILE = 2048  # pixels
+MIN_TILE = 64  # pixels
+
+
+def tile_for(width: int, height: int, asked: int | None) -> int:
+    """Return the side of the tile grid of an image, 0 for one tile.
+
+    Args:
+        width: of the image (pixels).
+        height: of the image (pixels).
+        asked: at least 64, 0 for one tile; None tiles large images.
+
+    Raises:
+        InputError: not one of these.
+    """
+    if asked is not None and (asked < 0 or 0 < asked < MIN_TILE):
+        raise InputError(f"tile: expected 0 or at least {MIN_TILE} pixels, found {asked}")
+    longest = max(width, height)
+    if asked is None:
+        asked = USUAL_TILE if longest > USUAL_TILE + USUAL_TILE // 2 else 0
+    return asked if asked < longest else 0
+
+
+class OpenFile(NamedTuple):
+    """A parsed file and what decodes its tiles."""
+
+    name: str  # "" or "file 3: ", ahead of the messages of errors
+    container: Container
+    codec: Codec
+
+
+class _Tile(NamedTuple):
+    file: OpenFile
+    format: TileFormat
+    canvas: NDArray[np.uint8]  # of the whole image, [H, W, 3] or [H, W]
+    left: int  # pixels
+    top: int  # pixels
+    payload: bytes
+
+
+def format_of(header: Header, box: tuple[int, int, int, int]) -> TileFormat:
+    """Return what the tile (left, top, right, bottom) of a file decodes to."""
+    left, top, right, bottom = box
+    return TileFormat(right - left, bottom - top, header.channels, is_faded=header.overlap > 0)
+
+
+def decode_files(files: list[OpenFile]) -> list[Picture]:
+    """Return the pixels and metadata of files.
+
+    Tiles of equal size, weights and quality are decoded together, whichever files they are from. Those
+    of a tiled image must be faded into it in order: they wait for no others than those of their row.
+
+    Raises:
+        FormatError: a payload is damaged; the message starts with the file's name.
+    """
+    groups: dict[object, list[_Tile]] = {}
+    pictures: list[Picture] = []
+    for position, file in enumerate(files):
+        header = file.container.header
+        shape = (header.height, header.width, *[header.channels] * (header.channels > 1))
+        canvas = np.empty(shape, np.uint8)
+        pictures.append(Picture(canvas, file.container.metadata))
+        for box, payload in zip(header.tile_boxes(), file.container.tiles, strict=True):
+            left, top, _, _ = box
+            tile = _Tile(file, format_of(header, box), canvas, left, top, payload)
+            row = (position, top) if header.tile else None
+            key = (id(file.codec), header.quality_code, tile.format, row)
+            groups.setdefault(key, []).append(tile)
+    for tiles in groups.values():
+        size = tiles[0].format
+        most = max(tiles[0].file.codec.batch_pixels // (size.width * size.height), 1)
+        for first in range(0, len(tiles), most):
+            _decode_together(tiles[first : first + most])
+    return pictures
+
+
+def _decode_together(tiles: list[_Tile]) -> None:
+    """Decode tiles of equal size, weights and quality, and put them on their canvases."""
+    file, format = tiles[0].file, tiles[0].format
+    header = file.container.header
+    with named(file.name if len(tiles) == 1 else ""):
+        try:
+            decoded = file.codec.decode_tiles(
+                [tile.payload for tile in tiles], header.quality_code, format
+            )
+        except NcodecError:
+            if len(tiles) == 1:
+                raise
+            for tile in tiles:  # alone, the one that is damaged raises an error with its name
+                _decode_together([tile])
+            return
+    for tile, pixels in zip(tiles, decoded, strict=True):
+        area = tile.canvas[tile.top : tile.top + format.height, tile.left : tile.left + format.width]
+        if header.overlap:
+            fade(area, pixels, header.overlap * (tile.left > 0), header.overlap * (tile.top > 0))
+        else:
+            area[:] = pixels
+
+
+def fade(area: NDArray[np.uint8], tile: NDArray[Any], left: int, top: int) -> None:
+    """Draw a tile on its area, fading it in over its first `left` columns and `top` rows (F26)."""
+    height, width = area.shape[:2]
+    weights = _ramp(height, top)[:, None] * _ramp(width, left)
+    weights = weights.reshape(height, width, *[1] * (area.ndim - 2))
+    for at in (np.s_[:top], np.s_[top:, :left]):
+        before, after, weight = area[at].astype(np.float32), tile[at], weights[at]
+        is_low = weight < 0.5
+        start, weight = np.where(is_low, before, after), np.where(is_low, weight, weight - 1)
+        # Rounded to float32 once, after the sum: the fused multiply-add of torch.lerp.
+        faded = start + weight.astype(np.float64) * (after - before)
+        area[at] = np.rint(faded.astype(np.float32))
+    area[top:, left:] = np.rint(tile[top:, left:], dtype=np.float32)
+
+
+def _ramp(length: int, overlap: int) -> NDArray[np.float32]:
+    """Return the weight of a tile along one axis [length]: rises over its first `overlap` pixels."""
+    weight = np.ones(length, np.float32)
+    weight[:overlap] = ((np.arange(overlap, dtype=np.float32) + 0.5) / overlap)[:length]
+    return weight
