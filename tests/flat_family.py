@@ -1,4 +1,8 @@
-"""A family without torch, for tests/test_torchless.py: pixels to a multiple of a step, deflated. Exact."""
+"""Two families of fifty lines, for tests/test_torchless.py: what specs/architecture.md tells to write, at its smallest.
+
+flat      pixels to a multiple of a step, deflated; the steps are its weights. Exact.
+stored    pixels, deflated: no weights, no qualities, an effort. Lossless.
+"""
 
 import hashlib
 import json
@@ -9,35 +13,43 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ncodec.errors import CorruptPayloadError
-from ncodec.models.registry import Family
+from ncodec.families import Family
+from ncodec.models.protocol import EncodeOptions
 from ncodec.models.weights import Model
 
-FAMILY = Family("flat", 99, "flat_family")
+FAMILIES = (
+    Family("flat", 99, "flat_family"),
+    Family("stored", 98, "stored_family", has_weights=False, has_quality=False),
+)
 
 
 class FlatCodec:
-    OVERLAP, CODES_GREY = 0, True
+    Options, OVERLAP = EncodeOptions, 0
     batch_pixels = 64 * 64 * 2
 
     def __init__(self, steps):
         self.steps = steps
         self.batches = []
 
-    def encode_tile(self, pixels, quality_code):
+    def encode_tile(self, pixels, quality_code, options):
         step = self.steps[quality_code // 20]
         return zlib.compress((pixels // step).tobytes())
 
-    def decode_tiles(self, payloads, width, height, quality_code, is_grey, is_faded):
+    def decode_tiles(self, payloads, quality_code, format):
         self.batches.append(len(payloads))
-        shape = (height, width) if is_grey else (height, width, 3)
         try:
-            tiles = [np.frombuffer(zlib.decompress(p), np.uint8).reshape(shape) for p in payloads]
+            tiles = [
+                np.frombuffer(zlib.decompress(p), np.uint8).reshape(format.shape) for p in payloads
+            ]
         except (zlib.error, ValueError) as error:
             raise CorruptPayloadError(f"section 'flat': {error}") from error
         return [tile * self.steps[quality_code // 20] for tile in tiles]
 
+    def exact_symbols(self, payload, quality_code, format):
+        return self.decode_tiles([payload], quality_code, format)[0].tobytes()
 
-def from_tensors(tensors, about, device):
+
+def make_codec(tensors, about, device):
     assert device == "cpu" and isinstance(tensors["steps"], np.ndarray)
     return FlatCodec(tensors["steps"])
 

@@ -2,8 +2,8 @@
 `python tests/make_vectors.py coder|default|dct|jpeg ...`.
 
 Each vector is an .nc file (of a model: its digest ends the name) with a PNG of what it decoded to on the machine that
-made it, and the SHA-256 of its integer latents, or, of an exact family, of its pixels; of a JPEG file, of that. Old vectors
-stay, files decode for ever: all but those of weights that were never shipped in a release, which are replaced. coder.json has
+made it, and the SHA-256 of what every machine must find in it (`Codec.exact_symbols`); of a JPEG file, of that. Those
+of weights that are no longer shipped go: until 1.0 no promise holds to old files. coder.json has
 payloads of the entropy coders alone, with their tables, indexes and symbols.
 """
 
@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,32 +19,22 @@ from PIL import Image
 
 import ncodec
 from ncodec import container
-from ncodec.codec import encode_with, load_model
 from ncodec.entropy import FrequencyTables, encode_symbols
 from ncodec.entropy.binary import BYPASS, BinaryEncoder
 from ncodec.models import weights
-from ncodec.models.dct import Choices, DctCodec
-from ncodec.models.registry import family_by_id
-from ncodec.selftest import latents_sha256
+from ncodec.families import family_by_id
+from ncodec.selftest import symbols_sha256
 
 FOLDER = Path(__file__).parent / "vectors" / "v1"
 SAMPLE = Path(__file__).parent.parent / "kodak_eval" / "kodim23.png"
 
 
-def latents_digest(data: bytes, device: str = "cpu") -> str:
-    """Return `latents_sha256` of a file made with shipped weights."""
-    digest = container.read(data).header.weights_digest
-    return latents_sha256(data, weights.find_by_digest(digest), device)
-
-
 def facts_of(data: bytes, device: str = "cpu") -> dict[str, str]:
     """Return what every machine must find in a file."""
-    family = container.read(data).header.family
-    if family_by_id(family).needs_torch:
-        return {"latents_sha256": latents_digest(data, device)}
-    if family == container.JPEG:  # its pixels are Pillow's
-        return {"jpeg_sha256": hashlib.sha256(ncodec.decode_jpeg(data)).hexdigest()}
-    return {"pixels_sha256": hashlib.sha256(ncodec.decode(data, "numpy").tobytes()).hexdigest()}
+    family = family_by_id(container.read(data).header.family)
+    if family.holds == "file":  # its pixels are Pillow's
+        return {"file_sha256": hashlib.sha256(ncodec.decode_jpeg(data)).hexdigest()}
+    return {"symbols_sha256": symbols_sha256(data, device=device)}
 
 
 def coder_vectors() -> dict[str, dict[str, object]]:
@@ -108,28 +97,24 @@ def default_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
 def dct_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
     """Return files of model dct: both transforms and subsamplings."""
     noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
-    plain = Choices()
-    cases = {
-        "q1": (photo[100:300, 200:456], 1, 0, plain),
-        "q4.35-odd": (photo[33:166, 77:278], 4.35, 0, plain),
-        "q8": (photo[300:400, 500:628], 8, 0, plain),
-        "angle": (photo[300:400, 500:628], 5, 0, Choices(transform="angle")),
-        "420-odd": (photo[33:100, 77:176], 3, 0, Choices(subsampling="4:2:0")),
-        "angle-420": (photo[33:100, 77:176], 7, 0, Choices("angle", "4:2:0")),
-        "least-blocks": (photo[300:364, 500:564], 6, 0, Choices(most=8)),
-        "one-pixel": (photo[:1, :1], 4, 0, plain),
-        "one-row": (photo[:1, :50], 4, 0, plain),
-        "black": (np.zeros((48, 64, 3), np.uint8), 4, 0, plain),
-        "noise-q8": (noise, 8, 0, plain),
-        "grey": (photo[100:164, 200:280, 1], 4, 0, plain),
-        "tiles": (photo[100:260, 200:420], 4, 64, plain),
+    cases: dict[str, tuple[NDArray[np.uint8], float, int, dict[str, object]]] = {
+        "q1": (photo[100:300, 200:456], 1, 0, {}),
+        "q4.35-odd": (photo[33:166, 77:278], 4.35, 0, {}),
+        "q8": (photo[300:400, 500:628], 8, 0, {}),
+        "angle": (photo[300:400, 500:628], 5, 0, {"transform": "angle"}),
+        "420-odd": (photo[33:100, 77:176], 3, 0, {"subsampling": "4:2:0"}),
+        "angle-420": (photo[33:100, 77:176], 7, 0, {"transform": "angle", "subsampling": "4:2:0"}),
+        "least-blocks": (photo[300:364, 500:564], 6, 0, {"most": 8}),
+        "one-pixel": (photo[:1, :1], 4, 0, {}),
+        "one-row": (photo[:1, :50], 4, 0, {}),
+        "black": (np.zeros((48, 64, 3), np.uint8), 4, 0, {}),
+        "noise-q8": (noise, 8, 0, {}),
+        "grey": (photo[100:164, 200:280, 1], 4, 0, {}),
+        "tiles": (photo[100:260, 200:420], 4, 64, {}),
     }
-    loaded = load_model(weights.find_by_name("dct"), "cpu")
-    assert isinstance(loaded.codec, DctCodec)
+    digest = next(model.digest for model in weights.list_models() if model.name == "dct").hex()[:8]
     return {
-        f"dct-{case}-{loaded.digest.hex()[:8]}": encode_with(
-            replace(loaded, codec=loaded.codec.with_choices(choices)), pixels, quality, tile
-        )
+        f"dct-{case}-{digest}": ncodec.encode(pixels, quality, "dct", tile=tile, **choices)
         for case, (pixels, quality, tile, choices) in cases.items()
     }
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 import ncodec
-from ncodec import codec, container
+from ncodec import container
 from ncodec.coder import Reader, Writer
 from ncodec.errors import (
     CorruptPayloadError,
@@ -21,7 +21,9 @@ from ncodec.errors import (
     WeightsMismatchError,
 )
 from ncodec.metrics import psnr
-from ncodec.models import hyperprior, weights
+from ncodec.models.hyperprior import codec as hyperprior
+from ncodec.models.load import load_by_name
+from ncodec.quality import quality_code
 
 MODELS = [model.name for model in ncodec.list_models()]
 NETWORKS = [model.name for model in ncodec.list_models() if model.family == "hyperprior"]
@@ -35,7 +37,7 @@ def pytest_generate_tests(metafunc):
 
 
 def load(name, device="cpu"):
-    return codec.load_model(weights.find_by_name(name), device).codec
+    return load_by_name(name, device).codec
 
 
 def batch_of(pixels):
@@ -292,7 +294,7 @@ def test_rate_estimate_is_the_file_size(network, sample, quality):
     """-log2 of the priors, as training's evaluation estimates it, is within 1 % of the real file."""
     data = ncodec.encode(sample, quality, network)
     latents, net = latents_of(network, data)
-    code = container.quality_code(quality)
+    code = quality_code(quality)
     index = net.indexes(latents.z.long(), code, latents.r.shape[2:])
     bits = net.tables_r.ideal_bits(
         latents.r.numpy().ravel(), index.numpy().astype(np.uint16).ravel()

@@ -1,4 +1,4 @@
-"""A family without torch encodes and decodes where torch cannot be imported."""
+"""Families that the package does not know: added by a row and a module, with torch blocked, with and without weights."""
 
 import subprocess
 import sys
@@ -10,9 +10,11 @@ import pytest
 from conftest import ROOT
 
 import ncodec
-from ncodec import codec, container
-from ncodec.errors import NcodecError, WeightsMismatchError
-from ncodec.models import registry, weights
+from ncodec import container, families
+from ncodec.errors import CorruptPayloadError, InputError, NcodecError, WeightsMismatchError
+from ncodec.models import weights
+from ncodec.models.load import load_file
+from ncodec.models.protocol import EncodeOptions
 from ncodec.selftest import make_self_test, verify
 
 PROGRAM = """
@@ -30,11 +32,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import ncodec
-from ncodec import errors, inspection, selftest
+from ncodec import errors, families, inspection, selftest
 from ncodec.cli.main import app
-from ncodec.models import registry, weights
+from ncodec.models import weights
 
-registry.FAMILIES += (flat_family.FAMILY,)
+families.FAMILIES += flat_family.FAMILIES
 entry = flat_family.write_model(folder / "flat.safetensors")
 weights.list_models = inspection.list_models = lambda: [entry]
 
@@ -56,7 +58,7 @@ for wrong in (lambda: ncodec.encode(pixels, device="gpu0"), lambda: ncodec.decod
     raise AssertionError
 
 entry = replace(entry, self_test=selftest.make_self_test(entry.path))
-assert list(entry.self_test) == ["file", "pixels_sha256"]
+assert list(entry.self_test) == ["file", "symbols_sha256", "psnr"]
 Image.fromarray(pixels).save(folder / "a.png")
 for command, output in (
     (["encode", folder / "a.png", "-q", "8", "-o", folder / "a.nc"], "inf dB"),
@@ -80,7 +82,7 @@ def test_round_trip_where_torch_is_missing(tmp_path):
 @pytest.fixture
 def flat(monkeypatch, tmp_path):
     """Ship the family's model last; return its index entry."""
-    monkeypatch.setattr(registry, "FAMILIES", (*registry.FAMILIES, flat_family.FAMILY))
+    monkeypatch.setattr(families, "FAMILIES", families.FAMILIES + flat_family.FAMILIES)
     entry = flat_family.write_model(tmp_path / "flat.safetensors")
     models = [*ncodec.list_models(), entry]
     monkeypatch.setattr(weights, "list_models", lambda: models)
@@ -93,7 +95,7 @@ def test_families_in_one_batch(flat, sample):
     cases = [(a, "flat", 0), (a, "hyperprior-s", 0), (a[:, :, 0], "flat", 0), (b, "flat", 0)]
     cases += [(sample[:64, :192], "flat", 64), (b[:, :, 0], "flat", 0), (a, "flat", 0)]
     files = [ncodec.encode(pixels, 4, model, tile=tile) for pixels, model, tile in cases]
-    loaded = codec.load_model(flat.path).codec
+    loaded = load_file(flat.path).codec
     batch = ncodec.decode_batch(files, "numpy")
     assert loaded.batches == [
         2,
@@ -107,6 +109,31 @@ def test_families_in_one_batch(flat, sample):
         assert model != "flat" or np.array_equal(pixels, original // 8 * 8)
 
 
+def test_a_family_without_weights(flat, crop):
+    """Its name is its model's; codec.py knows nothing of it, nor takes it for a JPEG file."""
+    for pixels in (crop, crop[:, :, 1]):
+        data = ncodec.encode(pixels, 4, "stored", effort=1, tile=64)
+        assert np.array_equal(ncodec.decode(data, "numpy"), pixels)
+        assert len(ncodec.encode(pixels, 4, "stored")) < len(data)
+    about = ncodec.info(data)
+    assert (about.family, about.model, about.quality, about.tiles) == ("stored", "stored", None, 12)
+    assert about.weights_digest == "00" * 8
+    with pytest.raises(InputError, match="model stored, effort: expected 1, 9, found 5"):
+        ncodec.encode(crop, model="stored", effort=5)
+    with pytest.raises(InputError, match="model stored: no option 'tune'; it has effort, header"):
+        ncodec.encode(crop, model="stored", tune="psnr")
+    with pytest.raises(InputError, match="model flat: no option 'effort'; it has no options"):
+        ncodec.encode(crop, model="flat", effort=1)
+    with pytest.raises(InputError, match="not a JPEG file"):
+        ncodec.decode_jpeg(data)
+    parsed = container.read(data)
+    with_digest = replace(parsed.header, weights_digest=b"12345678")
+    with pytest.raises(CorruptPayloadError, match="expected no weights digest"):
+        ncodec.decode(container.write(replace(parsed, header=with_digest)))
+    batch = ncodec.decode_batch([data, ncodec.encode(crop, 4, "flat"), data], "numpy")
+    assert np.array_equal(batch[2], crop[:, :, 1]) and np.array_equal(batch[1], crop // 8 * 8)
+
+
 def test_damage_names_the_file(flat, crop):
     good = ncodec.encode(crop, 4, "flat")
     bad = container.write(container.Container(container.read(good).header, [b"no"]))
@@ -118,11 +145,13 @@ def test_overlap_of_exact_tiles(flat, crop):
     """Tiles of integers fade as well, if a file says so: here all of them are of one colour."""
     header = container.read(ncodec.encode(crop, 8, "flat", tile=64)).header
     header = replace(header, overlap=16)
-    net = codec.load_model(flat.path).codec
+    net = load_file(flat.path).codec
     for shape in ((3,), ()):
         header = replace(header, is_grey=not shape)
         tiles = [
-            net.encode_tile(np.full((bottom - top, right - left, *shape), 77, np.uint8), 140)
+            net.encode_tile(
+                np.full((bottom - top, right - left, *shape), 77, np.uint8), 140, EncodeOptions()
+            )
             for left, top, right, bottom in header.tile_boxes()
         ]
         pixels = ncodec.decode(container.write(container.Container(header, tiles)), "numpy")
@@ -132,6 +161,6 @@ def test_overlap_of_exact_tiles(flat, crop):
 def test_self_test_of_exact_pixels(flat):
     test = make_self_test(flat.path)
     verify(replace(flat, self_test=test))
-    for wrong in ({"file": test["file"]}, test | {"pixels_sha256": "00"}):
-        with pytest.raises(WeightsMismatchError, match=r"flat: self-test: .*pixels_sha256"):
+    for wrong in ({"file": test["file"]}, test | {"symbols_sha256": "00"}):
+        with pytest.raises(WeightsMismatchError, match=r"flat: self-test: .*symbols_sha256"):
             verify(replace(flat, self_test=wrong))

@@ -17,11 +17,6 @@ import reference_rans  # noqa: E402
 
 SIGNATURE = b"\x89NC1\r\n\x1a\n"
 DIGEST = bytes.fromhex("0123456789abcdef")
-# hyperprior-s at quality 4, one pixel, all z = 0: the table rows of the r that are coded.
-WEIGHTS = bytes.fromhex("f368b6a64f29a6cf")
-SKIP_BELOW = 16
-ROWS_R = [45, 32, 28, 27, 29, 24, 23, 22, 21, 20, 20, 19, 19, 19, 18, 17, 17, 18, 17, 17, 16, 16]
-ROWS_Z = list(range(3 * 64, 4 * 64))
 
 
 def crc32c(data: bytes) -> bytes:
@@ -86,20 +81,14 @@ def attacks() -> dict[str, tuple[str, bytes]]:
         "overlap_65": ("CorruptPayloadError", header(flags=2, grid=b"\x40\x41") + tile),
         "side_65536": ("LimitError", header(width=varint(65_536)) + tile),
         "pixels_65535x65535": ("LimitError", header(width=varint(65_535), height=varint(65_535))),
-        "tiles_66560": (
+        "tiles_16640": (
             "LimitError",
-            header(flags=2, width=varint(4097), height=varint(65_520), grid=b"\x40\x00"),
+            header(flags=2, width=varint(4097), height=varint(16_384), grid=b"\x40\x00"),
         ),
-        # 1040 x 496 pixels in whole strides and 8192 for the tile: 1024 bytes at least, here 1023
-        "pixels_per_byte": (
+        # tiles of 1024 that overlap by as much: each pixel but those at the edges is coded four times
+        "pixels_coded_four_times": (
             "LimitError",
-            padded(header(width=varint(1025), height=varint(496)), tile, 1023),
-        ),
-        # 105 small tiles that overlap by their size: 1 KiB that would take seconds
-        "tiles_per_byte": (
-            "LimitError",
-            header(flags=2, width=varint(448), height=varint(960), grid=b"\x40\x40")
-            + chunk(b"TILE", b"") * 105,
+            header(flags=2, width=varint(16_384), height=varint(8192), grid=varint(1024) * 2),
         ),
         "icc_over_16_mib": ("LimitError", header() + b"iCCP" + metadata_length + b"abc"),
         "exif_over_16_mib": ("LimitError", header() + b"eXIF" + metadata_length + b"abc"),
@@ -122,65 +111,87 @@ def attacks() -> dict[str, tuple[str, bytes]]:
     }
 
 
-def padded(head: bytes, tile: bytes, size: int) -> bytes:
-    """Return a file of `size` bytes, padded by a chunk of 128 to 16383 zeros."""
-    return head + chunk(b"pADd", bytes(size - len(head) - len(tile) - 10)) + tile
+class Weights:
+    """The shipped hyperprior-s, read without ncodec: tables, and the rows of a pixel whose z are all 0, at quality 1."""
 
+    def __init__(self) -> None:
+        data = (HERE.parent.parent / "weights" / "hyperprior-s.safetensors").read_bytes()
+        self.digest = hashlib.sha256(data).digest()[:8]
+        self.start = 8 + int.from_bytes(data[:8], "little")
+        self.data, self.names = data, json.loads(data[8 : self.start])
+        about = json.loads(self.names["__metadata__"]["ncodec"])
+        self.skip_below = about["skip_below"]
+        self.tables_z, self.tables_r = self.matrix("tables.z", "H"), self.matrix("tables.r", "H")
+        self.rows_z = list(range(about["config"]["Z"]))
+        self.rows_r = [row for row in self.rows_of_zeros() if row >= self.skip_below]
 
-def tables() -> dict[str, list[list[int]]]:
-    """Return "tables.z" and "tables.r" of the shipped weights (safetensors, uint16)."""
-    for path in sorted((HERE.parent.parent / "weights").glob("*.safetensors")):
-        data = path.read_bytes()
-        if hashlib.sha256(data).digest()[:8] == WEIGHTS:
-            break
-    start = 8 + int.from_bytes(data[:8], "little")
-    found = {}
-    for name in ("tables.z", "tables.r"):
-        about = json.loads(data[8:start])[name]
-        low, high = about["data_offsets"]
-        width = 2 * about["shape"][1]
-        found[name] = [
-            list(memoryview(data[start + p : start + p + width]).cast("H"))
-            for p in range(low, high, width)
+    def numbers(self, name: str, kind: str) -> list[int]:
+        """Return a tensor's integers, of a type of the module struct, flat."""
+        low, high = self.names[name]["data_offsets"]
+        return list(memoryview(self.data[self.start + low : self.start + high]).cast(kind))
+
+    def matrix(self, name: str, kind: str) -> list[list[int]]:
+        """Return a tensor [rows, columns]."""
+        flat, width = self.numbers(name, kind), self.names[name]["shape"][1]
+        return [flat[i : i + width] for i in range(0, len(flat), width)]
+
+    def rows_of_zeros(self) -> list[int]:
+        """Return the row of each r (specs/hyperprior.md): with z = 0 the first layer gives its bias."""
+        (shift,) = self.numbers("exact.hidden.shift", "q")
+        hidden = [
+            max((b + (1 << shift - 1)) >> shift, 0) for b in self.numbers("exact.hidden.bias", "q")
         ]
-    return found
+        (shift,) = self.numbers("exact.head.shift", "q")
+        bias = self.numbers("exact.head.bias", "q")
+        rows = []
+        weights = self.matrix("exact.head.weight", "h")[::4]  # of the first of the 2x2 positions
+        offsets = self.matrix("exact.index_offset", "i")[0]
+        for weight, b, offset in zip(weights, bias[::4], offsets, strict=True):
+            total = b + sum(w * h for w, h in zip(weight, hidden, strict=True))
+            index = ((total + (1 << shift - 1)) >> shift) + offset
+            rows.append(min(max((index + 128) >> 8, 0), 63))
+        return rows
 
 
-TABLES = tables()
+WEIGHTS = Weights()
+N_R = len(WEIGHTS.rows_r)
+assert 10 < N_R < 32, "lane 31 is to have no symbol"
+SYMBOLS = [(-1) ** k * (k % 3 if k < 10 else k % 2) for k in range(N_R)]  # no escapes
 
 
 def section_z(symbols: list[int], **how: int) -> bytes:
     """Return a section z of the one-pixel image."""
-    return reference_rans.encode(symbols, ROWS_Z, TABLES["tables.z"], **how)
+    return reference_rans.encode(symbols, WEIGHTS.rows_z, WEIGHTS.tables_z, **how)
 
 
 def section_y(symbols: list[int], **how: int) -> bytes:
     """Return a section y of the one-pixel image, all z being 0."""
-    return reference_rans.encode(symbols, ROWS_R, TABLES["tables.r"], SKIP_BELOW, **how)
+    rows, tables = WEIGHTS.rows_r, WEIGHTS.tables_r
+    return reference_rans.encode(symbols, rows, tables, WEIGHTS.skip_below, **how)
 
 
 def reason(y: bytes) -> str:
     """Return why the reference refuses a section y, "" where it does not."""
     try:
-        reference_rans.decode(y, ROWS_R, TABLES["tables.r"], SKIP_BELOW)
+        reference_rans.decode(y, WEIGHTS.rows_r, WEIGHTS.tables_r, WEIGHTS.skip_below)
     except ValueError as error:
         return str(error)
     return ""
 
 
 def one_pixel(payload: bytes, **fields: Any) -> bytes:
-    """Return a file of one pixel, made with the shipped weights."""
-    fields = {"digest": WEIGHTS, **fields}
+    """Return a file of one pixel at quality 1, made with the shipped weights."""
+    fields = {"digest": WEIGHTS.digest, "quality": 0, **fields}
     return header(width=b"\x01", height=b"\x01", **fields) + chunk(b"TILE", payload)
 
 
-Z = section_z([0] * 64)
-Y = section_y([(-1) ** k * (k % 3) for k in range(22)])
+Z = section_z([0] * len(WEIGHTS.rows_z))
+Y = section_y(SYMBOLS)
 
 
 def control(chunks: int = 1) -> bytes:
     """Return a valid file, from which those of `coded_attacks` depart."""
-    y = section_y([(-1) ** k * (k % 3) for k in range(22)], chunks=chunks)
+    y = section_y(SYMBOLS, chunks=chunks)
     return one_pixel(varint(len(Z)) + Z + y)
 
 
@@ -189,11 +200,11 @@ def coded_attacks() -> dict[str, tuple[str, bytes]]:
     whole = varint(len(Z)) + Z + Y
     words = (Y[:-2] + k.to_bytes(2, "little") for k in range(1 << 16))
     final = next(y for y in words if reason(y) == "final state")
-    idle = section_y([0] * 22, lanes=32)  # lanes 22 to 31 have no symbol
-    escaped = section_y([0] * 21 + [5000])  # entry 10000: two escape bytes, the last of the payload
+    idle = section_y([0] * N_R, lanes=32)  # the last lanes have no symbol
+    escaped = section_y([0] * (N_R - 1) + [5000])  # entry 10000: two escape bytes, the last of the payload
     plain, value = escaped[:-2], int.from_bytes(escaped[:-3:-1], "little")
     low, high = value % 256, value // 256
-    chunked = section_y([(-1) ** k * (k % 3) for k in range(22)], chunks=2)
+    chunked = section_y(SYMBOLS, chunks=2)
     assert reason(Y) == reason(escaped) == reason(chunked) == "" and chunked[:2] == b"\x08\x02"
     ys = {
         "y_empty": ("truncated", b""),
@@ -215,7 +226,10 @@ def coded_attacks() -> dict[str, tuple[str, bytes]]:
         "y_chunked_lanes_6": ("lanes", b"\x0e" + chunked[1:]),
         "y_chunks_0": ("chunks", b"\x08\x00" + Y[1:]),
         "y_chunks_1": ("chunks", b"\x08\x01" + Y[1:]),
-        "y_chunks_23_of_22": ("chunks", b"\x08\x17" + b"\x04" * 22 + b"\x00\x00\x01\x00" * 23),
+        "y_chunks_too_many": (
+            "chunks",
+            b"\x08" + bytes([N_R + 1]) + b"\x04" * N_R + b"\x00\x00\x01\x00" * (N_R + 1),
+        ),
         "y_chunks_cut": ("truncated", b"\x08"),
         "y_chunks_not_shortest": ("varint not in shortest form", b"\x08\x82\x00" + chunked[2:]),
         "y_chunks_six_bytes": ("varint", b"\x08" + b"\x82" + b"\x80" * 5 + chunked[2:]),
@@ -233,10 +247,10 @@ def coded_attacks() -> dict[str, tuple[str, bytes]]:
         error = "TruncatedError" if why == "truncated" else "CorruptPayloadError"
         files[name] = (error, one_pixel(varint(len(Z)) + Z + y))
     for name, number in (("z_128", 128), ("z_minus_128", -128), ("z_minus_2_31", -(2**31))):
-        z = section_z([0] * 63 + [number])
+        z = section_z([0] * (len(WEIGHTS.rows_z) - 1) + [number])
         files[name] = ("CorruptPayloadError", one_pixel(varint(len(z)) + z + Y))
     for name, number in (("r_32768", 32768), ("r_minus_32768", -32768), ("r_2_31", 2**31 - 1)):
-        y = section_y([number] + [0] * 21)
+        y = section_y([number] + [0] * (N_R - 1))
         files[name] = ("CorruptPayloadError", one_pixel(varint(len(Z)) + Z + y))
     return files | {
         "tile_empty": ("TruncatedError", one_pixel(b"")),
@@ -282,7 +296,7 @@ def jpeg_attacks() -> dict[str, tuple[str, bytes]]:
         with_icc[: -len(chunk(b"TILE", plain))] + chunk(b"iCCP", b"x") + chunk(b"TILE", plain)
     )
     corrupt = {
-        "jpeg_digest": jpeg_pixel(plain, digest=WEIGHTS),
+        "jpeg_digest": jpeg_pixel(plain, digest=DIGEST),
         "jpeg_quality": jpeg_pixel(plain, quality=60),
         "jpeg_tiled": jpeg_pixel(plain, flags=3, grid=b"\x40\x00"),
         "jpeg_icc": with_icc,
@@ -301,7 +315,7 @@ def dct_pixel(payload: bytes, flags: int = 0) -> bytes:
     index = json.loads((HERE.parent.parent / "weights" / "index.json").read_text())
     sha256 = next(model["sha256"] for model in index["models"] if model["name"] == "dct")
     digest = bytes.fromhex(sha256)[:8]
-    return one_pixel(payload, flags=flags, family=b"\x02", digest=digest)
+    return one_pixel(payload, flags=flags, family=b"\x02", digest=digest, quality=60)
 
 
 def dct_attacks() -> dict[str, tuple[str, bytes]]:

@@ -1,0 +1,39 @@
+"""Family "stored" of flat_family.py: lossless, without weights and qualities, with an effort of its own."""
+
+import zlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ncodec.errors import CorruptPayloadError
+from ncodec.models.protocol import EncodeOptions
+
+
+@dataclass(frozen=True)
+class StoredOptions(EncodeOptions):
+    header: bool = True
+    EFFORTS: ClassVar[tuple[int, ...]] = (1, 9)
+
+
+class StoredCodec:
+    Options, OVERLAP, batch_pixels = StoredOptions, 0, 0
+
+    def encode_tile(self, pixels, quality_code, options):
+        assert quality_code == 0
+        return zlib.compress(pixels.tobytes(), options.effort or 9)
+
+    def decode_tiles(self, payloads, quality_code, format):
+        (payload,) = payloads
+        try:
+            return [np.frombuffer(zlib.decompress(payload), np.uint8).reshape(format.shape)]
+        except (zlib.error, ValueError) as error:
+            raise CorruptPayloadError(f"section 'stored': {error}") from error
+
+    def exact_symbols(self, payload, quality_code, format):
+        return zlib.decompress(payload)
+
+
+def make_codec(tensors, about, device):
+    assert tensors == {} and about == {} and device == "cpu"
+    return StoredCodec()
