@@ -1,0 +1,205 @@
+"""Many files, one after the other or on many processes: what is done, what is printed, what the exit code is.
+
+    items --read--> bytes --work, here or on other processes--> bytes, report --write--> lines or a bar
+
+A file that cannot be done is named on standard error and the others go on.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ncodec.cli.files import Item, read_bytes, write_output
+
+from ncodec.errors import FormatError, InputError, LimitError, ModelError, NcodecError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+EXIT_CODES = ((FormatError, 3), (LimitError, 4), (ModelError, 5), (InputError, 6))
+INTERRUPTED = 130
+FEW = 10  # files: so many have a line each, even beside a bar
+
+
+class Report(NamedTuple):
+    """What came of a file, for programs and for people."""
+
+    facts: dict[str, Any]
+    text: str
+
+
+Work = Callable[[str, bytes], tuple[bytes, Report]]  # from the input's name and bytes
+Outcome = Report | NcodecError
+
+
+def exit_code(error: NcodecError) -> int:
+    """Return the exit code of an error."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def print_error(error: NcodecError) -> None:
+    """Print what an error says, on standard error."""
+    print(_prefixed(error), file=sys.stderr, flush=True)
+
+
+def _prefixed(error: NcodecError) -> str:
+    return "\n".join(f"ncodec: {line}" for line in str(error).splitlines())
+
+
+def run(items: list[Item], work: Work, jobs: int, engine: str, quiet: bool, as_json: bool) -> None:
+    """Work on files and write what comes of them; print a line each, or a bar.
+
+    Args:
+        items: what to read and where to write.
+        work: a function of a module, or a partial of one, so that it can go to another process.
+        jobs: pieces in progress at once; 0: one a core.
+        engine: "local" or "ray".
+        quiet: print errors only.
+        as_json: print an object a line.
+
+    Raises:
+        SystemExit: some could not be done, with the largest of their codes; or it was interrupted.
+    """
+    has_bar = sys.stderr is not None and sys.stderr.isatty() and not quiet
+    is_seen = sys.stdout is not None and sys.stdout.isatty()
+    has_lines = not quiet and (as_json or not (has_bar and is_seen and len(items) > FEW))
+    begin = time.perf_counter()
+    codes: list[int] = []
+    n_done = n_skipped = size_bytes = 0
+    try:
+        with _Screen(items, has_bar) as screen:
+            for item, outcome in _outcomes(items, work, jobs, engine):
+                if isinstance(outcome, NcodecError):
+                    screen.print(_prefixed(outcome), True, "red")
+                    codes.append(exit_code(outcome))
+                else:
+                    n_skipped += item.is_skipped
+                    n_done += not item.is_skipped
+                    size_bytes += outcome.facts.get("size_bytes", 0)
+                    if has_lines:
+                        text = json.dumps(outcome.facts) if as_json else outcome.text
+                        screen.print(text, item.target == "-")
+                screen.advance()
+    except KeyboardInterrupt:
+        print(f"ncodec: interrupted; {n_done} of {len(items)} done", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    if has_bar and not has_lines:
+        counts = [f"{n_done} of {len(items)} done"]
+        counts += [f"{n_skipped} skipped"] * bool(n_skipped) + [f"{len(codes)} failed"] * bool(
+            codes
+        )
+        size = f"{size_bytes} bytes, " if size_bytes else ""
+        print(f"{', '.join(counts)}: {size}{time.perf_counter() - begin:.1f} s", file=sys.stderr)
+    if codes:
+        raise SystemExit(max(codes))
+
+
+def _outcomes(
+    items: list[Item], work: Work, jobs: int, engine: str
+) -> Iterator[tuple[Item, Outcome]]:
+    """Yield what came of each item; those that will not be worked on first, the others as they are done."""
+    from ncodec.parallel import attempt, run_all
+
+    todo = []
+    for item in items:
+        if item.trouble is not None:
+            yield item, item.trouble
+        elif item.is_skipped:
+            facts = {"input": item.source, "output": item.target, "skipped": True}
+            yield item, Report(facts, f"{item.target}: exists already, skipped")
+        else:
+            todo.append(item)
+    tasks = ((item.source, attempt(read_bytes, item.source)) for item in todo)
+    step = partial(_work_on, work, len(items) > 1)
+    if jobs == 1 and engine == "local":
+        results: Any = ((number, attempt(step, task)) for number, task in enumerate(tasks))
+    else:
+        results = run_all(step, tasks, engine, jobs)
+    for number, result in results:
+        item = todo[number]
+        if not isinstance(result, NcodecError):
+            data, report = result
+            try:
+                write_output(item.target, data)
+                result = Report({**report.facts, "output": item.target}, report.text)
+                result = result._replace(text=f"{item.target}: {report.text}")
+            except NcodecError as error:
+                result = error
+        yield item, result
+
+
+def _work_on(
+    work: Work, is_batch: bool, task: tuple[str, bytes | NcodecError]
+) -> tuple[bytes, Report]:
+    """Return what `work` makes of an input. An exception that nobody foresaw must not end a batch."""
+    source, read = task
+    if isinstance(read, NcodecError):
+        raise read
+    try:
+        return work(source, read)
+    except NcodecError:
+        raise
+    except Exception as error:
+        if not is_batch:
+            raise
+        raise InputError(f"{source}: {type(error).__name__}: {error}") from error
+
+
+class _Screen:
+    """What is seen while files are worked on: lines on standard output; errors and a bar on standard error."""
+
+    def __init__(self, items: list[Item], has_bar: bool) -> None:
+        self._bar = _bar(len(items)) if has_bar else None
+        if self._bar is not None:
+            label = items[0].source if len(items) == 1 else ""
+            self._task = self._bar.add_task(label, total=len(items))
+
+    def __enter__(self) -> "_Screen":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def print(self, text: str, is_aside: bool, style: str | None = None) -> None:
+        """Print a line, `is_aside` on standard error; above the bar where that is on the same terminal."""
+        if self._bar is not None and (is_aside or (sys.stdout is not None and sys.stdout.isatty())):
+            self._bar.console.print(
+                text, style=style, markup=False, highlight=False, soft_wrap=True
+            )
+        else:
+            print(text, file=sys.stderr if is_aside else sys.stdout, flush=True)
+
+    def advance(self) -> None:
+        """One more is done."""
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+
+def _bar(n_items: int) -> "Progress":
+    """Return a bar, or for a single file a sign of life and the seconds."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    name = TextColumn("{task.description}", markup=False)
+    many = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(
+        *((SpinnerColumn(), name, TimeElapsedColumn()) if n_items == 1 else many),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,  # lines into a file must not end up beside the bar
+        redirect_stderr=False,
+    )

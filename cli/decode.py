@@ -1,0 +1,126 @@
+"""`ncodec decode`: images, or the JPEG files that were made smaller, from .nc files."""
+
+import time
+from functools import partial
+from io import BytesIO
+from typing import Annotated
+
+import typer
+from ncodec.cli import batch, files
+from ncodec.cli.batch import Report
+from ncodec.cli.options import (
+    Device,
+    Engine,
+    Force,
+    Jobs,
+    Json,
+    ModelOption,
+    Output,
+    Quiet,
+    SkipExisting,
+    Threads,
+    refuse_both,
+    use_threads,
+)
+
+from ncodec.errors import FormatError, named
+
+
+def decode_file(
+    suffix: str, model: str | None, device: str, source: str, data: bytes
+) -> tuple[bytes, Report]:
+    """Return the image file in an .nc file, in the format of `suffix`, and the report; on any machine."""
+    from ncodec import codec, container, image
+
+    name = files.shown(source)
+    begin = time.perf_counter()
+    with named(f"{name}: "):
+        if suffix in ("", *files.JPEG_SUFFIXES) and _holds_jpeg(data):
+            restored = codec.decode_jpeg(data)
+            seconds = time.perf_counter() - begin
+            header = container.read(data).header
+            width, height = header.width, header.height
+        else:
+            picture = codec.decode_picture(data, model, device)
+            seconds = time.perf_counter() - begin
+            height, width = picture.pixels.shape[:2]
+            stream = BytesIO()
+            image.write(picture, stream, suffix or ".png")
+            restored = stream.getvalue()
+    facts = {"input": source, "width": width, "height": height, "decode_s": seconds}
+    return restored, Report(facts, f"{width}x{height}, {seconds:.2f} s")
+
+
+def _holds_jpeg(data: bytes) -> bool:
+    """Return whether an .nc file holds a JPEG file, by its header."""
+    from ncodec import container
+    from ncodec.families import family_by_id
+
+    header = container.peek_header(data)
+    try:
+        return header is not None and family_by_id(header.family).holds == "file"
+    except FormatError:  # said when it is decoded
+        return False
+
+
+def _start_of(name: str) -> bytes:
+    """Return as much of a file as a header may have; nothing where it cannot be read."""
+    from ncodec import container
+
+    try:
+        with open(name, "rb") as file:
+            return file.read(container.MAX_HEADER)
+    except OSError:  # said again, and for good, when it is decoded
+        return b""
+
+
+def _suffix_of_decoded(name: str) -> str:
+    """Return what an .nc file decodes to unless it is told otherwise."""
+    return ".jpg" if _holds_jpeg(_start_of(name)) else ".png"
+
+
+def _is_image(name: str) -> bool:
+    """Return whether a name is an image's, and no .nc file lies there."""
+    from ncodec import container
+
+    is_one = files.suffix_of(name) in files.IMAGE_SUFFIXES
+    return is_one and container.peek_header(_start_of(name)) is None
+
+
+def decode(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN...",
+            help=".nc files, folders (the .nc files directly in them), or `-` for standard input.",
+        ),
+    ],
+    output: Output = None,
+    model: ModelOption = None,
+    device: Device = "auto",
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    engine: Engine = "local",
+    force: Force = False,
+    skip_existing: SkipExisting = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Restore images from .nc files; the suffix of -o chooses the format, PNG by default.
+
+    Of a JPEG file that was made smaller it restores the file itself, unless -o names another format.
+    `decode IN OUT.png` is `decode IN -o OUT.png` where OUT.png is not there yet.
+    """
+    refuse_both(("--force", force), ("--skip-existing", skip_existing))
+    refuse_both(("--quiet", quiet), ("--json", as_json))
+    inputs, output = files.split_output("decode", inputs, output, _is_image)
+    use_threads(threads, jobs)
+    if model is not None:
+        from ncodec.models.weights import find_by_name
+
+        find_by_name(model)
+    items = files.plan(inputs, output, [".nc"], _suffix_of_decoded, force, skip_existing)
+    is_named = items[0].target == output
+    suffix = files.suffix_of(items[0].target) if is_named else ""
+    work = partial(decode_file, suffix, model, device)
+    batch.run(items, work, jobs, engine, quiet, as_json)

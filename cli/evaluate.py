@@ -1,0 +1,212 @@
+"""`ncodec eval` and `ncodec compare`: codecs measured on images."""
+
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from ncodec.cli.batch import INTERRUPTED, exit_code
+from ncodec.cli.options import Engine, Json
+
+from ncodec.errors import InputError, NcodecError
+
+if TYPE_CHECKING:
+    from ncodec import evaluation
+
+
+Value = TypeVar("Value")
+
+
+def _parsed(parse: Callable[[str], Value], text: str, option: str) -> Value:
+    """Return what an option's text means; a text that means nothing is wrong usage."""
+    try:
+        return parse(text)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def _read_images(paths: list[Path]) -> tuple[list["evaluation.Image"], list[dict[str, str]]]:
+    """Return the images in files and folders, and what could not be read, in the form of `RDCurve.failures`."""
+    from ncodec.evaluation import Image, read_image
+
+    files = []
+    for path in paths:
+        inside = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+        files += [p for p in inside if not p.name.startswith(".")]
+    images, read, gaps = [], [], []
+    for file in files:
+        try:
+            images.append(read_image(file))
+            read.append(file)
+        except NcodecError as error:
+            gaps.append({"image": file.name, "asked": "", "message": str(error)})
+    names = [image.name for image in images]
+    if len(set(names)) < len(names):  # from several folders
+        images = [Image(str(f), i.pixels) for f, i in zip(read, images, strict=True)]
+    return images, gaps
+
+
+def _run_study(study: "evaluation.Study") -> None:
+    """Run it with a bar, or, where there is no terminal, a line for each tenth."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+        tenth = -1
+        for done, total, label in study.run():
+            progress.update(
+                task, completed=done, total=total, description=label.replace("[", r"\[")
+            )
+            if not console.is_terminal and total and done * 10 // total > tenth:
+                tenth = done * 10 // total
+                print(f"ncodec: {done} of {total} measured, {label}", file=sys.stderr, flush=True)
+
+
+def evaluate(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES...", help="Files and folders; or one JSON file of an earlier study."
+        ),
+    ],
+    codecs: Annotated[
+        list[str],
+        typer.Option(
+            "--codec",
+            metavar="NAME[:option=value,...]",
+            help="Such as hyperprior-s, dct, dct:transform=angle, jpeg, webp, avif:speed=2, jxl, jpeg2000, hevc, svtav1, vvenc, vtm.",
+            show_default="the first shipped model",
+        ),
+    ] = [],  # noqa: B006
+    quality: Annotated[
+        str,
+        typer.Option(
+            help="In the codecs' own scales: 1,2,4; or targets searched for each image: 0.25bpp,0.5bpp or 35dB.",
+            show_default="a curve of each codec",
+        ),
+    ] = "",
+    anchors: Annotated[
+        list[str],
+        typer.Option(
+            "--anchor",
+            metavar="NAME|FILE",
+            help="For BD-rates: a codec of this study, a published Kodak curve (vtm, av1, ...), or a JSON file.",
+        ),
+    ] = [],  # noqa: B006
+    reports: Annotated[
+        list[Path],
+        typer.Option("--report", metavar="OUT", help=".html, .md, .svg, .png, .csv or .json."),
+    ] = [],  # noqa: B006
+    jobs: Annotated[int, typer.Option(min=0, help="Processes of one thread; 0: one a core.")] = 1,
+    engine: Engine = "local",
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of measured cells.", show_default="~/.cache/ncodec/eval"),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Measure everything anew.")] = False,
+    visual: Annotated[int, typer.Option(min=0, help="Images to show in the HTML report.")] = 3,
+    visual_bpp: Annotated[float, typer.Option(min=0.001, help="Rate to show them near.")] = 0.25,
+) -> None:
+    """Measure codecs on images: rate-distortion curves, BD-rates, reports. Prints a summary."""
+    from ncodec import evaluation
+    from ncodec.evaluation import report
+    from ncodec.parallel import attempt
+
+    # Ended from outside, it ends its processes as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for path in reports:
+        report.check_report(path)
+    views = []
+    if [path.suffix for path in images] == [".json"]:
+        if codecs or quality:
+            raise typer.BadParameter("an earlier study is not measured again", param_hint="--codec")
+        curves = evaluation.read_curves(images[0])
+        for name in anchors:
+            evaluation.find_anchor(name, curves)
+    else:
+        qualities = (
+            [_parsed(evaluation.parse_quality, part, "--quality") for part in quality.split(",")]
+            if quality
+            else []
+        )
+        from ncodec.inspection import list_models
+
+        chosen = codecs or [list_models()[0].name]
+        named = [_parsed(evaluation.parse_codec, name, "--codec") for name in chosen]
+        known = [evaluation.codec_name(codec) for codec in named]
+        for number, name in enumerate(anchors):
+            if attempt(evaluation.parse_codec, name) in named:  # however its options are ordered
+                anchors[number] = evaluation.codec_name(evaluation.parse_codec(name))
+            if anchors[number] not in known:
+                evaluation.find_anchor(name)
+        pictures, gaps = _read_images(images)
+        if not pictures and gaps:
+            raise InputError(f"no image can be read: {gaps[0]['message']}")
+        kept = evaluation.Cache(None if no_cache else cache or evaluation.default_cache())
+        study = evaluation.Study(named, pictures, qualities, kept, engine, jobs)
+        try:
+            _run_study(study)
+        except KeyboardInterrupt:
+            where = "nothing was kept" if no_cache else f"what was measured is in {kept.folder}"
+            print(f"ncodec: interrupted; {where}; the same command goes on", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+        curves = study.curves()
+        for curve in curves:
+            curve.failures.extend(gaps)
+        if any(path.suffix == ".html" for path in reports):
+            views = report.views_of(study, visual, visual_bpp)
+    found = [evaluation.find_anchor(name, curves) for name in anchors]
+    print(report.summary_markdown(curves, found), flush=True)
+    if quality:
+        for curve in curves:
+            print(f"\n{curve.codec}\n\n{report.points_markdown(curve)}", flush=True)
+    for path in reports:
+        report.write_report(path, curves, found, views)
+    for row in evaluation.bd_table(curves, found).to_dict("records"):
+        if row["note"] and row["metric"] == "psnr":
+            print(f"ncodec: {row['codec']} against {row['anchor']}: {row['note']}", file=sys.stderr)
+    lines = report.gaps_of(curves)
+    for line in lines:
+        print(f"ncodec: gap: {line}", file=sys.stderr)
+    if lines:
+        raise SystemExit(exit_code(InputError()))
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Reference: an image or an .nc file.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
+    as_json: Json = False,
+) -> None:
+    """Print PSNR, MS-SSIM and SSIMULACRA2 of two images of one size."""
+    from ncodec.evaluation import compare as compare_pixels
+    from ncodec.evaluation.study import read_image
+
+    first, second = read_image(a).pixels, read_image(b).pixels
+    if first.shape != second.shape:
+        sizes = [f"{x.shape[1]}x{x.shape[0]}" for x in (first, second)]
+        raise InputError(f"{b}: expected {sizes[0]} pixels as {a}, found {sizes[1]}")
+    values = compare_pixels(first, second)
+    if as_json:
+        print(json.dumps({k: v if math.isfinite(v) else str(v) for k, v in values.items()}))
+        return
+    for name, unit, digits in (("psnr", " dB", 4), ("ms_ssim", "", 6), ("ssimulacra2", "", 4)):
+        note = " (too small for it)" if math.isnan(values[name]) else ""
+        print(f"{name:11}  {values[name]:.{digits}f}{unit}{note}")
