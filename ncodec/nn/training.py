@@ -1,8 +1,9 @@
-"""What a network in training gives the loop, whatever its family."""
+"""What passes between `ncodec train` and a network in training, whatever its family (training/recipe.py)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class TrainingOutput(NamedTuple):
@@ -10,3 +11,12 @@ class TrainingOutput(NamedTuple):
 
     x_hat: Tensor  # [B, 3, H, W]
     bits: dict[str, Tensor]  # [B] each
+
+
+class ParameterGroups(NamedTuple):
+    """Every parameter of a network, once."""
+
+    matrices: Sequence[nn.Parameter]  # [out, in] or [out, in, 1, 1], of dense layers: Muon
+    others: list[
+        tuple[float, Sequence[nn.Parameter]]
+    ]  # each with its share of the learning rate: AdamW

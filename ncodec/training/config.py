@@ -6,27 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from ncodec.configs import DIR
-from ncodec.errors import InputError
-from ncodec.models.hyperprior import HyperpriorConfig
+from ncodec.errors import InputError, named
+from ncodec.training.loss import LOSSES
+from ncodec.training.recipe import Recipe, load_recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-CROP_STRIDE = 32  # pixels per hyper-latent
 MAX_SIZE = 4096  # of anything in a config: beyond lies a typing error
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The recipe; specs/training.md says why these."""
+    """How to train, whatever the family; specs/training.md says why these."""
 
     batch: int = 8  # crops a step, over all processes
     crop: int = 192  # side (pixels)
     learning_rate: float = 1e-3
     seed: int = 0
-    loss: str = "relative"
+    loss: str = "relative"  # or "absolute": loss.py
     bfloat16: bool = True
 
 
@@ -36,8 +36,13 @@ class Config:
 
     name: str
     family: str
-    model: HyperpriorConfig
+    model: Any  # the recipe's Config
     training: TrainingOptions
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the family is trained."""
+        return load_recipe(self.family)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as read from TOML, defaults filled in."""
@@ -100,33 +105,34 @@ def read_config(path: str | Path, assignments: list[str] = []) -> Config:  # noq
         raise InputError(f"{path}: not a TOML file ({error})") from error
     for assignment in assignments:
         _assign(table, assignment)
-    top: dict[str, Any] = {"name": file.stem, "family": "hyperprior"} | table
+    top: dict[str, Any] = {"name": file.stem, "family": ""} | table
     model, training = top.pop("model", {}), top.pop("training", {})
-    _typed("", Config, top)
     if not isinstance(model, dict) or not isinstance(training, dict):
         raise InputError(f"{path}: expected tables [model] and [training]")
-    config = Config(
-        **top,
-        model=HyperpriorConfig(**_typed("model", HyperpriorConfig, model)),
-        training=TrainingOptions(**_typed("training", TrainingOptions, training)),
-    )
+    _typed("", Config, top)
+    with named("config: "):
+        recipe = load_recipe(top["family"])
+    _typed("model", recipe.Config, model)
+    with named("config: model."):
+        sizes = recipe.Config(**model)
+    options = TrainingOptions(**_typed("training", TrainingOptions, training))
+    config = Config(**top, model=sizes, training=options)
     _check(config)
     return config
 
 
 def _check(config: Config) -> None:
-    model, training = config.model, config.training
+    training, stride = config.training, config.recipe.CROP_STRIDE
+    is_crop = stride <= training.crop <= MAX_SIZE and training.crop % stride == 0
+    sizes = {key: value for key, value in asdict(config.model).items() if type(value) is int}
     checks = [
-        ("family", config.family == "hyperprior", "'hyperprior'", config.family),
         ("training.batch", 1 <= training.batch <= MAX_SIZE, f"1 to {MAX_SIZE}", training.batch),
-        ("training.crop", CROP_STRIDE <= training.crop <= MAX_SIZE and training.crop % CROP_STRIDE == 0,
-         f"a multiple of {CROP_STRIDE} pixels up to {MAX_SIZE}", training.crop),
+        ("training.crop", is_crop, f"a multiple of {stride} pixels up to {MAX_SIZE}", training.crop),
         ("training.learning_rate", 0 < training.learning_rate < 1, "between 0 and 1", training.learning_rate),
         ("training.seed", 0 <= training.seed < 2**63, "0 to 2**63 - 1", training.seed),
-        ("model.M", model.M <= 768, "at most 768, the dimension of a 16x16 RGB block", model.M),
-        ("model.context_steps", model.context_steps in (2, 4), "2 or 4", model.context_steps),
+        ("training.loss", training.loss in LOSSES, " or ".join(LOSSES), training.loss),
         *((f"model.{key}", 1 <= value <= MAX_SIZE, f"1 to {MAX_SIZE}", value)
-          for key, value in asdict(model).items()),
+          for key, value in sizes.items()),
     ]  # fmt: skip
     for key, holds, expected, found in checks:
         if not holds:

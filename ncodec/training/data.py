@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.nn.functional import pixel_unshuffle
 
 from ncodec.errors import InputError
 
@@ -215,30 +214,3 @@ class ImageStore:
         channel = torch.arange(3, device=self.buffer.device)[:, None, None]
         crops = self.buffer[pixel[:, None] + plane[:, None] * channel]
         return crops.to(self.device).float() / 255
-
-
-def block_pca(
-    images: list[Tensor], block: int, components: int, seed: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Return the principal components of image blocks and their root mean squares.
-
-    Args:
-        images: uint8 [3, H, W].
-        block: side of the blocks (pixels).
-        components: how many to keep, the largest first.
-
-    Returns:
-        basis [components, 3·block²], orthonormal rows in the order of `pixel_unshuffle`; std [components].
-    """
-    rng = np.random.default_rng(seed)
-    moments = torch.zeros(3 * block**2, 3 * block**2, dtype=torch.float64)
-    n_blocks = 0
-    for image in images:
-        height, width = (side - side % block for side in image.shape[1:])
-        rows = pixel_unshuffle(image[:, :height, :width].float() / 255 - 0.5, block).flatten(1).T
-        rows = rows[torch.from_numpy(rng.permutation(len(rows))[:64])]
-        moments += (rows.T @ rows).double()
-        n_blocks += len(rows)
-    power, vectors = torch.linalg.eigh(moments / n_blocks)
-    order = power.argsort(descending=True)[:components]
-    return vectors[:, order].T.float(), power[order].clamp_min(1e-12).sqrt().float()

@@ -9,13 +9,12 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from torch import Tensor
 
-from ncodec.training.loop import Run
+from ncodec.training.run import Run
 
 LOG_EVERY_S = 20.0
 SHOWN_VALIDATIONS = 4
@@ -33,7 +32,8 @@ class Log(AbstractContextManager["Log"]):
         if path and path.exists() and not path.read_bytes().endswith(b"\n"):
             with path.open("a") as file:
                 file.write("\n")  # after a line that a kill cut short
-        self.sums, self.counted, self.since = torch.zeros(4), 0, 0.0
+        self.sums: dict[str, Tensor] = {}  # of what steps measured
+        self.counted, self.since = 0, 0.0
         self.now: dict[str, Any] = {}  # the last line of means
         self.validations: deque[dict[str, Any]] = deque(maxlen=SHOWN_VALIDATIONS)
         console = Console(stderr=True)
@@ -60,25 +60,25 @@ class Log(AbstractContextManager["Log"]):
         if self.live is None:
             print(line, file=sys.stderr, flush=True)
 
-    def step(self, run: Run, measured: Tensor) -> None:
+    def step(self, run: Run, measured: dict[str, Tensor]) -> None:
         """Count what `training_step` returned; write a line of means when one is due."""
         if self.path is None:
             return
         if self.counted == 0:
-            self.sums, self.since = torch.zeros_like(measured), self.since or time.monotonic()
-        self.sums = self.sums + measured
+            self.sums, self.since = measured, self.since or time.monotonic()
+        else:
+            self.sums = {name: total + measured[name] for name, total in self.sums.items()}
         self.counted += 1
         seconds = time.monotonic() - self.since
         if seconds < LOG_EVERY_S:
             return
-        loss, bpp, mse, norm = (self.sums / self.counted).tolist()
+        means = {name: float(total) / self.counted for name, total in self.sums.items()}
+        mse = means.pop("mse")
         fields = {
             "step": run.step,
             "minutes": round(run.elapsed_s / 60, 3),
-            "loss": loss,
-            "bpp": bpp,
+            **means,
             "psnr": -10 * math.log10(mse) if mse > 0 else None,
-            "gradient_norm": norm,
             "images_per_s": self.counted * run.config.training.batch / seconds,
             "skipped": run.skipped,
             "progress": round(run.progress, 5),
@@ -126,8 +126,8 @@ def plot(run_folder: Path) -> None:
     validations = [e for e in events if "validation" in e]
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     loss, curve = figure.subplots(1, 2)
-    loss.plot([e["minutes"] for e in steps], [e["loss"] for e in steps], color="tab:gray", lw=0.8,
-              label="training")  # fmt: skip
+    losses = [e["loss"] for e in steps]
+    loss.plot([e["minutes"] for e in steps], losses, color="tab:gray", lw=0.8, label="training")
     if validations:
         mean = [sum(p["loss"] for p in e["validation"]) / len(e["validation"]) for e in validations]
         loss.plot([e["minutes"] for e in validations], mean, "o-", ms=3, label="validation (EMA)")
@@ -136,7 +136,8 @@ def plot(run_folder: Path) -> None:
             curve.plot([p["bpp"] for p in points], [p["psnr"] for p in points], "o-",
                        label=f"{name}: step {event['step']}")  # fmt: skip
         curve.legend()
-    loss.set(xlabel="minutes", ylabel="loss", yscale="log")
+    is_logarithm = min(losses, default=1.0) <= 0  # the relative loss is one already
+    loss.set(xlabel="minutes", ylabel="loss", yscale="linear" if is_logarithm else "log")
     loss.legend()
     curve.set(xlabel="bits per pixel (estimated)", ylabel="PSNR (dB)", title="validation images")
     figure.savefig(run_folder / "curves.png", dpi=120)

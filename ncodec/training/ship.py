@@ -1,56 +1,93 @@
-"""Puts a trained weights file of family `dct` among the shipped models: `python -m ncodec.training.ship FILE`.
+"""Puts trained weights among the shipped models: `python -m ncodec.training.ship RUN_FOLDER|WEIGHTS_FILE [--name NAME]`.
 
-    FILE --> weights/NAME.safetensors
-        \\--> weights/index.json: digest, self-test, what is known of it
+    weights --> weights/NAME.safetensors, weights/index.json: digest, self-test, what is known of them
+        \\--> in a checkout, what names their digest: test vectors, attacks, seeds of the fuzzers
 
-In a checkout. The entry takes the place of the one of the same name; other models stay as they are. What else depends on the weights is written by .ci/ship-dct, which begins with this.
+The entry takes the place of the one of the same name; other models stay as they are, the first is the default.
 """
 
-import argparse
-import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from ncodec.errors import InputError, NcodecError
 from ncodec.files import write_whole
 from ncodec.models import weights
-from ncodec.selftest import make_self_test
+from ncodec.training.export import facts_of, index_entry
+from ncodec.training.record import write_json
 from ncodec.weights import DIR
 
 
-def ship(file: Path, folder: Path) -> dict[str, Any]:
-    """Copy a weights file from elsewhere into a folder with an index.json; return its entry there.
+def ship(source: Path, name: str | None, folder: Path) -> dict[str, Any]:
+    """Copy weights into a folder with an index.json; return their entry there.
+
+    Args:
+        source: run folder of `ncodec train`, or a weights file.
+        name: of the model; None: what the weights say.
+        folder: where index.json is.
 
     Raises:
-        InputError, WeightsMismatchError: not a weights file that this ncodec can run.
+        InputError: not a finished run, or no such file.
+        WeightsMismatchError: not weights that this ncodec can run.
     """
-    loaded = weights.load(file, "cpu")
-    target = folder / f"{loaded.name}.safetensors"
-    entry = {
-        "name": loaded.name,
-        "family": weights.family_of(file).name,
-        "file": target.name,
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "about": {"parameters_bytes": file.stat().st_size},
-        "self_test": make_self_test(file),
-    }
-    index = json.loads((folder / "index.json").read_text())
-    others = [model for model in index["models"] if model["name"] != loaded.name]
-    write_whole(target, file.read_bytes())
-    index["models"] = [*others, entry]
-    write_whole(folder / "index.json", (json.dumps(index, indent=2) + "\n").encode())
+    file = source / "model.safetensors" if source.is_dir() else source
+    if not file.is_file():
+        kind = "a finished run" if source.is_dir() else "a run folder or a weights file"
+        raise InputError(f"{source}: not {kind}: {file} is missing")
+    index = folder / "index.json"
+    models: list[dict[str, Any]] = json.loads(index.read_text())["models"]
+    entry = index_entry(file, facts_of(file))
+    for known in (file.parent / "index.json", index):
+        entry["about"] |= _said(known, entry["sha256"])
+    entry["name"] = name or entry["name"]
+    entry["file"] = f"{entry['name']}.safetensors"
+    names = [model["name"] for model in models]
+    place = names.index(entry["name"]) if entry["name"] in names else len(models)
+    write_whole(folder / entry["file"], file.read_bytes())
+    write_json(index, {"models": [*models[:place], entry, *models[place + 1 :]]})
     return entry
 
 
-def main() -> None:
-    """Ship the file that the command line names."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("file", type=Path)
-    entry = ship(parser.parse_args().file, DIR)
+def _said(index: Path, sha256: str) -> dict[str, Any]:
+    """Return what an index.json, if there is one, says about weights."""
+    models = json.loads(index.read_text())["models"] if index.is_file() else []
+    return next((model["about"] for model in models if model.get("sha256") == sha256), {})
+
+
+def dependents(name: str, checkout: Path) -> list[list[str]]:
+    """Return the commands that write again what names the weights of a shipped model, in a checkout's order."""
+    first = weights.list_models()[0]
+    family = next(model.family for model in weights.list_models() if model.name == name)
+    part = "default" if name == first.name else family
+    scripts = (["make_vectors.py", part], ["attacks/make_attacks.py"], ["fuzz/make_seeds.py"])
+    return [[sys.executable, str(checkout / "tests" / script), *more] for script, *more in scripts]
+
+
+def main(
+    source: Annotated[Path, typer.Argument(help="Run folder of ncodec train, or a weights file.")],
+    name: Annotated[str | None, typer.Option(help="Of the model; default: its own.")] = None,
+) -> None:
+    """Put trained weights among the shipped models, and write again what depends on them."""
+    entry = ship(source, name, DIR)
     print(f"{entry['name']}: {entry['sha256']}")
+    checkout = DIR.resolve().parent
+    if not (checkout / "tests" / "make_vectors.py").is_file():
+        return
+    for command in dependents(entry["name"], checkout):
+        print(" ".join(command), flush=True)
+        subprocess.run(command, check=True, cwd=checkout)
+    print("Next: pytest; git status weights tests; kodak_eval/run.py measure, which writes the BD-rates of the "
+          "README and of weights/index.json.")  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        typer.run(main)
+    except NcodecError as error:
+        sys.exit(f"ship: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"ship: {error}")

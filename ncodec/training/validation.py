@@ -1,22 +1,24 @@
-"""Rate and distortion of a model on whole images: estimated, as training sees it."""
+"""Rate and distortion of a network on whole images: estimated, as training sees it."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ncodec.metrics import psnr
-from ncodec.models.hyperprior import Hyperprior
-from ncodec.training.config import CROP_STRIDE
-from ncodec.training.loop import rate_distortion_loss
+from ncodec.nn.training import TrainingOutput
+from ncodec.training.loss import rate_distortion_loss
 
 IMAGES, SIDE = 16, 320  # at most so many, cut to so many pixels
 LOSSLESS_DB = 120.0  # stands for infinity
+EVERY_QUALITY = tuple(map(float, range(1, 9)))
 
 
-def center_crops(images: list[Tensor]) -> list[Tensor]:
-    """Return the middles of the first images, uint8 [3, h, w], h and w multiples of 32 up to 320."""
+def center_crops(images: list[Tensor], stride: int) -> list[Tensor]:
+    """Return the middles of the first images, uint8 [3, h, w], h and w multiples of `stride` up to 320."""
     crops = []
     for image in images[:IMAGES]:
-        height, width = (min(SIDE, side - side % CROP_STRIDE) for side in image.shape[1:])
+        height, width = (min(SIDE, side) // stride * stride for side in image.shape[1:])
         top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
         crops.append(image[:, top : top + height, left : left + width].contiguous())
     return crops
@@ -24,21 +26,33 @@ def center_crops(images: list[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def validate(
-    model: Hyperprior, images: list[Tensor], qualities: tuple[float, ...], skip_below: int = 0
+    network: Callable[[Tensor, Tensor], TrainingOutput],
+    images: list[Tensor],
+    qualities: tuple[float, ...],
+    loss: str,
+    device: torch.device,
 ) -> list[dict[str, float]]:
-    """Return estimated bpp, mean PSNR (dB, 8-bit pixels) and loss of images, one point per quality."""
-    device = model.log_gain.device
+    """Return estimated bpp, mean PSNR (dB, 8-bit pixels) and loss of images, one point per quality.
+
+    Args:
+        network: called with images [1, 3, H, W] and qualities [1].
+        images: uint8 [3, H, W].
+        qualities: one point each.
+        loss: one of `loss.LOSSES`.
+        device: where the network is.
+    """
     points = []
     for quality in qualities:
         rows = []
         for image in images:
             x = image[None].to(device).float() / 255
             q = torch.full((1,), quality, device=device)
-            out = model(x, q, skip_below=skip_below)
-            loss, bpp, _ = rate_distortion_loss(out, x, q)
+            out = network(x, q)
+            value, parts = rate_distortion_loss(out, x, q, loss)
             pixels = (out.x_hat[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
             decibels = min(psnr(pixels.numpy(), image.numpy()), LOSSLESS_DB)
-            rows.append((float(bpp), decibels, float(loss)))
-        bpp, decibels, loss = (sum(column) / len(rows) for column in zip(*rows, strict=True))
-        points.append({"quality": quality, "bpp": bpp, "psnr": decibels, "loss": loss})
+            bpp = {name: float(part) for name, part in parts.items() if name.startswith("bpp")}
+            rows.append({"psnr": decibels, "loss": float(value)} | bpp)
+        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        points.append({"quality": quality} | means)
     return points

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from ncodec.errors import InputError
 from ncodec.nn.blocks import LinearPath, depth_conv_blocks, zero_
 from ncodec.nn.exact import FRACTION_BITS, fake_integer_layer
 from ncodec.nn.gain import at_quality
@@ -33,12 +34,20 @@ from ncodec.nn.training import TrainingOutput
 from ncodec.quality import N_QUALITIES
 
 STRIDE = 16  # pixels per latent of y
-ESCAPE_LIKELIHOOD = 2.0**-20  # of a residual far outside its row: 14 bits of the table, some 6 of value
+BLOCK_DIMENSION = 3 * STRIDE**2  # of the linear path's blocks
+ESCAPE_LIKELIHOOD = (
+    2.0**-20
+)  # of a residual far outside its row: 14 bits of the table, some 6 of value
+EXACT_FROM = 2 / 3  # of a budget: from here on the table indexes are those of the integer network
 
 
 @dataclass(frozen=True)
 class HyperpriorConfig:
-    """Sizes of one model. The defaults are `hyperprior-s`."""
+    """Sizes of one model. The defaults are `hyperprior-s`.
+
+    Raises:
+        InputError: there is no such model.
+    """
 
     N: int = 128  # width of the trunk at 1/8
     M: int = 320  # channels of y at 1/16
@@ -49,13 +58,21 @@ class HyperpriorConfig:
     synthesis_blocks: int = 10
     context_steps: int = 4  # or 2
 
+    def __post_init__(self) -> None:
+        for name, holds, expected in (
+            ("M", self.M <= BLOCK_DIMENSION, f"at most {BLOCK_DIMENSION}, the dimension of a 16x16 RGB block"),
+            ("context_steps", self.context_steps in (2, 4), "2 or 4"),
+        ):  # fmt: skip
+            if not holds:
+                raise InputError(f"{name}: expected {expected}, found {getattr(self, name)!r}")
+
 
 class Analysis(nn.Module):
     """g_a: x [B, 3, H, W] -> y [B, M, H/16, W/16]."""
 
     def __init__(self, c: HyperpriorConfig) -> None:
         super().__init__()
-        self.linear = LinearPath(3 * STRIDE**2, c.M, 1)
+        self.linear = LinearPath(BLOCK_DIMENSION, c.M, 1)
         self.stem = nn.Conv2d(3 * 64, c.N, 1)
         self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
         self.blocks = depth_conv_blocks(c.N, c.analysis_blocks)
@@ -73,7 +90,7 @@ class Synthesis(nn.Module):
 
     def __init__(self, c: HyperpriorConfig) -> None:
         super().__init__()
-        self.linear = LinearPath(c.M, 3 * STRIDE**2, 1)
+        self.linear = LinearPath(c.M, BLOCK_DIMENSION, 1)
         self.stem = nn.Conv2d(c.M, 4 * c.N, 1)
         self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
         self.blocks = depth_conv_blocks(c.N, c.synthesis_blocks)
@@ -131,9 +148,9 @@ class HyperScale(nn.Module):
         self.hidden = LinearPath(c.Z, c.S, 3, padding=1)
         self.head = zero_(LinearPath(c.S, 4 * c.M, 1))
 
-    def forward(self, z_hat: Tensor, exact: bool) -> Tensor:
-        """Return index offsets; `exact` as the integers will compute them (straight-through)."""
-        if not exact:
+    def forward(self, z_hat: Tensor, is_exact: bool) -> Tensor:
+        """Return index offsets; `is_exact`: as the integers will compute them (straight-through)."""
+        if not is_exact:
             return pixel_shuffle(self.head(torch.relu(self.hidden(z_hat))), 2)
         hidden = torch.relu(fake_integer_layer(self.hidden, z_hat, 0))
         return pixel_shuffle(fake_integer_layer(self.head, hidden, FRACTION_BITS), 2)
@@ -223,25 +240,45 @@ class Hyperprior(nn.Module):
         x: Tensor,
         q: Tensor,
         noise: list[torch.Generator] | None = None,
-        exact: bool = True,
-        skip_below: int = 0,
+        progress: float = 1.0,
     ) -> TrainingOutput:
-        """Return reconstruction and rate of images [B, 3, H, W] at qualities [B].
+        """Return reconstruction and rate of images [B, 3, H, W] at qualities [B], as training sees them.
 
         Args:
             x: H and W multiples of 32.
             q: in [1, 8].
             noise: one generator per image, on the model's device: rates to train with, that of z with
-                noise, that of y with noise in its gradient (nn/quantize.py); None: those of the file.
-            exact: table indexes as the integer network will compute them, with straight-through gradients.
+                noise, that of y with noise in its gradient (nn/quantize.py); None: those of rounded latents.
+            progress: spent share of the budget.
+        """
+        return self._reconstruct(x, q, noise, is_exact=progress >= EXACT_FROM, skip_below=0)
+
+    def estimate(self, x: Tensor, q: Tensor) -> TrainingOutput:
+        """Return reconstruction and rate as in the files of the exported model."""
+        skip_below = self.prior_r.rows_that_skip()
+        return self._reconstruct(x, q, None, is_exact=True, skip_below=skip_below)
+
+    def _reconstruct(
+        self,
+        x: Tensor,
+        q: Tensor,
+        noise: list[torch.Generator] | None,
+        is_exact: bool,
+        skip_below: int,
+    ) -> TrainingOutput:
+        """Return what `forward` and `estimate` do.
+
+        Args:
+            x, q, noise: as in `forward`.
+            is_exact: table indexes as the integer network will compute them, with straight-through gradients.
             skip_below: residuals with a smaller index are 0 and cost nothing, as in the codec.
         """
         y = self.g_a(x, q)
         gain = at_quality(self.log_gain, q).exp()
         z = self.h_a(y * gain)
         z_hat = round_ste(z)
-        index = bound(self.h_s(z_hat, exact) + at_quality(self.index_offset, q), 0, N_SCALES - 1)
-        index = round_ste(index) if exact else index
+        index = bound(self.h_s(z_hat, is_exact) + at_quality(self.index_offset, q), 0, N_SCALES - 1)
+        index = round_ste(index) if is_exact else index
         coded = index >= skip_below
         observed = torch.zeros_like(y)
 

@@ -5,19 +5,79 @@
     weights file --> network, priors fitted ----//
 """
 
+from copy import deepcopy
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_unshuffle
 from torch.utils.flop_counter import FlopCounterMode
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
-from ncodec.models.hyperprior.codec import HyperpriorCodec, Latents, make_codec
-from ncodec.models.hyperprior.network import STRIDE, Hyperprior, HyperpriorConfig
+from ncodec.models.hyperprior.codec import Z_STRIDE, Latents, make_codec
+from ncodec.models.hyperprior.diagnosis import diagnose
+from ncodec.models.hyperprior.network import STRIDE, Hyperprior
+from ncodec.models.hyperprior.network import HyperpriorConfig as Config
 from ncodec.nn.blocks import zero_
 from ncodec.nn.exact import FRACTION_BITS, fixed_point
 from ncodec.nn.priors import index_of_scale
+from ncodec.nn.training import ParameterGroups, TrainingOutput
 from ncodec.quality import LAMBDAS
+
+__all__ = [
+    "CROP_STRIDE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "parameter_groups", "start", "to_weights",
+]  # fmt: skip
+
+CROP_STRIDE = STRIDE * Z_STRIDE  # pixels per latent of z
+PCA_IMAGES = 4096
+BLOCKS_AN_IMAGE = 64
+# The linear path starts nearly right and learns slowly; tables of 8 rows and priors learn fast.
+SLOW, FAST = 0.04, 3.0
+LONGEST_ROW = 511  # symbols; wider ones are escapes
+TAIL = 2.0**-FREQ_BITS
+
+
+def build(config: Config) -> Hyperprior:
+    """Return a network with random weights."""
+    return Hyperprior(config)
+
+
+def start(config: Config, images: list[Tensor]) -> Hyperprior:
+    """Return a network with random weights, but the linear path at the PCA of the images [3, H, W] uint8."""
+    model = Hyperprior(config)
+    initialise_linear_path(model, *block_pca(images[:PCA_IMAGES], STRIDE, config.M))
+    return model
+
+
+def block_pca(
+    images: list[Tensor], block: int, components: int, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Return the principal components of image blocks and their root mean squares.
+
+    Args:
+        images: uint8 [3, H, W].
+        block: side of the blocks (pixels).
+        components: how many to keep, the largest first.
+
+    Returns:
+        basis [components, 3·block²], orthonormal rows in the order of `pixel_unshuffle`; std [components].
+    """
+    rng = np.random.default_rng(seed)
+    moments = torch.zeros(3 * block**2, 3 * block**2, dtype=torch.float64)
+    n_blocks = 0
+    for image in images:
+        height, width = (side - side % block for side in image.shape[1:])
+        rows = pixel_unshuffle(image[:, :height, :width].float() / 255 - 0.5, block).flatten(1).T
+        rows = rows[torch.from_numpy(rng.permutation(len(rows))[:BLOCKS_AN_IMAGE])]
+        moments += (rows.T @ rows).double()
+        n_blocks += len(rows)
+    power, vectors = torch.linalg.eigh(moments / n_blocks)
+    order = power.argsort(descending=True)[:components]
+    return vectors[:, order].T.float(), power[order].clamp_min(1e-12).sqrt().float()
+
 
 def initialise_linear_path(model: Hyperprior, basis: Tensor, std: Tensor) -> None:
     """Set the linear path to a block transform, and gains and scales to match it.
@@ -26,6 +86,7 @@ def initialise_linear_path(model: Hyperprior, basis: Tensor, std: Tensor) -> Non
     channels within a factor of ten or so.
 
     Args:
+        model: changed in place.
         basis: [M, 768] orthonormal rows, for `pixel_unshuffle(x - 0.5, 16)`.
         std: [M] root mean square of each coefficient.
     """
@@ -41,13 +102,39 @@ def initialise_linear_path(model: Hyperprior, basis: Tensor, std: Tensor) -> Non
         model.index_offset.copy_(index_of_scale(0.7 * std[None] / step[:, None]).clamp(min=0))
 
 
-def trainable(tensors: dict[str, Tensor], about: dict[str, Any]) -> Hyperprior:
-    """Return the float model that `to_tensors` was given, as near as the integers tell.
+def parameter_groups(network: Hyperprior) -> ParameterGroups:
+    """Return the 1x1 convolutions, three quarters of the weights, as matrices; and the others by how fast they learn."""
+    dense = {
+        id(module.weight)
+        for module in network.modules()
+        if type(module) is nn.Conv2d and module.kernel_size == (1, 1)
+    }
+    matrices, slow, fast, rest = [], [], [], []
+    for name, parameter in network.named_parameters():
+        if id(parameter) in dense:
+            matrices.append(parameter)
+        elif name.startswith(("g_a.linear", "g_s.linear")):
+            slow.append(parameter)
+        elif name.startswith(("log_", "index_offset", "prior_")):
+            fast.append(parameter)
+        else:
+            rest.append(parameter)
+    return ParameterGroups(matrices, [(SLOW, slow), (FAST, fast), (1.0, rest)])
+
+
+def estimate(network: Hyperprior, x: Tensor, q: Tensor) -> TrainingOutput:
+    """Return reconstruction and rate as in the files of the exported network."""
+    return network.estimate(x, q)
+
+
+def from_weights(tensors: dict[str, Tensor], about: dict[str, Any]) -> Hyperprior:
+    """Return the float network that `to_weights` was given, as near as the integers tell.
 
     Raises:
         ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
+        WeightsMismatchError: the integer network could leave float64's exact range.
     """
-    codec = from_tensors(tensors, about, "cpu")
+    codec = make_codec(tensors, about, "cpu")
     model = codec.model.requires_grad_(True).train()
     with torch.no_grad():
         for layer, name, input_bits in (
@@ -57,6 +144,7 @@ def trainable(tensors: dict[str, Tensor], about: dict[str, Any]) -> Hyperprior:
             bits = int(tensors[f"exact.{name}.shift"]) + FRACTION_BITS - input_bits
             weight = tensors[f"exact.{name}.weight"].double() * 2.0**-bits
             layer.weight.copy_(weight.view_as(layer.weight))
+            assert layer.bias is not None
             layer.bias.copy_(tensors[f"exact.{name}.bias"].double() * 2.0 ** -(bits + input_bits))
         model.index_offset.copy_(codec.index_offset.double() * 2.0**-FRACTION_BITS)
     model.prior_r.fit(tensors["tables.r"])
@@ -64,20 +152,33 @@ def trainable(tensors: dict[str, Tensor], about: dict[str, Any]) -> Hyperprior:
     return model
 
 
-def to_tensors(
-    model: Hyperprior, tables_r: FrequencyTables, tables_z: FrequencyTables
-) -> dict[str, Tensor]:
-    """Return everything a weights file holds: float16 convolutions, float32 tables, integers."""
+def to_weights(network: Hyperprior) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return float16 convolutions, float32 tables, integers; and what the file says beside them."""
     tensors = {}
-    for name, parameter in model.state_dict().items():
+    for name, parameter in network.state_dict().items():
         if not name.startswith(("h_s.", "prior_", "index_offset")):
             tensors[name] = parameter.half() if name.endswith("weight") else parameter.float()
     for name, bits in (("hidden", 0), ("head", FRACTION_BITS)):
-        layer = getattr(model.h_s, name)
+        layer = getattr(network.h_s, name)
         for key, value in fixed_point(layer.weight, layer.bias, bits).items():
             tensors[f"exact.{name}.{key}"] = value
-    offset = torch.round(model.index_offset.double() * 2**FRACTION_BITS)
+    offset = torch.round(network.index_offset.double() * 2**FRACTION_BITS)
     tensors["exact.index_offset"] = offset.to(torch.int32)
-    tensors["tables.r"] = torch.from_numpy(tables_r.frequencies)
-    tensors["tables.z"] = torch.from_numpy(tables_z.frequencies)
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    for name, prior in (("r", network.prior_r), ("z", network.prior_z)):
+        rows = deepcopy(prior).pmf_rows(LONGEST_ROW, TAIL)  # in float64, which it stays
+        tables = FrequencyTables.from_pmf([row.numpy() for row in rows])
+        tensors[f"tables.{name}"] = torch.from_numpy(tables.frequencies)
+    about = {"config": asdict(network.config), "skip_below": network.prior_r.rows_that_skip()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, about
+
+
+def kmac_per_pixel(tensors: dict[str, Tensor], about: dict[str, Any]) -> float:
+    """Return thousands of multiply-accumulates that decoding takes per pixel, counted while running."""
+    codec = make_codec(tensors, about, "cpu")
+    c, side = codec.model.config, 16
+    z = torch.zeros(1, c.Z, side // Z_STRIDE, side // Z_STRIDE, dtype=torch.int32)
+    r = torch.zeros(1, c.M, side, side, dtype=torch.int32)
+    with FlopCounterMode(display=False) as counter:
+        codec.indexes(z.long(), 0, (side, side))
+        codec.synthesise(Latents(z, r), 0)
+    return counter.get_total_flops() / 2 / (side * STRIDE) ** 2 / 1000

@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import ncodec.dct._dct as _dct
+from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors
+from ncodec.quality import QUALITY_STEPS
 
 GRID = ((0, 1, 2, 3, 4, 5, 6, 7), (0, 1, 2, 3, 5, 8, 11, 15), (0, 1, 2, 4, 7, 12, 20, 31))
 QUALITIES, PLANES, SIZES = 8, 3, 5
 PLANE_WEIGHT = (1.0, 1.086, 0.825)  # encoder.hpp
 CELLS, TEMPLATES, ENERGIES, TOP = 64, 9, 4, 4
-DEPENDENT = (
-    1 / 8
-)  # octave: the best steps of a dependent quantiser over those of the scalar one here (measured)
+# Octaves: the best steps of a dependent quantiser over those of the scalar one here (measured).
+DEPENDENT = 1 / 8
 REACH = 0.1  # octaves between the steps that a slope is measured at, and here
 Key = tuple[int, int, int]  # quality - 1, plane, log2 of the side - 2
 
@@ -39,7 +39,7 @@ class Blocks:
 
     Args:
         coefficients: [n, side, side] of the coded side (32 at most), vertical frequency first.
-        energy: [n], 0 … 15, of the blocks around, as contexts know it.
+        energy: [n], 0 … 7, of the blocks around, as contexts know it (ncodec/dct/levels.hpp).
         weight: bits that a squared error of 1 is worth.
         share: of all such blocks that these are; less than 1 for a sample.
     """
@@ -118,9 +118,8 @@ class Quantiser:
         edges = torch.tensor([0.5, 1.5, 2.5, 4.5, 6.5, 9.5, 13.5])
         template = torch.bucketize(total, edges)
         last = torch.where(self.levels > 0, self.diagonal, -1).amax((1, 2), keepdim=True)
-        template[self.diagonal >= last] = (
-            TEMPLATES - 1
-        )  # nothing above: to be the last one costs its place
+        # Nothing above: to be the last one costs its place.
+        template[self.diagonal >= last] = TEMPLATES - 1
         return self.place + template * ENERGIES
 
     def cost(self, step: torch.Tensor, kept_error: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -287,7 +286,7 @@ def leaf_blocks(
     """Return the blocks that the image codec makes of images at a quality 1 … 8, sampled, for `learn`."""
     parameters = _dct.Parameters(dict(tensors))
     encodings = [
-        _dct.leaf_coefficients(image, parameters, (quality - 1) * 20, 0, options)
+        _dct.leaf_coefficients(image, parameters, (quality - 1) * QUALITY_STEPS, 0, options)
         for image in images
     ]
     out = {}
@@ -297,9 +296,8 @@ def leaf_blocks(
         for plane in range(PLANES):
             of_plane = about[:, 0] == plane
             if of_plane.any():
-                weight = (
-                    options.lmbda / 16 * PLANE_WEIGHT[plane]
-                )  # of 10-bit samples, as encoder.hpp
+                # Of 10-bit samples, as encoder.hpp.
+                weight = options.lmbda / 16 * PLANE_WEIGHT[plane]
                 blocks = Blocks(coefficients[of_plane], about[of_plane, 2], weight)
                 out[quality - 1, plane, size] = blocks.sample(sample)
     return out

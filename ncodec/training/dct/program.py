@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ncodec.dct import _dct
-from ncodec.dct.parameters import Tensors, initial, lmbda_of
+from ncodec.dct.parameters import Tensors, initial
+from ncodec.quality import QUALITY_STEPS, lmbda_of
 
 QUALITIES = range(1, 9)
 IN_THE_LOOP = np.int16(30)  # of 1/256 octave
@@ -47,9 +48,9 @@ def crops(packs: Iterable[Path], count: int) -> list[NDArray[np.uint8]]:
 
 
 def options(quality: int) -> _dct.EncoderOptions:
-    """Return the encoder's options as `ncodec.models.dct` has them."""
+    """Return the encoder's options as `ncodec.models.dct.codec` has them."""
     options = _dct.EncoderOptions()
-    options.lmbda = lmbda_of((quality - 1) * 20)
+    options.lmbda = lmbda_of((quality - 1) * QUALITY_STEPS)
     return options
 
 
@@ -63,7 +64,7 @@ class Work:
     tensors: Tensors
 
     def __call__(self) -> Any:
-        parameters, code = _dct.Parameters(self.tensors), (self.quality - 1) * 20
+        parameters, code = _dct.Parameters(self.tensors), (self.quality - 1) * QUALITY_STEPS
         if self.kind == "count":
             return _dct.count(self.pixels, parameters, code, options(self.quality))
         is_chroma = self.kind == "chroma"
@@ -164,7 +165,7 @@ def train_matrices(tensors: Tensors, images: list[NDArray[np.uint8]]) -> None:
     The blocks are taken as they are, so the learning does not see that later ones are predicted from
     them; nor that a filter follows: IN_THE_LOOP is what steps are better enlarged by (measured).
     """
-    from ncodec.training.matrices import Blocks, Key, leaf_blocks, learn
+    from ncodec.training.dct.matrices import Blocks, Key, leaf_blocks, learn
 
     blocks: dict[Key, Blocks] = {}
     for q in QUALITIES:
@@ -208,7 +209,3 @@ def main() -> None:
             print(f"round {number}: filters {time.monotonic() - began:.0f} s", flush=True)
             about = {"name": arguments.name, "family": "dct"}
             save_file(tensors, arguments.out, {"ncodec": json.dumps(about)})
-
-
-if __name__ == "__main__":
-    main()

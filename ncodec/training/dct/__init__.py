@@ -1,0 +1,1 @@
+"""Training of family `dct`, which has no network: `python -m ncodec.training.dct` (program.py)."""

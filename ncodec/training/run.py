@@ -1,0 +1,199 @@
+"""A training run: what it is made of, how it starts, what a checkpoint keeps of it.
+
+    images --------recipe--> network --\\
+    weights file --recipe--> network ---> Run --save--> checkpoint.pt --resume_run--> Run
+"""
+
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ncodec.errors import InputError
+from ncodec.models import weights
+from ncodec.training.config import Config
+from ncodec.training.optimizer import Muon
+
+
+@dataclass
+class Budget:
+    """How long one cosine lasts, from where: minutes of the clock, or steps."""
+
+    minutes: float | None
+    steps: int | None
+    first_step: int = 0
+    first_second: float = 0.0
+
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """Return how much of the budget is spent, 0 … 1 and beyond."""
+        if self.steps is not None:
+            return (step - self.first_step) / self.steps
+        assert self.minutes is not None
+        return (elapsed_s - self.first_second) / (60 * self.minutes)
+
+
+@dataclass
+class Run:
+    """Everything a checkpoint keeps: what changes from step to step, and how it was started."""
+
+    config: Config
+    network: nn.Module
+    ema: nn.Module
+    optimizer: Muon
+    budget: Budget
+    device: torch.device
+    step: int = 0
+    elapsed_s: float = 0.0  # of training, saving and validating
+    skipped: int = 0
+    origin: dict[str, str] = field(
+        default_factory=dict
+    )  # of a run that starts: not in a checkpoint
+
+    @property
+    def progress(self) -> float:
+        """How much of the budget is spent."""
+        return self.budget.progress(self.step, self.elapsed_s)
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint; the old one stays whole until the new one is.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        state = {
+            "model": self.network.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "config": self.config.to_dict(),
+            "budget": vars(self.budget),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "skipped": self.skipped,
+        }
+        temporary = path.with_suffix(".tmp")
+        try:
+            torch.save(state, temporary)
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch.save: RuntimeError on a full disk
+            temporary.unlink(missing_ok=True)
+            raise InputError(f"{path}: cannot write ({str(error).splitlines()[0]})") from error
+
+
+def _placed(network: nn.Module, device: torch.device) -> nn.Module:
+    return network.to(memory_format=torch.channels_last).to(device)  # type: ignore[call-overload]
+
+
+def _optimizer(config: Config, network: nn.Module) -> Muon:
+    return Muon(config.recipe.parameter_groups(network), config.training.learning_rate)
+
+
+def read_network(config: Config, path: Path) -> tuple[nn.Module, dict[str, str]]:
+    """Return the network of a weights file, and which weights they are, for log.jsonl and run.json.
+
+    Raises:
+        InputError: no such file, or not of the config's family and model.
+        WeightsMismatchError: it is damaged, or not a weights file of ncodec.
+    """
+    tensors, about, digest = weights.read(path)
+    expected = {"family": config.family, "model": asdict(config.model)}
+    found = {"family": about["family"], "model": about.get("config")}
+    if found != expected:
+        raise InputError(
+            f"{path}: start from the config's model: expected {expected}, found {found}"
+        )
+    with weights.reading(path):
+        network = config.recipe.from_weights(tensors, about)
+    return network, {"weights": about["name"], "sha256": digest.hex(), "optimizer": "new"}
+
+
+def start_run(
+    config: Config,
+    budget: Budget,
+    device: torch.device,
+    images: list[Tensor],
+    start_from: Path | None = None,
+) -> Run:
+    """Return a run at step 0, its optimiser anew.
+
+    Args:
+        config: what to train.
+        budget: how long.
+        device: where.
+        images: uint8 [3, H, W], those to train on, from which the recipe starts.
+        start_from: a weights file to start from instead.
+
+    Raises:
+        InputError, WeightsMismatchError: as `read_network`.
+    """
+    torch.manual_seed(config.training.seed)
+    origin: dict[str, str] = {}
+    if start_from is None:
+        network = config.recipe.start(config.model, images)
+    else:
+        network, origin = read_network(config, start_from)
+    network = _placed(network, device)
+    ema = deepcopy(network).requires_grad_(False)
+    optimizer = _optimizer(config, network)
+    return Run(config, network, ema, optimizer, budget, device, origin=origin)
+
+
+def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint: Path) -> Run:
+    """Return the run of a checkpoint, to go on with; once its budget is spent, `budget` starts a new cosine.
+
+    Args:
+        config: as the run was started; [training] may differ.
+        budget: without minutes and steps, the rest of the run's own, be it nothing.
+        device: where to train.
+        checkpoint: written by `Run.save`.
+
+    Raises:
+        InputError: the checkpoint cannot be read, or holds another model.
+    """
+    state = read_checkpoint(checkpoint, device)
+    saved = Budget(**state["budget"])
+    step, elapsed_s = state["step"], state["elapsed_s"]
+    expected, found = (
+        {key: table[key] for key in ("family", "model")}
+        for table in (state["config"], config.to_dict())
+    )
+    if found != expected:
+        raise InputError(
+            f"{checkpoint}: resume with the same model: expected {expected}, found {found}"
+        )
+    if budget.minutes is None and budget.steps is None:
+        budget = saved
+    elif saved.progress(step, elapsed_s) >= 1:
+        budget = Budget(budget.minutes, budget.steps, step, elapsed_s)
+    else:
+        budget = Budget(budget.minutes, budget.steps, saved.first_step, saved.first_second)
+    network, ema = (_placed(config.recipe.build(config.model), device) for _ in range(2))
+    network.load_state_dict(state["model"])
+    ema.load_state_dict(state["ema"])
+    ema.requires_grad_(False)
+    optimizer = _optimizer(config, network)
+    if set(state["optimizer"]) != set(optimizer.state_dict()):
+        raise InputError(f"{checkpoint}: of an older ncodec, which trained with another optimiser")
+    optimizer.load_state_dict(state["optimizer"])
+    skipped = state["skipped"]
+    return Run(config, network, ema, optimizer, budget, device, step, elapsed_s, skipped)
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Return what `Run.save` wrote.
+
+    Raises:
+        InputError: the file is not that.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        missing = {"model", "ema", "optimizer", "config", "budget", "step", "elapsed_s", "skipped"}
+        missing -= state.keys()
+    except Exception as error:  # torch.load raises anything on damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a checkpoint of ncodec train ({reason})") from error
+    if missing:
+        raise InputError(f"{path}: not a checkpoint of ncodec train (without {', '.join(missing)})")
+    return state
