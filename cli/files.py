@@ -142,10 +142,11 @@ def plan(
     )
     if output is not None and not into_folder:
         if has_folder or len(inputs) > 1:
-            given = "a folder" if len(inputs) == 1 else f"{len(inputs)} inputs"
+            given = "a folder as input" if len(inputs) == 1 else f"{len(inputs)} inputs"
             if output == "-":
                 raise UsageError(f"standard output takes one file, found {given}")
-            raise UsageError(f"{given} need{'s' * (len(inputs) == 1)} a folder: -o {output}/")
+            needs = "needs one as output" if len(inputs) == 1 else "need a folder"
+            raise UsageError(f"{given} {needs}: -o {output}/")
         _refuse_losses([(inputs[0], output)], [])
         is_there = skip_existing and os.path.isfile(output)
         return [Item(inputs[0], output, is_skipped=is_there)]

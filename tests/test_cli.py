@@ -1,24 +1,22 @@
-"""The installed command, run as a user runs it."""
+"""The command line: verbs, options, exit codes, many files; what needs a process of its own last."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import ncodec
 from conftest import SAMPLE
 from PIL import Image
 
+import ncodec as library
+from ncodec import codec
+
 NCODEC = str(Path(sys.executable).parent / "ncodec")
-
-
-def ncodec(*arguments, data=None, code=0):
-    done = subprocess.run(
-        [NCODEC, *map(str, arguments)], input=data, capture_output=True, timeout=300
-    )
-    assert done.returncode == code, (done.returncode, done.stdout[-500:], done.stderr[-2000:])
-    return done
+DCT = ("--model", "dct")
 
 
 def pixels(path):
@@ -26,151 +24,368 @@ def pixels(path):
         return np.asarray(picture)
 
 
-@pytest.fixture(scope="module")
-def crops(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("crops")
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """A folder of three small images."""
+    folder = tmp_path / "crops"
+    folder.mkdir()
     picture = Image.open(SAMPLE)
-    for i, box in enumerate([(0, 0, 96, 64), (200, 100, 301, 165)]):
+    for i, box in enumerate([(0, 0, 48, 32), (200, 100, 251, 133), (300, 200, 340, 220)]):
         picture.crop(box).save(folder / f"crop{i}.png")
     return folder
 
 
-def test_encode_decode_info(crops, tmp_path):
-    done = ncodec("encode", crops / "crop0.png", "-q", "5.5", "-o", tmp_path / "a.nc")
+# ---------------------------------------------------------------- a file
+
+
+@pytest.mark.parametrize("model", [(), DCT], ids=["default", "dct"])
+def test_encode_decode_info(crops, tmp_path, model):
+    done = ncodec("encode", crops / "crop0.png", "-q", "5.55", *model, "-o", tmp_path / "a.nc")
     size = (tmp_path / "a.nc").stat().st_size
-    assert f"{size} bytes" in done.stdout.decode() and "dB" in done.stdout.decode()
-    about = json.loads(ncodec("info", tmp_path / "a.nc", "--json").stdout)
-    assert (about["width"], about["height"], about["quality"], about["size_bytes"]) == (
-        96,
-        64,
-        5.5,
-        size,
-    )
-    ncodec("decode", tmp_path / "a.nc", "-o", tmp_path / "a.png")
+    assert f"{size} bytes" in done.out and " bpp, " in done.out and "dB" not in done.out
+    about = json.loads(ncodec("info", tmp_path / "a.nc", "--json").out)
+    assert [about[key] for key in ("width", "height", "quality", "size_bytes", "input")] == [
+        48, 32, pytest.approx(5.55), size, str(tmp_path / "a.nc"),
+    ]  # fmt: skip
+    done = ncodec("decode", tmp_path / "a.nc", "-o", tmp_path / "a.png")
+    assert done.out.startswith(f"{tmp_path}/a.png: 48x32, ")
     difference = pixels(tmp_path / "a.png").astype(int) - pixels(crops / "crop0.png")
     assert np.abs(difference).mean() < 6
-    assert "hyperprior-s" in ncodec("models").stdout.decode()
 
 
-def test_many_files_into_a_folder(crops, tmp_path):
-    out = tmp_path / "out"
-    done = ncodec("encode", crops / "crop0.png", crops / "crop1.png", "-o", f"{out}/", "--json")
-    reports = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [r["size_bytes"] for r in reports] == [
-        (out / f"crop{i}.nc").stat().st_size for i in (0, 1)
-    ]
-    assert all(r["psnr"] > 25 and r["encode_s"] > 0 for r in reports)
-    ncodec("decode", out / "crop0.nc", out / "crop1.nc", "-o", out)
-    assert pixels(out / "crop1.png").shape == (65, 101, 3)
-    before = (out / "crop0.nc").read_bytes()
-    done = ncodec("encode", crops / "crop0.png", "-q", "8", "-o", out, code=6)  # derived name
-    assert b"exists already" in done.stderr and (out / "crop0.nc").read_bytes() == before
-    ncodec("encode", crops / "crop0.png", "-q", "8", "-o", out, "--force")
-    assert (out / "crop0.nc").read_bytes() != before
-    ncodec("encode", crops / "crop0.png", "-q", "1", "-o", out / "crop0.nc")  # named: overwritten
-    assert (out / "crop0.nc").stat().st_size < len(before)
-
-
-def test_one_bad_file_among_many(crops, tmp_path):
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(b"nonsense")
-    done = ncodec("encode", bad, crops / "crop1.png", "-o", f"{tmp_path}/out/", code=6)
-    assert b"bad.png" in done.stderr
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["crop1.nc"]
+def test_metrics_are_measured_when_asked(crops, tmp_path, monkeypatch):
+    words = ("encode", crops / "crop0.png", *DCT, "-o", tmp_path / "a.nc")
+    assert "dB, measured in" in ncodec(*words, "--metrics").out
+    about = json.loads(ncodec(*words, "--metrics", "--json").out)
+    assert about["psnr"] > 25 and about["metrics_s"] > 0 and about["encode_s"] > 0
+    monkeypatch.setattr(codec, "decode_picture", None)  # nor is anything decoded otherwise
+    about = json.loads(ncodec(*words, "--json").out)
+    assert "psnr" not in about and about["size_bytes"] == (tmp_path / "a.nc").stat().st_size
 
 
 def test_standard_streams(crops, tmp_path):
-    data = ncodec("encode", "-", "-o", "-", data=(crops / "crop1.png").read_bytes()).stdout
-    assert data.startswith(b"\x89NC1")
-    png = ncodec("decode", "-", "-o", "-", data=data).stdout
+    done = ncodec("encode", "-", *DCT, "-o", "-", data=(crops / "crop1.png").read_bytes())
+    assert done.data.startswith(b"\x89NC1") and "51x33" not in done.err and "bpp" in done.err
+    png = ncodec("decode", "-", "-o", "-", data=done.data).data
     (tmp_path / "x.png").write_bytes(png)
-    assert pixels(tmp_path / "x.png").shape == (65, 101, 3)
-    assert json.loads(ncodec("info", "-", "--json", data=data).stdout)["width"] == 101
+    assert pixels(tmp_path / "x.png").shape == (33, 51, 3)
+    assert json.loads(ncodec("info", "-", "--json", data=done.data).out)["width"] == 51
+    assert "standard input: not an image" in ncodec("encode", "-", "-o", "-", data=b"x", code=6).err
+    assert "standard input: signature" in ncodec("decode", "-", "-o", "-", data=b"x", code=3).err
+
+
+def test_info_of_several_files(crops, tmp_path):
+    for i in (0, 1):
+        ncodec("encode", crops / f"crop{i}.png", *DCT, "-o", tmp_path / f"{i}.nc")
+    done = ncodec("info", tmp_path / "0.nc")
+    assert "quality         4.00\n" in done.out and "metadata        -\n" in done.out
+    bpp = 8 * (tmp_path / "0.nc").stat().st_size / (48 * 32)
+    assert f"bpp             {bpp:.4f}\n" in done.out
+    done = ncodec("info", tmp_path / "0.nc", "none.nc", SAMPLE, tmp_path / "1.nc", code=6)
+    assert done.out.startswith(f"{tmp_path}/0.nc:\nwidth") and f"\n\n{tmp_path}/1.nc:\n" in done.out
+    assert done.err.startswith("ncodec: none.nc: No such") and f"ncodec: {SAMPLE}: sig" in done.err
+    lines = ncodec("info", tmp_path / "0.nc", tmp_path / "1.nc", "--json").out.splitlines()
+    assert [json.loads(line)["width"] for line in lines] == [48, 51]
+    assert json.loads(lines[0])["bpp"] == bpp  # programs get every digit
+
+
+def test_models():
+    assert "hyperprior-s (hyperprior): " in ncodec("models").out
+    lines = ncodec("models", "--json").out.splitlines()
+    assert [json.loads(line)["name"] for line in lines] == [m.name for m in library.list_models()]
+
+
+# ---------------------------------------------------------------- options of families
+
+
+def test_options_reach_the_encoder(crops, tmp_path):
+    image, out = Image.open(crops / "crop0.png"), tmp_path / "a.nc"
+    for words, options in (
+        (("--effort", 1), {"effort": 1}),
+        (("--tune", "psnr"), {"tune": "psnr"}),
+        (
+            ("--option", "transform=angle", "--option", "subsampling=4:2:0"),
+            {"transform": "angle", "subsampling": "4:2:0"},
+        ),
+        (("--option", "rdoq=false", "--option", "trials=2"), {"rdoq": False, "trials": 2}),
+        (("--tile", 64), {"tile": 64}),
+    ):
+        ncodec("encode", crops / "crop0.png", *DCT, *words, "-o", out)
+        assert out.read_bytes() == library.encode(image, 4, "dct", **options), words
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((*DCT, "--effort", 99), "model dct, effort: expected 1, 2, 3, 4, found 99"),
+        ((*DCT, "--tune", "beauty"), "model dct, tune: expected psnr"),
+        ((*DCT, "--option", "colour=red"), "no option 'colour'; it has effort"),
+        ((*DCT, "--option", "transform=fft"), "expected transform among"),
+        ((*DCT, "--option", "least=many"), "expected int"),
+        ((*DCT, "--option", "quality=3"), "no option 'quality'"),
+        ((*DCT, "--option", "device=cpu"), "no option 'device'"),
+        ((*DCT, "--option", "transform"), "expected KEY=VALUE, found 'transform'"),
+        ((*DCT, "--effort", 1, "--option", "effort=2"), "'effort' is given twice"),
+        (("--effort", 1), "model hyperprior-s: no option 'effort'"),
+        (("--tile", 63), "expected 0 or at least 64 pixels, found 63"),
+        (("-q", 9), "expected 1 (smallest files) to 8 (best), found 9"),
+        (("-q", 90), "4 is the usual one"),
+        (("-q", 0), "found 0"),
+        (("-q", "nan"), "found nan"),
+        (("-q", "high"), "--quality"),
+        (("--device", "tpu"), "'tpu'"),
+        (("--engine", "slurm"), "expected local or ray, found 'slurm'"),
+        (("--jobs", -1), "--jobs"),
+        (("--jobs", 2, "--threads", 2), "either --threads or --jobs"),
+        (("--force", "--skip-existing"), "either --force or --skip-existing"),
+        (("--quiet", "--json"), "either --quiet or --json"),
+        (("--jpeg", "-q", 3), "--jpeg loses nothing and has no --quality"),
+        (("--jpeg", *DCT), "has no --model"),
+        (("--jpeg", "--effort", 1), "has no --effort"),
+        (("--lossless", "--tune", "psnr"), "--lossless loses nothing and has no --tune"),
+        (("--lossless", "--option", "a=b"), "has no --option"),
+        (("--jpeg", "--tile", 64), "has no --tile"),
+        (("--jpeg", "--metrics"), "has no --metrics"),
+        (("--psnr",), "no option --psnr; ncodec encode has --output, --quality, "),
+        (("--qualty", 3), "no option --qualty; --quality?"),
+        (("-x",), "no option -x; ncodec encode has"),
+        (("-o",), "requires an argument"),
+    ],
+)
+def test_wrong_usage(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = ncodec("encode", SAMPLE, *words, code=2)
+    assert message in done.err and done.err.endswith("\nTry 'ncodec encode --help'.\n")
+    assert list(tmp_path.iterdir()) == [] and not SAMPLE.with_suffix(".nc").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["encode", "missing.png", "-o", "x.nc"], 6, b"missing.png"),
-        (["encode", SAMPLE, "-q", "9", "-o", "x.nc"], 6, b"expected 1 to 8"),
-        (["encode", SAMPLE, "-q", "high", "-o", "x.nc"], 2, b"valid number"),
-        (["encode", SAMPLE, "--model", "nope", "-o", "x.nc"], 5, b"nope"),
-        (["encode", SAMPLE, "--device", "tpu", "-o", "x.nc"], 6, b"tpu"),
-        (["encode", SAMPLE, SAMPLE, "-o", "x.nc"], 2, b"folder"),
-        (["encode", SAMPLE, "-o", "no/such/folder/x.nc"], 6, b"cannot write"),
-        (["decode", SAMPLE, "-o", "x.png"], 3, b"not an .nc file"),
-        (["decode", "missing.nc", "-o", "x.png"], 6, b"missing.nc"),
-        (["info", SAMPLE], 3, b"signature"),
-        (["frobnicate"], 2, b"frobnicate"),
+        (["encode", "missing.png", "-o", "x.nc"], 6, "missing.png: No such file"),
+        (["encode", SAMPLE, "--model", "nope", "-o", "x.nc"], 5, "nope"),
+        (["encode", SAMPLE, SAMPLE, "-o", "x.nc"], 2, "2 inputs need a folder: -o x.nc/"),
+        (["encode", SAMPLE, SAMPLE, "-o", "-"], 2, "standard output takes one file"),
+        (["encode", SAMPLE, *DCT, "-o", "no/such/folder/x.nc"], 6, "cannot write"),
+        (["encode", "-"], 2, "standard input needs -o"),
+        (["encode"], 2, "IN..."),
+        (["decode", SAMPLE, "-o", "x.png"], 3, f"{SAMPLE}: signature"),
+        (["decode", "missing.nc", "-o", "x.png"], 6, "missing.nc"),
+        (["decode", "missing.nc", "--model", "nope"], 5, "nope"),
+        (["decode", "missing.nc", "--effort", "3"], 2, "ncodec decode has --output"),
+        (["info", SAMPLE], 3, "kodim23.png: signature"),
+        (["info"], 2, "FILE..."),
+        (["frobnicate"], 2, "frobnicate"),
+        (["bench", "frobnicate"], 2, "frobnicate"),
+        (["eval", SAMPLE, "--quality", "high"], 2, "expected 4, 0.25bpp or 35dB"),
+        (["eval", SAMPLE, "--codec", "gif"], 2, "'gif': expected one of"),
+        (["train", "x.toml"], 2, "--data"),
     ],
 )
 def test_bad_calls(arguments, code, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = ncodec(*arguments, code=code)
-    assert message in done.stderr and b"Traceback" not in done.stderr
+    assert message in ncodec(*arguments, code=code).err
     assert list(tmp_path.iterdir()) == []  # nothing half-written is left
 
 
-def test_input_is_not_overwritten(crops, tmp_path):
-    before = (crops / "crop0.png").read_bytes()
-    (tmp_path / "link.png").symlink_to(crops / "crop0.png")
-    for same in (crops / "crop0.png", tmp_path / "link.png"):
-        assert b"would be lost" in ncodec("encode", crops / "crop0.png", "-o", same, code=6).stderr
-    assert (crops / "crop0.png").read_bytes() == before
+@pytest.mark.parametrize(
+    "words", [["-h"], [], ["bench"], ["encode", "-h"], ["bench", "coder", "-h"]]
+)
+def test_help(words):
+    done = ncodec(*words)
+    assert "Usage: ncodec" in done.out and done.err == ""
+    assert ncodec("-V").out == ncodec("--version").out == f"ncodec {library.__version__}\n"
 
 
-def test_a_link_stays_a_link(crops, tmp_path):
-    (tmp_path / "link.nc").symlink_to(tmp_path / "real.nc")
-    ncodec("encode", crops / "crop0.png", "-o", tmp_path / "link.nc")
-    assert (tmp_path / "link.nc").is_symlink() and (tmp_path / "real.nc").stat().st_size > 100
+# ---------------------------------------------------------------- many files
 
 
-def test_mode_is_kept_and_names_are_checked(crops, tmp_path):
-    (tmp_path / "a.nc").touch(0o600)
-    ncodec("encode", crops / "crop0.png", "-o", tmp_path / "a.nc")
-    assert (tmp_path / "a.nc").stat().st_mode & 0o777 == 0o600
-    assert b"too long" in ncodec("encode", crops / "crop0.png", "-o", "n" * 300, code=6).stderr
-    done = ncodec("decode", tmp_path / "a.nc", "-o", tmp_path / "same" / "deep.png", code=6)
-    assert b"cannot write" in done.stderr
-    (tmp_path / "b.nc").write_bytes((crops / "crop1.png").read_bytes())
-    assert b"would be lost" in ncodec("encode", tmp_path / "b.nc", "--force", code=6).stderr
+def test_a_folder_into_a_folder(crops, tmp_path):
+    (crops / "notes.txt").touch()
+    (crops / ".hidden.png").touch()
+    out = tmp_path / "out"
+    lines = ncodec("encode", crops, *DCT, "-o", f"{out}/", "--json").out.splitlines()
+    reports = [json.loads(line) for line in lines]
+    assert names(out) == ["crop0.nc", "crop1.nc", "crop2.nc"]
+    for i, report in enumerate(reports):
+        assert report["output"] == str(out / f"crop{i}.nc")
+        assert report["size_bytes"] == (out / f"crop{i}.nc").stat().st_size
+    ncodec("decode", out, "-o", f"{tmp_path}/back/")
+    assert pixels(tmp_path / "back" / "crop1.png").shape == (33, 51, 3)
+    (tmp_path / "empty").mkdir()
+    done = ncodec("decode", tmp_path / "empty", out, "-o", f"{tmp_path}/again/", code=6)
+    assert "empty: no files in it that end in .nc" in done.err
+    assert names(tmp_path / "again") == ["crop0.png", "crop1.png", "crop2.png"]
+
+
+def test_existing_outputs(crops, tmp_path):
+    """The others go on; --skip-existing leaves them; --force and -o replace them."""
+    out, words = tmp_path / "out", ("encode", crops, *DCT)
+    ncodec(*words[:1], crops / "crop1.png", *DCT, "-o", f"{out}/")
+    before = (out / "crop1.nc").read_bytes()
+    done = ncodec(*words, "-q", 8, "-o", out, code=6)
+    assert done.err.count("\n") == 1 and "crop1.nc: exists already" in done.err
+    assert names(out) == ["crop0.nc", "crop1.nc", "crop2.nc"]
+    assert (out / "crop1.nc").read_bytes() == before
+    done = ncodec(*words, "-q", 8, "-o", out, "--skip-existing")
+    assert done.out.count("exists already, skipped") == 3 and done.err == ""
+    line = ncodec(*words, "-o", out, "--skip-existing", "--json").out.splitlines()[0]
+    assert json.loads(line) == {
+        "input": str(crops / "crop0.png"), "output": str(out / "crop0.nc"), "skipped": True,
+    }  # fmt: skip
+    assert (out / "crop1.nc").read_bytes() == before
+    ncodec(*words, "-q", 8, "-o", out, "--force")
+    assert (out / "crop1.nc").read_bytes() != before
+    named = ("encode", crops / "crop1.png", *DCT, "-o", out / "crop1.nc")
+    assert "skipped" in ncodec(*named, "--skip-existing").out
+    ncodec(*named)  # named: overwritten
+    assert (out / "crop1.nc").read_bytes() == before
+
+
+def test_one_bad_file_among_many(crops, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nonsense")
+    done = ncodec(
+        "encode", bad, crops, tmp_path / "none.png", *DCT, "-o", f"{tmp_path}/out/", code=6
+    )
+    assert f"ncodec: {bad}: not an image" in done.err and "none.png: No such file" in done.err
+    assert names(tmp_path / "out") == ["crop0.nc", "crop1.nc", "crop2.nc"]
+    (tmp_path / "out" / "crop1.nc").write_bytes(b"nonsense")
+    done = ncodec("decode", tmp_path / "out", "-o", f"{tmp_path}/back/", code=3)
+    assert f"ncodec: {tmp_path}/out/crop1.nc: signature" in done.err
+    assert names(tmp_path / "back") == ["crop0.png", "crop2.png"]
+    done = ncodec("encode", tmp_path / "out" / "crop0.nc", "-o", tmp_path / "x.nc", code=6)
+    assert "is an .nc file already" in done.err
+
+
+def test_an_exception_that_nobody_foresaw(crops, tmp_path, monkeypatch):
+    encode = codec.encode
+
+    def encode_some(picture, *words, **options):
+        if picture.pixels.shape[0] == 33:
+            raise AssertionError("of another library")
+        return encode(picture, *words, **options)
+
+    monkeypatch.setattr(codec, "encode", encode_some)
+    done = ncodec("encode", crops, *DCT, "-o", f"{tmp_path}/out/", code=6)
+    assert done.err == f"ncodec: {crops}/crop1.png: AssertionError: of another library\n"
+    assert names(tmp_path / "out") == ["crop0.nc", "crop2.nc"]
+
+
+def test_ctrl_c_says_what_is_done(crops, tmp_path, monkeypatch):
+    encode = codec.encode
+
+    def encode_until_interrupted(picture, *words, **options):
+        if picture.pixels.shape[0] == 20:
+            raise KeyboardInterrupt
+        return encode(picture, *words, **options)
+
+    monkeypatch.setattr(codec, "encode", encode_until_interrupted)
+    done = ncodec("encode", crops, *DCT, "-o", f"{tmp_path}/out/", code=130)
+    assert done.err == "ncodec: interrupted; 2 of 3 done\n"
+    assert names(tmp_path / "out") == ["crop0.nc", "crop1.nc"]
+
+
+def test_jobs_give_what_one_process_gives(crops, tmp_path):
+    (crops / "bad.png").touch()
+    for jobs in (1, 2):
+        ncodec("encode", crops, *DCT, "-o", f"{tmp_path}/{jobs}/", "--jobs", jobs, code=6)
+    (crops / "bad.png").unlink()
+    for name in ("crop0", "crop1", "crop2"):
+        coded = [(tmp_path / f"{jobs}" / f"{name}.nc").read_bytes() for jobs in (1, 2)]
+        assert coded[0] == coded[1]
+    for jobs in (1, 2):
+        ncodec("decode", tmp_path / "1", "-o", f"{tmp_path}/back{jobs}/", "--jobs", jobs)
+    for path in (tmp_path / "back1").iterdir():
+        assert path.read_bytes() == (tmp_path / "back2" / path.name).read_bytes()
+
+
+def test_what_a_terminal_shows(crops, tmp_path):
+    """A bar; a line each of a few, a summary of many; lines where standard output is a file; nothing if quiet."""
+    out, both = ("-o", f"{tmp_path}/out/", "--force"), ("out", "err")
+    few = ncodec("encode", crops, *DCT, *out, terminals=both)
+    assert "3/3" in few.err and few.err.count(" bpp, ") == 3 and few.out == ""
+    one = ncodec("encode", crops / "crop0.png", *DCT, *out, terminals=both)
+    assert "crop0.png" in one.err and " bpp, " in one.err
+    for i in range(9):
+        Image.new("RGB", (8, 8), (i, 9, 9)).save(crops / f"flat{i}.png")
+    many = ncodec("encode", crops, *DCT, *out, terminals=both)
+    assert "12 of 12 done: " in many.err and "bpp" not in many.err
+    piped = ncodec("encode", crops, *DCT, *out, terminals=("err",))
+    assert piped.out.count(" bpp, ") == 12 and "12/12" in piped.err
+    assert "bpp" not in piped.err and "done" not in piped.err
+    objects = ncodec("encode", crops, *DCT, *out, "--json", terminals=("err",)).out.splitlines()
+    assert len([json.loads(line) for line in objects]) == 12
+    (crops / "bad.png").touch()
+    for terminals in ((), both):
+        quiet = ncodec("encode", crops, *DCT, *out, "--quiet", terminals=terminals, code=6)
+        assert quiet.out == "" and quiet.err.count("\n") == 1 and "bad.png" in quiet.err
+
+
+def test_threads(crops, tmp_path, monkeypatch):
+    import torch
+
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    before = torch.get_num_threads()
+    try:
+        ncodec("encode", crops / "crop0.png", *DCT, "--threads", 2, "-o", tmp_path / "a.nc")
+        assert torch.get_num_threads() == 2 and os.environ["OMP_NUM_THREADS"] == "2"
+    finally:
+        torch.set_num_threads(before)
+
+
+# ---------------------------------------------------------------- processes of their own
+
+
+def shell(line, code, **environment):
+    done = subprocess.run(["bash", "-c", line], capture_output=True, env=os.environ | environment)
+    assert done.returncode == code, (line, done.stdout[-500:], done.stderr[-1000:])
+    assert b"Traceback" not in done.stderr
+    return done
 
 
 def test_full_disk_and_closed_streams(crops, tmp_path):
-    ncodec("encode", crops / "crop0.png", "-o", tmp_path / "a.nc")
+    ncodec("encode", crops / "crop0.png", *DCT, "-o", tmp_path / "a.nc")
     for line, message in (
         (f"{NCODEC} info {tmp_path}/a.nc > /dev/full", b"No space left"),
         (f"{NCODEC} info - <&-", b"standard input is closed"),
+        (f"{NCODEC} decode {tmp_path}/a.nc -o - >&-", b"standard output is closed"),
         (f"PYTHONIOENCODING=ascii {NCODEC} encode --help", b""),
     ):
-        done = subprocess.run(["bash", "-c", line], capture_output=True)
-        assert message in done.stderr and b"Traceback" not in done.stderr
-        assert done.returncode == (6 if message else 0)
+        assert message in shell(line, 6 if message else 0).stderr
 
 
-def test_damaged_file_leaves_no_output(crops, tmp_path):
-    ncodec("encode", crops / "crop0.png", "-o", tmp_path / "a.nc")
-    damaged = bytearray((tmp_path / "a.nc").read_bytes())
-    damaged[-20] ^= 1
-    (tmp_path / "a.nc").write_bytes(damaged)
-    assert (
-        b"CRC-32C" in ncodec("decode", tmp_path / "a.nc", "-o", tmp_path / "a.png", code=3).stderr
-    )
-    assert not (tmp_path / "a.png").exists()
-    ncodec("decode", tmp_path / "a.nc", "-o", tmp_path / "a.xyz", code=3)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_broken_pipe_is_no_success(tmp_path, unbuffered):
+    """Also where Python does not buffer: a write into a pipe then takes a part."""
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    (tmp_path / "a.nc").write_bytes(library.encode(noise, 1, "dct"))
+    line = f"{NCODEC} decode {tmp_path}/a.nc -o - | head -c 10 > /dev/null; exit ${{PIPESTATUS[0]}}"
+    assert shell(line, 1, PYTHONUNBUFFERED=unbuffered).stderr == b""
+    line = f"{NCODEC} decode {tmp_path}/a.nc -o - | (sleep 0.2; cat) > {tmp_path}/a.png; exit ${{PIPESTATUS[0]}}"
+    shell(line, 0, PYTHONUNBUFFERED=unbuffered)
+    assert np.array_equal(pixels(tmp_path / "a.png"), library.decode((tmp_path / "a.nc").read_bytes(), "numpy"))  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["info", "--help"], ["models"], ["--version"]])
-def test_light_commands_do_not_import_torch(arguments):
+def test_light_commands_do_not_import_torch():
     program = (
-        "import sys, contextlib; sys.argv = ['ncodec', *sys.argv[1:]]\n"
+        "import sys, contextlib\n"
         "from ncodec.cli.main import main\n"
-        "with contextlib.suppress(SystemExit): main()\n"
+        "for words in (['--help'], ['encode', '-h'], ['models'], ['--version'], ['encode', 'x', '-q', '9']):\n"
+        "    sys.argv = ['ncodec', *words]\n"
+        "    with contextlib.suppress(SystemExit): main()\n"
         "sys.exit(int('torch' in sys.modules or 'PIL' in sys.modules))"
     )
-    subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
-
-
-def test_import_is_light():
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     program = "import sys, ncodec; ncodec.info; sys.exit(int('torch' in sys.modules))"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "ncodec", "-V"], capture_output=True, check=True)
+    assert done.stdout.decode() == f"ncodec {library.__version__}\n"
