@@ -40,9 +40,15 @@ def exit_code(error: NcodecError) -> int:
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
 
+def print_aside(text: str) -> None:
+    """Print on standard error; nowhere if that is closed, least of all among the data on standard output."""
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)
+
+
 def print_error(error: NcodecError) -> None:
     """Print what an error says, on standard error."""
-    print(_prefixed(error), file=sys.stderr, flush=True)
+    print_aside(_prefixed(error))
 
 
 def _prefixed(error: NcodecError) -> str:
@@ -84,7 +90,7 @@ def run(items: list[Item], work: Work, jobs: int, engine: str, quiet: bool, as_j
                         screen.print(text, item.target == "-")
                 screen.advance()
     except KeyboardInterrupt:
-        print(f"ncodec: interrupted; {n_done} of {len(items)} done", file=sys.stderr)
+        print_aside(f"ncodec: interrupted; {n_done} of {len(items)} done")
         raise SystemExit(INTERRUPTED) from None
     if has_bar and not has_lines:
         counts = [f"{n_done} of {len(items)} done"]
@@ -92,7 +98,7 @@ def run(items: list[Item], work: Work, jobs: int, engine: str, quiet: bool, as_j
             codes
         )
         size = f"{size_bytes} bytes, " if size_bytes else ""
-        print(f"{', '.join(counts)}: {size}{time.perf_counter() - begin:.1f} s", file=sys.stderr)
+        print_aside(f"{', '.join(counts)}: {size}{time.perf_counter() - begin:.1f} s")
     if codes:
         raise SystemExit(max(codes))
 
@@ -172,8 +178,10 @@ class _Screen:
             self._bar.console.print(
                 text, style=style, markup=False, highlight=False, soft_wrap=True
             )
+        elif is_aside:
+            print_aside(text)
         else:
-            print(text, file=sys.stderr if is_aside else sys.stdout, flush=True)
+            print(text, flush=True)
 
     def advance(self) -> None:
         """One more is done."""

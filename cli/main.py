@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
-from ncodec.cli.batch import exit_code, print_error
+from ncodec.cli.batch import exit_code, print_aside, print_error
 from ncodec.cli.bench import bench_app
 from ncodec.cli.decode import decode
 from ncodec.cli.encode import encode
@@ -84,7 +84,7 @@ def _usage_message(error: Any) -> str:
 def _print_usage_error(error: Any, arguments: list[str]) -> None:
     verbs = [word for word in arguments[:1] if not word.startswith("-")]
     path = error.ctx.command_path if error.ctx is not None else " ".join(["ncodec", *verbs])
-    print(f"ncodec: {_usage_message(error)}\nTry '{path} --help'.", file=sys.stderr)
+    print_aside(f"ncodec: {_usage_message(error)}\nTry '{path} --help'.")
 
 
 def _close_standard_output() -> None:
@@ -114,14 +114,14 @@ def main() -> None:
     except ModuleNotFoundError as error:
         extra = arguments[0] if arguments[0] in ("eval", "train") else "eval"
         remedy = "torch, or use --model dct" if error.name == "torch" else f"'ncodec[{extra}]'"
-        print(f"ncodec: {error}: pip install {remedy}", file=sys.stderr)
+        print_aside(f"ncodec: {error}: pip install {remedy}")
         sys.exit(6)
     except BrokenPipeError:
         _close_standard_output()
         sys.exit(1)
     except OSError as error:  # standard output on a full disk; files have errors of their own
         _close_standard_output()
-        print(f"ncodec: standard output: {error.strerror}", file=sys.stderr)
+        print_aside(f"ncodec: standard output: {error.strerror}")
         sys.exit(6)
     if isinstance(code, int):
         sys.exit(code)

@@ -358,6 +358,9 @@ def test_full_disk_and_closed_streams(crops, tmp_path):
         (f"PYTHONIOENCODING=ascii {NCODEC} encode --help", b""),
     ):
         assert message in shell(line, 6 if message else 0).stderr
+    shell(f"{NCODEC} decode {tmp_path}/a.nc -o - 2>&- > {tmp_path}/a.png", 0)
+    assert pixels(tmp_path / "a.png").shape == (32, 48, 3)  # and no line of text behind it
+    assert (tmp_path / "a.png").read_bytes().endswith(b"IEND\xaeB`\x82")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
