@@ -10,6 +10,7 @@ exists or cannot be written); of a batch the largest. 1: who read standard outpu
 
 import os
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -89,7 +90,8 @@ def _print_usage_error(error: Any, arguments: list[str]) -> None:
 
 def _close_standard_output() -> None:
     """Let nothing more be written there: Python would try again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):  # it is no file, where another program calls `main`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
@@ -119,9 +121,11 @@ def main() -> None:
     except BrokenPipeError:
         _close_standard_output()
         sys.exit(1)
-    except OSError as error:  # standard output on a full disk; files have errors of their own
-        _close_standard_output()
-        print_aside(f"ncodec: standard output: {error.strerror}")
+    except OSError as error:
+        if error.filename is None:  # standard output on a full disk
+            _close_standard_output()
+        place = "standard output" if error.filename is None else error.filename
+        print_aside(f"ncodec: {place}: {error.strerror}")
         sys.exit(6)
     if isinstance(code, int):
         sys.exit(code)
