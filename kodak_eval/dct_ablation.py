@@ -22,10 +22,11 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from ncodec import metrics
-from ncodec.container import quality_code
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, initial
-from ncodec.models.dct import Choices, DctCodec
+from ncodec.models.dct.codec import DctCodec, DctOptions
+from ncodec.models.protocol import TileFormat
+from ncodec.quality import quality_code
 
 RESULTS = Path(__file__).parent / "results"
 QUALITIES = (1.0, 2.5, 4.0, 6.0, 8.0)
@@ -89,14 +90,14 @@ def measure(task: tuple[Variant, Path, float, Path]) -> tuple[float, float, floa
     tensors = load_file(weights)
     if variant.change:
         variant.change(tensors)
-    codec = DctCodec(_dct.Parameters(tensors), Choices(**variant.choices))
+    codec = DctCodec(_dct.Parameters(tensors))
     pixels = np.asarray(Image.open(picture).convert("RGB"))
     height, width = pixels.shape[:2]
     code = quality_code(quality)
     times = [time.thread_time()]
-    payload = codec.encode_tile(pixels, code)
+    payload = codec.encode_tile(pixels, code, DctOptions(**variant.choices))
     times.append(time.thread_time())
-    (decoded,) = codec.decode_tiles([payload], width, height, code, False, False)
+    (decoded,) = codec.decode_tiles([payload], code, TileFormat(width, height, 3))
     times.append(time.thread_time())
     bpp = metrics.bpp(len(payload) + 38, width, height)  # 38: the rest of the file
     return bpp, metrics.psnr(pixels, decoded), times[1] - times[0], times[2] - times[1]

@@ -36,10 +36,11 @@ from PIL import Image
 
 import ncodec.dct._dct as _dct
 from ncodec.dct import BlockCoder
-from ncodec.dct.parameters import Tensors, initial, lmbda_of
+from ncodec.dct.parameters import Tensors, initial
 from ncodec.metrics import bd_rate
-from ncodec.training.dct import CAP, crops, fit_confidences, fit_starts
-from ncodec.training.matrices import Blocks, learn
+from ncodec.quality import lmbda_of
+from ncodec.training.dct.matrices import Blocks, learn
+from ncodec.training.dct.program import CAP, crops, fit_confidences, fit_starts
 
 RESULTS = Path(__file__).parent / "results"
 QUALITIES = range(1, 9)

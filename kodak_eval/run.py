@@ -118,14 +118,12 @@ def measure(
 def readme() -> None:
     """Write results/kodak.md, kodak.svg and the README's figures from results/kodak.json."""
     curves = read_curves(RESULTS / "kodak.json")
-    old = {model.name for model in list_models() if model.about.get("superseded")}
-    shown = [curve for curve in curves if curve.codec not in old]
     anchors = anchors_among(curves)
     write_report(RESULTS / "kodak.md", curves, anchors)
-    write_report(RESULTS / "kodak.svg", shown, anchors)
+    write_report(RESULTS / "kodak.svg", curves, anchors)
     parts = [BEGIN, "![Rate-distortion curves on Kodak](kodak_eval/results/kodak.svg)"]
-    parts += [summary_markdown(shown, anchors), f"The points of `{shown[0].codec}`:"]
-    parts += [points_markdown(shown[0]), END]
+    parts += [summary_markdown(curves, anchors), f"The points of `{curves[0].codec}`:"]
+    parts += [points_markdown(curves[0]), END]
     text = README.read_text()
     before, after = text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
     write_whole(README, (before + "\n\n".join(parts) + after).encode())

@@ -29,7 +29,9 @@ class Family:
     has_quality: bool = True  # otherwise the header's quality code is 0
     needs_torch: bool = False  # tensors are torch's, otherwise numpy's
     stride: int = 1  # pixels: tiles are decoded in whole multiples of it
-    bytes_a_pixel: int = 8  # memory that decoding takes for each pixel of what it decodes at once (measured)
+    bytes_a_pixel: int = (
+        8  # memory that decoding takes for each pixel of what it decodes at once (measured)
+    )
 
     def load(self) -> ModuleType:
         """Return the family's module."""
@@ -39,12 +41,12 @@ class Family:
 FAMILIES = (
     Family(
         "hyperprior", 1, "ncodec.models.hyperprior.codec", "ncodec.models.hyperprior.recipe",
-        needs_torch=True, stride=16, bytes_a_pixel=130,
+        needs_torch=True, stride=16, bytes_a_pixel=80,
     ),
-    Family("dct", 2, "ncodec.models.dct.codec", stride=8, bytes_a_pixel=40),
+    Family("dct", 2, "ncodec.models.dct.codec", stride=8, bytes_a_pixel=20),
     Family(
         "jpeg", 3, "ncodec.models.jpeg.codec", holds="file", has_weights=False, has_quality=False,
-        stride=8, bytes_a_pixel=12,
+        stride=8, bytes_a_pixel=20,
     ),
 )  # fmt: skip
 

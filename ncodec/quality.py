@@ -1,8 +1,8 @@
 """One quality scale for every family: 1 (smallest files) to 8 (best), fractions allowed; each names a lambda.
 
-    quality       1 ... 8, to the nearest 1/20
-    quality code  (quality - 1) * 20, what a header holds
-    lambda        of lambda * 255**2 * MSE + bpp: the field's own scale (CompressAI), geometric in between
+quality       1 ... 8, to the nearest 1/20
+quality code  (quality - 1) * 20, what a header holds
+lambda        of lambda * 255**2 * MSE + bpp: the field's own scale (CompressAI), geometric in between
 """
 
 from numbers import Real

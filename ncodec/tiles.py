@@ -110,7 +110,9 @@ def _decode_together(tiles: list[_Tile]) -> None:
                 _decode_together([tile])
             return
     for tile, pixels in zip(tiles, decoded, strict=True):
-        area = tile.canvas[tile.top : tile.top + format.height, tile.left : tile.left + format.width]
+        area = tile.canvas[
+            tile.top : tile.top + format.height, tile.left : tile.left + format.width
+        ]
         if header.overlap:
             fade(area, pixels, header.overlap * (tile.left > 0), header.overlap * (tile.top > 0))
         else:

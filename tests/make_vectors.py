@@ -21,8 +21,8 @@ import ncodec
 from ncodec import container
 from ncodec.entropy import FrequencyTables, encode_symbols
 from ncodec.entropy.binary import BYPASS, BinaryEncoder
-from ncodec.models import weights
 from ncodec.families import family_by_id
+from ncodec.models import weights
 from ncodec.selftest import symbols_sha256
 
 FOLDER = Path(__file__).parent / "vectors" / "v1"

@@ -225,15 +225,16 @@ def ramp(length, start, overlap):
 
 def join(file, found):
     """Return the image [height, width, 3] or, grey, [height, width], uint8. F23, F26."""
-    image = np.zeros((3, file["height"], file["width"]))
+    image = np.zeros((1 if file["is_grey"] else 3, file["height"], file["width"]))
     for left, top, _, _, tile in found:
         _, height, width = tile.shape
+        if file["is_grey"]:  # H27
+            tile = tile.mean(0) if file["overlap"] else (np.rint(tile).sum(0) + 1) // 3
         fade = ramp(height, top, file["overlap"])[:, None] * ramp(width, left, file["overlap"])
         area = image[:, top : top + height, left : left + width]
         area[:] = np.rint(area + (tile - area) * fade)
-    if file["is_grey"]:
-        return ((image.sum(0) + 1) // 3).astype(np.uint8)
-    return image.astype(np.uint8).transpose(1, 2, 0)
+    pixels = image.astype(np.uint8).transpose(1, 2, 0)
+    return pixels[:, :, 0] if file["is_grey"] else pixels
 
 
 def decode(data, weights):

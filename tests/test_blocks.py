@@ -214,7 +214,7 @@ def test_leaves_are_what_the_encoder_transforms():
 
 def test_matrices_learn_what_pays():
     """Strong low and weak high frequencies, far too fine steps: learning finds coarser ones."""
-    from ncodec.training.matrices import Blocks, learn
+    from ncodec.training.dct.matrices import Blocks, learn
 
     rng = np.random.default_rng(3)
     scale = 60 / (1 + np.add.outer(np.arange(8), np.arange(8))) ** 1.5

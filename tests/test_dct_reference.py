@@ -14,12 +14,14 @@ from conftest import ROOT
 from PIL import Image
 from safetensors.numpy import load_file
 
-from ncodec import codec, container
+from ncodec import container
 from ncodec.dct import _dct
 from ncodec.dct.parameters import initial
 from ncodec.errors import CorruptPayloadError, TruncatedError
-from ncodec.models.dct import SUBSAMPLINGS, TRANSFORMS, Choices, DctCodec
+from ncodec.models.dct.codec import SUBSAMPLINGS, TRANSFORMS, DctCodec, DctOptions
+from ncodec.models.load import load_by_name
 from ncodec.models.weights import find_by_digest, find_by_name
+from ncodec.quality import quality_code
 
 FOLDER = ROOT / "tests" / "vectors" / "v1"
 VECTORS = sorted(path.stem for path in FOLDER.glob("dct-*.nc"))
@@ -110,23 +112,26 @@ def same(payload, tensors, code, width, height, is_grey):
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("quality", [1, 4.35, 8])
 def test_encoder(sample, transform, subsampling, quality):
-    code = container.quality_code(quality)
-    free = DctCodec(_dct.Parameters(TENSORS), Choices(transform, subsampling))
+    code = quality_code(quality)
+    free, options = (
+        DctCodec(_dct.Parameters(TENSORS)),
+        DctOptions(transform=transform, subsampling=subsampling),
+    )
     sizes = [(24, 16), (33, 40)] if quality < 8 else [(16, 24)]
     for number, (height, width) in enumerate(sizes):
         pixels = sample[200 : 200 + height, 300 + 70 * number :][:, :width]
-        assert same(free.encode_tile(pixels, code), TENSORS, code, width, height, False)
+        assert same(free.encode_tile(pixels, code, options), TENSORS, code, width, height, False)
         if subsampling == "4:4:4":
             grey = pixels[:, :, 1]
-            assert same(free.encode_tile(grey, code), TENSORS, code, width, height, True)
+            assert same(free.encode_tile(grey, code, options), TENSORS, code, width, height, True)
 
 
 def test_large_blocks(sample):
     """64x64, beyond the edge of a square, in a picture without detail, and an edge through it."""
     ramp = np.add.outer(np.arange(130), np.arange(70))[..., None] * [0.4, 0.5, 0.6] + 30
     ramp[:, 40:] += 25 * (np.arange(130)[:, None, None] > 77)
-    free = DctCodec(_dct.Parameters(TENSORS), Choices("dct", "4:2:0", least=16))
-    assert same(free.encode_tile(ramp.astype(np.uint8), 30), TENSORS, 30, 70, 130, False)
+    free, options = DctCodec(_dct.Parameters(TENSORS)), DctOptions(subsampling="4:2:0", least=16)
+    assert same(free.encode_tile(ramp.astype(np.uint8), 30, options), TENSORS, 30, 70, 130, False)
 
 
 # ---------------------------------------------------------------- payloads of random bins
@@ -226,20 +231,20 @@ def test_any_parameters(seed):
 
 def test_refused(sample):
     pixels = sample[100:116, 100:124]
-    payload = codec.load_model(find_by_name("dct"), "cpu").codec.encode_tile(pixels, 60)
+    payload = load_by_name("dct", "cpu").codec.encode_tile(pixels, 60, DctOptions())
     assert same(payload, TENSORS, 60, 24, 16, False)
     flags = [bytes([b]) + payload[1:] for b in (2, 3, 6, 7, 8, 16, 128, 255)]
     short = [payload[:n] for n in (0, 1, 2, len(payload) // 2, len(payload) - 1)]
     for damaged in (*flags, *short, payload + b"\0", payload[:-1] + bytes([payload[-1] ^ 255])):
         assert not same(damaged, TENSORS, 60, 24, 16, False)
-    grey = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels[..., 0], 60)
+    grey = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels[..., 0], 60, DctOptions())
     assert same(grey, TENSORS, 60, 24, 16, True)
     assert not same(b"\1" + grey[1:], TENSORS, 60, 24, 16, True)
 
 
 def test_damaged(sample):
     pixels, rng = sample[100:116, 100:124], random.Random(0)
-    payload = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels, 100)
+    payload = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels, 100, DctOptions())
     decoded = 0
     for _ in range(40):
         damaged = bytearray(payload)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SAMPLE
+from ncodec.evaluation.video import to_pixels, to_planes
 from PIL import Image as PillowImage
 
 from ncodec import container
@@ -38,7 +39,6 @@ from ncodec.evaluation import (
 )
 from ncodec.evaluation.cells import Cell, digest_of, measure
 from ncodec.evaluation.study import curve_of_cells, points_of
-from ncodec.evaluation.video import to_pixels, to_planes
 from ncodec.inspection import list_models
 from ncodec.metrics import ms_ssim, psnr, ssimulacra2
 from ncodec.models.weights import find_by_name

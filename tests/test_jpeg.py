@@ -10,7 +10,7 @@ from conftest import ROOT
 from PIL import Image
 
 from ncodec import jpeg
-from ncodec.container import varint
+from ncodec.bytestream import varint
 from ncodec.errors import (
     CorruptPayloadError,
     InputError,

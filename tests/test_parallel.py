@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from ncodec.parallel import run_all
 from ncodec.errors import InputError
+from ncodec.parallel import run_all
 
 
 def work(item: int) -> int:

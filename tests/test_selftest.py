@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import ncodec
 from ncodec.errors import WeightsMismatchError
-from ncodec.selftest import latents_sha256, make_self_test, verify
+from ncodec.selftest import symbols_sha256, make_self_test, verify
 
 MODELS = ncodec.list_models()
 
@@ -27,7 +27,7 @@ def test_command():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"latents_sha256": "00"}, "expected latents_sha256 00, found"),
+        ({"symbols_sha256": "00"}, "expected symbols_sha256 00, found"),
         ({"psnr": 99.0}, r"expected psnr 99\.0, found"),
     ],
 )
@@ -43,4 +43,4 @@ def test_digest_covers_every_latent():
     entry = MODELS[0]
     data = base64.b64decode(entry.self_test["file"])
     other = ncodec.encode(ncodec.decode(data, "numpy") // 2, 4, device="cpu")
-    assert latents_sha256(data, entry.path) != latents_sha256(other, entry.path)
+    assert symbols_sha256(data, entry.path) != symbols_sha256(other, entry.path)

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncodec.coder.device import decode_on_device
 from ncodec.bytestream import ByteReader, varint
+from ncodec.coder.device import decode_on_device
 from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols
 from ncodec.errors import FormatError
 

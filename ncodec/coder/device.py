@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ncodec.bytestream import ByteReader
 from ncodec.coder import lanes
 from ncodec.coder.lanes import Chunks, DeviceTables, device_tables
-from ncodec.bytestream import ByteReader
 from ncodec.entropy import FrequencyTables
 from ncodec.errors import (
     CorruptPayloadError,

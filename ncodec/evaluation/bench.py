@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 import ncodec
 from ncodec import container
-from ncodec.parallel import cpu_name
 from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols, variants
 from ncodec.entropy.binary import BYPASS, BinaryDecoder, BinaryEncoder
 from ncodec.errors import InputError
 from ncodec.models.hyperprior.codec import HyperpriorCodec
 from ncodec.models.hyperprior.network import STRIDE
 from ncodec.models.load import load_by_name
+from ncodec.parallel import cpu_name
 
 N_SYMBOLS = 1_500_000  # about those of a 1920x1080 image at 1/16, 192 channels
 MAX_TILE = 1 << 24  # pixels

@@ -11,7 +11,6 @@ import ctypes
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import time
@@ -22,12 +21,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ncodec.parallel import cpu_name
 from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation.peers import Codec, parse_codec
 from ncodec.evaluation.peers.common import Pixels
 from ncodec.files import write_whole
 from ncodec.metrics import bpp, ms_ssim, psnr, ssimulacra2
+from ncodec.parallel import cpu_name
 from ncodec.search import Target, find_quality, parse_quality
 
 Value = TypeVar("Value")

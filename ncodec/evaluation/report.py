@@ -21,8 +21,8 @@ from PIL import Image as PillowImage
 
 from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation.cells import COLUMNS
-from ncodec.evaluation.study import RDCurve, Study, bd_table, points_of, to_json, value_at
 from ncodec.evaluation.peers.common import Pixels
+from ncodec.evaluation.study import RDCurve, Study, bd_table, points_of, to_json, value_at
 from ncodec.files import write_whole
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ import numpy as np
 
 from ncodec.anchors import DIR as ANCHORS
 from ncodec.codec import decode_picture
-from ncodec.parallel import run_all
 from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation.cells import (
     COLUMNS,
@@ -34,6 +33,7 @@ from ncodec.evaluation.peers import Codec, codec_name, parse_codec
 from ncodec.evaluation.peers.common import Pixels
 from ncodec.image import read as read_picture
 from ncodec.metrics import bd_rate as bd_rate_of_points
+from ncodec.parallel import run_all
 from ncodec.search import Target, text_of
 
 if TYPE_CHECKING:

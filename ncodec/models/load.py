@@ -68,9 +68,7 @@ def _family_of(path: Path, mtime_ns: int) -> Family:
 
 @lru_cache(maxsize=16)
 def _weightless(family: Family) -> LoadedModel:
-    return LoadedModel(
-        family.name, family, NO_WEIGHTS, family.load().make_codec({}, {}, "cpu")
-    )
+    return LoadedModel(family.name, family, NO_WEIGHTS, family.load().make_codec({}, {}, "cpu"))
 
 
 def load_file(path: Path, device: str = "auto") -> LoadedModel:
@@ -133,4 +131,3 @@ def load_for(header: Header, model: str | Path | None, device: str = "auto") -> 
             f"this is {loaded.digest.hex()}"
         )
     return loaded
-

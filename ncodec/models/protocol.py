@@ -138,7 +138,9 @@ def options_of(kind: type[Options], model: str, given: Mapping[str, Any]) -> Opt
 
 def _typed(value: Any, kind: str, place: str) -> Any:
     """Return a value as the type of an option, from text where it is text."""
-    wanted = {"int": int, "str": str, "bool": bool, "float": float}[kind.split(" ")[0].split("'")[-1]]
+    wanted = {"int": int, "str": str, "bool": bool, "float": float}[
+        kind.split(" ")[0].split("'")[-1]
+    ]
     if wanted is bool and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     if wanted is not bool and not isinstance(value, bool):

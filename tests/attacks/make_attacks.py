@@ -201,7 +201,9 @@ def coded_attacks() -> dict[str, tuple[str, bytes]]:
     words = (Y[:-2] + k.to_bytes(2, "little") for k in range(1 << 16))
     final = next(y for y in words if reason(y) == "final state")
     idle = section_y([0] * N_R, lanes=32)  # the last lanes have no symbol
-    escaped = section_y([0] * (N_R - 1) + [5000])  # entry 10000: two escape bytes, the last of the payload
+    escaped = section_y(
+        [0] * (N_R - 1) + [5000]
+    )  # entry 10000: two escape bytes, the last of the payload
     plain, value = escaped[:-2], int.from_bytes(escaped[:-3:-1], "little")
     low, high = value % 256, value // 256
     chunked = section_y(SYMBOLS, chunks=2)

@@ -27,8 +27,11 @@ def check(data: bytes) -> bool:
         assert str(error), "an error says what is wrong"
         return False
     header = parsed.header
-    assert len(parsed.tiles) == len(header.tile_boxes()) <= LIMITS.tiles
-    assert header.width * header.height <= LIMITS.pixels and 1 <= header.quality <= 8
+    assert len(parsed.tiles) == header.n_tiles == len(header.tile_boxes()) <= LIMITS.tiles
+    assert (
+        header.width * header.height <= header.coded_pixels <= LIMITS.pixels
+        and 1 <= header.quality <= 8
+    )
     written = container.write(parsed, LIMITS)
     again = container.read(written, LIMITS)
     # An empty metadata chunk is read as such but never written.

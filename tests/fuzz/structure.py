@@ -10,7 +10,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ncodec.container import SIGNATURE, varint
+from ncodec.bytestream import varint
+from ncodec.container import SIGNATURE
 from ncodec.entropy import crc32c
 
 Change = Callable[[bytes, int], bytes]  # of some bytes, to at most so many

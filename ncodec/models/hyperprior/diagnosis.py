@@ -1,4 +1,4 @@
-"""What limits a trained hyperprior, at one quality: where its bits and errors are, and what some changes could win.
+r"""What limits a trained hyperprior, at one quality: where its bits and errors are, and what some changes could win.
 
     images --codec--> latents, table rows --shipped tables--> bits --\
                  \--> reconstructions --> errors ---------------------+--> Diagnosis

@@ -48,7 +48,9 @@ def pack(data: bytes) -> bytes:
     found = jpeg.header(data)
     if not (found.width and found.height):
         raise InputError(f"JPEG: expected at least 1x1 pixels, found {found.width}x{found.height}")
-    header = Header(found.width, found.height, WIRE_ID, NO_WEIGHTS, 0, is_grey=found.n_components == 1)
+    header = Header(
+        found.width, found.height, WIRE_ID, NO_WEIGHTS, 0, is_grey=found.n_components == 1
+    )
     container.check_limits(header, Limits())
     if len(data) > (most := _most_bytes(header, Limits())):
         raise LimitError(f"JPEG: {len(data)} bytes for its sides, limited to {most}")
