@@ -71,10 +71,8 @@ def train(
     """
     _check_installed()
     where, checkpoint = _torch_device(device), out / "checkpoint.pt"
-    if checkpoint.exists() != resume:
-        found = "no checkpoint.pt to resume" if resume else "holds a run already"
-        raise InputError(f"{out}: {found}{'' if resume else ': --resume, or another folder'}")
     with _writing(out):
+        _check_folder(out, resume)
         rank, world = process_group(where)
         if config.training.batch % world:
             raise InputError(f"config: training.batch: expected a multiple of {world} processes, "
@@ -88,9 +86,6 @@ def train(
         if rank == 0:
             out.mkdir(parents=True, exist_ok=True)
             record_start(out / "run.json", run, data, images, watched, world)
-            if not crops:
-                print("ncodec: no validation: too few images to hold some out (--validation)",
-                      file=sys.stderr)  # fmt: skip
             if not resume:
                 (out / "log.jsonl").unlink(missing_ok=True)
                 run.save(checkpoint)  # whatever happens from here on can be resumed
@@ -111,6 +106,12 @@ def _check_installed() -> None:
             raise InputError(f"ncodec train needs {package}: pip install 'ncodec[train]'")
     if not hasattr(torch.optim, "Muon"):
         raise InputError(f"ncodec train needs torch 2.9 or later, found {torch.__version__}")
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    if (out / "checkpoint.pt").exists() != resume:
+        found = "no checkpoint.pt to resume" if resume else "holds a run already"
+        raise InputError(f"{out}: {found}{'' if resume else ': --resume, or another folder'}")
 
 
 def _torch_device(device: str) -> torch.device:
@@ -135,6 +136,11 @@ def _images(data: list[Path], validation: list[Path], crop: int) -> tuple[Images
         images = images.without(watched)
     else:
         images, watched = images.hold_out()
+        if not watched.pixels:
+            print(
+                "ncodec: no validation: too few images to hold some out (--validation)",
+                file=sys.stderr,
+            )
     if not images.pixels:
         raise InputError("no image to train on: all of them are validation images")
     return images, watched

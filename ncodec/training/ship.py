@@ -16,7 +16,6 @@ import typer
 
 from ncodec.errors import InputError, NcodecError
 from ncodec.files import write_whole
-from ncodec.models import weights
 from ncodec.training.export import facts_of, index_entry
 from ncodec.training.record import write_json
 from ncodec.weights import DIR
@@ -58,13 +57,13 @@ def _said(index: Path, sha256: str) -> dict[str, Any]:
     return next((model["about"] for model in models if model.get("sha256") == sha256), {})
 
 
-def dependents(name: str, checkout: Path) -> list[list[str]]:
-    """Return the commands that write again what names the weights of a shipped model, in a checkout's order."""
-    first = weights.list_models()[0]
-    family = next(model.family for model in weights.list_models() if model.name == name)
-    part = "default" if name == first.name else family
+def dependents(entry: dict[str, Any], folder: Path) -> list[list[str]]:
+    """Return the commands that write again what names the weights of an entry of folder/index.json, in a checkout."""
+    default = json.loads((folder / "index.json").read_text())["models"][0]["name"]
+    part = "default" if entry["name"] == default else entry["family"]
     scripts = (["make_vectors.py", part], ["attacks/make_attacks.py"], ["fuzz/make_seeds.py"])
-    return [[sys.executable, str(checkout / "tests" / script), *more] for script, *more in scripts]
+    tests = folder.resolve().parent / "tests"
+    return [[sys.executable, str(tests / script), *more] for script, *more in scripts]
 
 
 def main(
@@ -74,12 +73,11 @@ def main(
     """Put trained weights among the shipped models, and write again what depends on them."""
     entry = ship(source, name, DIR)
     print(f"{entry['name']}: {entry['sha256']}")
-    checkout = DIR.resolve().parent
-    if not (checkout / "tests" / "make_vectors.py").is_file():
-        return
-    for command in dependents(entry["name"], checkout):
+    if not (DIR.resolve().parent / "tests" / "make_vectors.py").is_file():
+        return  # not a checkout
+    for command in dependents(entry, DIR):
         print(" ".join(command), flush=True)
-        subprocess.run(command, check=True, cwd=checkout)
+        subprocess.run(command, check=True)
     print("Next: pytest; git status weights tests; kodak_eval/run.py measure, which writes the BD-rates of the "
           "README and of weights/index.json.")  # fmt: skip
 
@@ -87,7 +85,5 @@ def main(
 if __name__ == "__main__":
     try:
         typer.run(main)
-    except NcodecError as error:
-        sys.exit(f"ship: {error}")
-    except subprocess.CalledProcessError as error:
+    except (NcodecError, subprocess.CalledProcessError) as error:
         sys.exit(f"ship: {error}")
