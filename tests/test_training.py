@@ -363,6 +363,15 @@ def test_start_from_weights(tiny, folder, trained, tmp_path, run):
     )
 
 
+def test_a_network_from_weights_exports_the_same_but_tables(trained):
+    recipe = load_recipe("hyperprior")
+    tensors, about, _ = weights.read(trained / "model.safetensors")
+    again, said = recipe.to_weights(recipe.from_weights(tensors, about))
+    assert {"name": "tiny", "family": "hyperprior"} | said == about and set(again) == set(tensors)
+    exact = [name for name in tensors if not name.startswith("tables.")]
+    assert all(torch.equal(again[name], tensors[name]) for name in exact)
+
+
 def test_what_cannot_be_started_from(tiny, folder, trained, tmp_path, run):
     (tmp_path / "text.safetensors").write_text("no weights")
     model, dct = trained / "model.safetensors", weights.find_by_name("dct")
