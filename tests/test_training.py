@@ -32,7 +32,7 @@ from ncodec.models.hyperprior.diagnosis import diagnose
 from ncodec.models.hyperprior.network import Hyperprior, step_masks
 from ncodec.models.hyperprior.recipe import block_pca
 from ncodec.models.load import load_by_name
-from ncodec.models.protocol import TileFormat
+from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.nn.gain import at_quality, lmbda_at_quality
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture, probabilities_of
 from ncodec.quality import LAMBDAS
@@ -741,7 +741,7 @@ def test_diagnosis_of_a_model_speaks_of_its_files():
     found = diagnose(codec, x, 5)
     assert torch.equal(codec.model.log_gain, before[0]) and codec.model.log_gain.shape == (8, 320)
     assert torch.equal(codec.index_offset, before[1])
-    payloads = [codec.encode_tile(crop, 80, codec.Options()) for crop in crops]
+    payloads = [codec.encode_tile(crop, 80, EncodeOptions()) for crop in crops]
     bits = 8 * sum(map(len, payloads))
     assert found.bpp == pytest.approx(bits / (2 * 192**2), rel=0.03)
     pixels = np.stack(codec.decode_tiles(payloads, 80, TileFormat(192, 192, 3)))

@@ -26,7 +26,6 @@ from ncodec.training.config import TrainingOptions
 from ncodec.training.data import ImageStore
 from ncodec.training.loss import rate_distortion_loss
 from ncodec.training.optimizer import learning_rate_factor
-from ncodec.training.run import Budget as Budget  # for callers
 from ncodec.training.run import Run
 
 EMA_DECAY = 0.999
