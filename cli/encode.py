@@ -132,7 +132,7 @@ def _check_model(way: Way) -> None:
 
     loaded = load_by_name(way.model, way.device)
     try:
-        options_of(loaded.codec.Options, loaded.name, way.options)
+        options_of(loaded.family.load().Options, loaded.name, way.options)
     except InputError as error:
         raise UsageError(str(error)) from error
 

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 from ncodec import metrics
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, initial
-from ncodec.models.dct.codec import DctCodec, DctOptions
+from ncodec.models.dct.codec import DctCodec, Options
 from ncodec.models.protocol import TileFormat
 from ncodec.quality import quality_code
 
@@ -95,7 +95,7 @@ def measure(task: tuple[Variant, Path, float, Path]) -> tuple[float, float, floa
     height, width = pixels.shape[:2]
     code = quality_code(quality)
     times = [time.thread_time()]
-    payload = codec.encode_tile(pixels, code, DctOptions(**variant.choices))
+    payload = codec.encode_tile(pixels, code, Options(**variant.choices))
     times.append(time.thread_time())
     (decoded,) = codec.decode_tiles([payload], code, TileFormat(width, height, 3))
     times.append(time.thread_time())

@@ -59,7 +59,7 @@ def encode(
     """
     loaded = load_by_name(model, device)
     given = {"effort": effort, "tune": tune, **choices}
-    options = options_of(loaded.codec.Options, loaded.name, given)
+    options = options_of(loaded.family.load().Options, loaded.name, given)
     picture = picture_of(image)
     height, width = picture.pixels.shape[:2]
     side = tile_for(width, height, tile)

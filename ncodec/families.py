@@ -16,8 +16,8 @@ from ncodec.errors import UnsupportedVersionError
 class Family:
     """One decoder program.
 
-    `module` has `make_codec(tensors, about, device)`, which returns a `protocol.Codec`; or, where a file holds
-    another format's, what `protocol.FileFamily` says. `recipe`: how it is trained by `ncodec train`.
+    `module` has `Options`, a `protocol.EncodeOptions`, and `make_codec(tensors, about, device)`, which returns a
+    `protocol.Codec`; or, where a file holds another format's, what `protocol.FileFamily` says. `recipe`: how it is trained by `ncodec train`.
     """
 
     name: str

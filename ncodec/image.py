@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ncodec.errors import InputError
+from ncodec.errors import InputError, NcodecError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,13 +132,13 @@ def from_pillow(image: Image.Image, name: str = "image") -> Picture:
         )
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise InputError(f"{name}: expected one frame, found {getattr(image, 'n_frames', 1)}")
-    metadata = {
-        "icc": image.info.get("icc_profile"),
-        "exif": image.info.get("exif"),
-        "xmp": image.info.get("xmp"),
-    }
     try:
-        image.load()
+        image.load()  # ahead of `info`: PNG's text may stand after the pixels
+        metadata = {
+            "icc": image.info.get("icc_profile"),
+            "exif": image.info.get("exif"),
+            "xmp": image.info.get("xmp"),
+        }
         if not metadata["exif"] and len(exif := without_layout(image.getexif())):
             metadata["exif"] = exif.tobytes()  # a TIFF's own tags
         if image.has_transparency_data:
@@ -148,8 +148,10 @@ def from_pillow(image: Image.Image, name: str = "image") -> Picture:
                     f"{name}: has transparency, which this version cannot carry: flatten it first"
                 )
         image = image.convert(COLOUR_OF_MODE[image.mode])
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{name}: damaged image ({error})") from error
+    except (NcodecError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's plugins raise anything on damaged files
+        raise InputError(f"{name}: damaged image ({_reason(error)})") from error
     pixels = np.asarray(image)
     if metadata["exif"] and not metadata["exif"].startswith(EXIF_PREFIX):
         metadata["exif"] = EXIF_PREFIX + metadata["exif"]  # WebP has none, JPEG needs it
@@ -185,12 +187,19 @@ def read(source: Path | IO[bytes], name: str) -> Picture:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(source) as image:
                 return from_pillow(image, name)
+    except (NcodecError, MemoryError):
+        raise
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image that Pillow can read") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{name}: {error}") from error
     except OSError as error:
         raise InputError(f"{name}: {error.strerror or error}") from error
+    except Exception as error:  # as above; n_frames and open raise, too
+        raise InputError(f"{name}: damaged image ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what another library's exception says, by its name where it says nothing."""
+    return str(error) or type(error).__name__
 
 
 def write(picture: Picture, target: IO[bytes], suffix: str) -> None:

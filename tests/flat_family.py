@@ -22,9 +22,11 @@ FAMILIES = (
     Family("stored", 98, "stored_family", has_weights=False, has_quality=False),
 )
 
+Options = EncodeOptions
+
 
 class FlatCodec:
-    Options, OVERLAP = EncodeOptions, 0
+    OVERLAP = 0
     batch_pixels = 64 * 64 * 2
 
     def __init__(self, steps):

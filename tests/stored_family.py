@@ -11,13 +11,13 @@ from ncodec.models.protocol import EncodeOptions
 
 
 @dataclass(frozen=True)
-class StoredOptions(EncodeOptions):
+class Options(EncodeOptions):
     header: bool = True
     EFFORTS: ClassVar[tuple[int, ...]] = (1, 9)
 
 
 class StoredCodec:
-    Options, OVERLAP, batch_pixels = StoredOptions, 0, 0
+    OVERLAP, batch_pixels = 0, 0
 
     def encode_tile(self, pixels, quality_code, options):
         assert quality_code == 0

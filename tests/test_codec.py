@@ -308,7 +308,7 @@ def test_rate_estimate_is_the_file_size(network, sample, quality):
 
 @pytest.mark.parametrize("quality", [0.99, 8.01, float("nan"), -3, "4", None])
 def test_bad_quality(model, crop, quality):
-    with pytest.raises(InputError, match="quality: expected 1 .* to 8"):
+    with pytest.raises(InputError, match=r"quality: expected 1 .* to 8"):
         ncodec.encode(crop, quality, model)
 
 

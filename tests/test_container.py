@@ -293,7 +293,7 @@ def test_quality_of_code():
         140,
     ]
     for quality in (0.99, 8.01, float("nan")):
-        with pytest.raises(InputError, match="quality: expected 1 .* to 8 .*, found"):
+        with pytest.raises(InputError, match=r"quality: expected 1 .* to 8 .*, found"):
             quality_code(quality)
 
 

@@ -18,20 +18,19 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import ncodec
-from ncodec import codec, container
+from ncodec import container
 from ncodec.container import Container
 from ncodec.dct import _dct
 from ncodec.dct.parameters import initial
 from ncodec.errors import (
     CorruptPayloadError,
     InputError,
-    LimitError,
     NcodecError,
     TruncatedError,
     WeightsMismatchError,
 )
 from ncodec.metrics import psnr
-from ncodec.models.dct.codec import SUBSAMPLINGS, TRANSFORMS, DctCodec, DctOptions
+from ncodec.models.dct.codec import SUBSAMPLINGS, TRANSFORMS, DctCodec, Options
 from ncodec.models.load import load_by_name
 from ncodec.models.protocol import TileFormat
 from ncodec.models.weights import find_by_name
@@ -45,7 +44,7 @@ WAYS = [{"transform": t, "subsampling": s} for t in TRANSFORMS for s in SUBSAMPL
 
 
 def encode(pixels, quality_code=60, codec=FREE, **options):
-    return codec.encode_tile(pixels, quality_code, DctOptions(**options))
+    return codec.encode_tile(pixels, quality_code, Options(**options))
 
 
 def decode(payload, pixels, quality_code, codec=FREE):
@@ -140,7 +139,7 @@ def test_choices(crop, options):
 ], ids=str)  # fmt: skip
 def test_bad_choices(options):
     with pytest.raises(InputError, match="dct: "):
-        DctOptions(**options)
+        Options(**options)
 
 
 # ---------------------------------------------------------------- files
@@ -166,8 +165,8 @@ def test_tiles(sample):
     assert (parsed.header.tile, parsed.header.overlap, len(parsed.tiles)) == (USUAL_TILE, 0, 2)
     decoded = ncodec.decode(data, "numpy")
     assert decoded.shape == strip.shape and psnr(strip, decoded) > 30
-    alone = ncodec.encode(strip[:, USUAL_TILE :], 4, "dct", tile=0)
-    assert np.array_equal(ncodec.decode(alone, "numpy"), decoded[:, USUAL_TILE :])
+    alone = ncodec.encode(strip[:, USUAL_TILE:], 4, "dct", tile=0)
+    assert np.array_equal(ncodec.decode(alone, "numpy"), decoded[:, USUAL_TILE:])
 
 
 def test_threads(sample):

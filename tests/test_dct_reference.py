@@ -18,7 +18,7 @@ from ncodec import container
 from ncodec.dct import _dct
 from ncodec.dct.parameters import initial
 from ncodec.errors import CorruptPayloadError, TruncatedError
-from ncodec.models.dct.codec import SUBSAMPLINGS, TRANSFORMS, DctCodec, DctOptions
+from ncodec.models.dct.codec import SUBSAMPLINGS, TRANSFORMS, DctCodec, Options
 from ncodec.models.load import load_by_name
 from ncodec.models.weights import find_by_digest, find_by_name
 from ncodec.quality import quality_code
@@ -115,7 +115,7 @@ def test_encoder(sample, transform, subsampling, quality):
     code = quality_code(quality)
     free, options = (
         DctCodec(_dct.Parameters(TENSORS)),
-        DctOptions(transform=transform, subsampling=subsampling),
+        Options(transform=transform, subsampling=subsampling),
     )
     sizes = [(24, 16), (33, 40)] if quality < 8 else [(16, 24)]
     for number, (height, width) in enumerate(sizes):
@@ -130,7 +130,7 @@ def test_large_blocks(sample):
     """64x64, beyond the edge of a square, in a picture without detail, and an edge through it."""
     ramp = np.add.outer(np.arange(130), np.arange(70))[..., None] * [0.4, 0.5, 0.6] + 30
     ramp[:, 40:] += 25 * (np.arange(130)[:, None, None] > 77)
-    free, options = DctCodec(_dct.Parameters(TENSORS)), DctOptions(subsampling="4:2:0", least=16)
+    free, options = DctCodec(_dct.Parameters(TENSORS)), Options(subsampling="4:2:0", least=16)
     assert same(free.encode_tile(ramp.astype(np.uint8), 30, options), TENSORS, 30, 70, 130, False)
 
 
@@ -231,20 +231,20 @@ def test_any_parameters(seed):
 
 def test_refused(sample):
     pixels = sample[100:116, 100:124]
-    payload = load_by_name("dct", "cpu").codec.encode_tile(pixels, 60, DctOptions())
+    payload = load_by_name("dct", "cpu").codec.encode_tile(pixels, 60, Options())
     assert same(payload, TENSORS, 60, 24, 16, False)
     flags = [bytes([b]) + payload[1:] for b in (2, 3, 6, 7, 8, 16, 128, 255)]
     short = [payload[:n] for n in (0, 1, 2, len(payload) // 2, len(payload) - 1)]
     for damaged in (*flags, *short, payload + b"\0", payload[:-1] + bytes([payload[-1] ^ 255])):
         assert not same(damaged, TENSORS, 60, 24, 16, False)
-    grey = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels[..., 0], 60, DctOptions())
+    grey = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels[..., 0], 60, Options())
     assert same(grey, TENSORS, 60, 24, 16, True)
     assert not same(b"\1" + grey[1:], TENSORS, 60, 24, 16, True)
 
 
 def test_damaged(sample):
     pixels, rng = sample[100:116, 100:124], random.Random(0)
-    payload = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels, 100, DctOptions())
+    payload = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels, 100, Options())
     decoded = 0
     for _ in range(40):
         damaged = bytearray(payload)

@@ -1,10 +1,12 @@
 """Pictures in and out: colour is carried or refused, never silently wrong."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from ncodec import image
 from ncodec.errors import InputError
@@ -41,7 +43,6 @@ def test_palette_is_expanded():
 def png16_rgb():
     """A 16-bit RGB PNG, which Pillow would open as 8-bit RGB without a word."""
     import struct
-    import zlib
 
     def chunk(kind, data):
         return (
@@ -154,3 +155,26 @@ def test_odd_modes_are_refused(mode):
 def test_unknown_output_format():
     with pytest.raises(InputError, match=r"\.xyz"):
         image.write(image.Picture(RGB), io.BytesIO(), ".xyz")
+
+
+@pytest.mark.parametrize("step", ["open", "load", "getexif"])
+@pytest.mark.parametrize("error", [ValueError, IndexError, RuntimeError, AssertionError, Image.DecompressionBombError], ids=lambda e: e.__name__)  # fmt: skip
+def test_what_plugins_raise_is_an_input_error(monkeypatch, step, error):
+    """Pillow's plugins let any exception of theirs out, wherever a damaged file is first read."""
+    stream = saved(Image.fromarray(RGB), "PNG")
+
+    def fail(*_):
+        raise error("what they say")
+
+    monkeypatch.setattr(Image if step == "open" else PngImageFile, step, fail)
+    with pytest.raises(InputError, match=r"a\.png: .*what they say"):
+        image.read(stream, "a.png")
+
+
+def test_text_after_the_pixels():
+    """PNG's XMP may stand behind IDAT: it is known once the pixels are read."""
+    data = saved(Image.fromarray(RGB), "PNG").getvalue()
+    text = b"iTXtXML:com.adobe.xmp\0\0\0\0\0<x/>"
+    chunk = (len(text) - 4).to_bytes(4, "big") + text + zlib.crc32(text).to_bytes(4, "big")
+    late = data[:-12] + chunk + data[-12:]
+    assert image.read(io.BytesIO(late), "a.png").metadata == {"xmp": b"<x/>"}

@@ -19,7 +19,7 @@ ROWS = TABLES.frequencies.tolist()
 
 @pytest.fixture(params=["lanes", "triton"])
 def path(request, monkeypatch):
-    """Decode on the CPU with tensors, or with Triton's interpreter of the kernel."""
+    """Decode on the CPU with tensors, or with Triton's interpreter of the kernel, which takes a hundred times as long."""
     if request.param == "triton":
         if torch.cuda.is_available():
             pytest.skip("the interpreter is for machines without CUDA: test_real_kernel runs here")
@@ -136,7 +136,7 @@ def test_hostile_payloads_fail_like_cpp(path):
     """Truncations, additions and flips, seeded; also indexes that are no row."""
     rng = np.random.default_rng(5)
     found = []
-    for k in range(400 if path == "lanes" else 120):
+    for k in range(400 if path == "lanes" else 40):
         symbols, indexes = with_escapes(50, k % 7)
         payload = encode_symbols(symbols, indexes, TABLES, 0, LANES[k % 6], chunks=1 + k % 4)
         payload = damaged(payload, rng)
@@ -155,7 +155,7 @@ def test_hostile_payloads_fail_like_cpp(path):
 def test_every_truncation(path):
     symbols, indexes = with_escapes(30, 1)
     payload = encode_symbols(symbols, indexes, TABLES, lanes=8)
-    for size in range(len(payload)):
+    for size in range(0, len(payload), 1 if path == "lanes" else 5):
         cut = payload[:size]
         expected = outcome(lambda cut=cut: decode_symbols(cut, indexes, TABLES))
         assert outcome(lambda cut=cut: decode_on_device([cut], tensor(indexes), TABLES)) == expected
@@ -177,7 +177,7 @@ def test_hostile_chunks_fail_like_the_reference(path):
     cases += [
         payload[:k] + bytes([b]) + payload[k + 1 :] for k in range(4) for b in range(0, 256, 5)
     ]
-    for case in cases if path == "lanes" else cases[::4]:
+    for case in cases if path == "lanes" else cases[::14]:
         expected = reference_outcome(case, indexes)
         ours = outcome(lambda c=case: decode_on_device([c], tensor(indexes), TABLES)[0].tolist())
         assert ours == expected, case.hex()

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import ncodec
 from ncodec.errors import WeightsMismatchError
-from ncodec.selftest import symbols_sha256, make_self_test, verify
+from ncodec.selftest import make_self_test, symbols_sha256, verify
 
 MODELS = ncodec.list_models()
 

@@ -7,8 +7,9 @@ Imports no torch.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,6 @@ class TileFormat:
 class Codec(Protocol):
     """A family with its parameters, ready to run."""
 
-    Options: type[EncodeOptions]
     OVERLAP: int  # pixels by which the tiles of an encoded image overlap
 
     @property
@@ -67,7 +67,7 @@ class Codec(Protocol):
         Args:
             pixels: of the tile.
             quality_code: (quality - 1) * 20; 0 in a family without qualities.
-            options: an instance of `Options`.
+            options: an instance of the `Options` of the family's module.
         """
         ...
 
@@ -127,7 +127,7 @@ def options_of(kind: type[Options], model: str, given: Mapping[str, Any]) -> Opt
         if name not in offered:
             has = f"it has {', '.join(offered)}" if offered else "it has no options"
             raise InputError(f"model {model}: no option {name!r}; {has}")
-        chosen[name] = _typed(value, str(known[name]), f"model {model}, {name}")
+        chosen[name] = _typed(value, known[name], f"model {model}, {name}")
     for name, values in (("effort", kind.EFFORTS), ("tune", kind.TUNES)):
         if name in chosen and chosen[name] not in values:
             raise InputError(
@@ -136,17 +136,13 @@ def options_of(kind: type[Options], model: str, given: Mapping[str, Any]) -> Opt
     return kind(**chosen)
 
 
-def _typed(value: Any, kind: str, place: str) -> Any:
-    """Return a value as the type of an option, from text where it is text."""
-    wanted = {"int": int, "str": str, "bool": bool, "float": float}[
-        kind.split(" ")[0].split("'")[-1]
-    ]
+def _typed(value: Any, kind: Any, place: str) -> Any:
+    """Return a value as an option of type `kind`, such as `int | None`; text is converted."""
+    wanted = (get_args(kind) or (kind,))[0]
     if wanted is bool and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     if wanted is not bool and not isinstance(value, bool):
-        try:
-            if wanted(value) == value or isinstance(value, str):
+        with suppress(TypeError, ValueError):
+            if isinstance(value, str) or wanted(value) == value:
                 return wanted(value)
-        except (TypeError, ValueError):
-            pass
     raise InputError(f"{place}: expected {wanted.__name__}, found {value!r}")

@@ -11,7 +11,7 @@ from ncodec.errors import InputError
 from ncodec.evaluation.peers.common import Codec
 from ncodec.evaluation.peers.compressai import CompressAi
 from ncodec.evaluation.peers.jxl import JpegXl
-from ncodec.evaluation.peers.ours import Ncodec
+from ncodec.evaluation.peers.ours import Ncodec, chosen_options
 from ncodec.evaluation.peers.pillow import Avif, Jpeg, Jpeg2000, Webp
 from ncodec.evaluation.peers.video import Hevc, SvtAv1, Vtm, Vvenc
 
@@ -74,7 +74,9 @@ def parse_codec(text: str) -> Codec:
                 f"found {part!r}"
             )
         given[option] = _value(value, kinds[option], f"codec {text!r}, {option}")
-    return kind(**given, **({"options": tuple(sorted(own.items()))} if own else {}))
+    if own:
+        given["options"] = chosen_options(given.get("model", ""), own)
+    return kind(**given)
 
 
 def codec_name(codec: Codec) -> str:

@@ -1,10 +1,32 @@
 """Our own models, shipped or from a weights file, with their encoders' options."""
 
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from ncodec.evaluation.peers.common import Pixels
+from ncodec.models import weights
+from ncodec.models.protocol import options_of
+
+
+def chosen_options(model: str, given: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return what a model's family makes of options: checked, those that change nothing left out.
+
+    Raises:
+        InputError: the family has no such option, or not with that value.
+    """
+    family = weights.family_of(weights.find_by_name(model or None))
+    kind = family.load().Options
+    chosen = options_of(kind, model or "ncodec", given)
+    changed = {
+        option.name: getattr(chosen, option.name)
+        for option in fields(kind)
+        if getattr(chosen, option.name) != option.default
+    }
+    return tuple(
+        (name, str(value).lower() if isinstance(value, bool) else str(value))
+        for name, value in changed.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -25,10 +47,8 @@ class Ncodec:
     def versions(self) -> dict[str, str]:
         from ncodec import __version__
         from ncodec.models.load import find_device, load_by_name
-        from ncodec.models.protocol import options_of
 
         loaded = load_by_name(self.model or None, "cpu")
-        options_of(loaded.codec.Options, loaded.name, dict(self.options))
         found = {"ncodec": __version__, "weights": loaded.digest.hex()}
         if loaded.family.needs_torch:
             find_device(self.device)

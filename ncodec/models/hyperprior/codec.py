@@ -33,7 +33,7 @@ BATCH_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 25}
 
 
 @dataclass(frozen=True)
-class HyperpriorOptions(EncodeOptions):
+class Options(EncodeOptions):
     """No choices yet: the networks were trained for squared error."""
 
     TUNES: ClassVar[tuple[str, ...]] = ("psnr",)
@@ -68,7 +68,6 @@ class HyperpriorCodec:
     """
 
     SECTIONS = ("z", "y")
-    Options = HyperpriorOptions
     OVERLAP = 32  # pixels
 
     def __init__(
