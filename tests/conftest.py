@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, and of these, two side by side
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # of the processes that tests start, and of these, two side by side
 torch.set_num_threads(1)
 
 if not torch.cuda.is_available():

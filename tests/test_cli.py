@@ -304,8 +304,9 @@ def test_jobs_give_what_one_process_gives(crops, tmp_path):
         assert path.read_bytes() == (tmp_path / "back2" / path.name).read_bytes()
 
 
-def test_what_a_terminal_shows(crops, tmp_path):
+def test_what_a_terminal_shows(crops, tmp_path, monkeypatch):
     """A bar; a line each of a few, a summary of many; lines where standard output is a file; nothing if quiet."""
+    monkeypatch.setenv("COLUMNS", "200")
     out, both = ("-o", f"{tmp_path}/out/", "--force"), ("out", "err")
     few = ncodec("encode", crops, *DCT, *out, terminals=both)
     assert "3/3" in few.err and few.err.count(" bpp, ") == 3 and few.out == ""

@@ -404,7 +404,6 @@ def test_bad_runs_end_in_one_line(tiny, folder, trained, tmp_path, run):
          "config: model.context_steps: expected 2 or 4, found 3"),
         ((tiny, folder, tmp_path / "x", "--set", "model.M=900"), "model.M: expected at most 768"),
         ((tiny, folder, tmp_path / "x", "--set", "model.H=0"), "model.H: expected 1 to 4096, found 0"),
-        ((tiny, folder, tmp_path / "x", "--set", "training.loss=big"), "expected absolute or relative, found 'big'"),
         ((other, folder, tmp_path / "x"), "config: family: expected one that ncodec train trains (hyperprior), found 'dct'"),
         ((tiny, tiny.parent / "validation", tmp_path / "x"), "all of them are validation images"),
         ((tiny, folder, tmp_path / ("x" * 300)), "File name too long"),
@@ -482,9 +481,8 @@ def test_muon_takes_every_1x1_convolution_and_adamw_the_rest(tiny):
             torch.testing.assert_close(step.abs(), torch.full_like(step, 0.01), rtol=0.01, atol=0)
 
 
-@pytest.mark.parametrize("loss", ["relative", "absolute"])
-def test_steps_lower_the_loss_and_skip_what_is_not_finite(tiny, shard, loss):
-    config = read_config(tiny, ["training.learning_rate=3e-3", f"training.loss={loss}"])
+def test_steps_lower_the_loss_and_skip_what_is_not_finite(tiny, shard):
+    config = read_config(tiny, ["training.learning_rate=3e-3"])
     images = load_images([shard], 64).pixels
     state = start_run(config, Budget(None, 1000), CPU, images)
     store = ImageStore(images, CPU)
@@ -494,7 +492,7 @@ def test_steps_lower_the_loss_and_skip_what_is_not_finite(tiny, shard, loss):
         found.append(training_step(state, state.network, *batch, progress=0.1))
     losses = [float(measured["loss"]) for measured in found]
     first, last = np.mean(losses[:4]), np.mean(losses[-4:])
-    assert last < first - 0.03 if loss == "relative" else last < 0.97 * first
+    assert last < first - 0.03
     assert float(found[0]["bpp"]) == pytest.approx(float(found[0]["bpp_y"] + found[0]["bpp_z"]))
     before = {k: v.clone() for k, v in state.network.state_dict().items()}
     x, q, noise = draw_batch(store, config.training, 0, 0, 1)
@@ -504,17 +502,16 @@ def test_steps_lower_the_loss_and_skip_what_is_not_finite(tiny, shard, loss):
 
 
 def test_loss_is_what_the_specification_says(tiny):
-    """specs/training.md: J = lambda · 255² · MSE + bpp, relative log(J + 0.03), absolute J / sqrt(lambda)."""
+    """specs/training.md: log(lambda · 255² · MSE + bpp + 0.03)."""
     out = Hyperprior(read_config(tiny).model).eval()(
         torch.rand(2, 3, 32, 32), torch.tensor([1.0, 8.0])
     )
     x, q = torch.zeros(2, 3, 32, 32), torch.tensor([1.0, 8.0])
     lmbda, mse = torch.tensor([0.0018, 0.18]), out.x_hat.square().mean((1, 2, 3))
     cost = lmbda * 255**2 * mse + (out.bits["y"] + out.bits["z"]) / 32**2
-    for kind, expected in (("relative", (cost + 0.03).log()), ("absolute", cost / lmbda.sqrt())):
-        loss, parts = rate_distortion_loss(out, x, q, kind)
-        torch.testing.assert_close(loss, expected.mean())
-        assert set(parts) == {"bpp", "mse", "bpp_y", "bpp_z"}
+    loss, parts = rate_distortion_loss(out, x, q)
+    torch.testing.assert_close(loss, (cost + 0.03).log().mean())
+    assert set(parts) == {"bpp", "mse", "bpp_y", "bpp_z"}
 
 
 @pytest.mark.gpu

@@ -7,7 +7,6 @@ from typing import Any
 
 from ncodec.configs import DIR
 from ncodec.errors import InputError, named
-from ncodec.training.loss import LOSSES
 from ncodec.training.recipe import Recipe, load_recipe
 
 if sys.version_info >= (3, 11):
@@ -26,7 +25,6 @@ class TrainingOptions:
     crop: int = 192  # side (pixels)
     learning_rate: float = 1e-3
     seed: int = 0
-    loss: str = "relative"  # or "absolute": loss.py
     bfloat16: bool = True
 
 
@@ -130,7 +128,6 @@ def _check(config: Config) -> None:
         ("training.crop", is_crop, f"a multiple of {stride} pixels up to {MAX_SIZE}", training.crop),
         ("training.learning_rate", 0 < training.learning_rate < 1, "between 0 and 1", training.learning_rate),
         ("training.seed", 0 <= training.seed < 2**63, "0 to 2**63 - 1", training.seed),
-        ("training.loss", training.loss in LOSSES, " or ".join(LOSSES), training.loss),
         *((f"model.{key}", 1 <= value <= MAX_SIZE, f"1 to {MAX_SIZE}", value)
           for key, value in sizes.items()),
     ]  # fmt: skip

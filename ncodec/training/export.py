@@ -111,10 +111,9 @@ def check_export(run: Run, file: Path, images: list[Tensor]) -> dict[str, Any]:
         of it; "container_bytes", the mean of what a file holds beyond its payload, in neither; and "ok": both
         within 1 %.
     """
-    loss, recipe = run.config.training.loss, run.config.recipe
-    trained = validate(run.ema, images, EVERY_QUALITY, loss, run.device)
-    in_files = partial(recipe.estimate, run.ema)
-    estimate = validate(in_files, images, EVERY_QUALITY, loss, run.device)
+    trained = validate(run.ema, images, EVERY_QUALITY, run.device)
+    in_files = partial(run.config.recipe.estimate, run.ema)
+    estimate = validate(in_files, images, EVERY_QUALITY, run.device)
     files, container_bytes = [], 0
     for quality in EVERY_QUALITY:
         rates, psnrs = [], []

@@ -1,10 +1,9 @@
 """What training lowers: rate and distortion of a sample at its quality's lambda.
 
-J = lambda * 255**2 * MSE + bits / pixels
+    J = lambda * 255**2 * MSE + bits / pixels        loss = log(J + 0.03)
 
-relative   log(J + 0.03)      a crop counts by the share of its own cost that it saves, so neither one rate nor
-                              busy crops dominate; 0.03 bits a pixel keep empty ones from doing so
-absolute   J / sqrt(lambda)   at equal weight the high rates would drown the low ones
+The loss is relative: a crop counts by the share of its own cost that it saves, so neither one rate nor busy crops
+dominate; 0.03 bits a pixel keep empty ones from doing so.
 """
 
 import torch
@@ -13,12 +12,11 @@ from torch import Tensor
 from ncodec.nn.gain import lmbda_at_quality
 from ncodec.nn.training import TrainingOutput
 
-LOSSES = ("absolute", "relative")
 EMPTY_BPP = 0.03
 
 
 def rate_distortion_loss(
-    out: TrainingOutput, x: Tensor, q: Tensor, kind: str
+    out: TrainingOutput, x: Tensor, q: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of a batch, and what it is made of: means of "bpp", "mse" (unit interval) and each part's bpp.
 
@@ -26,7 +24,6 @@ def rate_distortion_loss(
         out: of the network.
         x: images [B, 3, H, W] in [0, 1].
         q: their qualities [B].
-        kind: one of `LOSSES`.
     """
     pixels = x.shape[2] * x.shape[3]
     parts = {f"bpp_{name}": bits / pixels for name, bits in out.bits.items()}
@@ -34,6 +31,7 @@ def rate_distortion_loss(
     mse = (out.x_hat - x).square().flatten(1).mean(1)
     lmbda = lmbda_at_quality(q)
     cost = lmbda * 255**2 * mse + bpp
-    loss = (cost + EMPTY_BPP).log() if kind == "relative" else cost / lmbda.sqrt()
     means = {"bpp": bpp, "mse": mse} | parts
-    return loss.mean(), {name: value.detach().mean() for name, value in means.items()}
+    return (cost + EMPTY_BPP).log().mean(), {
+        name: value.detach().mean() for name, value in means.items()
+    }

@@ -162,8 +162,7 @@ def _steps(
 
     def watch(qualities: tuple[float, ...]) -> None:
         if crops:
-            loss = run.config.training.loss
-            log.validation(run, validate(run.ema, crops, qualities, loss, run.device))
+            log.validation(run, validate(run.ema, crops, qualities, run.device))
 
     def on_step(run: Run, measured: dict[str, Tensor]) -> None:
         nonlocal last_save, last_validation

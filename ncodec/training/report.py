@@ -136,8 +136,7 @@ def plot(run_folder: Path) -> None:
             curve.plot([p["bpp"] for p in points], [p["psnr"] for p in points], "o-",
                        label=f"{name}: step {event['step']}")  # fmt: skip
         curve.legend()
-    is_logarithm = min(losses, default=1.0) <= 0  # the relative loss is one already
-    loss.set(xlabel="minutes", ylabel="loss", yscale="linear" if is_logarithm else "log")
+    loss.set(xlabel="minutes", ylabel="loss (log J)")
     loss.legend()
     curve.set(xlabel="bits per pixel (estimated)", ylabel="PSNR (dB)", title="validation images")
     figure.savefig(run_folder / "curves.png", dpi=120)

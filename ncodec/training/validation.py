@@ -29,7 +29,6 @@ def validate(
     network: Callable[[Tensor, Tensor], TrainingOutput],
     images: list[Tensor],
     qualities: tuple[float, ...],
-    loss: str,
     device: torch.device,
 ) -> list[dict[str, float]]:
     """Return estimated bpp, mean PSNR (dB, 8-bit pixels) and loss of images, one point per quality.
@@ -38,7 +37,6 @@ def validate(
         network: called with images [1, 3, H, W] and qualities [1].
         images: uint8 [3, H, W].
         qualities: one point each.
-        loss: one of `loss.LOSSES`.
         device: where the network is.
     """
     points = []
@@ -48,7 +46,7 @@ def validate(
             x = image[None].to(device).float() / 255
             q = torch.full((1,), quality, device=device)
             out = network(x, q)
-            value, parts = rate_distortion_loss(out, x, q, loss)
+            value, parts = rate_distortion_loss(out, x, q)
             pixels = (out.x_hat[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
             decibels = min(psnr(pixels.numpy(), image.numpy()), LOSSLESS_DB)
             bpp = {name: float(part) for name, part in parts.items() if name.startswith("bpp")}

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from ncodec.errors import InputError
-from ncodec.evaluation.peers.common import Codec
+from ncodec.evaluation.peers.common import Codec as Codec
 from ncodec.evaluation.peers.compressai import CompressAi
 from ncodec.evaluation.peers.jxl import JpegXl
 from ncodec.evaluation.peers.ours import Ncodec, chosen_options

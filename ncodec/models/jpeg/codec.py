@@ -6,7 +6,7 @@
      Pillow --> pixels and metadata, as of any JPEG file
 
 The header has the JPEG's width and height, the grey flag where it has one component, and zeros for the
-weights digest and the quality code (specs/format.md, section 11; specs/jpeg.md says what a payload is).
+weights digest and the quality code (specs/format.md, section 9; specs/jpeg.md says what a payload is).
 """
 
 from io import BytesIO
