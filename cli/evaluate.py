@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from ncodec.cli.batch import INTERRUPTED, exit_code
@@ -80,6 +80,38 @@ def _run_study(study: "evaluation.Study") -> None:
                 print(f"ncodec: {done} of {total} measured, {label}", file=sys.stderr, flush=True)
 
 
+def _study(
+    images: list[Path],
+    codecs: list[str],
+    quality: str,
+    anchors: list[str],
+    engine: str,
+    jobs: int,
+    cache: Path | None,
+    no_cache: bool,
+) -> tuple["evaluation.Study", list[dict[str, str]]]:
+    """Return what is to be measured, and the images that cannot be read; `anchors` get their codecs' shortest names."""
+    from ncodec import evaluation
+    from ncodec.inspection import list_models
+    from ncodec.parallel import attempt
+
+    parts = quality.split(",") if quality else []
+    qualities = [_parsed(evaluation.parse_quality, part, "--quality") for part in parts]
+    chosen = codecs or [list_models()[0].name]
+    named = [_parsed(evaluation.parse_codec, name, "--codec") for name in chosen]
+    known = [evaluation.codec_name(codec) for codec in named]
+    for number, name in enumerate(anchors):
+        if attempt(evaluation.parse_codec, name) in named:  # however its options are ordered
+            anchors[number] = evaluation.codec_name(evaluation.parse_codec(name))
+        if anchors[number] not in known:
+            evaluation.find_anchor(name)
+    pictures, gaps = _read_images(images)
+    if not pictures and gaps:
+        raise InputError(f"no image can be read: {gaps[0]['message']}")
+    kept = evaluation.Cache(None if no_cache else cache or evaluation.default_cache())
+    return evaluation.Study(named, pictures, qualities, kept, engine, jobs), gaps
+
+
 def evaluate(
     images: Annotated[
         list[Path],
@@ -128,13 +160,12 @@ def evaluate(
     """Measure codecs on images: rate-distortion curves, BD-rates, reports. Prints a summary."""
     from ncodec import evaluation
     from ncodec.evaluation import report
-    from ncodec.parallel import attempt
 
     # Ended from outside, it ends its processes as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for path in reports:
         report.check_report(path)
-    views = []
+    views: list[Any] = []
     if [path.suffix for path in images] == [".json"]:
         if codecs or quality:
             raise typer.BadParameter("an earlier study is not measured again", param_hint="--codec")
@@ -142,30 +173,12 @@ def evaluate(
         for name in anchors:
             evaluation.find_anchor(name, curves)
     else:
-        qualities = (
-            [_parsed(evaluation.parse_quality, part, "--quality") for part in quality.split(",")]
-            if quality
-            else []
-        )
-        from ncodec.inspection import list_models
-
-        chosen = codecs or [list_models()[0].name]
-        named = [_parsed(evaluation.parse_codec, name, "--codec") for name in chosen]
-        known = [evaluation.codec_name(codec) for codec in named]
-        for number, name in enumerate(anchors):
-            if attempt(evaluation.parse_codec, name) in named:  # however its options are ordered
-                anchors[number] = evaluation.codec_name(evaluation.parse_codec(name))
-            if anchors[number] not in known:
-                evaluation.find_anchor(name)
-        pictures, gaps = _read_images(images)
-        if not pictures and gaps:
-            raise InputError(f"no image can be read: {gaps[0]['message']}")
-        kept = evaluation.Cache(None if no_cache else cache or evaluation.default_cache())
-        study = evaluation.Study(named, pictures, qualities, kept, engine, jobs)
+        study, gaps = _study(images, codecs, quality, anchors, engine, jobs, cache, no_cache)
         try:
             _run_study(study)
         except KeyboardInterrupt:
-            where = "nothing was kept" if no_cache else f"what was measured is in {kept.folder}"
+            kept = study.cache.folder
+            where = f"what was measured is in {kept}" if kept else "nothing was kept"
             print(f"ncodec: interrupted; {where}; the same command goes on", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
         curves = study.curves()

@@ -33,7 +33,7 @@ def test_figures_are_the_committed_results(tmp_path):
         assert new == old
 
 
-@pytest.mark.parametrize(("block", "shown"), zip(BLOCKS, SHOWN, strict=True), ids=SHOWN)
+@pytest.mark.parametrize(("block", "shown"), list(zip(BLOCKS, SHOWN, strict=True)), ids=SHOWN)
 def test_python_lines(block, shown, tmp_path):
     """Each block is a script that runs as it stands."""
     (tmp_path / "photo.png").write_bytes(SAMPLE.read_bytes())
