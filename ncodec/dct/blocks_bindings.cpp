@@ -1,12 +1,12 @@
-// Python types in and out of blocks.hpp. No coding here.
+// Python types in and out of blocks.hpp and enc_blocks.hpp. No coding here.
 
 #include <nanobind/stl/tuple.h>
 
 #include <stdexcept>
 
 #include "arrays.hpp"
-#include "blocks.hpp"
-#include "training.hpp"
+#include "enc_blocks.hpp"
+#include "enc_statistics.hpp"
 
 using namespace ncodec;
 using namespace ncodec::dct;
@@ -31,6 +31,7 @@ size_t count_of(const Blocks& blocks, const BlockFormat& format) {
   return blocks.shape(0);
 }
 
+// Of a squared error of one 10-bit sample.
 float weight_of(float lambda) { return std::ldexp(lambda, 2 * (8 - SAMPLE_BITS)); }
 
 // Payload and levels.
@@ -40,10 +41,10 @@ nb::tuple encode_blocks(Blocks blocks, size_t width, const Parameters& parameter
   std::vector<int16_t> levels;
   {
     nb::gil_scoped_release release;
-    const BlockTransform transform(parameters, format);
+    BlockQuantiser quantiser(parameters, format, weight_of(lambda), optimised);
     Model model = block_model(parameters, format);
     const auto run = [&](auto coder) {
-      levels = encode_blocks_with(coder, model, blocks.data(), n, width, transform, format, weight_of(lambda), optimised);
+      levels = encode_blocks_with(coder, model, blocks.data(), n, width, format, quantiser);
       payload = coder.finish();
     };
     if (format.entropy == Entropy::adaptive) {
@@ -62,11 +63,11 @@ nb::ndarray<nb::numpy, int16_t> decode_blocks(nb::bytes payload, size_t offset, 
   BinaryStatus status;
   {
     nb::gil_scoped_release release;
-    const BlockTransform transform(parameters, format);
+    const BlockReconstruction samples(parameters, format);
     Model model = block_model(parameters, format);
     const auto* from = static_cast<const uint8_t*>(payload.data()) + std::min(offset, payload.size());
     const size_t size = payload.size() - std::min(offset, payload.size());
-    const auto run = [&](auto coder) { return decode_blocks_with(coder, blocks.data(), n, width, transform, format); };
+    const auto run = [&](auto coder) { return decode_blocks_with(coder, blocks.data(), n, width, samples, format); };
     status = format.entropy == Entropy::adaptive ? run(Decoder(model, from, size)) : run(StaticDecoder(model, from, size));
   }
   if (status == BinaryStatus::truncated) raise("TruncatedError", "blocks: the payload ends before the last bin");
@@ -76,15 +77,14 @@ nb::ndarray<nb::numpy, int16_t> decode_blocks(nb::bytes payload, size_t offset, 
 }
 
 // Coefficients of an orthonormal transform, in samples.
-nb::ndarray<nb::numpy, float> transform_blocks(Blocks blocks, const Parameters& parameters, const BlockFormat& format) {
+nb::ndarray<nb::numpy, float> transform_blocks(Blocks blocks, const Parameters&, const BlockFormat& format) {
   const size_t n = count_of(blocks, format), side = size_t{1} << format.log2, area = side * side;
   std::vector<float> out(n * area);
   {
     nb::gil_scoped_release release;
-    const BlockTransform transform(parameters, format);
     int32_t c[MAX_SIDE * MAX_SIDE];
     for (size_t i = 0; i < n; ++i) {
-      transform.transform(blocks.data() + i * area, c);
+      transform_block(blocks.data() + i * area, format, c);
       for (size_t k = 0; k < area; ++k)
         out[i * area + k] = std::ldexp(static_cast<float>(c[k]), -FORWARD_BITS - (SAMPLE_BITS - format.bit_depth));
     }
@@ -98,8 +98,8 @@ nb::ndarray<nb::numpy, int16_t> reconstruct_blocks(Blocks levels, const Paramete
   std::vector<int16_t> out(n * area);
   {
     nb::gil_scoped_release release;
-    const BlockTransform transform(parameters, format);
-    for (size_t i = 0; i < n; ++i) transform.reconstruct(levels.data() + i * area, out.data() + i * area);
+    const BlockReconstruction samples(parameters, format);
+    for (size_t i = 0; i < n; ++i) samples.reconstruct(levels.data() + i * area, out.data() + i * area);
   }
   return to_numpy(std::move(out), {n, side, side});
 }
@@ -114,11 +114,11 @@ nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters
   double bits = 0;
   {
     nb::gil_scoped_release release;
-    const BlockTransform transform(parameters, format);
+    BlockQuantiser quantiser(parameters, format, weight_of(lambda), optimised);
     Model model = block_model(parameters, format);
     std::vector<int16_t> levels;
     const auto run = [&](auto coder) {
-      levels = encode_blocks_with(coder, model, blocks.data(), n, width, transform, format, weight_of(lambda), optimised);
+      levels = encode_blocks_with(coder, model, blocks.data(), n, width, format, quantiser);
       for (const auto& c : coder.counts) counts.insert(counts.end(), c.begin(), c.end());
       bits = coder.bits;
     };
@@ -137,14 +137,14 @@ nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters
     }
     for (const Mixer& m : model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
   }
-  return nb::make_tuple(to_numpy(std::move(counts), {place::END, 2}), to_numpy(std::move(weights), {mixer::END, 3}), bits,
+  return nb::make_tuple(to_numpy(std::move(counts), {contexts::COUNT, 2}), to_numpy(std::move(weights), {mixers::COUNT, 3}), bits,
                         to_numpy(std::move(energies), {n}));
 }
 
-using Samples = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Grey = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 // 10-bit residuals [n, side, side] and modes [n] of whole blocks (training.hpp).
-nb::tuple intra_residuals(Samples source, Samples reference, int log2) {
+nb::tuple intra_residuals(Grey source, Grey reference, int log2) {
   if (log2 < 2 || log2 > MAX_LOG2 || source.shape(0) != reference.shape(0) || source.shape(1) != reference.shape(1))
     throw std::invalid_argument("intra_residuals: shapes");
   const int side = 1 << log2, width = static_cast<int>(source.shape(1)) & -side, height = static_cast<int>(source.shape(0)) & -side;
@@ -155,7 +155,7 @@ nb::tuple intra_residuals(Samples source, Samples reference, int log2) {
     nb::gil_scoped_release release;
     Plane planes[2];
     for (int i = 0; i < 2; ++i) {
-      const Samples& from = i ? reference : source;
+      const Grey& from = i ? reference : source;
       for (int y = 0; y < height; ++y)
         for (int x = 0; x < width; ++x) samples[i].push_back(static_cast<int16_t>(from.data()[static_cast<size_t>(y) * from.shape(1) + x] * 4));
       planes[i] = {samples[i].data(), width, width, height};

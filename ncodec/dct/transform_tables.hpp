@@ -12,13 +12,13 @@
 
 #include <cstdint>
 
+#include "samples.hpp"
+
 namespace ncodec::dct {
 
 enum class Kind : uint8_t { dct, dst, angle };
 
-constexpr int MIN_LOG2_SIZE = 2;
-constexpr int MAX_LOG2_SIZE = 6;
-constexpr int MAX_DST_LOG2_SIZE = 4;
+constexpr int MAX_DST_LOG2 = 4;
 constexpr int SCALE_BITS = 14;
 
 // 64 sqrt(2) cos(j pi / 128) for j = 1 .. 63, rounded, then moved by at most 0.9 until the rows of all sizes
@@ -64,7 +64,7 @@ constexpr Matrix<N> dct_matrix() {
 // Basis k of DST-VII is sin(pi (2k + 1)(n + 1) / (2N + 1)).
 template <int N>
 constexpr Matrix<N> dst_matrix() {
-  static_assert(N <= 1 << MAX_DST_LOG2_SIZE);
+  static_assert(N <= 1 << MAX_DST_LOG2);
   const int8_t* const sines = N == 4 ? SINES_4 : N == 8 ? SINES_8 : SINES_16;
   constexpr int HALF_TURN = 2 * N + 1;
   Matrix<N> m{};
@@ -145,7 +145,7 @@ template <Kind K, int N>
 inline constexpr Rows<N> ROWS = make_rows<K, N>();
 
 constexpr bool is_valid(Kind kind, int log2_size) {
-  return log2_size >= MIN_LOG2_SIZE && log2_size <= (kind == Kind::dst ? MAX_DST_LOG2_SIZE : MAX_LOG2_SIZE);
+  return log2_size >= MIN_LOG2 && log2_size <= (kind == Kind::dst ? MAX_DST_LOG2 : MAX_LOG2);
 }
 
 namespace detail {

@@ -24,7 +24,7 @@ from ncodec.dct.parameters import Tensors
 
 GRID = ((0, 1, 2, 3, 4, 5, 6, 7), (0, 1, 2, 3, 5, 8, 11, 15), (0, 1, 2, 4, 7, 12, 20, 31))
 QUALITIES, PLANES, SIZES = 8, 3, 5
-PLANE_WEIGHT = (1.0, 1.086, 0.825)  # encoder.hpp
+PLANE_WEIGHT = (1.0, 1.086, 0.825)  # enc_residual.hpp
 CELLS, TEMPLATES, ENERGIES, TOP = 64, 9, 4, 4
 DEPENDENT = (
     1 / 8
@@ -39,7 +39,7 @@ class Blocks:
 
     Args:
         coefficients: [n, side, side] of the coded side (32 at most), vertical frequency first.
-        energy: [n], 0 … 15, of the blocks around, as contexts know it.
+        energy: [n], 0 … 7, of the blocks around, as contexts know it.
         weight: bits that a squared error of 1 is worth.
         share: of all such blocks that these are; less than 1 for a sample.
     """
@@ -127,7 +127,7 @@ class Quantiser:
         """Return what every coefficient costs (bits) with a step [side, side], and its level.
 
         The levels are the encoder's: rounded, one less, or 0, whichever costs least; or, if not
-        optimised, rounded with a dead zone (quantise.hpp).
+        optimised, rounded with a dead zone (enc_quantise.hpp).
         """
         ratio = self.magnitude / step
         error = self.weight * step**2
@@ -299,7 +299,7 @@ def leaf_blocks(
             if of_plane.any():
                 weight = (
                     options.lmbda / 16 * PLANE_WEIGHT[plane]
-                )  # of 10-bit samples, as encoder.hpp
+                )  # of 10-bit samples, as enc_residual.hpp
                 blocks = Blocks(coefficients[of_plane], about[of_plane, 2], weight)
                 out[quality - 1, plane, size] = blocks.sample(sample)
     return out

@@ -3,7 +3,7 @@
 //   a valid payload           decodes to the samples that the encoder had
 //   an edited one, any bytes  is refused, or decodes to a picture; the same one when it is decoded again
 
-#include "codec.hpp"
+#include "enc_tile.hpp"
 #include "harness.hpp"
 
 using namespace fuzz;
@@ -11,9 +11,9 @@ using namespace ncodec::dct;
 
 static Parameters make_parameters(Source& source, bool any) {
   Parameters p{};
-  p.start.assign(2 * place::END, 0);
-  p.confidence.assign(place::END, 0);
-  p.weights.assign(3 * mixer::END, 6500);
+  p.start.assign(2 * contexts::COUNT, 0);
+  p.confidence.assign(contexts::COUNT, 0);
+  p.weights.assign(3 * mixers::COUNT, 6500);
   for (int q = 0; q < ANCHORS; ++q) {
     for (auto& step : p.log_step[q]) step = static_cast<int16_t>(1900 - 215 * q);
     p.strength[q] = {58, 8, 58, 8, 32, 32};
@@ -75,15 +75,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::vector<uint8_t> pixels = make_picture(source, width, height, channels);
     const Picture8 picture = {pixels.data(), width, height, channels, width * channels, channels};
     const Kind kind = mode & 16 ? Kind::angle : Kind::dct;
-    const Geometry g = geometry_of(width, height, channels, mode & 8 ? 1 : 0);
-    payload = encode_tile(picture, parameters, quality_code, kind, g.chroma_shift, options);
-    Tile tile(g, parameters, quality_code, kind), of_picture(g, parameters, quality_code, kind);
-    from_picture(picture, of_picture.planes, g.planes, g.chroma_shift);
-    Model model = start_of(parameters, quality_code);
-    Encoder coder(model);
-    encode_with(coder, model, tile, of_picture, filter_of(parameters, quality_code), options);
+    const int chroma_shift = channels == 3 && mode & 8 ? 1 : 0;
+    payload = encode_tile(picture, parameters, quality_code, kind, chroma_shift, options);
+    TileJob job(picture, parameters, quality_code, kind, chroma_shift);
+    Encoder coder(job.model);
+    encode_with(coder, job, options);
     expected.resize(pixels.size());
-    to_picture(tile.planes, g.planes, g.chroma_shift, width, height, expected.data(), width * channels);
+    to_picture(job.tile.planes, job.geometry, width, height, expected.data(), width * channels);
     const std::vector<uint8_t> before = payload;
     edit(source, payload);
     is_valid = payload == before;

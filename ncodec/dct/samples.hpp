@@ -1,0 +1,54 @@
+// The samples that everything here works on: 10-bit planes, cut into square blocks.
+
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace ncodec::dct {
+
+constexpr int SAMPLE_BITS = 10;
+constexpr int SAMPLE_MAX = (1 << SAMPLE_BITS) - 1;
+constexpr int MIDDLE = 1 << (SAMPLE_BITS - 1);
+
+constexpr int MIN_LOG2 = 2;  // blocks of 4x4 ...
+constexpr int MAX_LOG2 = 6;  // ... to 64x64
+constexpr int MAX_SIDE = 1 << MAX_LOG2;
+constexpr int SIZES = MAX_LOG2 - MIN_LOG2 + 1;
+
+struct Plane {
+  int16_t* samples;
+  int stride, width, height;
+  int16_t* at(int x, int y) const { return samples + static_cast<ptrdiff_t>(y) * stride + x; }
+};
+
+struct Geometry {
+  int width, height;  // luma samples, multiples of 8
+  int planes;         // 1 or 3
+  int chroma_shift;   // 0: 4:4:4, 1: 4:2:0
+
+  int shift(int plane) const { return plane ? chroma_shift : 0; }
+  bool has_chroma() const { return planes == 3; }
+};
+
+// The planes of a tile, all 0 at first.
+struct Samples {
+  std::array<Plane, 3> planes = {};
+
+  explicit Samples(const Geometry& geometry) {
+    for (int p = 0; p < geometry.planes; ++p) {
+      const int s = geometry.shift(p), width = geometry.width >> s, height = geometry.height >> s;
+      values_[p].assign(static_cast<size_t>(width) * height, 0);
+      planes[p] = {values_[p].data(), width, width, height};
+    }
+  }
+  Samples(const Samples&) = delete;
+  Samples& operator=(const Samples&) = delete;
+
+ private:
+  std::array<std::vector<int16_t>, 3> values_;
+};
+
+}  // namespace ncodec::dct
