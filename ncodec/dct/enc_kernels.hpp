@@ -45,7 +45,7 @@ NCODEC_CLONES static float estimate_cost(const float* ratio, const float* error,
 // Sum of absolute Hadamard coefficients of a - b over 8x8 blocks (4x4 for side 4), of about the size of the
 // orthonormal transform's: the encoder's guess at the rate. Half the difference, so that 16 bits hold 64 of them.
 template <int N>
-NCODEC_INLINE void butterflies(int16_t* m) {  // down the columns, N of them at once
+NCODEC_INLINE void butterflies(int16_t (&m)[N * N]) {  // down the columns, N of them at once
   for (int step = N / 2; step; step /= 2)
     for (int y = 0; y < N; ++y)
       if (!(y & step))
@@ -58,7 +58,7 @@ NCODEC_INLINE void butterflies(int16_t* m) {  // down the columns, N of them at 
 template <int N>
 inline int hadamard(const int16_t* d) {
   int16_t m[N * N], transposed[N * N];
-  std::copy(d, d + N * N, m);
+  for (int i = 0; i < N * N; ++i) m[i] = d[i];
   butterflies<N>(m);
   for (int y = 0; y < N; ++y)
     for (int x = 0; x < N; ++x) transposed[x * N + y] = m[y * N + x];

@@ -258,7 +258,7 @@ class Trellis {
       const Candidate& c = best[t];
       if (!taken[t]) {
         taken[t] = take_free();
-        if (c.cost < NEVER) taken[t]->begin({static_cast<uint8_t>(at.x >> 2), static_cast<uint8_t>(at.y >> 2)}, side);
+        if (c.cost < NEVER) taken[t]->begin({at.x >> 2, at.y >> 2}, side);
       }
       Survivor& v = *taken[t];
       v.cost = c.cost;

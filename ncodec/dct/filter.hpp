@@ -174,24 +174,22 @@ void filter_tile(Coder& coder, Tile& tile, const Filter& filter, Decide decide) 
   const Geometry& g = tile.syntax.geometry();
   for (int p = 0; p < g.planes; ++p) deblock(tile, p, filter.deblocking[p]);
   const ClassFilter by_class(tile, filter);
-  Samples filtered(g);
-  const auto keep = [&](int p, const Block& square) {
-    const Plane& out = filtered.planes[p];
+  const auto keep = [&](const Plane& out, int p, const Block& square) {
     const int s = g.shift(p), left = square.x >> s, top = square.y >> s;
     const int right = std::min(left + (SQUARE >> s), out.width), bottom = std::min(top + (SQUARE >> s), out.height);
     for (int y = top; y < bottom; ++y) std::memcpy(tile.planes[p].at(left, y), out.at(left, y), sizeof(int16_t) * (right - left));
   };
   const auto filter_planes = [&](int first, int last) {
+    const Samples filtered(g, first, last);
+    for (int p = first; p <= last; ++p)
+      p == 0 ? by_class.filter_luma(filtered.planes[p]) : by_class.filter_chroma(p, tile.planes[0], filtered.planes[p]);
     for_each_square(g, [&](const Block& square) {
-      if (coder.bit(decide(first, last, filtered.planes, square), contexts::FILTERED(first > 0)))
-        for (int p = first; p <= last; ++p) keep(p, square);
+      if (!coder.bit(decide(first, last, filtered.planes, square), contexts::FILTERED(first > 0))) return;
+      for (int p = first; p <= last; ++p) keep(filtered.planes[p], p, square);
     });
   };
-  by_class.filter_luma(filtered.planes[0]);
   filter_planes(0, 0);
-  if (!g.has_chroma()) return;
-  for (int p = 1; p < 3; ++p) by_class.filter_chroma(p, tile.planes[0], filtered.planes[p]);
-  filter_planes(1, 2);
+  if (g.has_chroma()) filter_planes(1, 2);
 }
 
 }  // namespace ncodec::dct

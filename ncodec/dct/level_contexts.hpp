@@ -28,7 +28,7 @@ struct Surroundings {
 };
 
 struct Place {
-  uint8_t x, y;
+  int x, y;
   bool operator==(const Place& other) const { return x == other.x && y == other.y; }
 };
 
@@ -80,14 +80,14 @@ class LevelContexts {
   Bin big(int state, int threshold, Place at, int sum, int earlier) const {
     const int near = CLASSES.near[sum], far = std::min<int>(CLASSES.far[at.x + at.y], 3), number = threshold - 1;
     return {contexts::BIG_A(number, is_chroma_, size_ < 2, state / 2, far, near),
-            contexts::BIG_B(number, is_chroma_, size_, std::min<int>(at.x, 3) + 4 * std::min<int>(at.y, 3)),
+            contexts::BIG_B(number, is_chroma_, size_, std::min(at.x, 3) + 4 * std::min(at.y, 3)),
             contexts::BIG_C(number, is_chroma_, energy_, std::min(earlier, 3)), mixers::BIG(number, is_chroma_)};
   }
 
   // [group coded?] (D21). `neighbours`: how many of the groups to its right and below are.
   Bin group(Place group, int neighbours) const {
     return {contexts::GROUP_A(is_chroma_, size_, neighbours),
-            contexts::GROUP_B(is_chroma_, size_, std::min<int>(group.x, 3) + 4 * std::min<int>(group.y, 3)),
+            contexts::GROUP_B(is_chroma_, size_, std::min(group.x, 3) + 4 * std::min(group.y, 3)),
             contexts::GROUP_C(is_chroma_, energy_, neighbours), mixers::GROUP(is_chroma_)};
   }
 

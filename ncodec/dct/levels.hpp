@@ -32,7 +32,7 @@ struct Scan {
   static void diagonal(int side, Place* out) {
     for (int d = 0; d < 2 * side - 1; ++d)
       for (int y = std::min(d, side - 1); y >= 0 && d - y < side; --y)
-        *out++ = {static_cast<uint8_t>(d - y), static_cast<uint8_t>(y)};
+        *out++ = {d - y, y};
   }
 
   // The groups of a block's coded frequencies.
@@ -40,7 +40,7 @@ struct Scan {
 
   // Frequency k of a group.
   Place place(Place group, int k) const {
-    return {static_cast<uint8_t>(4 * group.x + in_group[k].x), static_cast<uint8_t>(4 * group.y + in_group[k].y)};
+    return {4 * group.x + in_group[k].x, 4 * group.y + in_group[k].y};
   }
 };
 inline const Scan SCAN;
@@ -76,7 +76,7 @@ template <class Coder>
 Place code_last(Coder& coder, Place last, const LevelContexts& bins, int log2) {
   const int x = code_coordinate(coder, last.x, 0, bins.direction(), bins, log2);
   const int y = code_coordinate(coder, last.y, 1, seen_by_y(class_of(x)), bins, log2);
-  return {static_cast<uint8_t>(x), static_cast<uint8_t>(y)};
+  return {x, y};
 }
 
 // Exp-Golomb of order 0, at most 15 bits of value (D25).
@@ -128,7 +128,7 @@ int code_levels(Coder& coder, int16_t* levels, int stride, int log2, const Surro
   const Place* groups = SCAN.groups_of(log2);
   const Place last = code_last(coder, Coder::DECODES ? Place{0, 0} : find_last(levels, stride, log2), bins, log2);
   int first_group = 0, first_in_group = 0;
-  while (!(groups[first_group] == Place{static_cast<uint8_t>(last.x >> 2), static_cast<uint8_t>(last.y >> 2)})) ++first_group;
+  while (!(groups[first_group] == Place{last.x >> 2, last.y >> 2})) ++first_group;
   while (!(SCAN.place(groups[first_group], first_in_group) == last)) ++first_in_group;
 
   Magnitudes magnitudes;

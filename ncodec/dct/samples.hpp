@@ -33,14 +33,15 @@ struct Geometry {
   bool has_chroma() const { return planes == 3; }
 };
 
-// The planes of a tile, all 0 at first.
+// Planes of a tile, all of them or those from `first` to `last`, all 0 at first.
 struct Samples {
   std::array<Plane, 3> planes = {};
 
-  explicit Samples(const Geometry& geometry) {
-    for (int p = 0; p < geometry.planes; ++p) {
+  explicit Samples(const Geometry& geometry) : Samples(geometry, 0, geometry.planes - 1) {}
+  Samples(const Geometry& geometry, int first, int last) {
+    for (int p = first; p <= last; ++p) {
       const int s = geometry.shift(p), width = geometry.width >> s, height = geometry.height >> s;
-      values_[p].assign(static_cast<size_t>(width) * height, 0);
+      values_[p].resize(static_cast<size_t>(width) * height);
       planes[p] = {values_[p].data(), width, width, height};
     }
   }
