@@ -40,14 +40,15 @@ class Trellis {
   // squared error of one half-step weighs, in bits. `levels` (cleared before) gets them; returns whether there are any.
   bool quantise(const float* ratio, const float* error, int16_t* levels, int stride, int log2, const Surroundings& around,
                 const Model& model) {
-    const float* end = ratio + (ptrdiff_t{1} << (2 * coded_log2(log2)));
-    if (std::none_of(ratio, end, [](float r) { return std::abs(r) >= LEAST; })) return false;
+    std::array<bool, 64> is_worth;
+    const int top = find_worth(ratio, log2, is_worth);
+    if (top < 0) return false;
     Run run(ratio, error, log2, around, model);
     for (int s = 0; s < 4; ++s) now_[s] = &survivors_[s], next_[s] = &survivors_[4 + s], now_[s]->cost = NEVER;
     for (Survivor& s : survivors_) s.magnitudes.clear(run.side);
     stages_.clear();
-    for (int g = run.top_group(); g >= 0; --g) {
-      if (!run.is_worth[g] && (!run.is_alive || g > 0)) {
+    for (int g = top; g >= 0; --g) {
+      if (!is_worth[g] && (!run.is_alive || g > 0)) {
         skip_group(run, run.groups[g]);
       } else {
         search_group(run, run.groups[g], run.is_alive && g > 0);
@@ -74,50 +75,48 @@ class Trellis {
   };
   static constexpr int PASSED = -1;
 
+  // f(index) for the frequencies of a group, by rows.
+  template <class F>
+  static void for_each_in_group(Place group, int side, F f) {
+    for (int y = 0; y < 4; ++y)
+      for (int x = 0; x < 4; ++x) f((group.y * 4 + y) * side + group.x * 4 + x);
+  }
+
+  // Which groups have anything that may be more than 0? Returns the last of them, or -1.
+  static int find_worth(const float* ratio, int log2, std::array<bool, 64>& is_worth) {
+    int top = -1;
+    for (int g = 0; g < groups_in(log2); ++g) {
+      float most = 0;
+      for_each_in_group(SCAN.groups_of(log2)[g], 1 << coded_log2(log2), [&](int i) { most = std::max(most, std::abs(ratio[i])); });
+      is_worth[g] = most >= LEAST;
+      if (is_worth[g]) top = g;
+    }
+    return top;
+  }
+
   // One block.
   struct Run {
     const float *ratio, *error;
     const Place* groups;
-    int side, n_groups;
+    int side;
     const Model& model;
     LevelContexts bins;
     LastCosts last_costs;
-    std::array<bool, 64> is_worth;  // is there anything in a group that may be more than 0?
-    float nothing = 0;              // weighted error of all that is above, if all of it is 0
-    bool is_alive = false;          // has a path begun?
+    float nothing = 0;      // weighted error of all that is above, if all of it is 0
+    bool is_alive = false;  // has a path begun?
 
     Run(const float* ratio_, const float* error_, int log2, const Surroundings& around, const Model& model_)
         : ratio(ratio_),
           error(error_),
           groups(SCAN.groups_of(log2)),
           side(1 << coded_log2(log2)),
-          n_groups(groups_in(log2)),
           model(model_),
           bins(around, log2),
-          last_costs(model_, bins, log2) {
-      for (int g = 0; g < n_groups; ++g) {
-        float most = 0;
-        for_each_in_group(groups[g], [&](int i) { most = std::max(most, std::abs(ratio[i])); });
-        is_worth[g] = most >= LEAST;
-      }
-    }
-
-    // f(index) for the frequencies of a group, by rows.
-    template <class F>
-    void for_each_in_group(Place group, F f) const {
-      for (int y = 0; y < 4; ++y)
-        for (int x = 0; x < 4; ++x) f((group.y * 4 + y) * side + group.x * 4 + x);
-    }
-
-    int top_group() const {
-      int g = n_groups - 1;
-      while (g >= 0 && !is_worth[g]) --g;
-      return g;
-    }
+          last_costs(model_, bins, log2) {}
 
     float error_of_nothing(Place group) const {
       float sum = 0;
-      for_each_in_group(group, [&](int i) { sum += ratio[i] * ratio[i] * error[i]; });
+      for_each_in_group(group, side, [&](int i) { sum += ratio[i] * ratio[i] * error[i]; });
       return sum;
     }
 
@@ -208,7 +207,7 @@ class Trellis {
   }
 
   // The path to state s, with 0 and with the two magnitudes nearest.
-  NCODEC_INLINE void go_on(const Run& run, const Coefficient& c, int s, Candidates& best) const {
+  void go_on(const Run& run, const Coefficient& c, int s, Candidates& best) const {
     const Survivor& v = *now_[s];
     const int odd = s / 2, sum = v.magnitudes.template_sum(c.at);
     const bool is_known = c.ends_group && !v.any_in_group;  // D22
@@ -224,7 +223,7 @@ class Trellis {
   }
 
   // A path from here, in state 0.
-  NCODEC_INLINE void begin(Run& run, const Coefficient& c, Candidates& best) const {
+  void begin(Run& run, const Coefficient& c, Candidates& best) const {
     const float position = run.last_costs.bits(c.at);
     const int nearest = std::max(std::min(static_cast<int>(c.r / 2 + 0.5f), LEVEL_MAX), 1);
     for (int k = nearest; k >= std::max(nearest - 1, 1); --k) {
@@ -234,7 +233,7 @@ class Trellis {
   }
 
   // Survivors move on; the last to follow one takes over its memory.
-  NCODEC_INLINE void take_over(const Candidates& best, Place at, int side) {
+  void take_over(const Candidates& best, Place at, int side) {
     std::array<int, 4> followers = {};
     for (const Candidate& c : best)
       if (c.cost < NEVER && c.before >= 0) ++followers[c.before];

@@ -136,15 +136,16 @@ int code_levels(Coder& coder, int16_t* levels, int stride, int log2, const Surro
   GroupFlags coded;
   int sum_of_levels = 0, earlier = 0, state = 0;
   for (int g = first_group; g >= 0; --g) {
+    const Place group = groups[g];
     const bool is_first = g == first_group, has_flag = !is_first && g != 0;
     if (has_flag) {
-      const bool wanted = !Coder::DECODES && has_level(levels, stride, groups[g]);
-      if (!coder.bin(wanted, bins.group(groups[g], coded.neighbours(groups[g])))) continue;
+      const bool wanted = !Coder::DECODES && has_level(levels, stride, group);
+      if (!coder.bin(wanted, bins.group(group, coded.neighbours(group)))) continue;
     }
-    coded.set(groups[g], true);
+    coded.set(group, true);
     bool is_empty = true;
     for (int k = is_first ? first_in_group : 15; k >= 0; --k) {
-      const Place at = SCAN.place(groups[g], k);
+      const Place at = SCAN.place(group, k);
       int16_t& level = levels[at.y * stride + at.x];
       const int sum = magnitudes.template_sum(at);
       // D22: the last position has a level, and so has number 0 of a coded group without any other.
