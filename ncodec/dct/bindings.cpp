@@ -17,8 +17,9 @@ void take(const nb::dict& tensors, const char* name, T* out, size_t bytes) {
   if (!tensors.contains(name)) throw nb::key_error(name);
   const auto array = nb::cast<nb::ndarray<nb::c_contig, nb::device::cpu>>(tensors[name]);
   if (array.dtype() != nb::dtype<T>() || array.nbytes() != bytes)
-    throw nb::value_error((std::string(name) + ": expected " + std::to_string(bytes) + " bytes, found " + std::to_string(array.nbytes()) +
-                           ", or another type").c_str());
+    throw nb::value_error((std::string(name) + ": expected " + std::to_string(bytes) + " bytes, found " +
+                           std::to_string(array.nbytes()) + ", or another type")
+                              .c_str());
   std::memcpy(static_cast<void*>(out), array.data(), bytes);
 }
 
@@ -49,16 +50,23 @@ Picture8 picture_of(const Pixels& pixels) {
     raise("InputError", "pixels: expected uint8 [h, w, 3] or [h, w]");
   for (int i = 0; i < 2; ++i)
     if (pixels.shape(i) < 1 || pixels.shape(i) > 65535) raise("InputError", "pixels: expected sides of 1 to 65535");
-  return {pixels.data(), static_cast<int>(pixels.shape(1)), static_cast<int>(pixels.shape(0)), is_grey ? 1 : 3, pixels.stride(0), pixels.stride(1)};
+  return {pixels.data(),
+          static_cast<int>(pixels.shape(1)),
+          static_cast<int>(pixels.shape(0)),
+          is_grey ? 1 : 3,
+          pixels.stride(0),
+          pixels.stride(1)};
 }
 
 void check(BinaryStatus status) {
   if (status == BinaryStatus::truncated) raise("TruncatedError", "section 'dct': ends before the last bin");
-  if (status == BinaryStatus::left_over) raise("CorruptPayloadError", "section 'dct': bytes are left over after the last bin");
+  if (status == BinaryStatus::left_over)
+    raise("CorruptPayloadError", "section 'dct': bytes are left over after the last bin");
   if (status != BinaryStatus::ok) raise("CorruptPayloadError", "section 'dct': not what an encoder makes");
 }
 
-nb::bytes encode(Pixels pixels, const Parameters& parameters, int quality_code, int kind, int chroma_shift, const EncoderOptions& options) {
+nb::bytes encode(Pixels pixels, const Parameters& parameters, int quality_code, int kind, int chroma_shift,
+                 const EncoderOptions& options) {
   const Picture8 picture = picture_of(pixels);
   std::vector<uint8_t> payload;
   {
@@ -68,15 +76,16 @@ nb::bytes encode(Pixels pixels, const Parameters& parameters, int quality_code, 
   return nb::bytes(payload.data(), payload.size());
 }
 
-nb::ndarray<nb::numpy, uint8_t> decode(nb::bytes payload, const Parameters& parameters, int quality_code, int width, int height, bool is_grey) {
+nb::ndarray<nb::numpy, uint8_t> decode(nb::bytes payload, const Parameters& parameters, int quality_code, int width,
+                                       int height, bool is_grey) {
   const size_t channels = is_grey ? 1 : 3;
   std::vector<uint8_t> out;
   BinaryStatus status;
   {
     nb::gil_scoped_release release;
     out.resize(static_cast<size_t>(width) * height * channels);
-    status = decode_tile(static_cast<const uint8_t*>(payload.data()), payload.size(), parameters, quality_code, width, height,
-                         static_cast<int>(channels), out.data(), static_cast<ptrdiff_t>(width * channels));
+    status = decode_tile(static_cast<const uint8_t*>(payload.data()), payload.size(), parameters, quality_code, width,
+                         height, static_cast<int>(channels), out.data(), static_cast<ptrdiff_t>(width * channels));
   }
   check(status);
   std::vector<size_t> shape = {static_cast<size_t>(height), static_cast<size_t>(width)};
@@ -99,11 +108,13 @@ nb::tuple count(Pixels pixels, const Parameters& parameters, int quality_code, c
     for (const Mixer& m : job.model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
     bits = coder.bits;
   }
-  return nb::make_tuple(to_numpy(std::move(counts), {contexts::COUNT, 2}), to_numpy(std::move(weights), {mixers::COUNT, 3}), bits);
+  return nb::make_tuple(to_numpy(std::move(counts), {contexts::COUNT, 2}),
+                        to_numpy(std::move(weights), {mixers::COUNT, 3}), bits);
 }
 
 // Sums for least squares of the filters: (products [classes, n, n], targets [classes, n]).
-nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options, bool is_chroma) {
+nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options,
+                      bool is_chroma) {
   const Picture8 picture = picture_of(pixels);
   const size_t n = is_chroma ? CHROMA_WEIGHTS : LUMA_PAIRS, classes = is_chroma ? 2 * ACTIVITIES : FILTER_CLASSES;
   std::vector<double> products, targets;
@@ -127,8 +138,10 @@ nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_c
   return nb::make_tuple(to_numpy(std::move(products), {classes, n, n}), to_numpy(std::move(targets), {classes, n}));
 }
 
-// The blocks of an encoding by size 4 ... 64: (plane, mode, energy around, leaf [n, 4], coefficients, levels [n, side, side]).
-nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int quality_code, int kind, const EncoderOptions& options) {
+// The blocks of an encoding by size 4 ... 64: (plane, mode, energy around, leaf [n, 4], coefficients, levels [n, side,
+// side]).
+nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int quality_code, int kind,
+                           const EncoderOptions& options) {
   const Picture8 picture = picture_of(pixels);
   Leaves leaves;
   {
@@ -150,7 +163,9 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
 NB_MODULE(_dct, m) {
   m.attr("CONTEXTS") = static_cast<int>(contexts::COUNT);
   m.attr("MIXERS") = static_cast<int>(mixers::COUNT);
-  nb::class_<Parameters>(m, "Parameters").def("__init__", [](Parameters* self, const nb::dict& tensors) { new (self) Parameters(parameters_of(tensors)); });
+  nb::class_<Parameters>(m, "Parameters").def("__init__", [](Parameters* self, const nb::dict& tensors) {
+    new (self) Parameters(parameters_of(tensors));
+  });
   nb::class_<EncoderOptions>(m, "EncoderOptions")
       .def(nb::init<>())
       .def_rw("lmbda", &EncoderOptions::lambda)

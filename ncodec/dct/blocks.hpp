@@ -17,12 +17,12 @@ namespace ncodec::dct {
 enum class Entropy : uint8_t { frequency, conditional, adaptive };
 
 struct BlockFormat {
-  int log2 = 3;              // of the side
+  int log2 = 3;  // of the side
   int quality_code = 60;
-  int bit_depth = 8;         // of the samples: |residual| < 2^bit_depth
+  int bit_depth = 8;  // of the samples: |residual| < 2^bit_depth
   Entropy entropy = Entropy::adaptive;
   Kind kind = Kind::dct;
-  bool is_flat = false;      // every frequency has the step of log_step
+  bool is_flat = false;  // every frequency has the step of log_step
   bool is_chroma = false;
 };
 
@@ -71,7 +71,8 @@ class BlockReconstruction {
       const int16_t* row = levels + v * side;
       for (int u = 0; u < coded; ++u)
         if (row[u]) rows = v + 1, columns = std::max(columns, u + 1);
-      kernels::scale(row, scaled_steps_.data() + v * coded, coded, 9 - coefficient_bits(log2_), coefficients + v * side);
+      kernels::scale(row, scaled_steps_.data() + v * coded, coded, 9 - coefficient_bits(log2_),
+                     coefficients + v * side);
     }
     if (!rows) {
       std::memset(block, 0, sizeof(int16_t) * side * side);
@@ -79,7 +80,8 @@ class BlockReconstruction {
     }
     inverse(coefficients, block, side, log2_, kind_, rows, columns);
     const int half = 1 << shift_ >> 1;
-    for (int i = 0; i < side * side; ++i) block[i] = static_cast<int16_t>(std::clamp((block[i] + half) >> shift_, -most_, most_));
+    for (int i = 0; i < side * side; ++i)
+      block[i] = static_cast<int16_t>(std::clamp((block[i] + half) >> shift_, -most_, most_));
   }
 
  private:
@@ -91,7 +93,8 @@ class BlockReconstruction {
 // The bins of blocks in rows.
 class BlockSyntax {
  public:
-  BlockSyntax(const BlockFormat& format, size_t width) : log2_(format.log2), plane_(format.is_chroma), width_(width), above_(width, 0) {}
+  BlockSyntax(const BlockFormat& format, size_t width)
+      : log2_(format.log2), plane_(format.is_chroma), width_(width), above_(width, 0) {}
 
   Surroundings surroundings() const {
     const int n = has_left() + has_above();
@@ -104,8 +107,8 @@ class BlockSyntax {
 
   Bin coded(const Surroundings& around) const {
     const int size = log2_ - MIN_LOG2, coded_beside = (has_left() && left_) + (has_above() && above_[column_]);
-    return {contexts::CODED_A(plane_, size, coded_beside), contexts::CODED_B(plane_, size, around.energy), contexts::CODED_C(plane_, size, 0),
-            mixers::CODED(plane_)};
+    return {contexts::CODED_A(plane_, size, coded_beside), contexts::CODED_B(plane_, size, around.energy),
+            contexts::CODED_C(plane_, size, 0), mixers::CODED(plane_)};
   }
 
   // Codes a block, [side, side] levels, and goes on to the next.
@@ -129,8 +132,8 @@ class BlockSyntax {
 };
 
 template <class Coder>
-BinaryStatus decode_blocks_with(Coder& coder, int16_t* blocks, size_t n, size_t width, const BlockReconstruction& samples,
-                                const BlockFormat& format) {
+BinaryStatus decode_blocks_with(Coder& coder, int16_t* blocks, size_t n, size_t width,
+                                const BlockReconstruction& samples, const BlockFormat& format) {
   const int side = 1 << format.log2;
   BlockSyntax syntax(format, width);
   int16_t levels[MAX_SIDE * MAX_SIDE];

@@ -14,8 +14,9 @@ using namespace ncodec::dct;
 using Blocks = nb::ndarray<const int16_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
 BlockFormat format_of(int log2, int quality_code, int bit_depth, int entropy, int kind, bool is_flat, bool is_chroma) {
-  if (log2 < 2 || log2 > MAX_LOG2 || quality_code < 0 || quality_code > MAX_QUALITY_CODE || bit_depth < 8 || bit_depth > SAMPLE_BITS ||
-      entropy < 0 || entropy > 2 || kind < 0 || kind > 2 || !is_valid(static_cast<Kind>(kind), log2))
+  if (log2 < 2 || log2 > MAX_LOG2 || quality_code < 0 || quality_code > MAX_QUALITY_CODE || bit_depth < 8 ||
+      bit_depth > SAMPLE_BITS || entropy < 0 || entropy > 2 || kind < 0 || kind > 2 ||
+      !is_valid(static_cast<Kind>(kind), log2))
     throw std::invalid_argument("BlockFormat: out of range");
   return {log2, quality_code, bit_depth, static_cast<Entropy>(entropy), static_cast<Kind>(kind), is_flat, is_chroma};
 }
@@ -27,7 +28,8 @@ size_t count_of(const Blocks& blocks, const BlockFormat& format) {
   const int most = (1 << format.bit_depth) - 1;
   for (size_t i = 0; i < blocks.size(); ++i)
     if (blocks.data()[i] < -most || blocks.data()[i] > most)
-      raise("InputError", "blocks: expected values of at most +-" + std::to_string(most) + ", found " + std::to_string(blocks.data()[i]));
+      raise("InputError", "blocks: expected values of at most +-" + std::to_string(most) + ", found " +
+                              std::to_string(blocks.data()[i]));
   return blocks.shape(0);
 }
 
@@ -35,7 +37,8 @@ size_t count_of(const Blocks& blocks, const BlockFormat& format) {
 float weight_of(float lambda) { return std::ldexp(lambda, 2 * (8 - SAMPLE_BITS)); }
 
 // Payload and levels.
-nb::tuple encode_blocks(Blocks blocks, size_t width, const Parameters& parameters, const BlockFormat& format, float lambda, bool optimised) {
+nb::tuple encode_blocks(Blocks blocks, size_t width, const Parameters& parameters, const BlockFormat& format,
+                        float lambda, bool optimised) {
   const size_t n = count_of(blocks, format), side = size_t{1} << format.log2;
   std::vector<uint8_t> payload;
   std::vector<int16_t> levels;
@@ -56,8 +59,8 @@ nb::tuple encode_blocks(Blocks blocks, size_t width, const Parameters& parameter
   return nb::make_tuple(nb::bytes(payload.data(), payload.size()), to_numpy(std::move(levels), {n, side, side}));
 }
 
-nb::ndarray<nb::numpy, int16_t> decode_blocks(nb::bytes payload, size_t offset, size_t n, size_t width, const Parameters& parameters,
-                                              const BlockFormat& format) {
+nb::ndarray<nb::numpy, int16_t> decode_blocks(nb::bytes payload, size_t offset, size_t n, size_t width,
+                                              const Parameters& parameters, const BlockFormat& format) {
   const size_t side = size_t{1} << format.log2;
   std::vector<int16_t> blocks(n * side * side);
   BinaryStatus status;
@@ -68,7 +71,8 @@ nb::ndarray<nb::numpy, int16_t> decode_blocks(nb::bytes payload, size_t offset, 
     const auto* from = static_cast<const uint8_t*>(payload.data()) + std::min(offset, payload.size());
     const size_t size = payload.size() - std::min(offset, payload.size());
     const auto run = [&](auto coder) { return decode_blocks_with(coder, blocks.data(), n, width, samples, format); };
-    status = format.entropy == Entropy::adaptive ? run(Decoder(model, from, size)) : run(StaticDecoder(model, from, size));
+    status =
+        format.entropy == Entropy::adaptive ? run(Decoder(model, from, size)) : run(StaticDecoder(model, from, size));
   }
   if (status == BinaryStatus::truncated) raise("TruncatedError", "blocks: the payload ends before the last bin");
   if (status == BinaryStatus::left_over) raise("CorruptPayloadError", "blocks: bytes are left over after the last bin");
@@ -92,7 +96,8 @@ nb::ndarray<nb::numpy, float> transform_blocks(Blocks blocks, const Parameters&,
   return to_numpy(std::move(out), {n, side, side});
 }
 
-nb::ndarray<nb::numpy, int16_t> reconstruct_blocks(Blocks levels, const Parameters& parameters, const BlockFormat& format) {
+nb::ndarray<nb::numpy, int16_t> reconstruct_blocks(Blocks levels, const Parameters& parameters,
+                                                   const BlockFormat& format) {
   const size_t n = levels.shape(0), side = size_t{1} << format.log2, area = side * side;
   if (levels.shape(1) != side || levels.shape(2) != side) throw std::invalid_argument("levels: of another side");
   std::vector<int16_t> out(n * area);
@@ -106,7 +111,8 @@ nb::ndarray<nb::numpy, int16_t> reconstruct_blocks(Blocks levels, const Paramete
 
 // For training: counts [contexts, 2] of bins as an encoding meets them, the mixers' weights [mixers, 3] after it, its
 // bits, and the energy around each block [n].
-nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters, const BlockFormat& format, float lambda, bool optimised) {
+nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters, const BlockFormat& format,
+                       float lambda, bool optimised) {
   const size_t n = count_of(blocks, format);
   std::vector<uint32_t> counts;
   std::vector<int32_t> weights;
@@ -137,8 +143,8 @@ nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters
     }
     for (const Mixer& m : model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
   }
-  return nb::make_tuple(to_numpy(std::move(counts), {contexts::COUNT, 2}), to_numpy(std::move(weights), {mixers::COUNT, 3}), bits,
-                        to_numpy(std::move(energies), {n}));
+  return nb::make_tuple(to_numpy(std::move(counts), {contexts::COUNT, 2}),
+                        to_numpy(std::move(weights), {mixers::COUNT, 3}), bits, to_numpy(std::move(energies), {n}));
 }
 
 using Grey = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
@@ -147,7 +153,8 @@ using Grey = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::c
 nb::tuple intra_residuals(Grey source, Grey reference, int log2) {
   if (log2 < 2 || log2 > MAX_LOG2 || source.shape(0) != reference.shape(0) || source.shape(1) != reference.shape(1))
     throw std::invalid_argument("intra_residuals: shapes");
-  const int side = 1 << log2, width = static_cast<int>(source.shape(1)) & -side, height = static_cast<int>(source.shape(0)) & -side;
+  const int side = 1 << log2, width = static_cast<int>(source.shape(1)) & -side,
+            height = static_cast<int>(source.shape(0)) & -side;
   const size_t n = static_cast<size_t>(width / side) * (height / side), length = n * side * side;
   std::vector<int16_t> samples[2], residuals(length);
   std::vector<uint8_t> modes(n);
@@ -157,19 +164,22 @@ nb::tuple intra_residuals(Grey source, Grey reference, int log2) {
     for (int i = 0; i < 2; ++i) {
       const Grey& from = i ? reference : source;
       for (int y = 0; y < height; ++y)
-        for (int x = 0; x < width; ++x) samples[i].push_back(static_cast<int16_t>(from.data()[static_cast<size_t>(y) * from.shape(1) + x] * 4));
+        for (int x = 0; x < width; ++x)
+          samples[i].push_back(static_cast<int16_t>(from.data()[static_cast<size_t>(y) * from.shape(1) + x] * 4));
       planes[i] = {samples[i].data(), width, width, height};
     }
     predict_all(planes[0], planes[1], log2, residuals.data(), modes.data());
   }
-  return nb::make_tuple(to_numpy(std::move(residuals), {n, static_cast<size_t>(side), static_cast<size_t>(side)}), to_numpy(std::move(modes), {n}));
+  return nb::make_tuple(to_numpy(std::move(residuals), {n, static_cast<size_t>(side), static_cast<size_t>(side)}),
+                        to_numpy(std::move(modes), {n}));
 }
 
 void bind_blocks(nb::module_& m) {
-  nb::class_<BlockFormat>(m, "BlockFormat").def("__init__", [](BlockFormat* self, int log2, int quality_code, int bit_depth, int entropy,
-                                                                int kind, bool is_flat, bool is_chroma) {
-    new (self) BlockFormat(format_of(log2, quality_code, bit_depth, entropy, kind, is_flat, is_chroma));
-  });
+  nb::class_<BlockFormat>(m, "BlockFormat")
+      .def("__init__", [](BlockFormat* self, int log2, int quality_code, int bit_depth, int entropy, int kind,
+                          bool is_flat, bool is_chroma) {
+        new (self) BlockFormat(format_of(log2, quality_code, bit_depth, entropy, kind, is_flat, is_chroma));
+      });
   const auto exact = nb::arg().noconvert();  // of another type: TypeError, no copy
   m.def("encode_blocks", &encode_blocks, exact, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
   m.def("decode_blocks", &decode_blocks);

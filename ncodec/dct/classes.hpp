@@ -1,5 +1,5 @@
-// The classes of 4x4 luma blocks that the filter goes by (specs/dct.md section 7, after H.266 8.8.5.3): 5 levels of activity
-// x 5 kinds of direction, each turned or mirrored to a common orientation. Exact.
+// The classes of 4x4 luma blocks that the filter goes by (specs/dct.md section 7, after H.266 8.8.5.3): 5 levels of
+// activity x 5 kinds of direction, each turned or mirrored to a common orientation. Exact.
 
 #pragma once
 
@@ -91,7 +91,8 @@ inline std::vector<BlockClass> classify(const Padded& luma, int width, int heigh
     for (int i = 0; i < wide; ++i) {
       int64_t g[4] = {0, 0, 0, 0};  // twice its own block, once each of the four beside it
       const auto add = [&](int y, int x, int times) {
-        const int32_t* s = &sums[(static_cast<size_t>(std::clamp(y, 0, high - 1)) * wide + std::clamp(x, 0, wide - 1)) * 4];
+        const int32_t* s =
+            &sums[(static_cast<size_t>(std::clamp(y, 0, high - 1)) * wide + std::clamp(x, 0, wide - 1)) * 4];
         for (int k = 0; k < 4; ++k) g[k] += times * s[k];
       };
       add(j, i, 2), add(j - 1, i, 1), add(j + 1, i, 1), add(j, i - 1, 1), add(j, i + 1, 1);

@@ -35,7 +35,8 @@ inline void upsample_row(const Plane& plane, int y, int width, int16_t* out) {
 }
 
 // `out`: [height, width, 3] or, of grey, [height, width]; rows of `stride` bytes. What is beyond is cut off (D4).
-inline void to_picture(const std::array<Plane, 3>& planes, const Geometry& g, int width, int height, uint8_t* out, ptrdiff_t stride) {
+inline void to_picture(const std::array<Plane, 3>& planes, const Geometry& g, int width, int height, uint8_t* out,
+                       ptrdiff_t stride) {
   std::vector<int16_t> cb(width), cr(width);
   for (int y = 0; y < height; ++y, out += stride) {
     if (!g.has_chroma()) {  // D48

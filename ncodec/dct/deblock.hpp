@@ -30,12 +30,15 @@ class Edge {
 
  private:
   int at(int line, int i) const { return q_[line * along_ + i * across_]; }
-  void put(int line, int i, int v) { q_[line * along_ + i * across_] = static_cast<int16_t>(std::clamp(v, 0, SAMPLE_MAX)); }
+  void put(int line, int i, int v) {
+    q_[line * along_ + i * across_] = static_cast<int16_t>(std::clamp(v, 0, SAMPLE_MAX));
+  }
 
   int curve_p(int line) const { return std::abs(at(line, -3) - 2 * at(line, -2) + at(line, -1)); }
   int curve_q(int line) const { return std::abs(at(line, 2) - 2 * at(line, 1) + at(line, 0)); }
   bool is_flat(int line, int curve, const Deblocking& by) const {
-    return 2 * curve < by.beta >> 2 && std::abs(at(line, -4) - at(line, -1)) + std::abs(at(line, 0) - at(line, 3)) < by.beta >> 3 &&
+    return 2 * curve < by.beta >> 2 &&
+           std::abs(at(line, -4) - at(line, -1)) + std::abs(at(line, 0) - at(line, 3)) < by.beta >> 3 &&
            std::abs(at(line, -1) - at(line, 0)) < (5 * by.tc + 1) >> 1;
   }
 
@@ -54,7 +57,8 @@ class Edge {
 
   // D42.
   void filter_weakly(int line, int tc, bool more_p, bool more_q) {
-    const int p2 = at(line, -3), p1 = at(line, -2), p0 = at(line, -1), q0 = at(line, 0), q1 = at(line, 1), q2 = at(line, 2);
+    const int p2 = at(line, -3), p1 = at(line, -2), p0 = at(line, -1), q0 = at(line, 0), q1 = at(line, 1),
+              q2 = at(line, 2);
     const int full = (9 * (q0 - p0) - 3 * (q1 - p1) + 8) >> 4;
     if (std::abs(full) >= 10 * tc) return;
     const int delta = std::clamp(full, -tc, tc), half = tc >> 1;

@@ -12,11 +12,13 @@
 namespace ncodec::dct {
 
 // D1.
-inline uint8_t flags_of(const Geometry& g, Kind kind) { return static_cast<uint8_t>(g.chroma_shift | static_cast<int>(kind) << 1); }
+inline uint8_t flags_of(const Geometry& g, Kind kind) {
+  return static_cast<uint8_t>(g.chroma_shift | static_cast<int>(kind) << 1);
+}
 
 // `out`: rows of `stride` bytes. Squares are looked at for truncation one by one, so that few bytes cost little work.
-inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& parameters, int quality_code, int width,
-                                int height, int channels, uint8_t* out, ptrdiff_t stride) {
+inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& parameters, int quality_code,
+                                int width, int height, int channels, uint8_t* out, ptrdiff_t stride) {
   if (size < 1) return BinaryStatus::truncated;
   const int flags = payload[0], kind = flags >> 1;  // D2
   if (kind != static_cast<int>(Kind::dct) && kind != static_cast<int>(Kind::angle)) return BinaryStatus::bad_end;

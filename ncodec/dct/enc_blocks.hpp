@@ -20,7 +20,9 @@ class BlockQuantiser {
  public:
   // `weight`: bits that a squared error of one 10-bit sample weighs.
   BlockQuantiser(const Parameters& parameters, const BlockFormat& format, float weight, bool is_optimised)
-      : format_(format), quantiser_(BlockReconstruction::block_steps(parameters, format), weight), is_optimised_(is_optimised) {}
+      : format_(format),
+        quantiser_(BlockReconstruction::block_steps(parameters, format), weight),
+        is_optimised_(is_optimised) {}
 
   // For the model as it stands. `levels` (0 before) gets them; returns whether there are any.
   bool choose(const int16_t* block, const BlockSyntax& syntax, const Model& model, int16_t* levels) {
@@ -38,7 +40,8 @@ class BlockQuantiser {
   }
 
  private:
-  bool is_worth_levels(const float* ratio, int16_t* levels, const BlockSyntax& syntax, const Surroundings& around, const Model& model) const {
+  bool is_worth_levels(const float* ratio, int16_t* levels, const BlockSyntax& syntax, const Surroundings& around,
+                       const Model& model) const {
     const int side = 1 << format_.log2, coded = 1 << coded_log2(format_.log2);
     const float empty_bits = estimate_bits(model, [&](Estimator& e) { e.bin(0, syntax.coded(around)); });
     const float coded_bits = estimate_bits(model, [&](Estimator& e) {

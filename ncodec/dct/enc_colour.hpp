@@ -11,12 +11,16 @@ namespace ncodec::dct {
 struct Picture8 {
   const uint8_t* samples;  // [height, width, channels]
   int width, height, channels;
-  ptrdiff_t row, pixel;    // strides, in bytes
+  ptrdiff_t row, pixel;  // strides, in bytes
 
-  const uint8_t* at(int x, int y) const { return samples + row * std::min(y, height - 1) + pixel * std::min(x, width - 1); }
+  const uint8_t* at(int x, int y) const {
+    return samples + row * std::min(y, height - 1) + pixel * std::min(x, width - 1);
+  }
 };
 
-inline int16_t round_sample(float v) { return static_cast<int16_t>(std::clamp(static_cast<int>(v + 0.5f), 0, SAMPLE_MAX)); }
+inline int16_t round_sample(float v) {
+  return static_cast<int16_t>(std::clamp(static_cast<int>(v + 0.5f), 0, SAMPLE_MAX));
+}
 
 // Grey, its last row and column repeated.
 inline void from_grey(const Picture8& picture, const Plane& out) {

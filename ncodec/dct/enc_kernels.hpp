@@ -10,13 +10,15 @@
 
 namespace ncodec::dct::kernels {
 
-NCODEC_CLONES static void subtract(const int16_t* samples, int stride, const int16_t* prediction, int side, int16_t* out) {
+NCODEC_CLONES static void subtract(const int16_t* samples, int stride, const int16_t* prediction, int side,
+                                   int16_t* out) {
   for (int y = 0; y < side; ++y)
     for (int x = 0; x < side; ++x)
       out[y * side + x] = static_cast<int16_t>(samples[y * stride + x] - prediction[y * side + x]);
 }
 
-NCODEC_CLONES static int64_t squared_error(const int16_t* a, int a_stride, const int16_t* b, int b_stride, int width, int height) {
+NCODEC_CLONES static int64_t squared_error(const int16_t* a, int a_stride, const int16_t* b, int b_stride, int width,
+                                           int height) {
   int64_t total = 0;
   for (int y = 0; y < height; ++y) {
     int row = 0;  // < 64 * 2^20
@@ -35,7 +37,10 @@ NCODEC_CLONES static float estimate_cost(const float* ratio, const float* error,
   for (int i = 0; i < n; ++i) {
     const float r = std::abs(ratio[i]);
     // log2 by the line between powers of 2 that the bits of a float are
-    union { float f; int32_t i; } bits = {1 + r};
+    union {
+      float f;
+      int32_t i;
+    } bits = {1 + r};
     const float log2 = static_cast<float>(bits.i - 0x3F800000) * (1.f / (1 << 23));
     total += std::min(r * r * error[i], 3 + 1.75f * log2 + error[i] * (1.f / 3));
   }

@@ -10,7 +10,8 @@ namespace ncodec::dct {
 // What the last significant position costs, by class of its coordinates.
 class LastCosts {
  public:
-  LastCosts(const Model& model, const LevelContexts& bins, int log2) : model_(model), bins_(bins), n_(classes_of(log2)) {
+  LastCosts(const Model& model, const LevelContexts& bins, int log2)
+      : model_(model), bins_(bins), n_(classes_of(log2)) {
     fill(0, bins.direction(), x_);
     has_y_.fill(false);
   }
@@ -47,7 +48,8 @@ class LastCosts {
 // Of a magnitude over 3, what the first three bins do not say.
 inline float escape_bits(int magnitude, int near, const Model& model) {
   float bits = 0;
-  for (int k = 4; k < std::min(magnitude + 1, MAX_UNARY); ++k) bits += cost(model.contexts[contexts::UNARY(near, k - 4)].p, magnitude > k);
+  for (int k = 4; k < std::min(magnitude + 1, MAX_UNARY); ++k)
+    bits += cost(model.contexts[contexts::UNARY(near, k - 4)].p, magnitude > k);
   if (magnitude >= MAX_UNARY) {
     int length = 0;
     while ((magnitude - MAX_UNARY + 1) >> (length + 1)) ++length;
@@ -57,9 +59,11 @@ inline float escape_bits(int magnitude, int near, const Model& model) {
 }
 
 // Of a level that is known not to be 0: magnitude and sign.
-inline float level_bits(const Model& model, const LevelContexts& bins, int state, Place at, int sum, int earlier, int magnitude) {
+inline float level_bits(const Model& model, const LevelContexts& bins, int state, Place at, int sum, int earlier,
+                        int magnitude) {
   float bits = 1;
-  for (int t = 1; t <= std::min(magnitude, 3); ++t) bits += cost(mix(model, bins.big(state, t, at, sum, earlier)).p, magnitude > t);
+  for (int t = 1; t <= std::min(magnitude, 3); ++t)
+    bits += cost(mix(model, bins.big(state, t, at, sum, earlier)).p, magnitude > t);
   return magnitude > 3 ? bits + escape_bits(magnitude, CLASSES.near[sum], model) : bits;
 }
 

@@ -17,13 +17,14 @@ class LumaSearch {
   LumaSearch(Tile& tile, const Plane& source, ResidualTrial& residual, int full_trials)
       : tile_(tile), source_(source), residual_(residual), full_trials_(full_trials) {}
 
-  // Codes a block's luma with the best mode. Returns its cost; NEVER, if the block may and had better be split: large busy
-  // ones take long, and are never chosen.
+  // Codes a block's luma with the best mode. Returns its cost; NEVER, if the block may and had better be split: large
+  // busy ones take long, and are never chosen.
   float choose(const Model& model, const Block& b, bool may_give_up) {
     model_ = &model, block_ = b;
     tile_.gather_references(0, b, plain_);
     if (b.log2 > 2) smooth(plain_, b.side(), smoothed_);
-    tile_.syntax.for_each_unit(b, [&](Unit& u) { u.log2 = static_cast<uint8_t>(b.log2), u.chroma_mode = SAME_AS_LUMA, u.is_sine = 0; });
+    tile_.syntax.for_each_unit(
+        b, [&](Unit& u) { u.log2 = static_cast<uint8_t>(b.log2), u.chroma_mode = SAME_AS_LUMA, u.is_sine = 0; });
     likely_ = tile_.syntax.likely_modes(b, tile_.derive_modes(b));
     const Candidates candidates = rank_by_transform(rank_by_hadamard());
     if (may_give_up && b.log2 >= 5 && candidates[0].cost > BUSY * static_cast<float>(b.side() * b.side())) return NEVER;
@@ -51,7 +52,8 @@ class LumaSearch {
     std::array<int, MODES> order() const {
       std::array<int, MODES> modes;
       for (int m = 0; m < MODES; ++m) modes[m] = m;
-      std::partial_sort(modes.begin(), modes.begin() + BY_TRANSFORM, modes.end(), [&](int a, int b) { return costs[a] < costs[b]; });
+      std::partial_sort(modes.begin(), modes.begin() + BY_TRANSFORM, modes.end(),
+                        [&](int a, int b) { return costs[a] < costs[b]; });
       return modes;
     }
   };
@@ -110,7 +112,8 @@ class LumaSearch {
       int16_t prediction[MAX_SIDE * MAX_SIDE];
       predict_mode(c.mode, prediction);
       const float bits = mode_bits(c.mode);
-      tile_.syntax.for_each_unit(block_, [&](Unit& u) { u.mode = static_cast<uint8_t>(c.mode), u.is_sine = c.is_sine; });
+      tile_.syntax.for_each_unit(block_,
+                                 [&](Unit& u) { u.mode = static_cast<uint8_t>(c.mode), u.is_sine = c.is_sine; });
       const float total = bits + residual_.code(*model_, 0, block_, false, prediction);
       last = i;
       if (total < best) {
@@ -138,7 +141,9 @@ class LumaSearch {
 inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& model, const Block& b, bool has_luma) {
   Syntax& syntax = tile.syntax;
   const int luma_mode = syntax.unit(b).mode;
-  const auto mode_bits = [&](int mode) { return estimate_bits(model, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); }); };
+  const auto mode_bits = [&](int mode) {
+    return estimate_bits(model, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
+  };
   int16_t prediction[MAX_SIDE * MAX_SIDE];
   float least = NEVER;
   int chosen = LINEAR;

@@ -31,15 +31,17 @@ struct Quantiser {
   void scale(const int32_t* coefficients, int log2, float* ratio) const {
     const int side = 1 << log2, coded = 1 << coded_log2(log2);
     for (int v = 0; v < coded; ++v)
-      for (int u = 0; u < coded; ++u) ratio[v * coded + u] = static_cast<float>(coefficients[v * side + u]) * inverse[v * coded + u];
+      for (int u = 0; u < coded; ++u)
+        ratio[v * coded + u] = static_cast<float>(coefficients[v * side + u]) * inverse[v * coded + u];
   }
 };
 
-// Each coefficient to the nearest level with a dead zone, one after the other. `levels` (cleared before) gets half-steps;
-// returns whether there are any.
+// Each coefficient to the nearest level with a dead zone, one after the other. `levels` (cleared before) gets
+// half-steps; returns whether there are any.
 class PlainQuantiser {
  public:
-  PlainQuantiser(const float* ratio, int16_t* levels, int stride, int log2) : ratio_(ratio), levels_(levels), stride_(stride), log2_(log2) {}
+  PlainQuantiser(const float* ratio, int16_t* levels, int stride, int log2)
+      : ratio_(ratio), levels_(levels), stride_(stride), log2_(log2) {}
 
   bool quantise() {
     for (int g = groups_in(log2_) - 1; g >= 0; --g) {
@@ -64,7 +66,8 @@ class PlainQuantiser {
       const int level = std::min(static_cast<int>((r + static_cast<float>(odd)) / 2 + 1.f / 3), LEVEL_MAX);
       if (!level && !any_ && !writes) continue;  // above the last: the state waits
       if (level) any_ = any_here = true;
-      if (writes && level) levels_[at.y * stride_ + at.x] = static_cast<int16_t>(signed_ratio < 0 ? odd - 2 * level : 2 * level - odd);
+      if (writes && level)
+        levels_[at.y * stride_ + at.x] = static_cast<int16_t>(signed_ratio < 0 ? odd - 2 * level : 2 * level - odd);
       if (any_) state_ = NEXT_STATE[state_][level & 1];
     }
     return any_here;

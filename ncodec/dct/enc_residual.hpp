@@ -10,10 +10,10 @@
 namespace ncodec::dct {
 
 struct EncoderOptions {
-  float lambda = 0.013f;           // bits per pixel against mean squared error (8-bit RGB)
+  float lambda = 0.013f;  // bits per pixel against mean squared error (8-bit RGB)
   int least_log2 = 2, most_log2 = 6;
-  bool optimised_levels = true;    // rate-distortion optimised quantisation
-  int full_trials = 3;             // luma modes coded in full, at most 4
+  bool optimised_levels = true;  // rate-distortion optimised quantisation
+  int full_trials = 3;           // luma modes coded in full, at most 4
 };
 
 // What an error of a plane's samples weighs in the mean squared error of R, G and B (BT.601: an error of Cb moves G
@@ -28,7 +28,8 @@ inline float weight_of(const EncoderOptions& options, const Geometry& g, int pla
 // Of the part of a block that lies in the plane; `shift`: of the plane.
 inline int64_t squared_error(const Plane& a, const Plane& b, const Block& block, int shift) {
   const int x = block.x >> shift, y = block.y >> shift, side = block.side() >> shift;
-  return kernels::squared_error(a.at(x, y), a.stride, b.at(x, y), b.stride, std::min(side, a.width - x), std::min(side, a.height - y));
+  return kernels::squared_error(a.at(x, y), a.stride, b.at(x, y), b.stride, std::min(side, a.width - x),
+                                std::min(side, a.height - y));
 }
 
 class ResidualTrial {
@@ -60,10 +61,12 @@ class ResidualTrial {
     transform(plane, b, syntax.unit(b).is_sine, prediction, ratio);
     int16_t* levels = syntax.levels(plane, b);
     clear(levels, log2);
-    const bool is_coded = is_optimised_ ? trellis_.quantise(ratio, quantiser(plane, log2).error.data(), levels, Syntax::LEVELS_STRIDE, log2,
-                                                            syntax.surroundings(plane, b, has_luma), model)
-                                        : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, log2);
-    const float bits = estimate_bits(model, [&](Estimator& e) { syntax.code_residual(e, plane, b, is_coded, has_luma); });
+    const bool is_coded =
+        is_optimised_ ? trellis_.quantise(ratio, quantiser(plane, log2).error.data(), levels, Syntax::LEVELS_STRIDE,
+                                          log2, syntax.surroundings(plane, b, has_luma), model)
+                      : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, log2);
+    const float bits =
+        estimate_bits(model, [&](Estimator& e) { syntax.code_residual(e, plane, b, is_coded, has_luma); });
     tile_.add_residual(plane, b, is_coded, prediction);
     const int s = syntax.geometry().shift(plane);
     return bits + weight_[plane] * static_cast<float>(squared_error(source_[plane], tile_.planes[plane], b, s));

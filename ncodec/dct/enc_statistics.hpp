@@ -1,5 +1,5 @@
-// What training wants to know of an encoding: counts of bins by context, coefficients of the blocks chosen, and the sums
-// that filters are solved from. Not part of the codec.
+// What training wants to know of an encoding: counts of bins by context, coefficients of the blocks chosen, and the
+// sums that filters are solved from. Not part of the codec.
 
 #pragma once
 
@@ -73,8 +73,8 @@ inline void luma_sums(const Tile& tile, const Samples& source, const Filter& fil
       double f[LUMA_PAIRS] = {};
       for (int k = 0; k < LUMA_PAIRS; ++k) {
         const auto [dx, dy] = PAIRS[k];
-        f[ClassFilter::weight_of_pair(c, k)] =
-            clipped_pair(by_class.luma().row(y + dy) + x + dx, by_class.luma().row(y - dy) + x - dx, centre, filter.luma_clip);
+        f[ClassFilter::weight_of_pair(c, k)] = clipped_pair(
+            by_class.luma().row(y + dy) + x + dx, by_class.luma().row(y - dy) + x - dx, centre, filter.luma_clip);
       }
       out[c.number].add(f, LUMA_PAIRS, *source.planes[0].at(x, y) - *centre);
     }
@@ -148,7 +148,8 @@ struct Leaves {
   }
 
   void add_block(Tile& tile, const Samples& source, int plane, const Block& b, const int16_t* prediction) {
-    const int s = tile.syntax.geometry().shift(plane), log2 = b.log2 - s, side = 1 << log2, coded = 1 << coded_log2(log2);
+    const int s = tile.syntax.geometry().shift(plane), log2 = b.log2 - s, side = 1 << log2,
+              coded = 1 << coded_log2(log2);
     const Plane& from = source.planes[plane];
     const Unit& unit = tile.syntax.unit(b);
     int16_t residual[MAX_SIDE * MAX_SIDE];
@@ -157,7 +158,8 @@ struct Leaves {
     forward(residual, side, c, log2, tile.kind_of(plane, log2, unit.is_sine));
     const int16_t* chosen = tile.syntax.levels(plane, b);
     const int size = log2 - MIN_LOG2;
-    for (const int value : {plane, static_cast<int>(unit.mode), tile.syntax.energy_around(plane, b), n}) about[size].push_back(value);
+    for (const int value : {plane, static_cast<int>(unit.mode), tile.syntax.energy_around(plane, b), n})
+      about[size].push_back(value);
     for (int v = 0; v < coded; ++v)
       for (int h = 0; h < coded; ++h) {
         coefficients[size].push_back(std::ldexp(static_cast<float>(c[v * side + h]), -FORWARD_BITS));
@@ -166,9 +168,9 @@ struct Leaves {
   }
 };
 
-// Residuals of intra prediction as an encoder with one block size makes them: of each block of `source`, in raster order,
-// the mode of least Hadamard sum, predicted from the samples around it in `reference`. Both have `width` x `height`
-// samples, multiples of the side.
+// Residuals of intra prediction as an encoder with one block size makes them: of each block of `source`, in raster
+// order, the mode of least Hadamard sum, predicted from the samples around it in `reference`. Both have `width` x
+// `height` samples, multiples of the side.
 inline void predict_all(const Plane& source, const Plane& reference, int log2, int16_t* residuals, uint8_t* modes) {
   const int side = 1 << log2;
   int16_t prediction[MAX_SIDE * MAX_SIDE];

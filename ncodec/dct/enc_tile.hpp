@@ -42,20 +42,21 @@ void encode_squares(Coder& coder, TileJob& job, const EncoderOptions& options, L
 template <class Coder>
 void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
   encode_squares(coder, job, options, [](const Block&) {});
-  filter_tile(coder, job.tile, job.filter, [&](int first, int last, const std::array<Plane, 3>& filtered, const Block& square) {
-    float gain = 0;  // how much less the square's error weighs with the filter
-    for (int p = first; p <= last; ++p) {
-      const Plane &source = job.source.planes[p], &plain = job.tile.planes[p];
-      const int s = job.geometry.shift(p);
-      const int64_t less = squared_error(source, plain, square, s) - squared_error(source, filtered[p], square, s);
-      gain += weight_of(options, job.geometry, p) * static_cast<float>(less);
-    }
-    return gain > 0;
-  });
+  filter_tile(
+      coder, job.tile, job.filter, [&](int first, int last, const std::array<Plane, 3>& filtered, const Block& square) {
+        float gain = 0;  // how much less the square's error weighs with the filter
+        for (int p = first; p <= last; ++p) {
+          const Plane &source = job.source.planes[p], &plain = job.tile.planes[p];
+          const int s = job.geometry.shift(p);
+          const int64_t less = squared_error(source, plain, square, s) - squared_error(source, filtered[p], square, s);
+          gain += weight_of(options, job.geometry, p) * static_cast<float>(less);
+        }
+        return gain > 0;
+      });
 }
 
-inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameters& parameters, int quality_code, Kind kind,
-                                        int chroma_shift, const EncoderOptions& options) {
+inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameters& parameters, int quality_code,
+                                        Kind kind, int chroma_shift, const EncoderOptions& options) {
   TileJob job(picture, parameters, quality_code, kind, chroma_shift);
   Encoder coder(job.model);
   encode_with(coder, job, options);

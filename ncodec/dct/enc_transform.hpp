@@ -1,7 +1,7 @@
 // The forward transforms of square blocks of 10-bit residuals, for encoders: not normative.
 //
-// With C(u, v) the orthonormal coefficient of a residual, u the vertical frequency, `forward` gives C * 2^FORWARD_BITS at
-// every size and of every kind.
+// With C(u, v) the orthonormal coefficient of a residual, u the vertical frequency, `forward` gives C * 2^FORWARD_BITS
+// at every size and of every kind.
 
 #pragma once
 
@@ -96,15 +96,14 @@ inline void forward_block(const int16_t* residual, int stride, int32_t* coeffici
   constexpr int FIRST = ANGLE ? std::max(0, LOG2 - 4) : LOG2 + 1;  // 1023 N fits int16
   constexpr int SECOND = ANGLE ? 0 : 6;
   constexpr int WIDTH = std::min(N, LANES);
-  int16_t middle[N * N];        // [y][horizontal frequency]
-  int16_t columns[N * LANES];   // [x][8 rows]
+  int16_t middle[N * N];       // [y][horizontal frequency]
+  int16_t columns[N * LANES];  // [x][8 rows]
   Words words[std::max(N, LANES)];
   Longs low[N], high[N];
   for (int n = N; n < LANES; ++n) words[n] = zero();
   for (int y = 0; y < N; y += WIDTH) {
     for (int x = 0; x < N; x += WIDTH) {
-      for (int i = 0; i < WIDTH; ++i)
-        words[i] = load_row<WIDTH>(residual + static_cast<ptrdiff_t>(y + i) * stride + x);
+      for (int i = 0; i < WIDTH; ++i) words[i] = load_row<WIDTH>(residual + static_cast<ptrdiff_t>(y + i) * stride + x);
       transpose<LANES>(words, columns + x * LANES, LANES, WIDTH);
     }
     for (int x = 0; x < N; ++x) words[x] = load(columns + x * LANES);

@@ -38,8 +38,8 @@ class Trellis {
  public:
   // Chooses the half-steps of a block. `ratio`: [coded side, coded side] coefficients in half-steps; `error`: what a
   // squared error of one half-step weighs, in bits. `levels` (cleared before) gets them; returns whether there are any.
-  bool quantise(const float* ratio, const float* error, int16_t* levels, int stride, int log2, const Surroundings& around,
-                const Model& model) {
+  bool quantise(const float* ratio, const float* error, int16_t* levels, int stride, int log2,
+                const Surroundings& around, const Model& model) {
     std::array<bool, 64> is_worth;
     const int top = find_worth(ratio, log2, is_worth);
     if (top < 0) return false;
@@ -87,7 +87,8 @@ class Trellis {
     int top = -1;
     for (int g = 0; g < groups_in(log2); ++g) {
       float most = 0;
-      for_each_in_group(SCAN.groups_of(log2)[g], 1 << coded_log2(log2), [&](int i) { most = std::max(most, std::abs(ratio[i])); });
+      for_each_in_group(SCAN.groups_of(log2)[g], 1 << coded_log2(log2),
+                        [&](int i) { most = std::max(most, std::abs(ratio[i])); });
       is_worth[g] = most >= LEAST;
       if (is_worth[g]) top = g;
     }
@@ -218,7 +219,8 @@ class Trellis {
     const int nearest = std::min(static_cast<int>((c.r + static_cast<float>(odd)) / 2 + 0.5f), LEVEL_MAX);
     for (int k = std::max(nearest, is_known ? 1 : 0); k >= std::max(nearest - 1, 1); --k) {
       const float d = c.r - static_cast<float>(2 * k - odd);
-      offer(best, s, k, v.cost + d * d * c.error + sig_bits + level_bits(run.model, run.bins, s, c.at, sum, v.earlier, k), before);
+      offer(best, s, k,
+            v.cost + d * d * c.error + sig_bits + level_bits(run.model, run.bins, s, c.at, sum, v.earlier, k), before);
     }
   }
 
@@ -228,7 +230,8 @@ class Trellis {
     const int nearest = std::max(std::min(static_cast<int>(c.r / 2 + 0.5f), LEVEL_MAX), 1);
     for (int k = nearest; k >= std::max(nearest - 1, 1); --k) {
       const float d = c.r - static_cast<float>(2 * k);
-      offer(best, 0, k, run.nothing + d * d * c.error + position + level_bits(run.model, run.bins, 0, c.at, 0, 0, k), STARTS);
+      offer(best, 0, k, run.nothing + d * d * c.error + position + level_bits(run.model, run.bins, 0, c.at, 0, 0, k),
+            STARTS);
     }
   }
 

@@ -16,8 +16,8 @@ namespace ncodec::dct {
 namespace kernels {
 
 // D44, D46: out += weight * (clip(a - c) + clip(b - c)) for a row of samples.
-NCODEC_CLONES static void accumulate(const int16_t* c, const int16_t* a, const int16_t* b, const int16_t* weight, int n, int clip,
-                                     int32_t* out) {
+NCODEC_CLONES static void accumulate(const int16_t* c, const int16_t* a, const int16_t* b, const int16_t* weight, int n,
+                                     int clip, int32_t* out) {
   const auto low = static_cast<int16_t>(-clip), high = static_cast<int16_t>(clip);
   for (int i = 0; i < n; ++i) {
     const auto u = std::min(std::max(static_cast<int16_t>(a[i] - c[i]), low), high);
@@ -33,7 +33,8 @@ NCODEC_CLONES static void finish(const int16_t* c, const int32_t* sum, int n, in
 }  // namespace kernels
 
 // Pairs on opposite sides, one of each: (x, y). The first LUMA_PAIRS are the diamond of 7x7.
-constexpr int PAIRS[LUMA_PAIRS][2] = {{1, 0}, {0, 1}, {1, 1}, {-1, 1}, {2, 0}, {0, 2}, {2, 1}, {-2, 1}, {1, 2}, {-1, 2}, {3, 0}, {0, 3}};
+constexpr int PAIRS[LUMA_PAIRS][2] = {{1, 0}, {0, 1},  {1, 1}, {-1, 1}, {2, 0}, {0, 2},
+                                      {2, 1}, {-2, 1}, {1, 2}, {-1, 2}, {3, 0}, {0, 3}};
 // The pair that takes each one's place when x and y are swapped, and when x is mirrored.
 constexpr uint8_t SWAPPED[LUMA_PAIRS] = {1, 0, 2, 3, 5, 4, 8, 9, 6, 7, 11, 10};
 constexpr uint8_t MIRRORED[LUMA_PAIRS] = {0, 1, 3, 2, 4, 5, 7, 6, 9, 8, 10, 11};
@@ -51,7 +52,8 @@ inline Filter filter_of(const Parameters& parameters, int quality_code) {
   const Interpolation at(quality_code);
   const int luma_step = exp2_of(log_step_of(parameters, at, 0));
   const auto strength = [&](int plane, int k) {  // of 1/64 step
-    return exp2_of(log_step_of(parameters, at, plane)) * at(parameters.strength, [&](const auto& s) { return s[k]; }) >> 10;
+    return exp2_of(log_step_of(parameters, at, plane)) * at(parameters.strength, [&](const auto& s) { return s[k]; }) >>
+           10;
   };
   Filter f;
   f.luma_step = luma_step;
@@ -64,7 +66,8 @@ inline Filter filter_of(const Parameters& parameters, int quality_code) {
   for (int p = 0; p < 2; ++p)
     for (int a = 0; a < ACTIVITIES; ++a)
       for (int k = 0; k < CHROMA_WEIGHTS; ++k)
-        f.chroma[p][a][k] = static_cast<int16_t>(at(parameters.chroma_filter, [&](const auto& w) { return w[p][a][k]; }));
+        f.chroma[p][a][k] =
+            static_cast<int16_t>(at(parameters.chroma_filter, [&](const auto& w) { return w[p][a][k]; }));
   return f;
 }
 
@@ -72,7 +75,10 @@ inline Filter filter_of(const Parameters& parameters, int quality_code) {
 class ClassFilter {
  public:
   ClassFilter(const Tile& tile, const Filter& filter)
-      : tile_(tile), filter_(filter), luma_(tile.planes[0]), classes_(classify(luma_, tile.planes[0].width, tile.planes[0].height, filter.luma_step)) {}
+      : tile_(tile),
+        filter_(filter),
+        luma_(tile.planes[0]),
+        classes_(classify(luma_, tile.planes[0].width, tile.planes[0].height, filter.luma_step)) {}
 
   // All of luma into `out`, of the plane's size (D44).
   void filter_luma(const Plane& out) const {
@@ -82,14 +88,16 @@ class ClassFilter {
     for (int y = 0; y < out.height; y += 4) {
       for (int x = 0; x < width; x += 4) {
         const BlockClass& c = class_at(x, y);
-        for (int k = 0; k < LUMA_PAIRS; ++k) std::fill_n(weights.row(k) + x, 4, filter_.luma[c.number][weight_of_pair(c, k)]);
+        for (int k = 0; k < LUMA_PAIRS; ++k)
+          std::fill_n(weights.row(k) + x, 4, filter_.luma[c.number][weight_of_pair(c, k)]);
       }
       for (int row = y; row < y + 4; ++row) {
         std::fill(sums.begin(), sums.end(), 0);
         const int16_t* centre = luma_.row(row);
         for (int k = 0; k < LUMA_PAIRS; ++k) {
           const auto [dx, dy] = PAIRS[k];
-          kernels::accumulate(centre, luma_.row(row + dy) + dx, luma_.row(row - dy) - dx, weights.row(k), width, filter_.luma_clip, sums.data());
+          kernels::accumulate(centre, luma_.row(row + dy) + dx, luma_.row(row - dy) - dx, weights.row(k), width,
+                              filter_.luma_clip, sums.data());
         }
         kernels::finish(centre, sums.data(), width, out.at(0, row));
       }
@@ -112,14 +120,17 @@ class ClassFilter {
       const int16_t* centre = chroma.row(y);
       for (int k = 0; k < CHROMA_PAIRS; ++k) {
         const auto [dx, dy] = PAIRS[k];
-        kernels::accumulate(centre, chroma.row(y + dy) + dx, chroma.row(y - dy) - dx, weights.row(k), width, filter_.chroma_clip, sums.data());
+        kernels::accumulate(centre, chroma.row(y + dy) + dx, chroma.row(y - dy) - dx, weights.row(k), width,
+                            filter_.chroma_clip, sums.data());
       }
       add_luma(weights, luma_now, y, width, sums);
       kernels::finish(centre, sums.data(), width, out.at(0, y));
     }
   }
 
-  const BlockClass& class_at(int x, int y) const { return classes_[static_cast<size_t>(y / 4) * (tile_.planes[0].width / 4) + x / 4]; }
+  const BlockClass& class_at(int x, int y) const {
+    return classes_[static_cast<size_t>(y / 4) * (tile_.planes[0].width / 4) + x / 4];
+  }
   const Padded& luma() const { return luma_; }
 
   // Pairs come in the common orientation of the class (D44).
@@ -154,8 +165,8 @@ class ClassFilter {
     const int16_t* centre = line(0, 0, 0);
     for (int k = 0; k < CROSS_PAIRS; ++k) {
       const auto [dx, dy] = PAIRS[k];
-      kernels::accumulate(centre, line(1 + 2 * k, dx, dy), line(2 + 2 * k, -dx, -dy), weights.row(CHROMA_PAIRS + k), width, filter_.luma_clip,
-                          sums.data());
+      kernels::accumulate(centre, line(1 + 2 * k, dx, dy), line(2 + 2 * k, -dx, -dy), weights.row(CHROMA_PAIRS + k),
+                          width, filter_.luma_clip, sums.data());
     }
     const int16_t* last = weights.row(CHROMA_WEIGHTS - 1);
     for (int x = 0; x < width; ++x) sums[x] += (*luma_now.at(x << s, y << s) - centre[x]) * last[x];
@@ -177,7 +188,8 @@ void filter_tile(Coder& coder, Tile& tile, const Filter& filter, Decide decide) 
   const auto keep = [&](const Plane& out, int p, const Block& square) {
     const int s = g.shift(p), left = square.x >> s, top = square.y >> s;
     const int right = std::min(left + (SQUARE >> s), out.width), bottom = std::min(top + (SQUARE >> s), out.height);
-    for (int y = top; y < bottom; ++y) std::memcpy(tile.planes[p].at(left, y), out.at(left, y), sizeof(int16_t) * (right - left));
+    for (int y = top; y < bottom; ++y)
+      std::memcpy(tile.planes[p].at(left, y), out.at(left, y), sizeof(int16_t) * (right - left));
   };
   const auto filter_planes = [&](int first, int last) {
     const Samples filtered(g, first, last);

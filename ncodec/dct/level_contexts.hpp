@@ -19,12 +19,12 @@ inline int coded_log2(int log2) { return std::min(log2, 5); }
 
 // What the contexts of a block's levels know of its surroundings.
 struct Surroundings {
-  int plane = 0;                   // 0 luma, 1 Cb, 2 Cr
-  int energy = 0;                  // 0 ... 7, of the blocks to the left and above
-  int direction = 0;               // of luma's prediction: 0 none or diagonal, 1 horizontal, 2 vertical
-  const int16_t* luma = nullptr;   // levels of the same block in luma and Cb, where contexts see them
+  int plane = 0;                  // 0 luma, 1 Cb, 2 Cr
+  int energy = 0;                 // 0 ... 7, of the blocks to the left and above
+  int direction = 0;              // of luma's prediction: 0 none or diagonal, 1 horizontal, 2 vertical
+  const int16_t* luma = nullptr;  // levels of the same block in luma and Cb, where contexts see them
   const int16_t* cb = nullptr;
-  int stride = 0;                  // of both
+  int stride = 0;  // of both
 };
 
 struct Place {
@@ -40,7 +40,8 @@ struct ContextClasses {
 
   ContextClasses() {
     for (int s = 0; s < 64; ++s) near[s] = static_cast<uint8_t>(s < 5 ? s : s < 7 ? 5 : s < 11 ? 6 : 7);
-    for (int d = 0; d < 64; ++d) far[d] = static_cast<uint8_t>(d < 1 ? 0 : d < 2 ? 1 : d < 4 ? 2 : d < 7 ? 3 : d < 12 ? 4 : 5);
+    for (int d = 0; d < 64; ++d)
+      far[d] = static_cast<uint8_t>(d < 1 ? 0 : d < 2 ? 1 : d < 4 ? 2 : d < 7 ? 3 : d < 12 ? 4 : 5);
     for (int i = 0; i < 32; ++i) {
       place[0][i] = place[1][i] = static_cast<uint8_t>(std::min(i, 7));
       place[2][i] = static_cast<uint8_t>(i < 4 ? i : i < 6 ? 4 : i < 10 ? 5 : i < 16 ? 6 : 7);

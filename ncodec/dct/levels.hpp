@@ -31,17 +31,14 @@ struct Scan {
 
   static void diagonal(int side, Place* out) {
     for (int d = 0; d < 2 * side - 1; ++d)
-      for (int y = std::min(d, side - 1); y >= 0 && d - y < side; --y)
-        *out++ = {d - y, y};
+      for (int y = std::min(d, side - 1); y >= 0 && d - y < side; --y) *out++ = {d - y, y};
   }
 
   // The groups of a block's coded frequencies.
   const Place* groups_of(int log2) const { return groups[coded_log2(log2) - 2].data(); }
 
   // Frequency k of a group.
-  Place place(Place group, int k) const {
-    return {4 * group.x + in_group[k].x, 4 * group.y + in_group[k].y};
-  }
+  Place place(Place group, int k) const { return {4 * group.x + in_group[k].x, 4 * group.y + in_group[k].y}; }
 };
 inline const Scan SCAN;
 inline int groups_in(int log2) { return 1 << (2 * (coded_log2(log2) - 2)); }
@@ -92,7 +89,8 @@ int code_escape(Coder& coder, int value) {
 
 // The magnitude of a level that is not 0 (D24, D25).
 template <class Coder>
-NCODEC_INLINE int code_magnitude(Coder& coder, int wanted, const LevelContexts& bins, int state, Place at, int sum, int earlier) {
+NCODEC_INLINE int code_magnitude(Coder& coder, int wanted, const LevelContexts& bins, int state, Place at, int sum,
+                                 int earlier) {
   int k = 1;
   while (k <= 3 && coder.bin(wanted > k, bins.big(state, k, at, sum, earlier))) ++k;
   if (k <= 3) return k;

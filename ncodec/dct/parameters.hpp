@@ -16,7 +16,7 @@ constexpr int ANCHORS = 8;         // qualities 1 ... 8
 constexpr int QUALITY_STEPS = 20;  // quality codes between two of them
 constexpr int MAX_QUALITY_CODE = (ANCHORS - 1) * QUALITY_STEPS;
 
-constexpr int FILTER_CLASSES = 25, ACTIVITIES = 5;          // of filter.hpp
+constexpr int FILTER_CLASSES = 25, ACTIVITIES = 5;  // of filter.hpp
 constexpr int LUMA_PAIRS = 12, CHROMA_PAIRS = 6, CROSS_PAIRS = 4;
 constexpr int CHROMA_WEIGHTS = CHROMA_PAIRS + CROSS_PAIRS + 1;
 
@@ -34,11 +34,11 @@ template <class T, size_t... Sizes>
 using Array = typename Nested<T, Sizes...>::Type;
 
 struct Parameters {
-  Array<int16_t, ANCHORS, 3> log_step;                                 // [quality][plane]: of 1/256 octave
-  Array<int8_t, ANCHORS, 2, SIZES, 64> matrix;                         // [quality][chroma?][size][8x8]: of 1/32 octave
-  Array<uint8_t, ANCHORS, 6> strength;                                 // beta, tc of luma, of chroma, clipping of luma, of chroma: of 1/64 step
-  Array<int8_t, ANCHORS, FILTER_CLASSES, LUMA_PAIRS> luma_filter;      // of 1/128
-  Array<int8_t, ANCHORS, 2, ACTIVITIES, CHROMA_WEIGHTS> chroma_filter; // [quality][Cb, Cr][activity]: of 1/128
+  Array<int16_t, ANCHORS, 3> log_step;          // [quality][plane]: of 1/256 octave
+  Array<int8_t, ANCHORS, 2, SIZES, 64> matrix;  // [quality][chroma?][size][8x8]: of 1/32 octave
+  Array<uint8_t, ANCHORS, 6> strength;  // beta, tc of luma, of chroma, clipping of luma, of chroma: of 1/64 step
+  Array<int8_t, ANCHORS, FILTER_CLASSES, LUMA_PAIRS> luma_filter;       // of 1/128
+  Array<int8_t, ANCHORS, 2, ACTIVITIES, CHROMA_WEIGHTS> chroma_filter;  // [quality][Cb, Cr][activity]: of 1/128
   std::vector<int8_t> start;        // [2][contexts::COUNT]: of 1/16 stretch, at quality 1 and 8
   std::vector<uint8_t> confidence;  // [contexts::COUNT]: bins that the start is worth
   std::vector<int16_t> weights;     // [mixers::COUNT][3]: of 2^14
@@ -48,7 +48,8 @@ struct Parameters {
 class Interpolation {
  public:
   explicit Interpolation(int quality_code)
-      : anchor_(std::min(quality_code / QUALITY_STEPS, ANCHORS - 2)), fraction_(quality_code - anchor_ * QUALITY_STEPS) {}
+      : anchor_(std::min(quality_code / QUALITY_STEPS, ANCHORS - 2)),
+        fraction_(quality_code - anchor_ * QUALITY_STEPS) {}
 
   // Of the number that `pick` takes of each quality's parameters; rounded to nearest.
   template <class T, class Pick>
@@ -98,7 +99,8 @@ inline std::vector<int32_t> steps_of(const Parameters& parameters, int quality_c
   const Interpolation at(quality_code);
   const int base = log_step_of(parameters, at, plane), side = 1 << coded_log2(log2);
   int grid[64];
-  for (int i = 0; i < 64; ++i) grid[i] = 64 * at(parameters.matrix, [&](const auto& m) { return m[plane > 0][log2 - MIN_LOG2][i]; });
+  for (int i = 0; i < 64; ++i)
+    grid[i] = 64 * at(parameters.matrix, [&](const auto& m) { return m[plane > 0][log2 - MIN_LOG2][i]; });
   std::vector<int32_t> steps(static_cast<size_t>(side) * side);
   for (int v = 0; v < side; ++v)
     for (int u = 0; u < side; ++u) {

@@ -21,10 +21,11 @@ namespace ncodec::dct {
 enum Mode : int { PLANAR = 0, DC = 1, HORIZONTAL = 10, DIAGONAL = 18, VERTICAL = 26, MODES = 35 };
 
 // Displacement of a row, of 1/32 sample.
-constexpr int ANGLE[MODES] = {0,  0,  32,  26,  21,  17,  13,  9,   5,   2,   0,   -2,  -5, -9, -13, -17, -21, -26,
-                           -32, -26, -21, -17, -13, -9, -5, -2, 0, 2, 5, 9, 13, 17, 21, 26, 32};
+constexpr int ANGLE[MODES] = {0,   0,   32,  26,  21,  17, 13, 9,  5, 2, 0, -2, -5, -9, -13, -17, -21, -26,
+                              -32, -26, -21, -17, -13, -9, -5, -2, 0, 2, 5, 9,  13, 17, 21,  26,  32};
 // 8192 / angle, for the modes 11 ... 25 that also look at the other side.
-constexpr int INVERSE_ANGLE[15] = {-4096, -1638, -910, -630, -482, -390, -315, -256, -315, -390, -482, -630, -910, -1638, -4096};
+constexpr int INVERSE_ANGLE[15] = {-4096, -1638, -910, -630, -482, -390,  -315, -256,
+                                   -315,  -390,  -482, -630, -910, -1638, -4096};
 
 struct NearestModes {
   uint8_t horizontal[65], vertical[65];  // of angle + 32: the first of the nearest
@@ -139,7 +140,8 @@ inline void predict_direction(const References& r, int mode, int log2, bool is_c
 }
 
 // [side, side] samples, rows of `side`. `smoothed` is what `smooth` makes of `plain`, where the mode wants it.
-inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool is_luma, int16_t* out) {
+inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool is_luma,
+                    int16_t* out) {
   const bool is_smooth = wants_smooth(mode, log2), eases = is_luma && log2 < 5;
   const References& r = is_smooth ? smoothed : plain;
   if (mode == PLANAR) {

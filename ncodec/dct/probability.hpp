@@ -1,5 +1,5 @@
-// Adaptive probabilities of bins, mixed (specs/dct.md section 3), and the coders that a text of bins is run with: encoder,
-// decoder, and the encoder's estimator (enc_estimator.hpp).
+// Adaptive probabilities of bins, mixed (specs/dct.md section 3), and the coders that a text of bins is run with:
+// encoder, decoder, and the encoder's estimator (enc_estimator.hpp).
 //
 //   context a --> P(1) --stretch--\ w_a
 //   context b --> P(1) --stretch---+ w_b --> squash --> share of the range coder (entropy/binary.hpp)
@@ -29,8 +29,8 @@ constexpr int STRETCH_MAX = 2047;
 constexpr int SHARE_LOW = 64;  // of 2^16: both bins keep a share
 
 struct LogisticTables {
-  std::array<uint16_t, 4096> squash;   // of d + 2048
-  std::array<int16_t, 4096> stretch;   // of P >> 4
+  std::array<uint16_t, 4096> squash;  // of d + 2048
+  std::array<int16_t, 4096> stretch;  // of P >> 4
 
   LogisticTables() {
     for (int i = 0; i < 4096; ++i) {
@@ -59,8 +59,8 @@ constexpr int PATIENCE = 120;
 
 // D11.
 struct Context {
-  uint16_t p = 0x8000;   // P(1), of 2^16
-  uint8_t n = 0;         // bins seen, up to PATIENCE, or what the start is worth
+  uint16_t p = 0x8000;  // P(1), of 2^16
+  uint8_t n = 0;        // bins seen, up to PATIENCE, or what the start is worth
 
   int stretched() const { return LOGISTIC.stretch[p >> 4]; }
 
@@ -124,7 +124,9 @@ NCODEC_INLINE void learn(Model& model, const Bin& at, const Mixture& m, uint32_t
 // the decoder ignores what it is given.
 
 // D12: of 2^17.
-inline uint32_t share_of(const Context& c) { return static_cast<uint32_t>(std::clamp<int>(c.p, SHARE_LOW, 65536 - SHARE_LOW)) * 2; }
+inline uint32_t share_of(const Context& c) {
+  return static_cast<uint32_t>(std::clamp<int>(c.p, SHARE_LOW, 65536 - SHARE_LOW)) * 2;
+}
 
 // The model of a static coder stays as it is.
 template <bool ADAPTS>

@@ -78,7 +78,9 @@ class Syntax {
   }
 
   const Geometry& geometry() const { return geometry_; }
-  const Unit& unit(int x, int y) const { return units_[static_cast<size_t>(y >> UNIT_LOG2) * units_wide_ + (x >> UNIT_LOG2)]; }
+  const Unit& unit(int x, int y) const {
+    return units_[static_cast<size_t>(y >> UNIT_LOG2) * units_wide_ + (x >> UNIT_LOG2)];
+  }
   const Unit& unit(const Block& b) const { return unit(b.x, b.y); }
 
   // f(unit) for the units of a block, by rows.
@@ -86,7 +88,8 @@ class Syntax {
   void for_each_unit(const Block& b, F f) {
     const int n = b.side() >> UNIT_LOG2;
     for (int j = 0; j < n; ++j)
-      for (int i = 0; i < n; ++i) f(units_[static_cast<size_t>((b.y >> UNIT_LOG2) + j) * units_wide_ + (b.x >> UNIT_LOG2) + i]);
+      for (int i = 0; i < n; ++i)
+        f(units_[static_cast<size_t>((b.y >> UNIT_LOG2) + j) * units_wide_ + (b.x >> UNIT_LOG2) + i]);
   }
 
   static constexpr int LEVELS_STRIDE = SQUARE;
@@ -101,7 +104,9 @@ class Syntax {
   }
 
   bool is_outside(const Block& b) const { return b.x >= geometry_.width || b.y >= geometry_.height; }
-  bool must_split(const Block& b) const { return b.x + b.side() > geometry_.width || b.y + b.side() > geometry_.height; }
+  bool must_split(const Block& b) const {
+    return b.x + b.side() > geometry_.width || b.y + b.side() > geometry_.height;
+  }
 
   // Is the block at (x, y) decoded before `now` (D32)? Squares go by rows, within them Z.
   bool is_decoded(int x, int y, const Block& now) const {
@@ -125,15 +130,16 @@ class Syntax {
 
   // The modes left, above, those that the samples beside suggest (`derived`), and their neighbours.
   LikelyModes likely_modes(const Block& b, const std::array<int, 2>& derived) const {
-    const Unit *left_unit = left_of(b), *above_unit = above_of(b);
-    const int left = left_unit ? left_unit->mode : static_cast<int>(DC), above = above_unit ? above_unit->mode : static_cast<int>(DC);
+    const auto mode_of = [](const Unit* u) { return u ? u->mode : static_cast<int>(DC); };
+    const int left = mode_of(left_of(b)), above = mode_of(above_of(b));
     LikelyModes likely;
     int n = 0;
     const auto add = [&](int mode) {
       if (n == LikelyModes::COUNT) return;
       for (int i = 0; i < n; ++i)
         if (likely.modes[i].mode == mode) return;
-      likely.modes[n++] = {mode, std::min(mode, 2) * 8 + (mode == derived[0]) * 4 + (mode == left) * 2 + (mode == above)};
+      likely.modes[n++] = {mode,
+                           std::min(mode, 2) * 8 + (mode == derived[0]) * 4 + (mode == left) * 2 + (mode == above)};
     };
     add(left), add(above), add(derived[0]), add(PLANAR), add(derived[1]), add(DC);
     for (const int mode : {derived[0], left, above})
@@ -148,8 +154,8 @@ class Syntax {
     const int energy = energy_around(0, b);
     for (int i = 0; i < LikelyModes::COUNT; ++i) {
       const auto [candidate, votes] = likely.modes[i];
-      if (coder.bin(mode == candidate, {contexts::LIKELY_A(i, b.size()), contexts::LIKELY_B(i, votes), contexts::LIKELY_C(i, energy),
-                                        mixers::LIKELY(i)}))
+      if (coder.bin(mode == candidate, {contexts::LIKELY_A(i, b.size()), contexts::LIKELY_B(i, votes),
+                                        contexts::LIKELY_C(i, energy), mixers::LIKELY(i)}))
         return candidate;
     }
     std::array<int, LikelyModes::COUNT> sorted;
@@ -170,7 +176,8 @@ class Syntax {
     const int kind = kind_of_mode(unit(b).mode);
     const int linear = beside(b, [](const Unit& u) { return u.chroma_mode == LINEAR; });
     const auto bin = [&](int i) {
-      return Bin{contexts::CHROMA_A(i, b.size()), contexts::CHROMA_B(i, kind), contexts::CHROMA_C(i, linear), mixers::CHROMA(i)};
+      return Bin{contexts::CHROMA_A(i, b.size()), contexts::CHROMA_B(i, kind), contexts::CHROMA_C(i, linear),
+                 mixers::CHROMA(i)};
     };
     if (coder.bin(chroma_mode == LINEAR, bin(0))) return LINEAR;
     if (coder.bin(chroma_mode == SAME_AS_LUMA, bin(1))) return SAME_AS_LUMA;
@@ -186,8 +193,9 @@ class Syntax {
     const Surroundings around = surroundings(plane, b, has_luma);
     const int coded_beside = beside(b, [&](const Unit& u) { return u.energy[plane] > 0; });
     const int kind = plane == 0 ? kind_of_mode(own.mode) : (own.energy[0] > 0) + (plane == 2 && own.energy[1] ? 2 : 0);
-    is_coded = coder.bin(is_coded, {contexts::CODED_A(plane, b.size(), coded_beside), contexts::CODED_B(plane, b.size(), around.energy),
-                                    contexts::CODED_C(plane, b.size(), kind), mixers::CODED(plane)});
+    is_coded = coder.bin(
+        is_coded, {contexts::CODED_A(plane, b.size(), coded_beside), contexts::CODED_B(plane, b.size(), around.energy),
+                   contexts::CODED_C(plane, b.size(), kind), mixers::CODED(plane)});
     if (plane == 0) {
       const bool is_sine = is_coded && may_be_sine(b.log2) && code_sine(coder, own.is_sine, b, kind, around.energy);
       for_each_unit(b, [&](Unit& u) { u.is_sine = is_sine; });
@@ -217,9 +225,11 @@ class Syntax {
   int energy_around(int plane, const Block& b) const {
     int sum = 0, n = 0;
     if (b.x)
-      for (int i = 0; i < b.side() && b.y + i < geometry_.height; i += UNIT, ++n) sum += unit(b.x - 1, b.y + i).energy[plane];
+      for (int i = 0; i < b.side() && b.y + i < geometry_.height; i += UNIT, ++n)
+        sum += unit(b.x - 1, b.y + i).energy[plane];
     if (b.y)
-      for (int i = 0; i < b.side() && b.x + i < geometry_.width; i += UNIT, ++n) sum += unit(b.x + i, b.y - 1).energy[plane];
+      for (int i = 0; i < b.side() && b.x + i < geometry_.width; i += UNIT, ++n)
+        sum += unit(b.x + i, b.y - 1).energy[plane];
     return n ? (2 * sum + n) / (2 * n) : 0;
   }
 
@@ -227,7 +237,8 @@ class Syntax {
   template <class Coder>
   bool code_sine(Coder& coder, bool is_sine, const Block& b, int kind, int energy) const {
     const int size = b.log2 - 3, sine_beside = beside(b, [](const Unit& u) { return u.is_sine; });
-    return coder.bin(is_sine, {contexts::SINE_A(size, energy), contexts::SINE_B(size, kind), contexts::SINE_C(sine_beside), mixers::SINE()});
+    return coder.bin(is_sine, {contexts::SINE_A(size, energy), contexts::SINE_B(size, kind),
+                               contexts::SINE_C(sine_beside), mixers::SINE()});
   }
 
   const Unit* left_of(const Block& b) const { return b.x ? &unit(b.x - 1, b.y) : nullptr; }

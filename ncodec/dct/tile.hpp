@@ -157,10 +157,12 @@ class Tile : public Samples {
       uint32_t used = 0;
       for (int u = 0; u < side; ++u) used |= static_cast<uint32_t>(row[u] != 0) << u;
       if (!used) continue;
-      for (; rows < v; ++rows) std::memset(out + rows * full, 0, sizeof(int16_t) * side);  // between those that have any
+      for (; rows < v; ++rows)
+        std::memset(out + rows * full, 0, sizeof(int16_t) * side);  // between those that have any
       rows = v + 1;
       used_columns |= used;
-      kernels::scale(row, scaled_steps_[plane][log2 - MIN_LOG2].data() + v * side, side, 9 - coefficient_bits(log2), out + v * full);
+      kernels::scale(row, scaled_steps_[plane][log2 - MIN_LOG2].data() + v * side, side, 9 - coefficient_bits(log2),
+                     out + v * full);
     }
     while (columns < 32 && used_columns >> columns) ++columns;
   }

@@ -131,8 +131,7 @@ inline void inverse_pass(const int16_t* in, int rows_used, int n_columns, int16_
 }
 
 template <Kind K, int N>
-inline void inverse_block(const int16_t* coefficients, int16_t* residual, int stride, int rows_used,
-                          int columns_used) {
+inline void inverse_block(const int16_t* coefficients, int16_t* residual, int stride, int rows_used, int columns_used) {
   // A pass multiplies by sqrt(N) times the amplitude of a row: 64, or 1 of angle.
   constexpr int FIRST = K == Kind::angle ? 1 : 7;
   constexpr int SECOND = K == Kind::angle ? 4 : 10;
@@ -153,11 +152,11 @@ inline void inverse_block(const int16_t* coefficients, int16_t* residual, int st
 
 // Writes residual[y * stride + x], int16. Only the first rows_used x columns_used of the [N * N] coefficients
 // are read, and cost time; the others count as zero. 1 <= rows_used, columns_used <= N; is_valid(kind, log2_size).
-inline void inverse(const int16_t* coefficients, int16_t* residual, int stride, int log2_size, Kind kind,
-                    int rows_used, int columns_used) {
+inline void inverse(const int16_t* coefficients, int16_t* residual, int stride, int log2_size, Kind kind, int rows_used,
+                    int columns_used) {
   detail::with_transform(kind, log2_size, [&](auto tag) {
     detail::inverse_block<decltype(tag)::KIND, decltype(tag)::SIZE>(coefficients, residual, stride, rows_used,
-                                                                   columns_used);
+                                                                    columns_used);
   });
 }
 

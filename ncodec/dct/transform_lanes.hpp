@@ -18,8 +18,8 @@ constexpr int LANES = 8;
 constexpr int FINE_BITS = 6;  // of forward_columns_wide
 
 #ifdef NCODEC_SSE2
-using Words = __m128i;   // 8 int16, or 4 pairs of them
-using Longs = __m128i;   // 4 int32
+using Words = __m128i;  // 8 int16, or 4 pairs of them
+using Longs = __m128i;  // 4 int32
 inline Words load(const int16_t* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); }
 inline void store(int16_t* to, Words a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), a); }
 inline Words load_half(const int16_t* from) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)); }
@@ -42,24 +42,44 @@ inline Words upper_bits(Words a) { return _mm_srai_epi16(a, FINE_BITS); }
 inline Words shift_up(Words a) { return _mm_slli_epi16(a, FINE_BITS); }
 inline Longs shift_up_longs(Longs a) { return _mm_slli_epi32(a, FINE_BITS); }
 template <int SHIFT>
-inline Longs shift_down_longs(Longs a) { return _mm_srai_epi32(a, SHIFT); }
+inline Longs shift_down_longs(Longs a) {
+  return _mm_srai_epi32(a, SHIFT);
+}
 inline void store_longs(int32_t* to, Longs a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), a); }
 #else
-struct Words { int16_t at[8]; };
-struct Longs { int32_t at[4]; };
-inline Words load(const int16_t* from) { Words a; std::memcpy(a.at, from, sizeof a.at); return a; }
+struct Words {
+  int16_t at[8];
+};
+struct Longs {
+  int32_t at[4];
+};
+inline Words load(const int16_t* from) {
+  Words a;
+  std::memcpy(a.at, from, sizeof a.at);
+  return a;
+}
 inline void store(int16_t* to, Words a) { std::memcpy(to, a.at, sizeof a.at); }
-inline Words load_half(const int16_t* from) { Words a{}; std::memcpy(a.at, from, sizeof a.at / 2); return a; }
+inline Words load_half(const int16_t* from) {
+  Words a{};
+  std::memcpy(a.at, from, sizeof a.at / 2);
+  return a;
+}
 inline void store_half(int16_t* to, Words a) { std::memcpy(to, a.at, sizeof a.at / 2); }
 inline Words zero() { return Words{}; }
 inline Words pair_low(Words a, Words b) {
   Words c;
-  for (int i = 0; i < 4; ++i) { c.at[2 * i] = a.at[i]; c.at[2 * i + 1] = b.at[i]; }
+  for (int i = 0; i < 4; ++i) {
+    c.at[2 * i] = a.at[i];
+    c.at[2 * i + 1] = b.at[i];
+  }
   return c;
 }
 inline Words pair_high(Words a, Words b) {
   Words c;
-  for (int i = 0; i < 4; ++i) { c.at[2 * i] = a.at[4 + i]; c.at[2 * i + 1] = b.at[4 + i]; }
+  for (int i = 0; i < 4; ++i) {
+    c.at[2 * i] = a.at[4 + i];
+    c.at[2 * i + 1] = b.at[4 + i];
+  }
   return c;
 }
 inline Words splat(int32_t pair) {
@@ -106,8 +126,12 @@ inline Words sub_words(Words a, Words b) {
   for (int i = 0; i < 8; ++i) a.at[i] = static_cast<int16_t>(a.at[i] - b.at[i]);
   return a;
 }
-inline Words upper_bits(Words a) { return each(a, [](int x) { return x >> FINE_BITS; }); }
-inline Words shift_up(Words a) { return each(a, [](int x) { return x * (1 << FINE_BITS); }); }
+inline Words upper_bits(Words a) {
+  return each(a, [](int x) { return x >> FINE_BITS; });
+}
+inline Words shift_up(Words a) {
+  return each(a, [](int x) { return x * (1 << FINE_BITS); });
+}
 inline Longs shift_up_longs(Longs a) {
   for (int32_t& value : a.at) value *= 1 << FINE_BITS;
   return a;

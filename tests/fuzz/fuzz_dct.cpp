@@ -50,8 +50,10 @@ static std::vector<uint8_t> make_picture(Source& source, int width, int height, 
   for (int y = 0; y < height; ++y)
     for (int x = 0; x < width; ++x)
       for (int c = 0; c < channels; ++c) {
-        const int ramp = style & 1 ? (x * slope + y * 3 * c) >> 4 : 0, disc = style & 2 && (x - 40) * (x - 40) + (y - 30) * (y - 30) < 300 ? 90 : 0;
-        out[(static_cast<size_t>(y) * width + x) * channels + c] = static_cast<uint8_t>(base + ramp + disc + (noise ? stream.u8() & noise : 0));
+        const int ramp = style & 1 ? (x * slope + y * 3 * c) >> 4 : 0,
+                  disc = style & 2 && (x - 40) * (x - 40) + (y - 30) * (y - 30) < 300 ? 90 : 0;
+        out[(static_cast<size_t>(y) * width + x) * channels + c] =
+            static_cast<uint8_t>(base + ramp + disc + (noise ? stream.u8() & noise : 0));
       }
   return out;
 }
@@ -59,7 +61,8 @@ static std::vector<uint8_t> make_picture(Source& source, int width, int height, 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Source source(data, size);
   const uint8_t mode = source.u8();
-  const int quality_code = source.u8() % (MAX_QUALITY_CODE + 1), width = 1 + source.u8() % 96, height = 1 + source.u8() % 80;
+  const int quality_code = source.u8() % (MAX_QUALITY_CODE + 1), width = 1 + source.u8() % 96,
+            height = 1 + source.u8() % 80;
   const int channels = mode & 4 ? 1 : 3;
   const uint8_t choices = source.u8();
   EncoderOptions options;
@@ -94,7 +97,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   BinaryStatus status[2];
   for (int i = 0; i < 2; ++i) {
     decoded[i].resize(static_cast<size_t>(width) * height * channels);
-    status[i] = decode_tile(bytes.get(), payload.size(), parameters, quality_code, width, height, channels, decoded[i].data(), width * channels);
+    status[i] = decode_tile(bytes.get(), payload.size(), parameters, quality_code, width, height, channels,
+                            decoded[i].data(), width * channels);
   }
   require(status[0] == status[1] && decoded[0] == decoded[1], "a payload decodes alike every time");
   if (is_valid) {
