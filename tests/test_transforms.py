@@ -14,7 +14,7 @@ CASES = [
     (kind, n) for kind in KINDS for n in (reference.DST_SIZES if kind == "dst" else reference.SIZES)
 ]
 LIBRARY = """
-#include "transform.hpp"
+#include "enc_transform.hpp"
 using namespace ncodec::dct;
 extern "C" {
 const int8_t* table(int kind, int log2_size) { return matrix(Kind(kind), log2_size); }

@@ -40,14 +40,18 @@ int main() {
           }
           std::vector<uint8_t> payload, other;
           size_t place = 0;
-          if (encode(tables, symbols.data(), indexes.data(), n, skip_below, log_lanes, chunks, 1, Variant::scalar, payload, place) != Status::ok ||
-              encode(tables, symbols.data(), indexes.data(), n, skip_below, log_lanes, chunks, 2, Variant::vector, other, place) != Status::ok ||
+          if (encode(tables, symbols.data(), indexes.data(), n, skip_below, log_lanes, chunks, 1, Variant::scalar,
+                     payload, place) != Status::ok ||
+              encode(tables, symbols.data(), indexes.data(), n, skip_below, log_lanes, chunks, 2, Variant::vector,
+                     other, place) != Status::ok ||
               payload != other)
             return std::puts("encoders differ"), 1;
           for (int damage = 0; damage < 20; ++damage) {
             size_t places[2] = {0, 0};
-            const Status a = decode(tables, payload.data(), payload.size(), indexes.data(), n, skip_below, 1, Variant::scalar, decoded[0].data(), places[0]);
-            const Status b = decode(tables, payload.data(), payload.size(), indexes.data(), n, skip_below, 2, Variant::vector, decoded[1].data(), places[1]);
+            const Status a = decode(tables, payload.data(), payload.size(), indexes.data(), n, skip_below, 1,
+                                    Variant::scalar, decoded[0].data(), places[0]);
+            const Status b = decode(tables, payload.data(), payload.size(), indexes.data(), n, skip_below, 2,
+                                    Variant::vector, decoded[1].data(), places[1]);
             if (a != b || places[0] != places[1] || (a == Status::ok && decoded[0] != decoded[1]))
               return std::puts("decoders differ"), 1;
             if (damage == 0 && (a != Status::ok || decoded[0] != symbols)) return std::puts("not what was encoded"), 1;

@@ -1,4 +1,4 @@
-// Python types in and out of codec.hpp, and its errors as ncodec's exceptions. No coding here.
+// Python types in and out of decoder.hpp and enc_tile.hpp, and its errors as ncodec's exceptions. No coding here.
 
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -7,8 +7,7 @@
 #include <memory>
 
 #include "arrays.hpp"
-#include "codec.hpp"
-#include "training.hpp"
+#include "enc_statistics.hpp"
 
 using namespace ncodec;
 using namespace ncodec::dct;
@@ -18,17 +17,18 @@ void take(const nb::dict& tensors, const char* name, T* out, size_t bytes) {
   if (!tensors.contains(name)) throw nb::key_error(name);
   const auto array = nb::cast<nb::ndarray<nb::c_contig, nb::device::cpu>>(tensors[name]);
   if (array.dtype() != nb::dtype<T>() || array.nbytes() != bytes)
-    throw nb::value_error((std::string(name) + ": expected " + std::to_string(bytes) + " bytes, found " + std::to_string(array.nbytes()) +
-                           ", or another type").c_str());
+    throw nb::value_error((std::string(name) + ": expected " + std::to_string(bytes) + " bytes, found " +
+                           std::to_string(array.nbytes()) + ", or another type")
+                              .c_str());
   std::memcpy(static_cast<void*>(out), array.data(), bytes);
 }
 
 // Copies of the tensors of a weights file, their ranges checked.
 Parameters parameters_of(const nb::dict& tensors) {
   Parameters p;
-  p.start.resize(2 * place::END);
-  p.confidence.resize(place::END);
-  p.weights.resize(3 * mixer::END);
+  p.start.resize(2 * contexts::COUNT);
+  p.confidence.resize(contexts::COUNT);
+  p.weights.resize(3 * mixers::COUNT);
   take(tensors, "log_step", &p.log_step[0][0], sizeof p.log_step);
   take(tensors, "matrix", &p.matrix[0][0][0][0], sizeof p.matrix);
   take(tensors, "strength", &p.strength[0][0], sizeof p.strength);
@@ -50,16 +50,23 @@ Picture8 picture_of(const Pixels& pixels) {
     raise("InputError", "pixels: expected uint8 [h, w, 3] or [h, w]");
   for (int i = 0; i < 2; ++i)
     if (pixels.shape(i) < 1 || pixels.shape(i) > 65535) raise("InputError", "pixels: expected sides of 1 to 65535");
-  return {pixels.data(), static_cast<int>(pixels.shape(1)), static_cast<int>(pixels.shape(0)), is_grey ? 1 : 3, pixels.stride(0), pixels.stride(1)};
+  return {pixels.data(),
+          static_cast<int>(pixels.shape(1)),
+          static_cast<int>(pixels.shape(0)),
+          is_grey ? 1 : 3,
+          pixels.stride(0),
+          pixels.stride(1)};
 }
 
 void check(BinaryStatus status) {
   if (status == BinaryStatus::truncated) raise("TruncatedError", "section 'dct': ends before the last bin");
-  if (status == BinaryStatus::left_over) raise("CorruptPayloadError", "section 'dct': bytes are left over after the last bin");
+  if (status == BinaryStatus::left_over)
+    raise("CorruptPayloadError", "section 'dct': bytes are left over after the last bin");
   if (status != BinaryStatus::ok) raise("CorruptPayloadError", "section 'dct': not what an encoder makes");
 }
 
-nb::bytes encode(Pixels pixels, const Parameters& parameters, int quality_code, int kind, int chroma_shift, const EncoderOptions& options) {
+nb::bytes encode(Pixels pixels, const Parameters& parameters, int quality_code, int kind, int chroma_shift,
+                 const EncoderOptions& options) {
   const Picture8 picture = picture_of(pixels);
   std::vector<uint8_t> payload;
   {
@@ -69,15 +76,16 @@ nb::bytes encode(Pixels pixels, const Parameters& parameters, int quality_code, 
   return nb::bytes(payload.data(), payload.size());
 }
 
-nb::ndarray<nb::numpy, uint8_t> decode(nb::bytes payload, const Parameters& parameters, int quality_code, int width, int height, bool is_grey) {
+nb::ndarray<nb::numpy, uint8_t> decode(nb::bytes payload, const Parameters& parameters, int quality_code, int width,
+                                       int height, bool is_grey) {
   const size_t channels = is_grey ? 1 : 3;
   std::vector<uint8_t> out;
   BinaryStatus status;
   {
     nb::gil_scoped_release release;
     out.resize(static_cast<size_t>(width) * height * channels);
-    status = decode_tile(static_cast<const uint8_t*>(payload.data()), payload.size(), parameters, quality_code, width, height,
-                         static_cast<int>(channels), out.data(), static_cast<ptrdiff_t>(width * channels));
+    status = decode_tile(static_cast<const uint8_t*>(payload.data()), payload.size(), parameters, quality_code, width,
+                         height, static_cast<int>(channels), out.data(), static_cast<ptrdiff_t>(width * channels));
   }
   check(status);
   std::vector<size_t> shape = {static_cast<size_t>(height), static_cast<size_t>(width)};
@@ -88,43 +96,39 @@ nb::ndarray<nb::numpy, uint8_t> decode(nb::bytes payload, const Parameters& para
 // Counts [contexts, 2], weights [mixers, 3] and bits of an encoding.
 nb::tuple count(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options) {
   const Picture8 picture = picture_of(pixels);
-  const Geometry g = geometry_of(picture.width, picture.height, picture.channels, 0);
-  Tile tile(g, parameters, quality_code, Kind::dct), source(g, parameters, quality_code, Kind::dct);
-  from_picture(picture, source.planes, g.planes, 0);
-  Model model = start_of(parameters, quality_code);
-  Counter coder(model);
   std::vector<uint32_t> counts;
   std::vector<int32_t> weights;
+  double bits = 0;
   {
     nb::gil_scoped_release release;
-    encode_with(coder, model, tile, source, filter_of(parameters, quality_code), options);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0);
+    Counter coder(job.model);
+    encode_with(coder, job, options);
     for (const auto& c : coder.counts) counts.insert(counts.end(), c.begin(), c.end());
-    for (const Mixer& m : model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
+    for (const Mixer& m : job.model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
+    bits = coder.bits;
   }
-  return nb::make_tuple(to_numpy(std::move(counts), {place::END, 2}), to_numpy(std::move(weights), {mixer::END, 3}), coder.bits);
+  return nb::make_tuple(to_numpy(std::move(counts), {contexts::COUNT, 2}),
+                        to_numpy(std::move(weights), {mixers::COUNT, 3}), bits);
 }
 
 // Sums for least squares of the filters: (products [classes, n, n], targets [classes, n]).
-nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options, bool is_chroma) {
+nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options,
+                      bool is_chroma) {
   const Picture8 picture = picture_of(pixels);
-  const Geometry g = geometry_of(picture.width, picture.height, picture.channels, 0);
-  const size_t n = is_chroma ? CHROMA_WEIGHTS : LUMA_PAIRS, classes = is_chroma ? 10 : 25;
+  const size_t n = is_chroma ? CHROMA_WEIGHTS : LUMA_PAIRS, classes = is_chroma ? 2 * ACTIVITIES : FILTER_CLASSES;
   std::vector<double> products, targets;
   {
     nb::gil_scoped_release release;
-    Tile tile(g, parameters, quality_code, Kind::dct), source(g, parameters, quality_code, Kind::dct);
-    from_picture(picture, source.planes, g.planes, 0);
-    Model model = start_of(parameters, quality_code);
-    Counter coder(model);
-    const Filter filter = filter_of(parameters, quality_code);
-    TileEncoder encoder(tile, source.planes, options);
-    encode_squares(coder, model, tile, encoder, [](int, int) {});
-    for (int p = 0; p < g.planes; ++p) deblock(tile, p, filter);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0);
+    Counter coder(job.model);
+    encode_squares(coder, job, options, [](const Block&) {});
+    for (int p = 0; p < job.geometry.planes; ++p) deblock(job.tile, p, job.filter.deblocking[p]);
     std::vector<Normal> sums(classes, Normal(static_cast<int>(n)));
     if (is_chroma) {
-      chroma_sums(tile, source, filter, sums);
+      chroma_sums(job.tile, job.source, job.filter, sums);
     } else {
-      luma_sums(tile, source, filter, sums);
+      luma_sums(job.tile, job.source, job.filter, sums);
     }
     for (const Normal& s : sums) {
       products.insert(products.end(), s.products.begin(), s.products.end());
@@ -134,23 +138,21 @@ nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_c
   return nb::make_tuple(to_numpy(std::move(products), {classes, n, n}), to_numpy(std::move(targets), {classes, n}));
 }
 
-// The blocks of an encoding by size 4 ... 64: (plane, mode, energy around, leaf [n, 4], coefficients, levels [n, side, side]).
-nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int quality_code, int kind, const EncoderOptions& options) {
+// The blocks of an encoding by size 4 ... 64: (plane, mode, energy around, leaf [n, 4], coefficients, levels [n, side,
+// side]).
+nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int quality_code, int kind,
+                           const EncoderOptions& options) {
   const Picture8 picture = picture_of(pixels);
-  const Geometry g = geometry_of(picture.width, picture.height, picture.channels, 0);
   Leaves leaves;
   {
     nb::gil_scoped_release release;
-    Tile tile(g, parameters, quality_code, static_cast<Kind>(kind)), source(g, parameters, quality_code, static_cast<Kind>(kind));
-    from_picture(picture, source.planes, g.planes, 0);
-    Model model = start_of(parameters, quality_code);
-    Counter coder(model);
-    TileEncoder encoder(tile, source.planes, options);
-    encode_squares(coder, model, tile, encoder, [&](int x, int y) { leaves.add_square(tile, source, x, y); });
+    TileJob job(picture, parameters, quality_code, static_cast<Kind>(kind), 0);
+    Counter coder(job.model);
+    encode_squares(coder, job, options, [&](const Block& square) { leaves.add_tree(job.tile, job.source, square); });
   }
   nb::list out;
   for (int size = 0; size < SIZES; ++size) {
-    const size_t n = leaves.about[size].size() / Leaves::ABOUT, side = size_t{1} << coded_log2(size + 2);
+    const size_t n = leaves.about[size].size() / Leaves::ABOUT, side = size_t{1} << coded_log2(size + MIN_LOG2);
     out.append(nb::make_tuple(to_numpy(std::move(leaves.about[size]), {n, Leaves::ABOUT}),
                               to_numpy(std::move(leaves.coefficients[size]), {n, side, side}),
                               to_numpy(std::move(leaves.levels[size]), {n, side, side})));
@@ -159,9 +161,11 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
 }
 
 NB_MODULE(_dct, m) {
-  m.attr("CONTEXTS") = static_cast<int>(place::END);
-  m.attr("MIXERS") = static_cast<int>(mixer::END);
-  nb::class_<Parameters>(m, "Parameters").def("__init__", [](Parameters* self, const nb::dict& tensors) { new (self) Parameters(parameters_of(tensors)); });
+  m.attr("CONTEXTS") = static_cast<int>(contexts::COUNT);
+  m.attr("MIXERS") = static_cast<int>(mixers::COUNT);
+  nb::class_<Parameters>(m, "Parameters").def("__init__", [](Parameters* self, const nb::dict& tensors) {
+    new (self) Parameters(parameters_of(tensors));
+  });
   nb::class_<EncoderOptions>(m, "EncoderOptions")
       .def(nb::init<>())
       .def_rw("lmbda", &EncoderOptions::lambda)

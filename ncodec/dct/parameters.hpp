@@ -1,5 +1,5 @@
-// What training found: steps and matrices of quantisation over the curve, starting states, filters; and the tables
-// that a quality makes of them. All integers.
+// What training found (specs/dct.md section 2): steps and matrices of quantisation over the curve, starting states,
+// filters; and the steps and the model that a quality makes of them. All integers.
 
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "syntax.hpp"
+#include "levels.hpp"
 #include "transform.hpp"
 
 namespace ncodec::dct {
@@ -16,23 +16,53 @@ constexpr int ANCHORS = 8;         // qualities 1 ... 8
 constexpr int QUALITY_STEPS = 20;  // quality codes between two of them
 constexpr int MAX_QUALITY_CODE = (ANCHORS - 1) * QUALITY_STEPS;
 
+constexpr int FILTER_CLASSES = 25, ACTIVITIES = 5;  // of filter.hpp
+constexpr int LUMA_PAIRS = 12, CHROMA_PAIRS = 6, CROSS_PAIRS = 4;
+constexpr int CHROMA_WEIGHTS = CHROMA_PAIRS + CROSS_PAIRS + 1;
+
+template <class T, size_t... Sizes>
+struct Nested;
+template <class T>
+struct Nested<T> {
+  using Type = T;
+};
+template <class T, size_t N, size_t... Sizes>
+struct Nested<T, N, Sizes...> {
+  using Type = std::array<typename Nested<T, Sizes...>::Type, N>;
+};
+template <class T, size_t... Sizes>
+using Array = typename Nested<T, Sizes...>::Type;
+
 struct Parameters {
-  std::array<std::array<int16_t, 3>, ANCHORS> log_step;                   // [quality][plane], of 1/256 octave
-  std::array<std::array<std::array<std::array<int8_t, 64>, SIZES>, 2>, ANCHORS> matrix;  // [quality][luma?][size][8x8], of 1/32 octave
-  std::array<std::array<uint8_t, 6>, ANCHORS> strength;  // beta, tc of luma, of chroma, clipping of luma, of chroma: of 1/64 step
-  std::array<std::array<std::array<int8_t, 12>, 25>, ANCHORS> luma_filter;                     // filter.hpp: of 1/128
-  std::array<std::array<std::array<std::array<int8_t, 11>, 5>, 2>, ANCHORS> chroma_filter;
-  std::vector<int8_t> start;        // [2][place::END]: of 1/16 stretch, at quality 1 and 8
-  std::vector<uint8_t> confidence;  // [place::END]: bins that the start is worth
-  std::vector<int16_t> weights;     // [mixer::END][3]: of 2^14
+  Array<int16_t, ANCHORS, 3> log_step;          // [quality][plane]: of 1/256 octave
+  Array<int8_t, ANCHORS, 2, SIZES, 64> matrix;  // [quality][chroma?][size][8x8]: of 1/32 octave
+  Array<uint8_t, ANCHORS, 6> strength;  // beta, tc of luma, of chroma, clipping of luma, of chroma: of 1/64 step
+  Array<int8_t, ANCHORS, FILTER_CLASSES, LUMA_PAIRS> luma_filter;       // of 1/128
+  Array<int8_t, ANCHORS, 2, ACTIVITIES, CHROMA_WEIGHTS> chroma_filter;  // [quality][Cb, Cr][activity]: of 1/128
+  std::vector<int8_t> start;        // [2][contexts::COUNT]: of 1/16 stretch, at quality 1 and 8
+  std::vector<uint8_t> confidence;  // [contexts::COUNT]: bins that the start is worth
+  std::vector<int16_t> weights;     // [mixers::COUNT][3]: of 2^14
 };
 
-inline int between(int low, int high, int fraction) {  // rounded to nearest
-  const int sum = low * (QUALITY_STEPS - fraction) + high * fraction;
-  return (sum + (sum < 0 ? -QUALITY_STEPS / 2 : QUALITY_STEPS / 2)) / QUALITY_STEPS;
-}
+// Parameters between the qualities that have them (D5).
+class Interpolation {
+ public:
+  explicit Interpolation(int quality_code)
+      : anchor_(std::min(quality_code / QUALITY_STEPS, ANCHORS - 2)),
+        fraction_(quality_code - anchor_ * QUALITY_STEPS) {}
 
-// 2^(x / 2048) of 1/16, x clamped to [0, 2048 * 14): a cubic within 2e-4 of 2^f.
+  // Of the number that `pick` takes of each quality's parameters; rounded to nearest.
+  template <class T, class Pick>
+  int operator()(const std::array<T, ANCHORS>& of_quality, Pick pick) const {
+    const int sum = pick(of_quality[anchor_]) * (QUALITY_STEPS - fraction_) + pick(of_quality[anchor_ + 1]) * fraction_;
+    return (sum + (sum < 0 ? -QUALITY_STEPS / 2 : QUALITY_STEPS / 2)) / QUALITY_STEPS;
+  }
+
+ private:
+  int anchor_, fraction_;
+};
+
+// 2^(x / 2048) of 1/16, x clamped to [0, 2048 * 14): a cubic within 2e-4 of 2^f (D6).
 inline int exp2_of(int x) {
   x = std::clamp(x, 0, 2048 * 14 - 1);
   const int64_t f = int64_t{x & 2047} << 19;  // of 2^30
@@ -41,6 +71,10 @@ inline int exp2_of(int x) {
   const int64_t m = ONE + ((f * (C1 + ((f * (C2 + ((f * C3) >> 30))) >> 30))) >> 30);
   const int shift = 26 - (x >> 11);  // 1/16: 2^30 becomes 2^4
   return static_cast<int>((m + (int64_t{1} << (shift - 1))) >> shift);
+}
+
+inline int log_step_of(const Parameters& parameters, const Interpolation& at, int plane) {
+  return 8 * at(parameters.log_step, [&](const auto& of_plane) { return of_plane[plane]; });
 }
 
 // The frequencies that a matrix names, for coded sides 4 and 8, 16, 32; between them it is bilinear.
@@ -57,33 +91,43 @@ inline GridPlace grid_place(int frequency, int log2) {
   return {g, g < 7 ? (frequency - grid[g]) * 16 / (grid[g + 1] - grid[g]) : 0};
 }
 
-// Quantisation steps of one block kind: of 1/16, in samples of an orthonormal transform. [v * coded side + u]
-using Steps = std::array<std::array<std::vector<int32_t>, SIZES>, 3>;
+// Quantisation steps by plane and size: of 1/16, in samples of an orthonormal transform. [v * coded side + u]
+using Steps = Array<std::vector<int32_t>, 3, SIZES>;
 
-inline Steps steps_of(const Parameters& parameters, int quality_code) {
-  const int anchor = std::min(quality_code / QUALITY_STEPS, ANCHORS - 2), fraction = quality_code - anchor * QUALITY_STEPS;
-  Steps steps;
-  for (int plane = 0; plane < 3; ++plane)
-    for (int size = 0; size < SIZES; ++size) {
-      const int log2 = size + 2, side = 1 << coded_log2(log2);
-      const int base = between(parameters.log_step[anchor][plane], parameters.log_step[anchor + 1][plane], fraction) * 8;
-      int grid[64];
-      for (int i = 0; i < 64; ++i)
-        grid[i] = 64 * between(parameters.matrix[anchor][plane > 0][size][i], parameters.matrix[anchor + 1][plane > 0][size][i], fraction);
-      auto& out = steps[plane][size];
-      out.resize(static_cast<size_t>(side) * side);
-      for (int v = 0; v < side; ++v)
-        for (int u = 0; u < side; ++u) {
-          const auto [gv, fv] = grid_place(v, log2);
-          const auto [gu, fu] = grid_place(u, log2);
-          const int* g = grid + gv * 8 + gu;
-          const int right = gu < 7, below = gv < 7 ? 8 : 0;
-          const int top = g[0] * (16 - fu) + g[right] * fu, bottom = g[below] * (16 - fu) + g[below + right] * fu;
-          const int offset = (top * (16 - fv) + bottom * fv) >> 8;
-          out[static_cast<size_t>(v) * side + u] = exp2_of(base + offset);
-        }
+// Of one plane and size (D7).
+inline std::vector<int32_t> steps_of(const Parameters& parameters, int quality_code, int plane, int log2) {
+  const Interpolation at(quality_code);
+  const int base = log_step_of(parameters, at, plane), side = 1 << coded_log2(log2);
+  int grid[64];
+  for (int i = 0; i < 64; ++i)
+    grid[i] = 64 * at(parameters.matrix, [&](const auto& m) { return m[plane > 0][log2 - MIN_LOG2][i]; });
+  std::vector<int32_t> steps(static_cast<size_t>(side) * side);
+  for (int v = 0; v < side; ++v)
+    for (int u = 0; u < side; ++u) {
+      const auto [gv, fv] = grid_place(v, log2);
+      const auto [gu, fu] = grid_place(u, log2);
+      const int* g = grid + gv * 8 + gu;
+      const int right = gu < 7, below = gv < 7 ? 8 : 0;
+      const int top = g[0] * (16 - fu) + g[right] * fu, bottom = g[below] * (16 - fu) + g[below + right] * fu;
+      steps[static_cast<size_t>(v) * side + u] = exp2_of(base + ((top * (16 - fv) + bottom * fv) >> 8));
     }
   return steps;
+}
+
+// The contexts and mixers that a quality starts with (D8).
+inline Model start_of(const Parameters& parameters, int quality_code) {
+  Model model;
+  model.contexts.resize(contexts::COUNT);
+  model.mixers.resize(mixers::COUNT);
+  for (int i = 0; i < contexts::COUNT; ++i) {
+    const int low = parameters.start[i], high = parameters.start[contexts::COUNT + i];
+    const int stretch = (low * 16 * (MAX_QUALITY_CODE - quality_code) + high * 16 * quality_code) / MAX_QUALITY_CODE;
+    model.contexts[i].p = LOGISTIC.squash[stretch + 2048];
+    model.contexts[i].n = parameters.confidence[i];
+  }
+  for (int i = 0; i < mixers::COUNT; ++i)
+    for (int k = 0; k < 3; ++k) model.mixers[i].w[k] = parameters.weights[3 * i + k] * 4;
+  return model;
 }
 
 }  // namespace ncodec::dct

@@ -1,16 +1,15 @@
 // Intra prediction of a block from the decoded samples around it, as in HEVC (H.265 8.4.4.2), and of chroma from
-// luma (the linear model of H.266 8.4.5.2.14, its slope by least squares). Exact.
+// luma (the linear model of H.266 8.4.5.2.14, its slope by least squares): specs/dct.md section 6. Exact.
 //
-//   corner | top ............ 2N         modes: 0 planar, 1 DC, 2 ... 34 angular (10 horizontal, 26 vertical),
-//   left   |  N x N                      35 chroma from luma
+//   corner | top ............ 2N         modes: 0 planar, 1 DC, 2 ... 34 directions (10 horizontal, 18 diagonal,
+//   left   |  N x N                      26 vertical)
 //    2N    |
 //
-// Samples that are not there take the value of the nearest that is.
+// References that are not there take the value of the one before.
 
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -19,17 +18,14 @@
 
 namespace ncodec::dct {
 
-constexpr int BIT_DEPTH = 10;
-constexpr int SAMPLE_MAX = (1 << BIT_DEPTH) - 1;
-constexpr int MIDDLE = 1 << (BIT_DEPTH - 1);
-constexpr int MAX_SIDE = 64;
+enum Mode : int { PLANAR = 0, DC = 1, HORIZONTAL = 10, DIAGONAL = 18, VERTICAL = 26, MODES = 35 };
 
-enum Mode : int { PLANAR = 0, DC = 1, HORIZONTAL = 10, DIAGONAL = 18, VERTICAL = 26, MODES = 35, FROM_LUMA = 35 };
-
-constexpr int ANGLE[35] = {0,  0,  32,  26,  21,  17,  13,  9,   5,   2,   0,   -2,  -5, -9, -13, -17, -21, -26,
-                           -32, -26, -21, -17, -13, -9, -5, -2, 0, 2, 5, 9, 13, 17, 21, 26, 32};
+// Displacement of a row, of 1/32 sample.
+constexpr int ANGLE[MODES] = {0,   0,   32,  26,  21,  17, 13, 9,  5, 2, 0, -2, -5, -9, -13, -17, -21, -26,
+                              -32, -26, -21, -17, -13, -9, -5, -2, 0, 2, 5, 9,  13, 17, 21,  26,  32};
 // 8192 / angle, for the modes 11 ... 25 that also look at the other side.
-constexpr int INVERSE_ANGLE[15] = {-4096, -1638, -910, -630, -482, -390, -315, -256, -315, -390, -482, -630, -910, -1638, -4096};
+constexpr int INVERSE_ANGLE[15] = {-4096, -1638, -910, -630, -482, -390,  -315, -256,
+                                   -315,  -390,  -482, -630, -910, -1638, -4096};
 
 struct NearestModes {
   uint8_t horizontal[65], vertical[65];  // of angle + 32: the first of the nearest
@@ -55,18 +51,12 @@ inline int mode_along(int gx, int gy) {
   return std::abs(gx) >= std::abs(gy) ? NEAREST.vertical[32 * gy / gx + 32] : NEAREST.horizontal[32 * gx / gy + 32];
 }
 
-struct Plane {
-  int16_t* samples;
-  int stride, width, height;
-  int16_t* at(int x, int y) const { return samples + static_cast<ptrdiff_t>(y) * stride + x; }
-};
-
 struct References {
   int16_t left[2 * MAX_SIDE + 1], top[2 * MAX_SIDE + 1];  // [0] is the corner in both
   int n_left, n_top;                                      // how many of each were there, without the corner
 };
 
-// `has_*`: is the block there decoded already? The parts outside the plane never are.
+// D32. `has_*`: is the block there decoded already? The parts outside the plane never are.
 inline void gather(const Plane& plane, int x, int y, int side, bool has_left, bool has_top, bool has_corner,
                    bool has_below_left, bool has_above_right, References& r) {
   r.n_top = has_top ? side + (has_above_right ? std::clamp(plane.width - x - side, 0, side) : 0) : 0;
@@ -80,10 +70,10 @@ inline void gather(const Plane& plane, int x, int y, int side, bool has_left, bo
   std::fill(r.left + 1 + r.n_left, r.left + 1 + 2 * side, after_left);
 }
 
-// H.265 8.4.4.2.3: [1 2 1] along the border, or, for large flat ones, a straight line.
+// D34, H.265 8.4.4.2.3: [1 2 1] along the border, or, for large flat ones, a straight line.
 inline void smooth(const References& r, int side, References& out) {
   const int n = 2 * side, corner = r.top[0];
-  constexpr int FLAT = 1 << (BIT_DEPTH - 5);
+  constexpr int FLAT = 1 << (SAMPLE_BITS - 5);
   out.n_left = r.n_left, out.n_top = r.n_top;
   if (side >= 32 && std::abs(corner + r.top[n] - 2 * r.top[side]) < FLAT &&
       std::abs(corner + r.left[n] - 2 * r.left[side]) < FLAT) {
@@ -101,6 +91,7 @@ inline void smooth(const References& r, int side, References& out) {
   out.top[n] = r.top[n], out.left[n] = r.left[n];
 }
 
+// D33.
 inline bool wants_smooth(int mode, int log2) {
   if (log2 == 2 || mode == DC) return false;
   if (mode == PLANAR) return true;
@@ -108,52 +99,61 @@ inline bool wants_smooth(int mode, int log2) {
   return distance > (log2 == 3 ? 7 : log2 == 4 ? 1 : 0);
 }
 
-// [side, side] samples, rows of `side`. `smoothed` is what `smooth` makes of `plain`. Luma blocks below 32x32
-// have their first row and column eased into the border.
-inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool is_luma, int16_t* out) {
+// DC, its first row and column eased into the border (D36).
+inline void predict_dc(const References& r, int log2, bool eases, int16_t* out) {
   const int side = 1 << log2;
-  const References& r = wants_smooth(mode, log2) ? smoothed : plain;
-  const bool eases = is_luma && log2 < 5;
-  if (mode == PLANAR) {
-    kernels::planar(r.left + 1, r.top + 1, log2, out);
-  } else if (mode == DC) {
-    int sum = side;
-    for (int i = 1; i <= side; ++i) sum += r.left[i] + r.top[i];
-    const int mean = sum >> (log2 + 1);
-    std::fill(out, out + side * side, static_cast<int16_t>(mean));
-    if (eases) {
-      out[0] = static_cast<int16_t>((r.left[1] + 2 * mean + r.top[1] + 2) >> 2);
-      for (int i = 1; i < side; ++i) {
-        out[i] = static_cast<int16_t>((r.top[i + 1] + 3 * mean + 2) >> 2);
-        out[i * side] = static_cast<int16_t>((r.left[i + 1] + 3 * mean + 2) >> 2);
-      }
-    }
-  } else {
-    const bool is_vertical = mode >= DIAGONAL;
-    const int16_t* main = is_vertical ? r.top : r.left;
-    const int16_t* other = is_vertical ? r.left : r.top;
-    const int angle = ANGLE[mode];
-    int16_t line[3 * MAX_SIDE + 16];
-    int16_t* from = line + MAX_SIDE;
-    std::memcpy(from, main, sizeof(int16_t) * (2 * side + 1));
-    std::fill(from + 2 * side + 1, from + 2 * side + 16, from[2 * side]);
-    if (angle < 0) {
-      const int inverse = INVERSE_ANGLE[mode - 11], last = (side * angle) >> 5;
-      for (int i = -1; i >= last; --i) from[i] = other[std::min((i * inverse + 128) >> 8, 2 * side)];
-    }
-    if (is_luma && !wants_smooth(mode, log2)) {
-      kernels::angular_cubic(from, angle, side, out);
-    } else {
-      kernels::angular(from, angle, side, out);
-    }
-    if (angle == 0 && eases)
-      for (int i = 0; i < side; ++i)
-        out[i * side] = static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));
-    if (!is_vertical) kernels::transpose(out, side);
+  int sum = side;
+  for (int i = 1; i <= side; ++i) sum += r.left[i] + r.top[i];
+  const int mean = sum >> (log2 + 1);
+  std::fill(out, out + side * side, static_cast<int16_t>(mean));
+  if (!eases) return;
+  out[0] = static_cast<int16_t>((r.left[1] + 2 * mean + r.top[1] + 2) >> 2);
+  for (int i = 1; i < side; ++i) {
+    out[i] = static_cast<int16_t>((r.top[i + 1] + 3 * mean + 2) >> 2);
+    out[i * side] = static_cast<int16_t>((r.left[i + 1] + 3 * mean + 2) >> 2);
   }
 }
 
-// Chroma = mean + slope (luma - mean luma), fitted to the border. `luma` has the block's decoded luma at
+// A direction (D37): along `main`, the references above, or, transposed, to the left.
+inline void predict_direction(const References& r, int mode, int log2, bool is_cubic, bool eases, int16_t* out) {
+  const int side = 1 << log2, angle = ANGLE[mode];
+  const bool is_vertical = mode >= DIAGONAL;
+  const int16_t* main = is_vertical ? r.top : r.left;
+  const int16_t* other = is_vertical ? r.left : r.top;
+  int16_t line[3 * MAX_SIDE + 16];
+  int16_t* from = line + MAX_SIDE;
+  std::memcpy(from, main, sizeof(int16_t) * (2 * side + 1));
+  std::fill(from + 2 * side + 1, from + 2 * side + 16, from[2 * side]);
+  if (angle < 0) {
+    const int inverse = INVERSE_ANGLE[mode - 11], last = (side * angle) >> 5;
+    for (int i = -1; i >= last; --i) from[i] = other[std::min((i * inverse + 128) >> 8, 2 * side)];
+  }
+  if (is_cubic) {
+    kernels::angular_cubic(from, angle, side, out);
+  } else {
+    kernels::angular(from, angle, side, out);
+  }
+  if (angle == 0 && eases)
+    for (int i = 0; i < side; ++i)
+      out[i * side] = static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));
+  if (!is_vertical) kernels::transpose(out, side);
+}
+
+// [side, side] samples, rows of `side`. `smoothed` is what `smooth` makes of `plain`, where the mode wants it.
+inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool is_luma,
+                    int16_t* out) {
+  const bool is_smooth = wants_smooth(mode, log2), eases = is_luma && log2 < 5;
+  const References& r = is_smooth ? smoothed : plain;
+  if (mode == PLANAR) {
+    kernels::planar(r.left + 1, r.top + 1, log2, out);
+  } else if (mode == DC) {
+    predict_dc(r, log2, eases, out);
+  } else {
+    predict_direction(r, mode, log2, is_luma && !is_smooth, eases, out);
+  }
+}
+
+// D38: chroma = mean + slope (luma - mean luma), fitted to the border. `luma` has the block's decoded luma at
 // chroma's resolution, [side, side]; `luma_border` likewise the samples beside `chroma`'s.
 inline void predict_from_luma(const References& chroma, const References& luma_border, const int16_t* luma, int log2,
                               int16_t* out) {
@@ -172,7 +172,7 @@ inline void predict_from_luma(const References& chroma, const References& luma_b
     std::fill(out, out + side * side, static_cast<int16_t>(MIDDLE));
     return;
   }
-  // Of 1/256; a variance of about one step is added to that of luma, so that flat borders give no slope.
+  // D39, of 1/256; a variance of about one step is added to that of luma, so that flat borders give no slope.
   const int64_t covariance = n * sum_lc - sum_l * sum_c, variance = n * sum_ll - sum_l * sum_l + n * n * 4;
   const int slope = static_cast<int>(std::clamp<int64_t>(covariance * 256 / variance, -1024, 1024));
   const int mean_l = static_cast<int>(sum_l / n), mean_c = static_cast<int>(sum_c / n);

@@ -1,4 +1,5 @@
-// Adaptive probabilities of bins, mixed; the three coders that a text of bins can be run with.
+// Adaptive probabilities of bins, mixed (specs/dct.md section 3), and the coders that a text of bins is run with:
+// encoder, decoder, and the encoder's estimator (enc_estimator.hpp).
 //
 //   context a --> P(1) --stretch--\ w_a
 //   context b --> P(1) --stretch---+ w_b --> squash --> share of the range coder (entropy/binary.hpp)
@@ -12,7 +13,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -21,7 +21,7 @@
 
 namespace ncodec::dct {
 
-// squash(d) = 65536 / (1 + exp(-d / 256)) at d = -2048, -1920, ... 2048.
+// squash(d) is about 65536 / (1 + exp(-d / 256)) at d = -2048, -1920, ... 2048.
 constexpr std::array<int, 33> SQUASH = {22,    36,    60,    98,    162,   267,   439,   720,   1179,  1921,  3108,
                                         4971,  7812,  11955, 17625, 24743, 32768, 40793, 47911, 53581, 57724, 60565,
                                         62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514};
@@ -29,8 +29,8 @@ constexpr int STRETCH_MAX = 2047;
 constexpr int SHARE_LOW = 64;  // of 2^16: both bins keep a share
 
 struct LogisticTables {
-  std::array<uint16_t, 4096> squash;   // of d + 2048
-  std::array<int16_t, 4096> stretch;   // of P >> 4
+  std::array<uint16_t, 4096> squash;  // of d + 2048
+  std::array<int16_t, 4096> stretch;  // of P >> 4
 
   LogisticTables() {
     for (int i = 0; i < 4096; ++i) {
@@ -54,11 +54,13 @@ struct RateTables {
 };
 inline const RateTables RATES;
 
-constexpr int PATIENCE = 120;  // bins are counted up to here; a start may be worth more (Parameters::confidence), and then adapts slower
+// Bins are counted up to here. A start may be worth more (Parameters::confidence), and then adapts slower.
+constexpr int PATIENCE = 120;
 
+// D11.
 struct Context {
-  uint16_t p = 0x8000;   // P(1), of 2^16
-  uint8_t n = 0;         // bins seen, up to PATIENCE, or what the start is worth
+  uint16_t p = 0x8000;  // P(1), of 2^16
+  uint8_t n = 0;        // bins seen, up to PATIENCE, or what the start is worth
 
   int stretched() const { return LOGISTIC.stretch[p >> 4]; }
 
@@ -82,7 +84,7 @@ struct Model {
   std::vector<Mixer> mixers;
 };
 
-// The contexts of a bin: places in Model::contexts, and in Model::mixers.
+// The contexts of a mixed bin, indices of Model::contexts, and its mixer, of Model::mixers (contexts.hpp).
 struct Bin {
   int a, b, c, mixer;
 };
@@ -92,6 +94,7 @@ struct Mixture {
   int p;  // P(1), of 2^16
 };
 
+// D9.
 NCODEC_INLINE Mixture mix(const Model& model, const Bin& at) {
   Mixture m;
   m.s[0] = model.contexts[at.a].stretched();
@@ -106,6 +109,7 @@ NCODEC_INLINE Mixture mix(const Model& model, const Bin& at) {
 
 constexpr int MIXER_RATE = 16;  // weights move by stretch * error / 2^16
 
+// D10.
 NCODEC_INLINE void learn(Model& model, const Bin& at, const Mixture& m, uint32_t bin) {
   const int error = (bin ? 65535 : 0) - m.p;
   auto& w = model.mixers[at.mixer].w;
@@ -119,7 +123,10 @@ NCODEC_INLINE void learn(Model& model, const Bin& at, const Mixture& m, uint32_t
 // A coder has `bin` (mixed), `bit` (one context) and `bypass`: each takes the bin's value and returns it;
 // the decoder ignores what it is given.
 
-inline uint32_t share_of(const Context& c) { return static_cast<uint32_t>(std::clamp<int>(c.p, SHARE_LOW, 65536 - SHARE_LOW)) * 2; }
+// D12: of 2^17.
+inline uint32_t share_of(const Context& c) {
+  return static_cast<uint32_t>(std::clamp<int>(c.p, SHARE_LOW, 65536 - SHARE_LOW)) * 2;
+}
 
 // The model of a static coder stays as it is.
 template <bool ADAPTS>
@@ -188,42 +195,5 @@ using Encoder = AnyEncoder<true>;
 using Decoder = AnyDecoder<true>;
 using StaticEncoder = AnyEncoder<false>;
 using StaticDecoder = AnyDecoder<false>;
-
-struct CostTable {
-  std::array<float, 1024> bits;  // of an event of probability (i + 1/2) / 1024
-  CostTable() {
-    for (int i = 0; i < 1024; ++i) bits[i] = -std::log2((static_cast<float>(i) + 0.5f) / 1024);
-  }
-};
-inline const CostTable COST;
-
-inline float cost(int p, uint32_t bin) { return COST.bits[(bin ? p : 65535 - p) >> 6]; }
-
-// Counts what bins would cost (bits) as the model stands; nothing adapts.
-class Estimator {
- public:
-  static constexpr bool DECODES = false;
-  explicit Estimator(const Model& model) : model_(model) {}
-
-  uint32_t bin(uint32_t value, const Bin& at) {
-    bits += cost(mix(model_, at).p, value);
-    return value;
-  }
-
-  uint32_t bit(uint32_t value, int context) {
-    bits += cost(model_.contexts[context].p, value);
-    return value;
-  }
-
-  uint32_t bypass(uint32_t value) {
-    bits += 1;
-    return value;
-  }
-
-  float bits = 0;
-
- private:
-  const Model& model_;
-};
 
 }  // namespace ncodec::dct

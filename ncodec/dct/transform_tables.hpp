@@ -12,21 +12,20 @@
 
 #include <cstdint>
 
+#include "samples.hpp"
+
 namespace ncodec::dct {
 
 enum class Kind : uint8_t { dct, dst, angle };
 
-constexpr int MIN_LOG2_SIZE = 2;
-constexpr int MAX_LOG2_SIZE = 6;
-constexpr int MAX_DST_LOG2_SIZE = 4;
+constexpr int MAX_DST_LOG2 = 4;
 constexpr int SCALE_BITS = 14;
 
 // 64 sqrt(2) cos(j pi / 128) for j = 1 .. 63, rounded, then moved by at most 0.9 until the rows of all sizes
 // are as orthogonal as int8 allows: |cosine of two rows| < 0.0021 and norms within 0.13 %. Entry 0 is row 0's.
-constexpr int8_t COSINES[65] = {
-    64, 90, 90, 90, 90, 90, 90, 89, 89, 89, 88, 87, 87, 86, 85, 84, 84, 83, 82, 81, 79, 79,
-    78, 76, 75, 74, 73, 71, 70, 69, 67, 66, 64, 62, 61, 59, 57, 56, 54, 52, 50, 48, 46, 44,
-    43, 41, 39, 37, 34, 32, 31, 28, 27, 24, 22, 20, 18, 15, 13, 11, 9,  7,  4,  2,  0};
+constexpr int8_t COSINES[65] = {64, 90, 90, 90, 90, 90, 90, 89, 89, 89, 88, 87, 87, 86, 85, 84, 84, 83, 82, 81, 79, 79,
+                                78, 76, 75, 74, 73, 71, 70, 69, 67, 66, 64, 62, 61, 59, 57, 56, 54, 52, 50, 48, 46, 44,
+                                43, 41, 39, 37, 34, 32, 31, 28, 27, 24, 22, 20, 18, 15, 13, 11, 9,  7,  4,  2,  0};
 
 // 128 sqrt(N / (2N + 1)) sin(j pi / (2N + 1)) for j = 0 .. N, rounded and moved likewise.
 constexpr int8_t SINES_4[5] = {0, 29, 55, 74, 84};
@@ -36,10 +35,10 @@ constexpr int8_t SINES_16[17] = {0, 8, 16, 25, 33, 41, 48, 55, 62, 68, 73, 77, 8
 // Left halves of the odd rows of the angle matrices.
 constexpr int8_t ANGLE_ODD_4[2][2] = {{2, 1}, {1, -2}};
 constexpr int8_t ANGLE_ODD_8[4][4] = {{2, 2, 1, 0}, {1, 0, -2, -2}, {2, -2, 0, 1}, {0, -1, 2, -2}};
-constexpr int8_t ANGLE_ODD_16[8][8] = {
-    {2, 2, 2, 2, 2, 1, 1, 0},     {2, 2, 1, -1, -2, -2, -2, 0}, {2, 0, -1, -1, -2, 2, 2, 2},
-    {2, 0, -2, -2, 2, 1, -1, -2}, {1, -1, -1, 1, 1, -1, -1, 2}, {1, -2, 1, 1, -1, 1, -1, -1},
-    {0, -1, 2, -2, 1, 0, 0, 1},   {1, -1, 0, 0, 0, -2, 2, -1}};
+constexpr int8_t ANGLE_ODD_16[8][8] = {{2, 2, 2, 2, 2, 1, 1, 0},     {2, 2, 1, -1, -2, -2, -2, 0},
+                                       {2, 0, -1, -1, -2, 2, 2, 2},  {2, 0, -2, -2, 2, 1, -1, -2},
+                                       {1, -1, -1, 1, 1, -1, -1, 2}, {1, -2, 1, 1, -1, 1, -1, -1},
+                                       {0, -1, 2, -2, 1, 0, 0, 1},   {1, -1, 0, 0, 0, -2, 2, -1}};
 
 template <int N>
 struct Matrix {
@@ -64,7 +63,7 @@ constexpr Matrix<N> dct_matrix() {
 // Basis k of DST-VII is sin(pi (2k + 1)(n + 1) / (2N + 1)).
 template <int N>
 constexpr Matrix<N> dst_matrix() {
-  static_assert(N <= 1 << MAX_DST_LOG2_SIZE);
+  static_assert(N <= 1 << MAX_DST_LOG2);
   const int8_t* const sines = N == 4 ? SINES_4 : N == 8 ? SINES_8 : SINES_16;
   constexpr int HALF_TURN = 2 * N + 1;
   Matrix<N> m{};
@@ -145,7 +144,7 @@ template <Kind K, int N>
 inline constexpr Rows<N> ROWS = make_rows<K, N>();
 
 constexpr bool is_valid(Kind kind, int log2_size) {
-  return log2_size >= MIN_LOG2_SIZE && log2_size <= (kind == Kind::dst ? MAX_DST_LOG2_SIZE : MAX_LOG2_SIZE);
+  return log2_size >= MIN_LOG2 && log2_size <= (kind == Kind::dst ? MAX_DST_LOG2 : MAX_LOG2);
 }
 
 namespace detail {

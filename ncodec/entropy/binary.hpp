@@ -21,11 +21,11 @@ namespace ncodec {
 
 constexpr int QUICK_RATE = 4;
 constexpr int SLOW_RATE = 7;
-constexpr int PROBABILITY_BITS = 17;                  // of the sum of two 16-bit estimates
-constexpr uint64_t RANGE_FULL = uint64_t{1} << 32;    // before the first bin, and never again
-constexpr uint64_t RANGE_LOW = uint64_t{1} << 24;     // below it a byte is shifted out
-constexpr size_t MISSING_BYTES = 3;                   // of the last window, all 0
-constexpr uint16_t BYPASS = 0xFFFF;                   // instead of a context's number
+constexpr int PROBABILITY_BITS = 17;                // of the sum of two 16-bit estimates
+constexpr uint64_t RANGE_FULL = uint64_t{1} << 32;  // before the first bin, and never again
+constexpr uint64_t RANGE_LOW = uint64_t{1} << 24;   // below it a byte is shifted out
+constexpr size_t MISSING_BYTES = 3;                 // of the last window, all 0
+constexpr uint16_t BYPASS = 0xFFFF;                 // instead of a context's number
 constexpr size_t MAX_CONTEXTS = BYPASS;
 
 enum class BinaryStatus { ok, not_a_bin, context_out_of_range, truncated, left_over, bad_end };

@@ -42,11 +42,13 @@ class BinaryStream {
       case BinaryStatus::ok: return;
       case BinaryStatus::not_a_bin: raise("InputError", at + "expected 0 or 1");
       case BinaryStatus::context_out_of_range:
-        raise("InputError", at + "expected a context below " + std::to_string(contexts_.size()) + ", or 65535 for bypass");
+        raise("InputError",
+              at + "expected a context below " + std::to_string(contexts_.size()) + ", or 65535 for bypass");
       case BinaryStatus::truncated: raise("TruncatedError", "the payload ends before the last bin");
       case BinaryStatus::left_over: raise("CorruptPayloadError", "bytes are left over after the last bin");
       case BinaryStatus::bad_end:
-        raise("CorruptPayloadError", "the last byte is not the smallest in the final interval, as the encoder makes it");
+        raise("CorruptPayloadError",
+              "the last byte is not the smallest in the final interval, as the encoder makes it");
     }
   }
 
@@ -66,7 +68,8 @@ class EncoderStream : BinaryStream {
     const Use use(*this);
     const size_t n = bins.shape(0);
     if (numbers.shape(0) != n)
-      raise("InputError", "contexts: expected one per bin, " + std::to_string(n) + ", found " + std::to_string(numbers.shape(0)));
+      raise("InputError",
+            "contexts: expected one per bin, " + std::to_string(n) + ", found " + std::to_string(numbers.shape(0)));
     size_t place = 0;
     BinaryStatus status;
     {

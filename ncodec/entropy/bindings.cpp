@@ -21,13 +21,16 @@ static void check(Status status, size_t place, size_t n) {
     case Status::index_out_of_range: raise("InputError", at + "its index is not a row of the tables");
     case Status::skipped_not_zero: raise("InputError", at + "its index is below skip_below, expected 0");
     case Status::truncated: raise("TruncatedError", at + "the payload ends before it");
-    case Status::bad_lanes: raise("CorruptPayloadError", "byte 0: expected log2 of at most 32 lanes, and 8 if in chunks");
+    case Status::bad_lanes:
+      raise("CorruptPayloadError", "byte 0: expected log2 of at most 32 lanes, and 8 if in chunks");
     case Status::bad_chunks:
       raise("CorruptPayloadError", "chunks: expected 2 to as many as coded symbols, varints in shortest form");
-    case Status::bad_escape: raise("CorruptPayloadError", at + "its escape exceeds 32 bits or is not the shortest form");
+    case Status::bad_escape:
+      raise("CorruptPayloadError", at + "its escape exceeds 32 bits or is not the shortest form");
     case Status::left_over: raise("CorruptPayloadError", "bytes are left over after the last symbol");
     case Status::bad_first_state: raise("CorruptPayloadError", "a first coder state is below 2^16");
-    case Status::bad_final_state: raise("CorruptPayloadError", "a final coder state is not 2^16, where the encoder began");
+    case Status::bad_final_state:
+      raise("CorruptPayloadError", "a final coder state is not 2^16, where the encoder began");
   }
 }
 
@@ -50,8 +53,8 @@ static Variant variant_named(const std::optional<std::string>& name) {
   raise("InputError", "variant " + *name + ": expected scalar" + (vector ? std::string(" or ") + vector : ""));
 }
 
-static nb::bytes encode_bytes(const Tables& tables, Symbols symbols, Indexes indexes, uint32_t skip_below, int log_lanes,
-                              size_t chunks, int threads, const std::optional<std::string>& variant) {
+static nb::bytes encode_bytes(const Tables& tables, Symbols symbols, Indexes indexes, uint32_t skip_below,
+                              int log_lanes, size_t chunks, int threads, const std::optional<std::string>& variant) {
   if (symbols.shape(0) != indexes.shape(0))
     raise("InputError", "indexes: expected one per symbol, " + std::to_string(symbols.shape(0)) + ", found " +
                             std::to_string(indexes.shape(0)));
@@ -62,8 +65,8 @@ static nb::bytes encode_bytes(const Tables& tables, Symbols symbols, Indexes ind
   Status status;
   {
     nb::gil_scoped_release release;
-    status = encode(tables, symbols.data(), indexes.data(), symbols.shape(0), skip_below, log_lanes, chunks, threads, chosen,
-                    payload, place);
+    status = encode(tables, symbols.data(), indexes.data(), symbols.shape(0), skip_below, log_lanes, chunks, threads,
+                    chosen, payload, place);
   }
   check(status, place, symbols.shape(0));
   return nb::bytes(payload.data(), payload.size());
@@ -89,12 +92,15 @@ NB_MODULE(_rans, m) {
   nb::set_leak_warnings(false);  // models cached until the interpreter exits are no leak
   bind_binary(m);
   nb::class_<Tables>(m, "Tables")
-      .def("encode", &encode_bytes, nb::arg("symbols").noconvert(), nb::arg("indexes").noconvert(), nb::arg("skip_below"),
-           nb::arg("log_lanes"), nb::arg("chunks"), nb::arg("threads"), nb::arg("variant").none())
+      .def("encode", &encode_bytes, nb::arg("symbols").noconvert(), nb::arg("indexes").noconvert(),
+           nb::arg("skip_below"), nb::arg("log_lanes"), nb::arg("chunks"), nb::arg("threads"),
+           nb::arg("variant").none())
       .def("decode", &decode_bytes, nb::arg("payload"), nb::arg("indexes").noconvert(), nb::arg("skip_below"),
            nb::arg("threads"), nb::arg("variant").none(), nb::arg("symbols").noconvert());
   m.def("vector_name", [] { return vector_name(); });
   m.def("make_tables", &make_tables, nb::arg("frequencies").noconvert());
-  m.def("crc32c", [](nb::bytes data, uint32_t crc) { return crc32c(static_cast<const uint8_t*>(data.data()), data.size(), crc); },
-        nb::arg("data"), nb::arg("crc") = 0);
+  m.def(
+      "crc32c",
+      [](nb::bytes data, uint32_t crc) { return crc32c(static_cast<const uint8_t*>(data.data()), data.size(), crc); },
+      nb::arg("data"), nb::arg("crc") = 0);
 }

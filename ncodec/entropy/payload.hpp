@@ -25,12 +25,12 @@ inline const char* vector_name() {  // nullptr where there is none
 #endif
 }
 
-constexpr uint8_t CHUNKED = 8;              // flag in byte 0
-constexpr size_t LANE_BYTES = 1024;         // a lane costs about 3 bytes: under 0.3 % of this
-constexpr size_t CHUNK_BYTES = 1 << 15;     // a chunk of 32 lanes costs about 100 bytes: 0.3 % of this
-constexpr size_t BLOCK = 4096;              // symbols compacted at a time; a multiple of the lanes
-constexpr size_t SEGMENT = 1 << 16;         // symbols counted at a time
-constexpr size_t PER_THREAD = 1 << 20;      // symbols that are worth a thread to count them
+constexpr uint8_t CHUNKED = 8;           // flag in byte 0
+constexpr size_t LANE_BYTES = 1024;      // a lane costs about 3 bytes: under 0.3 % of this
+constexpr size_t CHUNK_BYTES = 1 << 15;  // a chunk of 32 lanes costs about 100 bytes: 0.3 % of this
+constexpr size_t BLOCK = 4096;           // symbols compacted at a time; a multiple of the lanes
+constexpr size_t SEGMENT = 1 << 16;      // symbols counted at a time
+constexpr size_t PER_THREAD = 1 << 20;   // symbols that are worth a thread to count them
 
 // More lanes, the larger a chunk is.
 inline int log_lanes_for(uint64_t chunk_bytes) {
@@ -94,7 +94,8 @@ struct Split {
   std::vector<size_t> positions;     // one per chunk, and n at the end
 
   // `symbols` is nullptr where they are not known. Error: skipped_not_zero, at `place`.
-  Status count(const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below, int threads, size_t& place) {
+  Status count(const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below, int threads,
+               size_t& place) {
     n_coded = n;
     if (skip_below == 0) return Status::ok;
     const size_t segments = n / SEGMENT + 1;
@@ -134,7 +135,8 @@ struct Split {
         i = s * SEGMENT;
       }
       while (seen < target)
-        for (const size_t stop = i + (target - seen); i < stop; ++i) seen += indexes[i] >= skip_below;  // cannot pass it
+        for (const size_t stop = i + (target - seen); i < stop; ++i)
+          seen += indexes[i] >= skip_below;  // cannot pass it
       positions[c] = i;
     }
   }
@@ -208,7 +210,8 @@ inline void run_encoder(ChunkEncoder& c, const int32_t* symbols, const uint16_t*
 }
 
 // As ChunkDecoder::run.
-inline Status run_decoder(ChunkDecoder& d, const uint16_t* rows, size_t& at, size_t n, int32_t* symbols, Variant variant) {
+inline Status run_decoder(ChunkDecoder& d, const uint16_t* rows, size_t& at, size_t n, int32_t* symbols,
+                          Variant variant) {
   while (at < n) {
     if (variant == Variant::vector) {
 #if defined(NCODEC_AVX2)
@@ -319,16 +322,17 @@ inline Status encode_chunks(const Tables& tables, const int32_t* symbols, const 
 
 // Encode n symbols. Those whose index is below `skip_below` are not coded and must be 0. `log_lanes` < 0 and
 // `chunks` 0 leave the choice to us. `place` names the symbol of an error. Throws std::bad_alloc.
-inline Status encode(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n, uint32_t skip_below,
-                     int log_lanes, size_t chunks, int threads, Variant variant, std::vector<uint8_t>& payload,
-                     size_t& place) {
+inline Status encode(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n,
+                     uint32_t skip_below, int log_lanes, size_t chunks, int threads, Variant variant,
+                     std::vector<uint8_t>& payload, size_t& place) {
   const Status status =
       encode_chunks(tables, symbols, indexes, n, skip_below, log_lanes, chunks, threads, variant, payload, place);
   return rows_first(status, tables, indexes, n, skip_below, place);
 }
 
-inline Status decode_chunks(const Tables& tables, const uint8_t* payload, size_t size, const uint16_t* indexes, size_t n,
-                            uint32_t skip_below, int threads, Variant variant, int32_t* symbols, size_t& place) {
+inline Status decode_chunks(const Tables& tables, const uint8_t* payload, size_t size, const uint16_t* indexes,
+                            size_t n, uint32_t skip_below, int threads, Variant variant, int32_t* symbols,
+                            size_t& place) {
   place = 0;
   Split split;
   split.count(nullptr, indexes, n, skip_below, threads, place);
@@ -345,7 +349,8 @@ inline Status decode_chunks(const Tables& tables, const uint8_t* payload, size_t
     const Status status = get_varint(p, end, chunks);
     if (status != Status::ok) return status;
     if (chunks < 2 || chunks > split.n_coded) return Status::bad_chunks;
-    if (chunks - 1 > static_cast<size_t>(end - p)) return Status::truncated;  // a size has a byte: bounds what we allocate
+    if (chunks - 1 > static_cast<size_t>(end - p))
+      return Status::truncated;  // a size has a byte: bounds what we allocate
   }
   std::vector<size_t> sizes;
   uint64_t total = 0;

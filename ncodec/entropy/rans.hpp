@@ -26,7 +26,15 @@ constexpr int MAX_LOG_LANES = 5;
 constexpr size_t MAX_LANES = size_t{1} << MAX_LOG_LANES;
 
 enum class Status {
-  ok, index_out_of_range, skipped_not_zero, truncated, bad_lanes, bad_chunks, bad_escape, left_over, bad_first_state,
+  ok,
+  index_out_of_range,
+  skipped_not_zero,
+  truncated,
+  bad_lanes,
+  bad_chunks,
+  bad_escape,
+  left_over,
+  bad_first_state,
   bad_final_state
 };
 

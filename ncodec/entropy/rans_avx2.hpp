@@ -51,8 +51,10 @@ template <int V>
 NCODEC_TARGET_AVX2 inline void decode_groups(ChunkDecoder& d, const uint16_t* rows, size_t& begin, size_t finish,
                                              int32_t* symbols) {
   constexpr size_t lanes = 8 * V;
-  const auto *quick = reinterpret_cast<const int*>(d.tables.quick()), *fines = reinterpret_cast<const int*>(d.tables.fine());
-  const __m256i quick_mask = _mm256_set1_epi32((1 << QUICK_BITS) - 1), in_fine = _mm256_set1_epi32((1 << FINE_BITS) - 1);
+  const auto *quick = reinterpret_cast<const int*>(d.tables.quick()),
+             *fines = reinterpret_cast<const int*>(d.tables.fine());
+  const __m256i quick_mask = _mm256_set1_epi32((1 << QUICK_BITS) - 1),
+                in_fine = _mm256_set1_epi32((1 << FINE_BITS) - 1);
   const __m256i fine_mask = _mm256_set1_epi32(MAX_FINE_FREQ - 1);
   const __m256i slot_mask = _mm256_set1_epi32(FREQ_SUM - 1), one = _mm256_set1_epi32(1), zero = _mm256_setzero_si256();
   __m256i x[V];
@@ -77,7 +79,8 @@ NCODEC_TARGET_AVX2 inline void decode_groups(ChunkDecoder& d, const uint16_t* ro
                                                _mm256_srli_epi32(_mm256_and_si256(slot, quick_mask), FINE_BITS));
         const __m256i fine = _mm256_mask_i32gather_epi32(zero, fines, place, look_on, 4);
         const __m256i fine_freq = _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(fine, 11), fine_mask), one);
-        const __m256i fine_offset = _mm256_add_epi32(_mm256_and_si256(fine, fine_mask), _mm256_and_si256(slot, in_fine));
+        const __m256i fine_offset =
+            _mm256_add_epi32(_mm256_and_si256(fine, fine_mask), _mm256_and_si256(slot, in_fine));
         entry = _mm256_blendv_epi8(entry, _mm256_srli_epi32(fine, 22), look_on);
         freq = _mm256_blendv_epi8(freq, fine_freq, look_on);
         offset = _mm256_blendv_epi8(offset, fine_offset, look_on);
@@ -123,7 +126,8 @@ NCODEC_TARGET_AVX2 inline void decode_groups(ChunkDecoder& d, const uint16_t* ro
 
 // As ChunkEncoder::run, for 8 * V lanes and whole groups: symbols [0, end), of which none are left then.
 template <int V>
-NCODEC_TARGET_AVX2 inline void encode_groups(ChunkEncoder& c, const int32_t* symbols, const uint16_t* rows, size_t& end) {
+NCODEC_TARGET_AVX2 inline void encode_groups(ChunkEncoder& c, const int32_t* symbols, const uint16_t* rows,
+                                             size_t& end) {
   constexpr size_t lanes = 8 * V;
   const auto* firsts = reinterpret_cast<const int*>(c.tables.firsts());
   const auto* sizes = reinterpret_cast<const int*>(c.tables.sizes());
@@ -143,7 +147,8 @@ NCODEC_TARGET_AVX2 inline void encode_groups(ChunkEncoder& c, const int32_t* sym
       const __m256i escapes = _mm256_cmpeq_epi32(_mm256_max_epu32(e, last), e);
       escaped |= static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(escapes))) << 8 * v;
       const __m256i within = _mm256_min_epu32(e, last);
-      interval[v] = _mm256_i32gather_epi32(intervals, _mm256_add_epi32(_mm256_i32gather_epi32(firsts, row, 4), within), 4);
+      interval[v] =
+          _mm256_i32gather_epi32(intervals, _mm256_add_epi32(_mm256_i32gather_epi32(firsts, row, 4), within), 4);
     }
     if (escaped != 0) c.put_escapes(escaped, symbols + end - lanes, rows + end - lanes);
     for (int v = V - 1; v >= 0; --v) {
@@ -158,8 +163,9 @@ NCODEC_TARGET_AVX2 inline void encode_groups(ChunkEncoder& c, const int32_t* sym
       c.word -= 2 * _mm_popcnt_u32(static_cast<unsigned>(mask));
       const __m256i y = _mm256_blendv_epi8(_mm256_srli_epi32(x[v], 16), x[v], fits);  // y < freq * 2^18
       // y / freq in float is at most one off, as y / freq < 2^18 and float32 has 24 bits; then made exact.
-      const __m256 yf = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(y, 16)), _mm256_set1_ps(65536.0f)),
-                                      _mm256_cvtepi32_ps(_mm256_and_si256(y, low16)));
+      const __m256 yf =
+          _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(y, 16)), _mm256_set1_ps(65536.0f)),
+                        _mm256_cvtepi32_ps(_mm256_and_si256(y, low16)));
       __m256i quotient = _mm256_cvttps_epi32(_mm256_div_ps(yf, _mm256_cvtepi32_ps(freq)));
       __m256i rest = _mm256_sub_epi32(y, _mm256_mullo_epi32(quotient, freq));
       const __m256i negative = _mm256_srai_epi32(rest, 31);

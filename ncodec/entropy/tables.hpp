@@ -23,7 +23,7 @@ namespace ncodec {
 constexpr int FREQ_BITS = 14;
 constexpr uint32_t FREQ_SUM = 1u << FREQ_BITS;
 constexpr uint32_t MAX_BUCKET_BITS = 6, MIN_BUCKET_BITS = 2;  // log2 of a bucket's slots
-constexpr uint32_t STEPS_PER_LOOKUP = FREQ_SUM / 16;  // on average 1/16 entry is passed by after a look-up
+constexpr uint32_t STEPS_PER_LOOKUP = FREQ_SUM / 16;          // on average 1/16 entry is passed by after a look-up
 constexpr int QUICK_BITS = 6, LOG_QUICK = FREQ_BITS - QUICK_BITS;
 constexpr uint32_t NOT_QUICK = 15u << 28;
 constexpr int FINE_BITS = 2;
@@ -72,7 +72,8 @@ class Tables {
         symbols_.push_back(e == sizes[r] - 1 ? ESCAPE : symbol_of(e));
         if (e < 15 && e < sizes[r] - 1) {
           uint32_t q = (start + (1u << QUICK_BITS) - 1) >> QUICK_BITS;
-          for (; (q + 1) << QUICK_BITS <= start + freq; ++q) quick_[r << LOG_QUICK | q] = e << 28 | (freq - 1) << 14 | start;
+          for (; (q + 1) << QUICK_BITS <= start + freq; ++q)
+            quick_[r << LOG_QUICK | q] = e << 28 | (freq - 1) << 14 | start;
         }
         start += freq;
         for (; bucket << bits < start; ++bucket) buckets_.push_back(entry);

@@ -9,7 +9,8 @@ static void check(Status status) {
   switch (status) {
     case Status::ok: return;
     case Status::unsupported: raise("CorruptPayloadError", "JPEG: the skeleton is not one of a file that is modelled");
-    case Status::bad_padding: raise("CorruptPayloadError", "JPEG: the padding is not one byte for each restart interval");
+    case Status::bad_padding:
+      raise("CorruptPayloadError", "JPEG: the padding is not one byte for each restart interval");
     case Status::no_code: raise("CorruptPayloadError", "JPEG: a coefficient has no Huffman code");
     case Status::truncated: raise("TruncatedError", "JPEG: the coefficients end before the last block");
     case Status::left_over: raise("CorruptPayloadError", "JPEG: bytes are left over after the last block");
@@ -35,8 +36,8 @@ static nb::object py_take_apart(const nb::bytes& data, uint64_t max_blocks) {
   return nb::make_tuple(to_bytes(parts.skeleton), to_bytes(parts.padding), to_bytes(parts.coded));
 }
 
-static nb::bytes py_put_together(const nb::bytes& skeleton, const nb::bytes& padding, const nb::bytes& coded, uint64_t size,
-                                 uint64_t max_blocks) {
+static nb::bytes py_put_together(const nb::bytes& skeleton, const nb::bytes& padding, const nb::bytes& coded,
+                                 uint64_t size, uint64_t max_blocks) {
   std::vector<uint8_t> file;
   Status status;
   {

@@ -35,7 +35,8 @@ class Estimate {
   void update(uint32_t bin) {
     const uint32_t n = word_ & 0xFFFF;
     const int32_t error = static_cast<int32_t>((0u - bin) & 0xFFFF) - static_cast<int32_t>(p());
-    const uint32_t step = static_cast<uint32_t>(error * static_cast<int32_t>(RATES.rate[n])) & 0xFFFF0000;  // rounded down
+    const uint32_t step =
+        static_cast<uint32_t>(error * static_cast<int32_t>(RATES.rate[n])) & 0xFFFF0000;  // rounded down
     word_ += step + (n < Rates::N - 1);
   }
 

@@ -29,15 +29,15 @@ enum class Status {
 };
 
 constexpr int MAX_COMPONENTS = 4;
-constexpr int BLOCK = 64;             // coefficients, in zigzag order
+constexpr int BLOCK = 64;              // coefficients, in zigzag order
 constexpr int MAX_COEFFICIENT = 2047;  // 8 bits a sample: 11 bits and a sign (T.81, F.1.2)
-constexpr int MAX_SCANS = 256;        // bounds the time that a small hostile file takes
+constexpr int MAX_SCANS = 256;         // bounds the time that a small hostile file takes
 
 // Row and column (T.81, figure A.6) of each coefficient in zigzag order, as 8 * row + column.
-constexpr uint8_t ZIGZAG[BLOCK] = {
-    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
-    41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
-    30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+constexpr uint8_t ZIGZAG[BLOCK] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,
+                                   12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
+                                   35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+                                   58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
 
 struct Bytes {
   const uint8_t* data;
@@ -49,9 +49,9 @@ struct HuffmanTable {
   static constexpr int FAST_BITS = 10;
   bool is_defined = false;
   std::array<uint16_t, 256> codes;
-  std::array<uint8_t, 256> lengths;                  // 0: the symbol has no code
-  std::array<uint16_t, 1 << FAST_BITS> fast;         // length << 8 | symbol, for codes of up to 10 bits
-  std::array<int32_t, 17> limits, offsets;           // of longer ones: code < limits[length] -> symbols[code + offset]
+  std::array<uint8_t, 256> lengths;           // 0: the symbol has no code
+  std::array<uint16_t, 1 << FAST_BITS> fast;  // length << 8 | symbol, for codes of up to 10 bits
+  std::array<int32_t, 17> limits, offsets;    // of longer ones: code < limits[length] -> symbols[code + offset]
   std::array<uint8_t, 256> symbols;
 
   bool build(const uint8_t* counts, const uint8_t* values, int n) {
@@ -83,7 +83,9 @@ struct Component {
   int columns = 0, rows = 0;    // in blocks, up to whole MCUs, as interleaved scans have them
   std::vector<int16_t> blocks;  // [rows, columns, 64]
 
-  size_t at(int y, int x) const { return (static_cast<size_t>(y) * static_cast<size_t>(columns) + static_cast<size_t>(x)) * BLOCK; }
+  size_t at(int y, int x) const {
+    return (static_cast<size_t>(y) * static_cast<size_t>(columns) + static_cast<size_t>(x)) * BLOCK;
+  }
   int16_t* block(int y, int x) { return blocks.data() + at(y, x); }
   const int16_t* block(int y, int x) const { return blocks.data() + at(y, x); }
 };
@@ -154,7 +156,9 @@ class Markers {
  private:
   Status segment(uint8_t marker, const uint8_t* p, size_t n, Scan& scan) {
     switch (marker) {
-      case 0xC0: case 0xC1: case 0xC2: return start_of_frame(p, n, marker == 0xC2);
+      case 0xC0:
+      case 0xC1:
+      case 0xC2: return start_of_frame(p, n, marker == 0xC2);
       case 0xC4: return huffman_tables(p, n);
       case 0xDA: return start_of_scan(p, n, scan);
       case 0xDB: return quantisation_tables(p, n);
@@ -162,9 +166,21 @@ class Markers {
         if (n != 2) return Status::unsupported;
         restart_interval = p[0] << 8 | p[1];
         return Status::ok;
-      case 0xC3: case 0xC5: case 0xC6: case 0xC7: case 0xC8: case 0xC9: case 0xCA: case 0xCB:
-      case 0xCC: case 0xCD: case 0xCE: case 0xCF: case 0xDC: case 0xDE: case 0xDF:
-        return Status::unsupported;
+      case 0xC3:
+      case 0xC5:
+      case 0xC6:
+      case 0xC7:
+      case 0xC8:
+      case 0xC9:
+      case 0xCA:
+      case 0xCB:
+      case 0xCC:
+      case 0xCD:
+      case 0xCE:
+      case 0xCF:
+      case 0xDC:
+      case 0xDE:
+      case 0xDF: return Status::unsupported;
       default: return Status::ok;  // APPn, COM
     }
   }

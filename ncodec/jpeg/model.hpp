@@ -31,12 +31,13 @@ template <size_t N>
 constexpr std::array<uint8_t, 256> classes(const int (&bounds)[N]) {
   std::array<uint8_t, 256> table{};
   for (int i = 0; i < 256; ++i) {
-    for (int bound : bounds) table[static_cast<size_t>(i)] = static_cast<uint8_t>(table[static_cast<size_t>(i)] + (i >= bound));
+    for (int bound : bounds)
+      table[static_cast<size_t>(i)] = static_cast<uint8_t>(table[static_cast<size_t>(i)] + (i >= bound));
   }
   return table;
 }
-constexpr auto COUNT_CLASS = classes({2, 3, 4, 5, 7, 9, 13, 19, 28});             // 10
-constexpr auto SIZE_CLASS = classes({1, 2, 3, 4, 5, 7, 10, 15, 23, 37, 61});      // 12
+constexpr auto COUNT_CLASS = classes({2, 3, 4, 5, 7, 9, 13, 19, 28});                  // 10
+constexpr auto SIZE_CLASS = classes({1, 2, 3, 4, 5, 7, 10, 15, 23, 37, 61});           // 12
 constexpr auto SEAM_CLASS = classes({1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 80, 128});  // 14
 template <class Number>
 size_t class_of(const std::array<uint8_t, 256>& table, Number value) {
@@ -146,7 +147,8 @@ class Model {
     auto& beside = c_.count_beside[COUNT_CLASS[above + 1]][COUNT_CLASS[left + 1]];
     const uint32_t value = Coder::DECODES ? 0 : count_bits(nonzeros(block_) & INNER_MASK);
     uint32_t node = 1;
-    for (int i = 5; i >= 0; --i) node = node << 1 | code(coder_, value >> i & 1, beside[node], c_.count_other[other][node]);
+    for (int i = 5; i >= 0; --i)
+      node = node << 1 | code(coder_, value >> i & 1, beside[node], c_.count_other[other][node]);
     return std::min<uint32_t>(node - 64, N_INNER);
   }
 
@@ -160,7 +162,8 @@ class Model {
       const size_t o = other_ ? class_of(SIZE_CLASS, 4 * std::abs(other_[k])) : m;
       const int value = block_[k];
       const uint32_t size = static_cast<uint32_t>(std::abs(value));
-      const uint32_t length = code_length(size, c_.inner_place[i][l / 2][m], c_.inner_near[i][l][n / 2], c_.inner_around[l][m][o]);
+      const uint32_t length =
+          code_length(size, c_.inner_place[i][l / 2][m], c_.inner_near[i][l][n / 2], c_.inner_around[l][m][o]);
       if (length == 0) continue;
       const bool is_negative = coder_.bypass(value < 0);
       set(own, k, length < 2 ? 1 : code_rest(size, length, c_.inner_rest[i][length]), is_negative);
@@ -193,7 +196,8 @@ class Model {
       const size_t m = class_of<uint32_t>(SIZE_CLASS, around_[k]), p = class_of(SEAM_CLASS, std::abs(predicted[f]));
       const int number = block_[k];
       const uint32_t size = static_cast<uint32_t>(std::abs(number));
-      const uint32_t length = code_length(size, c_.edge_left[i][p][left], c_.edge_near[i][left][n], c_.edge_around[i][p][m]);
+      const uint32_t length =
+          code_length(size, c_.edge_left[i][p][left], c_.edge_near[i][left][n], c_.edge_around[i][p][m]);
       if (length == 0) continue;
       const bool is_below = predicted[f] < 0;
       const bool differs =
@@ -224,8 +228,10 @@ class Model {
     // |from| < 2^29 and 7 of unlike < 2^32: products below 2^62.
     const int64_t mean = (from_left * unlike_above + from_above * unlike_left) / (unlike_left + unlike_above);
     const auto eighths = [this](int64_t sum) { return sum * inverse_[0] >> 27; };
-    const int predicted = static_cast<int>(std::clamp<int64_t>((eighths(mean) + 4) >> 3, -MAX_COEFFICIENT, MAX_COEFFICIENT));
-    const int64_t spread = eighths(std::abs(from_left - from_above)) / 2, unlike = eighths(std::min(unlike_left, unlike_above)) / 4;
+    const int predicted =
+        static_cast<int>(std::clamp<int64_t>((eighths(mean) + 4) >> 3, -MAX_COEFFICIENT, MAX_COEFFICIENT));
+    const int64_t spread = eighths(std::abs(from_left - from_above)) / 2,
+                  unlike = eighths(std::min(unlike_left, unlike_above)) / 4;
 
     auto& by_spread = c_.dc_spread[class_of(SEAM_CLASS, spread)][COUNT_CLASS[own.n_inner + 1]];
     auto& by_seam = c_.dc_seam[class_of(SEAM_CLASS, unlike)];
@@ -270,7 +276,8 @@ class Model {
 
   // Store coefficient k and add it to the block's sums.
   void set(Own& own, size_t k, uint32_t size, bool is_negative) {
-    const int value = (static_cast<int>(size) ^ -static_cast<int>(is_negative)) + is_negative;  // signs are hard to predict
+    const int value =
+        (static_cast<int>(size) ^ -static_cast<int>(is_negative)) + is_negative;  // signs are hard to predict
     const size_t v = ZIGZAG[k] >> 3, u = ZIGZAG[k] & 7;
     block_[k] = static_cast<int16_t>(value);
     own.sizes[ZIGZAG[k]] = static_cast<uint8_t>(std::min(size, MAX_SIZE));

@@ -28,7 +28,8 @@ Status code_frame(Frame& frame, const std::array<std::array<uint16_t, BLOCK>, 4>
     Component& c = frame.components[i];
     const Component* previous = i > 0 ? &frame.components[i - 1] : nullptr;
     if (previous && (previous->rows != c.rows || previous->columns != c.columns)) previous = nullptr;
-    const Status status = Model<Coder>(coder, contexts[i > 0]).code_component(c, previous, tables[static_cast<size_t>(c.table)]);
+    const Status status =
+        Model<Coder>(coder, contexts[i > 0]).code_component(c, previous, tables[static_cast<size_t>(c.table)]);
     if (status != Status::ok) return status;
   }
   return Status::ok;
@@ -63,7 +64,8 @@ inline Status take_apart(const uint8_t* bytes, size_t size, uint64_t most_blocks
     position = reader.position();
   }
   if (is_first) return Status::unsupported;
-  if (std::all_of(parts.padding.begin(), parts.padding.end(), [](uint8_t p) { return p == 0xFF; })) parts.padding.clear();
+  if (std::all_of(parts.padding.begin(), parts.padding.end(), [](uint8_t p) { return p == 0xFF; }))
+    parts.padding.clear();
   Encoder coder;
   const Status status = code_frame(markers.frame, tables, coder);
   parts.coded = coder.finish();

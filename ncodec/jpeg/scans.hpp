@@ -42,7 +42,8 @@ inline uint64_t nonzeros(const int16_t* block) {
   const __m128i zero = _mm_setzero_si128();
   for (int k = 0; k < BLOCK; k += 16) {
     const __m128i* at = reinterpret_cast<const __m128i*>(block + k);
-    const __m128i low = _mm_cmpeq_epi16(_mm_loadu_si128(at), zero), high = _mm_cmpeq_epi16(_mm_loadu_si128(at + 1), zero);
+    const __m128i low = _mm_cmpeq_epi16(_mm_loadu_si128(at), zero),
+                  high = _mm_cmpeq_epi16(_mm_loadu_si128(at + 1), zero);
     mask |= static_cast<uint64_t>(~_mm_movemask_epi8(_mm_packs_epi16(low, high)) & 0xFFFF) << k;
   }
 #else
@@ -402,8 +403,8 @@ class BitWriter {
 
 class ScanWriter {
  public:
-  ScanWriter(const Markers& markers, const Scan& scan, std::vector<uint8_t>& out, uint64_t limit,
-             Bytes padding, size_t& interval)
+  ScanWriter(const Markers& markers, const Scan& scan, std::vector<uint8_t>& out, uint64_t limit, Bytes padding,
+             size_t& interval)
       : scan_(scan), pass_(pass_of(markers.frame, scan)), bits_(out, limit), padding_(padding), interval_(interval) {
     for (size_t i = 0; i < scan.parts.size(); ++i) {
       dc_[i] = &markers.dc[static_cast<size_t>(scan.parts[i].dc)];
@@ -437,7 +438,7 @@ class ScanWriter {
   }
 
  private:
-  static constexpr int LONGEST_RUN = 0x7FFF;    // of end-of-band, in blocks (G.1.2.2)
+  static constexpr int LONGEST_RUN = 0x7FFF;        // of end-of-band, in blocks (G.1.2.2)
   static constexpr size_t MOST_CORRECTIONS = 1000;  // kept behind a run: libjpeg's MAX_CORR_BITS
 
   bool symbol(const HuffmanTable& table, int symbol, uint32_t extra = 0, int n = 0) {

@@ -14,7 +14,8 @@ struct Input {
   size_t batch;  // bins in a call
 };
 
-static BinaryStatus encode(const Input& input, const std::vector<uint8_t>& bins, std::vector<uint8_t>& payload, size_t& place) {
+static BinaryStatus encode(const Input& input, const std::vector<uint8_t>& bins, std::vector<uint8_t>& payload,
+                           size_t& place) {
   BinaryEncoder coder;
   std::vector<BinaryContext> contexts(input.n_contexts);
   BinaryStatus status = check_bins(bins.data(), bins.size(), place);
@@ -28,7 +29,8 @@ static BinaryStatus encode(const Input& input, const std::vector<uint8_t>& bins,
   return status;
 }
 
-static BinaryStatus decode(const Input& input, const uint8_t* payload, size_t size, std::vector<uint8_t>& bins, size_t& place) {
+static BinaryStatus decode(const Input& input, const uint8_t* payload, size_t size, std::vector<uint8_t>& bins,
+                           size_t& place) {
   BinaryDecoder coder(payload, size);
   std::vector<BinaryContext> contexts(input.n_contexts);
   BinaryStatus status = BinaryStatus::ok;
@@ -51,7 +53,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<uint8_t> bins(n), decoded(n, 0xAA);
   for (size_t i = 0; i < n; ++i) {
     const uint8_t number = stream.u8();
-    input.numbers[i] = number >= 224 || input.n_contexts == 0 ? BYPASS : static_cast<uint16_t>(number % input.n_contexts);
+    input.numbers[i] =
+        number >= 224 || input.n_contexts == 0 ? BYPASS : static_cast<uint16_t>(number % input.n_contexts);
     bins[i] = stream.u8() < skew;
   }
   if (n > 0 && mode & 2) input.numbers[source.u16() % n] = source.u16();

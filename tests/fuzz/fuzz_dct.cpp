@@ -3,7 +3,7 @@
 //   a valid payload           decodes to the samples that the encoder had
 //   an edited one, any bytes  is refused, or decodes to a picture; the same one when it is decoded again
 
-#include "codec.hpp"
+#include "enc_tile.hpp"
 #include "harness.hpp"
 
 using namespace fuzz;
@@ -11,9 +11,9 @@ using namespace ncodec::dct;
 
 static Parameters make_parameters(Source& source, bool any) {
   Parameters p{};
-  p.start.assign(2 * place::END, 0);
-  p.confidence.assign(place::END, 0);
-  p.weights.assign(3 * mixer::END, 6500);
+  p.start.assign(2 * contexts::COUNT, 0);
+  p.confidence.assign(contexts::COUNT, 0);
+  p.weights.assign(3 * mixers::COUNT, 6500);
   for (int q = 0; q < ANCHORS; ++q) {
     for (auto& step : p.log_step[q]) step = static_cast<int16_t>(1900 - 215 * q);
     p.strength[q] = {58, 8, 58, 8, 32, 32};
@@ -50,8 +50,10 @@ static std::vector<uint8_t> make_picture(Source& source, int width, int height, 
   for (int y = 0; y < height; ++y)
     for (int x = 0; x < width; ++x)
       for (int c = 0; c < channels; ++c) {
-        const int ramp = style & 1 ? (x * slope + y * 3 * c) >> 4 : 0, disc = style & 2 && (x - 40) * (x - 40) + (y - 30) * (y - 30) < 300 ? 90 : 0;
-        out[(static_cast<size_t>(y) * width + x) * channels + c] = static_cast<uint8_t>(base + ramp + disc + (noise ? stream.u8() & noise : 0));
+        const int ramp = style & 1 ? (x * slope + y * 3 * c) >> 4 : 0,
+                  disc = style & 2 && (x - 40) * (x - 40) + (y - 30) * (y - 30) < 300 ? 90 : 0;
+        out[(static_cast<size_t>(y) * width + x) * channels + c] =
+            static_cast<uint8_t>(base + ramp + disc + (noise ? stream.u8() & noise : 0));
       }
   return out;
 }
@@ -59,7 +61,8 @@ static std::vector<uint8_t> make_picture(Source& source, int width, int height, 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Source source(data, size);
   const uint8_t mode = source.u8();
-  const int quality_code = source.u8() % (MAX_QUALITY_CODE + 1), width = 1 + source.u8() % 96, height = 1 + source.u8() % 80;
+  const int quality_code = source.u8() % (MAX_QUALITY_CODE + 1), width = 1 + source.u8() % 96,
+            height = 1 + source.u8() % 80;
   const int channels = mode & 4 ? 1 : 3;
   const uint8_t choices = source.u8();
   EncoderOptions options;
@@ -75,15 +78,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::vector<uint8_t> pixels = make_picture(source, width, height, channels);
     const Picture8 picture = {pixels.data(), width, height, channels, width * channels, channels};
     const Kind kind = mode & 16 ? Kind::angle : Kind::dct;
-    const Geometry g = geometry_of(width, height, channels, mode & 8 ? 1 : 0);
-    payload = encode_tile(picture, parameters, quality_code, kind, g.chroma_shift, options);
-    Tile tile(g, parameters, quality_code, kind), of_picture(g, parameters, quality_code, kind);
-    from_picture(picture, of_picture.planes, g.planes, g.chroma_shift);
-    Model model = start_of(parameters, quality_code);
-    Encoder coder(model);
-    encode_with(coder, model, tile, of_picture, filter_of(parameters, quality_code), options);
+    const int chroma_shift = channels == 3 && mode & 8 ? 1 : 0;
+    payload = encode_tile(picture, parameters, quality_code, kind, chroma_shift, options);
+    TileJob job(picture, parameters, quality_code, kind, chroma_shift);
+    Encoder coder(job.model);
+    encode_with(coder, job, options);
     expected.resize(pixels.size());
-    to_picture(tile.planes, g.planes, g.chroma_shift, width, height, expected.data(), width * channels);
+    to_picture(job.tile.planes, job.geometry, width, height, expected.data(), width * channels);
     const std::vector<uint8_t> before = payload;
     edit(source, payload);
     is_valid = payload == before;
@@ -96,7 +97,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   BinaryStatus status[2];
   for (int i = 0; i < 2; ++i) {
     decoded[i].resize(static_cast<size_t>(width) * height * channels);
-    status[i] = decode_tile(bytes.get(), payload.size(), parameters, quality_code, width, height, channels, decoded[i].data(), width * channels);
+    status[i] = decode_tile(bytes.get(), payload.size(), parameters, quality_code, width, height, channels,
+                            decoded[i].data(), width * channels);
   }
   require(status[0] == status[1] && decoded[0] == decoded[1], "a payload decodes alike every time");
   if (is_valid) {

@@ -17,7 +17,8 @@ constexpr uint64_t MOST_BLOCKS = 1 << 14;  // 2 MiB of coefficients
 
 static JpegStatus put_together(const Parts& parts, size_t size, std::vector<uint8_t>& file) {
   file.clear();
-  return ncodec::jpeg::put_together({parts.skeleton.data(), parts.skeleton.size()}, {parts.padding.data(), parts.padding.size()},
+  return ncodec::jpeg::put_together({parts.skeleton.data(), parts.skeleton.size()},
+                                    {parts.padding.data(), parts.padding.size()},
                                     {parts.coded.data(), parts.coded.size()}, size, MOST_BLOCKS, file);
 }
 
@@ -35,11 +36,13 @@ static void check_file(const std::vector<uint8_t>& bytes) {
   if (ncodec::jpeg::take_apart(data.get(), bytes.size(), MOST_BLOCKS, parts) != JpegStatus::ok) return;
   std::vector<uint8_t> file;
   const JpegStatus status = put_together(parts, bytes.size(), file);
-  require(status == JpegStatus::ok || status == JpegStatus::no_code || status == JpegStatus::wrong_size, "parts are those of a file");
+  require(status == JpegStatus::ok || status == JpegStatus::no_code || status == JpegStatus::wrong_size,
+          "parts are those of a file");
   require(status != JpegStatus::ok || file.size() == bytes.size(), "a file has the size that was asked for");
   if (status != JpegStatus::ok || !is_sequential(parts.skeleton)) return;
   Parts again;
-  require(ncodec::jpeg::take_apart(file.data(), file.size(), MOST_BLOCKS, again) == JpegStatus::ok, "a file can be taken apart");
+  require(ncodec::jpeg::take_apart(file.data(), file.size(), MOST_BLOCKS, again) == JpegStatus::ok,
+          "a file can be taken apart");
   require(again.skeleton == parts.skeleton && again.coded == parts.coded, "with the same parts");
 }
 
@@ -56,11 +59,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::vector<uint8_t> rest = source.rest();
   n_skeleton = std::min(n_skeleton, rest.size());
   n_padding = std::min(n_padding, rest.size() - n_skeleton);
-  const auto at = rest.begin() + static_cast<std::ptrdiff_t>(n_skeleton), coded = at + static_cast<std::ptrdiff_t>(n_padding);
+  const auto at = rest.begin() + static_cast<std::ptrdiff_t>(n_skeleton),
+             coded = at + static_cast<std::ptrdiff_t>(n_padding);
   parts.skeleton.assign(rest.begin(), at);
   parts.padding.assign(at, coded);
   parts.coded.assign(coded, rest.end());
   std::vector<uint8_t> file;
-  if (put_together(parts, file_size, file) == JpegStatus::ok) require(file.size() == file_size, "a file has the size that was asked for");
+  if (put_together(parts, file_size, file) == JpegStatus::ok)
+    require(file.size() == file_size, "a file has the size that was asked for");
   return 0;
 }

@@ -69,7 +69,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (status == Status::ok) {
     std::vector<uint8_t> again;
     settings = settings_of(payload, threads);
-    require(encode(tables, decoded, indexes, skip_below, settings, again, place) == Status::ok, "what decodes can be encoded");
+    require(encode(tables, decoded, indexes, skip_below, settings, again, place) == Status::ok,
+            "what decodes can be encoded");
     require(again == payload, "an accepted payload is the only one for its symbols");
   }
   require(status == Status::ok || place <= n, "an error names a symbol");

@@ -47,7 +47,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (size_t r = rows; r-- > 0;)
     if (!row_is_valid(frequencies.get() + r * stride, stride)) expected = static_cast<long>(r);
   std::vector<uint32_t> sizes;
-  require(check_frequencies(frequencies.get(), rows, stride, sizes) == expected, "rows are refused by the rule, the first one first");
+  require(check_frequencies(frequencies.get(), rows, stride, sizes) == expected,
+          "rows are refused by the rule, the first one first");
   if (expected >= 0) return 0;
 
   require(sizes.size() == rows, "every row has a size");
@@ -63,7 +64,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       const uint32_t entry = tables.first(r) + e, interval = tables.intervals()[entry];
       require(start_of(interval) == start, "intervals follow each other");
       start += freq_of(interval);
-      require(tables.find(r, start_of(interval)) == entry && tables.find(r, start - 1) == entry, "a slot is found in its interval");
+      require(tables.find(r, start_of(interval)) == entry && tables.find(r, start - 1) == entry,
+              "a slot is found in its interval");
       symbols.push_back(symbol_of(e));
       indexes.push_back(static_cast<uint16_t>(r));
     }
@@ -74,7 +76,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Settings settings{-1, 1, 1};
   std::vector<int32_t> decoded(symbols.size());
   require(encode(tables, symbols, indexes, 0, settings, payload, place) == Status::ok, "every entry is encoded");
-  require(decode(tables, payload.data(), payload.size(), indexes, 0, 1, decoded, place) == Status::ok, "every entry is decoded");
+  require(decode(tables, payload.data(), payload.size(), indexes, 0, 1, decoded, place) == Status::ok,
+          "every entry is decoded");
   require(decoded == symbols, "every entry survives");
   return 0;
 }

@@ -33,8 +33,8 @@ inline Status encode(const Tables& tables, const std::vector<int32_t>& symbols, 
                      uint32_t skip_below, Settings s, std::vector<uint8_t>& payload, size_t& place) {
   std::vector<uint8_t> scalar;
   const size_t chunks = static_cast<size_t>(s.chunks);
-  const Status expected = ncodec::encode(tables, symbols.data(), indexes.data(), symbols.size(), skip_below, s.log_lanes,
-                                         chunks, 1, Variant::scalar, scalar, place);
+  const Status expected = ncodec::encode(tables, symbols.data(), indexes.data(), symbols.size(), skip_below,
+                                         s.log_lanes, chunks, 1, Variant::scalar, scalar, place);
   const Status status = ncodec::encode(tables, symbols.data(), indexes.data(), symbols.size(), skip_below, s.log_lanes,
                                        chunks, s.threads, fastest(), payload, place);
   require(status == expected && payload == scalar, "all variants encode alike");
@@ -47,8 +47,8 @@ inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, 
   size_t scalar_place = 0;
   const Status expected = ncodec::decode(tables, payload, size, indexes.data(), indexes.size(), skip_below, 1,
                                          Variant::scalar, scalar.data(), scalar_place);
-  const Status status = ncodec::decode(tables, payload, size, indexes.data(), indexes.size(), skip_below, threads, fastest(),
-                                       symbols.data(), place);
+  const Status status = ncodec::decode(tables, payload, size, indexes.data(), indexes.size(), skip_below, threads,
+                                       fastest(), symbols.data(), place);
   require(status == expected && place == scalar_place, "all variants refuse alike");
   require(status != Status::ok || symbols == scalar, "all variants decode alike");
   return status;
@@ -129,11 +129,12 @@ struct Rows {
 
 // A symbol near the row's own range, or one of those where varints and int32 end.
 inline int32_t make_symbol(Stream& stream, uint32_t row_size) {
-  static constexpr uint32_t EDGES[] = {0x7F, 0x80, 0x3FFF, 0x4000, 0x1FFFFF, 0x200000, 0xFFFFFFF, 0x10000000, 0xFFFFFFFF};
+  static constexpr uint32_t EDGES[] = {0x7F,     0x80,      0x3FFF,     0x4000,    0x1FFFFF,
+                                       0x200000, 0xFFFFFFF, 0x10000000, 0xFFFFFFFF};
   const uint8_t byte = stream.u8();
   if (byte < 240) return symbol_of(byte % (row_size + 1));
   const uint32_t edge = EDGES[byte % 9];
-  const uint32_t entry = edge + (row_size - 1);                // the escape's value is the edge itself
+  const uint32_t entry = edge + (row_size - 1);  // the escape's value is the edge itself
   return symbol_of(edge == 0xFFFFFFFF || byte & 1 ? edge : entry);
 }
 
@@ -145,13 +146,21 @@ inline void edit(Source& source, std::vector<uint8_t>& bytes) {
     const uint8_t value = source.u8();
     const auto at = bytes.begin() + static_cast<std::ptrdiff_t>(place);
     switch (kind % 7) {
-      case 0: if (at != bytes.end()) *at ^= static_cast<uint8_t>(1u << (value & 7)); break;
-      case 1: if (at != bytes.end()) *at = value; break;
+      case 0:
+        if (at != bytes.end()) *at ^= static_cast<uint8_t>(1u << (value & 7));
+        break;
+      case 1:
+        if (at != bytes.end()) *at = value;
+        break;
       case 2: bytes.insert(at, value); break;
-      case 3: if (at != bytes.end()) bytes.erase(at); break;
+      case 3:
+        if (at != bytes.end()) bytes.erase(at);
+        break;
       case 4: bytes.resize(place); break;
       case 5: bytes.insert(bytes.end(), value & 15, static_cast<uint8_t>(value & 0xF0)); break;
-      case 6: if (at != bytes.end()) bytes.back() = static_cast<uint8_t>(*at + value); break;
+      case 6:
+        if (at != bytes.end()) bytes.back() = static_cast<uint8_t>(*at + value);
+        break;
     }
   }
 }

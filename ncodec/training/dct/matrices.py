@@ -25,7 +25,7 @@ from ncodec.quality import QUALITY_STEPS
 
 GRID = ((0, 1, 2, 3, 4, 5, 6, 7), (0, 1, 2, 3, 5, 8, 11, 15), (0, 1, 2, 4, 7, 12, 20, 31))
 QUALITIES, PLANES, SIZES = 8, 3, 5
-PLANE_WEIGHT = (1.0, 1.086, 0.825)  # encoder.hpp
+PLANE_WEIGHT = (1.0, 1.086, 0.825)  # enc_residual.hpp
 CELLS, TEMPLATES, ENERGIES, TOP = 64, 9, 4, 4
 # Octaves: the best steps of a dependent quantiser over those of the scalar one here (measured).
 DEPENDENT = 1 / 8
@@ -39,7 +39,7 @@ class Blocks:
 
     Args:
         coefficients: [n, side, side] of the coded side (32 at most), vertical frequency first.
-        energy: [n], 0 … 7, of the blocks around, as contexts know it (ncodec/dct/levels.hpp).
+        energy: [n], 0 … 7, of the blocks around, as contexts know it (levels.hpp).
         weight: bits that a squared error of 1 is worth.
         share: of all such blocks that these are; less than 1 for a sample.
     """
@@ -126,7 +126,7 @@ class Quantiser:
         """Return what every coefficient costs (bits) with a step [side, side], and its level.
 
         The levels are the encoder's: rounded, one less, or 0, whichever costs least; or, if not
-        optimised, rounded with a dead zone (quantise.hpp).
+        optimised, rounded with a dead zone (enc_quantise.hpp).
         """
         ratio = self.magnitude / step
         error = self.weight * step**2
@@ -296,7 +296,7 @@ def leaf_blocks(
         for plane in range(PLANES):
             of_plane = about[:, 0] == plane
             if of_plane.any():
-                # Of 10-bit samples, as encoder.hpp.
+                # Of 10-bit samples, as enc_residual.hpp.
                 weight = options.lmbda / 16 * PLANE_WEIGHT[plane]
                 blocks = Blocks(coefficients[of_plane], about[of_plane, 2], weight)
                 out[quality - 1, plane, size] = blocks.sample(sample)

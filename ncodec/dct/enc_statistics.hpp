@@ -1,9 +1,9 @@
-// What training wants to know of an encoding: counts of bins by context, weights of mixers, coefficients of the
-// blocks chosen, and the sums that filters are solved from. Not part of the codec.
+// What training wants to know of an encoding: counts of bins by context, coefficients of the blocks chosen, and the
+// sums that filters are solved from. Not part of the codec.
 
 #pragma once
 
-#include "codec.hpp"
+#include "enc_tile.hpp"
 
 namespace ncodec::dct {
 
@@ -12,7 +12,7 @@ template <bool ADAPTS>
 class AnyCounter {
  public:
   static constexpr bool DECODES = false;
-  explicit AnyCounter(Model& model) : model_(model), counts(place::END) {}
+  explicit AnyCounter(Model& model) : model_(model), counts(contexts::COUNT) {}
 
   uint32_t bin(uint32_t value, const Bin& at) {
     const Mixture m = mix(model_, at);
@@ -48,7 +48,6 @@ using StaticCounter = AnyCounter<false>;
 // Sums for least squares: of products of features, of features with the error that is to be removed.
 struct Normal {
   std::vector<double> products, targets;
-  double error = 0;
   explicit Normal(int features) : products(static_cast<size_t>(features) * features), targets(features) {}
 
   void add(const double* f, int n, double target) {
@@ -56,7 +55,6 @@ struct Normal {
       for (int k = 0; k < n; ++k) products[static_cast<size_t>(i) * n + k] += f[i] * f[k];
       targets[i] += f[i] * target;
     }
-    error += target * target;
   }
 };
 
@@ -65,25 +63,25 @@ inline double clipped_pair(const int16_t* a, const int16_t* b, const int16_t* c,
 }
 
 // Luma's sums by class, of a tile that is deblocked but not filtered; 12 features each.
-inline void luma_sums(Tile& tile, const Tile& source, const Filter& filter, std::vector<Normal>& out) {
+inline void luma_sums(const Tile& tile, const Samples& source, const Filter& filter, std::vector<Normal>& out) {
   const ClassFilter by_class(tile, filter);
   const Plane& plane = tile.planes[0];
   for (int y = 0; y < plane.height; ++y)
     for (int x = 0; x < plane.width; ++x) {
-      const BlockClass& c = by_class.classes()[static_cast<size_t>(y / 4) * (plane.width / 4) + x / 4];
+      const BlockClass& c = by_class.class_at(x, y);
       const int16_t* centre = by_class.luma().row(y) + x;
       double f[LUMA_PAIRS] = {};
       for (int k = 0; k < LUMA_PAIRS; ++k) {
-        const int dx = PAIRS[k][0], dy = PAIRS[k][1], m = c.is_mirrored ? MIRRORED[k] : k;
-        f[c.is_swapped ? SWAPPED[m] : m] =
-            clipped_pair(by_class.luma().row(y + dy) + x + dx, by_class.luma().row(y - dy) + x - dx, centre, filter.luma_clip);
+        const auto [dx, dy] = PAIRS[k];
+        f[ClassFilter::weight_of_pair(c, k)] = clipped_pair(
+            by_class.luma().row(y + dy) + x + dx, by_class.luma().row(y - dy) + x - dx, centre, filter.luma_clip);
       }
       out[c.number].add(f, LUMA_PAIRS, *source.planes[0].at(x, y) - *centre);
     }
 }
 
 // Chroma's sums by plane and activity, 4:4:4 only; 11 features each. Luma is filtered here.
-inline void chroma_sums(Tile& tile, const Tile& source, const Filter& filter, std::vector<Normal>& out) {
+inline void chroma_sums(const Tile& tile, const Samples& source, const Filter& filter, std::vector<Normal>& out) {
   const ClassFilter by_class(tile, filter);
   Plane luma_now = tile.planes[0];
   std::vector<int16_t> samples(static_cast<size_t>(luma_now.stride) * luma_now.height);
@@ -94,7 +92,7 @@ inline void chroma_sums(Tile& tile, const Tile& source, const Filter& filter, st
     const Plane& plane = tile.planes[p];
     for (int y = 0; y < plane.height; ++y)
       for (int x = 0; x < plane.width; ++x) {
-        const BlockClass& c = by_class.classes()[static_cast<size_t>(y / 4) * (plane.width / 4) + x / 4];
+        const BlockClass& c = by_class.class_at(x, y);
         const int16_t *centre = chroma.row(y) + x, *luma = by_class.luma().row(y) + x;
         double f[CHROMA_WEIGHTS];
         for (int k = 0; k < CHROMA_PAIRS + CROSS_PAIRS; ++k) {
@@ -119,62 +117,60 @@ struct Leaves {
   std::array<std::vector<int16_t>, SIZES> levels;
   int32_t n = 0;  // leaves so far
 
-  // Of the square at (x, y) as TileEncoder chose it, before its levels are cleared: the samples that a block is
-  // predicted from are final then, and those after it are not read.
-  void add_square(Tile& tile, const Tile& source, int x, int y, int log2 = SQUARE_LOG2) {
-    const Geometry& g = tile.syntax.geometry();
-    if (x >= g.width || y >= g.height) return;
-    const bool has_chroma = g.planes == 3;
-    const int own = tile.syntax.unit(x, y).log2, half = 1 << (log2 - 1);
-    if (own == log2) {
-      add(tile, source, x, y, log2, true, has_chroma);
-    } else if (log2 > 3) {
-      for (int i = 0; i < 4; ++i) add_square(tile, source, x + (i & 1) * half, y + (i >> 1) * half, log2 - 1);
+  // Of a square as Search chose it, before its levels are cleared: the samples that a block is predicted from are final
+  // then, and those after it are not read.
+  void add_tree(Tile& tile, const Samples& source, const Block& b) {
+    if (tile.syntax.is_outside(b)) return;
+    const bool has_chroma = tile.syntax.geometry().has_chroma();
+    if (tile.syntax.unit(b).log2 == b.log2) {
+      add_leaf(tile, source, b, true, has_chroma);
+    } else if (b.log2 > 3) {
+      for (int i = 0; i < 4; ++i) add_tree(tile, source, b.quarter(i));
     } else {
-      for (int i = 0; i < 4; ++i) add(tile, source, x + (i & 1) * half, y + (i >> 1) * half, 2, true, false);
-      add(tile, source, x, y, 3, false, has_chroma);
+      for (int i = 0; i < 4; ++i) add_leaf(tile, source, b.quarter(i), true, false);
+      add_leaf(tile, source, b, false, has_chroma);
     }
   }
 
  private:
-  void add(Tile& tile, const Tile& source, int x, int y, int log2, bool has_luma, bool has_chroma) {
+  void add_leaf(Tile& tile, const Samples& source, const Block& b, bool has_luma, bool has_chroma) {
     int16_t prediction[MAX_SIDE * MAX_SIDE];
-    const Unit& u = tile.syntax.unit(x, y);
+    const Unit& u = tile.syntax.unit(b);
     if (has_luma) {
-      References plain, smoothed;
-      tile.gather_border(0, x, y, log2, plain);
-      if (wants_smooth(u.mode, log2)) smooth(plain, 1 << log2, smoothed);
-      predict(plain, smoothed, u.mode, log2, true, prediction);
-      add_block(tile, source, 0, x, y, log2, prediction);
+      tile.predict_luma(b, u.mode, prediction);
+      add_block(tile, source, 0, b, prediction);
     }
     for (int p = 1; has_chroma && p < 3; ++p) {
-      tile.predict_chroma(p, x, y, log2, u.chroma_mode, prediction);
-      add_block(tile, source, p, x, y, log2, prediction);
+      tile.predict_chroma(p, b, u.chroma_mode, prediction);
+      add_block(tile, source, p, b, prediction);
     }
     ++n;
   }
 
-  void add_block(Tile& tile, const Tile& source, int plane, int x, int y, int log2, const int16_t* prediction) {
-    const int s = tile.syntax.geometry().shift(plane), own_log2 = log2 - s, side = 1 << own_log2, coded = 1 << coded_log2(own_log2);
+  void add_block(Tile& tile, const Samples& source, int plane, const Block& b, const int16_t* prediction) {
+    const int s = tile.syntax.geometry().shift(plane), log2 = b.log2 - s, side = 1 << log2,
+              coded = 1 << coded_log2(log2);
     const Plane& from = source.planes[plane];
+    const Unit& unit = tile.syntax.unit(b);
     int16_t residual[MAX_SIDE * MAX_SIDE];
     int32_t c[MAX_SIDE * MAX_SIDE];
-    kernels::subtract(from.at(x >> s, y >> s), from.stride, prediction, side, residual);
-    forward(residual, side, c, own_log2, tile.kind_of(plane, own_log2, tile.syntax.unit(x, y).is_sine));
-    const int16_t* chosen = tile.syntax.levels(plane, x, y);
-    for (const int value : {plane, static_cast<int>(tile.syntax.unit(x, y).mode), tile.syntax.energy_around(plane, x, y, log2), n})
-      about[own_log2 - 2].push_back(value);
+    kernels::subtract(from.at(b.x >> s, b.y >> s), from.stride, prediction, side, residual);
+    forward(residual, side, c, log2, tile.kind_of(plane, log2, unit.is_sine));
+    const int16_t* chosen = tile.syntax.levels(plane, b);
+    const int size = log2 - MIN_LOG2;
+    for (const int value : {plane, static_cast<int>(unit.mode), tile.syntax.energy_around(plane, b), n})
+      about[size].push_back(value);
     for (int v = 0; v < coded; ++v)
       for (int h = 0; h < coded; ++h) {
-        coefficients[own_log2 - 2].push_back(std::ldexp(static_cast<float>(c[v * side + h]), -FORWARD_BITS));
-        levels[own_log2 - 2].push_back(chosen[v * Syntax::LEVELS_STRIDE + h]);
+        coefficients[size].push_back(std::ldexp(static_cast<float>(c[v * side + h]), -FORWARD_BITS));
+        levels[size].push_back(chosen[v * Syntax::LEVELS_STRIDE + h]);
       }
   }
 };
 
-// Residuals of intra prediction as an encoder with one block size makes them: of each block of `source`, in raster order,
-// the mode of least Hadamard sum, predicted from the samples around it in `reference`. Both have `width` x `height`
-// samples, multiples of the side.
+// Residuals of intra prediction as an encoder with one block size makes them: of each block of `source`, in raster
+// order, the mode of least Hadamard sum, predicted from the samples around it in `reference`. Both have `width` x
+// `height` samples, multiples of the side.
 inline void predict_all(const Plane& source, const Plane& reference, int log2, int16_t* residuals, uint8_t* modes) {
   const int side = 1 << log2;
   int16_t prediction[MAX_SIDE * MAX_SIDE];

@@ -1,0 +1,78 @@
+// Every adaptive context and mixer by name, numbered as specs/dct.md, section 3, lists them.
+//
+//   contexts::SIG_A(state, is_chroma, size, far, near)   an index of Model::contexts
+//   mixers::SIG(state, is_chroma, size)                  an index of Model::mixers
+//
+// A bin with the contexts X_A, X_B, X_C mixes the three. `size` is log2 of the block's side less that of the least.
+
+#pragma once
+
+#include "probability.hpp"
+
+namespace ncodec::dct {
+
+// Numbers from `first` on, one for each tuple of indices below `Sizes`, the last index fastest.
+template <int... Sizes>
+struct Numbers {
+  int first;
+
+  template <class... Index>
+  constexpr int operator()(Index... index) const {
+    static_assert(sizeof...(Index) == sizeof...(Sizes));
+    int offset = 0;
+    ((offset = offset * Sizes + index), ...);
+    return first + offset;
+  }
+  constexpr int end() const { return first + (Sizes * ... * 1); }
+};
+
+namespace contexts {
+constexpr Numbers<3, 2, 5, 6, 8> SIG_A{0};                      // [state][chroma?][size][far][near]
+constexpr Numbers<5, 64, 3> SIG_B_LUMA{SIG_A.end()};            // [size][place][direction]
+constexpr Numbers<5, 64> SIG_B_CHROMA{SIG_B_LUMA.end()};        // [size][place]
+constexpr Numbers<5, 8, 5, 3> SIG_C_LUMA{SIG_B_CHROMA.end()};   // [size][energy][near][far]
+constexpr Numbers<3, 4, 12, 4> SIG_C_CHROMA{SIG_C_LUMA.end()};  // [size][energy][other planes][near]
+constexpr Numbers<3, 2, 2, 2, 4, 8> BIG_A{SIG_C_CHROMA.end()};  // [threshold][chroma?][small?][odd state?][far][near]
+constexpr Numbers<3, 2, 5, 16> BIG_B{BIG_A.end()};              // [threshold][chroma?][size][place]
+constexpr Numbers<3, 2, 8, 4> BIG_C{BIG_B.end()};               // [threshold][chroma?][energy][earlier]
+constexpr Numbers<8, 12> UNARY{BIG_C.end()};                    // [near][threshold]
+constexpr Numbers<2, 5, 3> GROUP_A{UNARY.end()};                // [chroma?][size][coded neighbours]
+constexpr Numbers<2, 5, 16> GROUP_B{GROUP_A.end()};             // [chroma?][size][place]
+constexpr Numbers<2, 8, 3> GROUP_C{GROUP_B.end()};              // [chroma?][energy][coded neighbours]
+constexpr Numbers<2, 2, 5, 10> LAST_A{GROUP_C.end()};           // [axis][chroma?][size][bin]
+constexpr Numbers<2, 2, 8, 10> LAST_B{LAST_A.end()};            // [axis][chroma?][energy][bin]
+constexpr Numbers<2, 2, 5, 4, 10> LAST_C{LAST_B.end()};         // [axis][chroma?][size][direction, or of y: x][bin]
+constexpr Numbers<4, 3> SPLIT_A{LAST_C.end()};                  // [size from 8 on][smaller neighbours]
+constexpr Numbers<4, 8> SPLIT_B{SPLIT_A.end()};                 // [size][energy]
+constexpr Numbers<4, 6, 6> SPLIT_C{SPLIT_B.end()};              // [size][size of left][of above]
+constexpr Numbers<3, 5, 3> CODED_A{SPLIT_C.end()};              // [plane][size][coded neighbours]
+constexpr Numbers<3, 5, 8> CODED_B{CODED_A.end()};              // [plane][size][energy]
+constexpr Numbers<3, 5, 4> CODED_C{CODED_B.end()};              // [plane][size][kind of mode, or planes coded before]
+constexpr Numbers<6, 5> LIKELY_A{CODED_C.end()};                // [number][size]
+constexpr Numbers<6, 24> LIKELY_B{LIKELY_A.end()};              // [number][votes]
+constexpr Numbers<6, 8> LIKELY_C{LIKELY_B.end()};               // [number][energy]
+constexpr Numbers<32> REST{LIKELY_C.end()};                     // [node of a tree of 5 bits]
+constexpr Numbers<3, 5> CHROMA_A{REST.end()};                   // [number][size]
+constexpr Numbers<3, 4> CHROMA_B{CHROMA_A.end()};               // [number][kind of the luma mode]
+constexpr Numbers<3, 3> CHROMA_C{CHROMA_B.end()};               // [number][linear neighbours]
+constexpr Numbers<2, 8> SINE_A{CHROMA_C.end()};                 // [size from 8 on][energy]
+constexpr Numbers<2, 4> SINE_B{SINE_A.end()};                   // [size from 8 on][kind of mode]
+constexpr Numbers<3> SINE_C{SINE_B.end()};                      // [neighbours that have it]
+constexpr Numbers<2> FILTERED{SINE_C.end()};                    // [chroma?]
+constexpr int COUNT = FILTERED.end();
+}  // namespace contexts
+
+namespace mixers {
+constexpr Numbers<3, 2, 5> SIG{0};          // [state][chroma?][size]
+constexpr Numbers<3, 2> BIG{SIG.end()};     // [threshold][chroma?]
+constexpr Numbers<2> GROUP{BIG.end()};      // [chroma?]
+constexpr Numbers<2, 2> LAST{GROUP.end()};  // [axis][chroma?]
+constexpr Numbers<> SPLIT{LAST.end()};
+constexpr Numbers<3> CODED{SPLIT.end()};    // [plane]
+constexpr Numbers<6> LIKELY{CODED.end()};   // [number]
+constexpr Numbers<3> CHROMA{LIKELY.end()};  // [number]
+constexpr Numbers<> SINE{CHROMA.end()};
+constexpr int COUNT = SINE.end();
+}  // namespace mixers
+
+}  // namespace ncodec::dct

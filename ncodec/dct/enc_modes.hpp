@@ -1,0 +1,168 @@
+// The encoder's choice of a block's intra modes.
+//
+//   luma: some of the 35 modes by Hadamard --> the best four by transform --> the best of those in full
+//   chroma: all four by transform --> the best in full
+
+#pragma once
+
+#include <memory>
+
+#include "enc_residual.hpp"
+#include "enc_snapshot.hpp"
+
+namespace ncodec::dct {
+
+class LumaSearch {
+ public:
+  LumaSearch(Tile& tile, const Plane& source, ResidualTrial& residual, int full_trials)
+      : tile_(tile), source_(source), residual_(residual), full_trials_(full_trials) {}
+
+  // Codes a block's luma with the best mode. Returns its cost; NEVER, if the block may and had better be split: large
+  // busy ones take long, and are never chosen.
+  float choose(const Model& model, const Block& b, bool may_give_up) {
+    model_ = &model, block_ = b;
+    tile_.gather_references(0, b, plain_);
+    if (b.log2 > 2) smooth(plain_, b.side(), smoothed_);
+    tile_.syntax.for_each_unit(
+        b, [&](Unit& u) { u.log2 = static_cast<uint8_t>(b.log2), u.chroma_mode = SAME_AS_LUMA, u.is_sine = 0; });
+    likely_ = tile_.syntax.likely_modes(b, tile_.derive_modes(b));
+    const Candidates candidates = rank_by_transform(rank_by_hadamard());
+    if (may_give_up && b.log2 >= 5 && candidates[0].cost > BUSY * static_cast<float>(b.side() * b.side())) return NEVER;
+    return code_best(candidates);
+  }
+
+ private:
+  static constexpr int BY_TRANSFORM = 4;
+  static constexpr float BUSY = 1;  // bits + weighted error of a sample
+
+  struct Candidate {
+    float cost;
+    int mode;
+    bool is_sine;
+    bool operator<(const Candidate& other) const { return cost < other.cost; }
+  };
+  using Candidates = std::array<Candidate, BY_TRANSFORM>;
+
+  // Modes by cost, those that were not looked at last; the first BY_TRANSFORM are in order.
+  struct Ranking {
+    std::array<float, MODES> costs;
+
+    Ranking() { costs.fill(NEVER); }
+
+    std::array<int, MODES> order() const {
+      std::array<int, MODES> modes;
+      for (int m = 0; m < MODES; ++m) modes[m] = m;
+      std::partial_sort(modes.begin(), modes.begin() + BY_TRANSFORM, modes.end(),
+                        [&](int a, int b) { return costs[a] < costs[b]; });
+      return modes;
+    }
+  };
+
+  void predict_mode(int mode, int16_t* out) const { predict(plain_, smoothed_, mode, block_.log2, true, out); }
+
+  float mode_bits(int mode) const {
+    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); });
+  }
+
+  // Every fourth direction, then those beside the best, and the likely modes.
+  std::array<int, MODES> rank_by_hadamard() const {
+    const float scale = std::sqrt(residual_.weight(0));
+    Ranking ranking;
+    const auto look = [&](int mode) {
+      if (mode < 0 || mode >= MODES || ranking.costs[mode] < NEVER) return;
+      int16_t prediction[MAX_SIDE * MAX_SIDE];
+      predict_mode(mode, prediction);
+      const int satd = kernels::satd(source_.at(block_.x, block_.y), source_.stride, prediction, block_.side());
+      ranking.costs[mode] = mode_bits(mode) + scale * static_cast<float>(satd);
+    };
+    look(PLANAR), look(DC);
+    for (int mode = 2; mode < MODES; mode += 4) look(mode);
+    for (const int step : {2, 1}) {
+      const auto order = ranking.order();
+      for (int i = 0; i < 3; ++i)
+        if (order[i] >= 2) look(std::max(order[i] - step, 2)), look(order[i] + step);
+    }
+    for (const auto& l : likely_.modes) look(l.mode);
+    return ranking.order();
+  }
+
+  // The first of an order, each with the better of its transforms.
+  Candidates rank_by_transform(const std::array<int, MODES>& order) const {
+    Candidates out;
+    for (int i = 0; i < BY_TRANSFORM; ++i) {
+      int16_t prediction[MAX_SIDE * MAX_SIDE];
+      predict_mode(order[i], prediction);
+      const float bits = mode_bits(order[i]);
+      out[i] = {bits + residual_.estimate_cost(0, block_, false, prediction), order[i], false};
+      if (!tile_.syntax.may_be_sine(block_.log2)) continue;
+      const float sine = bits + residual_.estimate_cost(0, block_, true, prediction);
+      if (sine < out[i].cost) out[i] = {sine, order[i], true};
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+
+  // Codes the candidates in full as long as they promise something; leaves the best in the tile and returns its cost.
+  float code_best(const Candidates& candidates) {
+    float best = NEVER;
+    int last = -1, chosen = -1;
+    for (int i = 0; i < full_trials_; ++i) {
+      const Candidate& c = candidates[i];
+      if (i && c.cost > 1.1f * candidates[0].cost + 2) break;
+      int16_t prediction[MAX_SIDE * MAX_SIDE];
+      predict_mode(c.mode, prediction);
+      const float bits = mode_bits(c.mode);
+      tile_.syntax.for_each_unit(block_,
+                                 [&](Unit& u) { u.mode = static_cast<uint8_t>(c.mode), u.is_sine = c.is_sine; });
+      const float total = bits + residual_.code(*model_, 0, block_, false, prediction);
+      last = i;
+      if (total < best) {
+        best = total, chosen = i;
+        if (i + 1 < full_trials_) best_->save(tile_, block_, 0, 0);
+      }
+    }
+    if (chosen != last) best_->restore(tile_, block_, 0, 0);
+    return best;
+  }
+
+  Tile& tile_;
+  const Plane& source_;
+  ResidualTrial& residual_;
+  int full_trials_;
+  std::unique_ptr<Snapshot> best_ = std::make_unique<Snapshot>();
+  // Of the block:
+  const Model* model_ = nullptr;
+  Block block_ = {};
+  References plain_, smoothed_;
+  LikelyModes likely_;
+};
+
+// Codes a block's chroma with the best mode; returns its cost.
+inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& model, const Block& b, bool has_luma) {
+  Syntax& syntax = tile.syntax;
+  const int luma_mode = syntax.unit(b).mode;
+  const auto mode_bits = [&](int mode) {
+    return estimate_bits(model, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
+  };
+  int16_t prediction[MAX_SIDE * MAX_SIDE];
+  float least = NEVER;
+  int chosen = LINEAR;
+  for (const int mode : {LINEAR, SAME_AS_LUMA, CHROMA_DC, CHROMA_PLANAR}) {
+    if ((mode == CHROMA_DC && luma_mode == DC) || (mode == CHROMA_PLANAR && luma_mode == PLANAR)) continue;
+    float total = mode_bits(mode);
+    for (int p = 1; p < 3 && total < least; ++p) {
+      tile.predict_chroma(p, b, mode, prediction);
+      total += residual.estimate_cost(p, b, false, prediction);
+    }
+    if (total < least) least = total, chosen = mode;
+  }
+  float total = mode_bits(chosen);
+  syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(chosen); });
+  for (int p = 1; p < 3; ++p) {
+    tile.predict_chroma(p, b, chosen, prediction);
+    total += residual.code(model, p, b, has_luma, prediction);
+  }
+  return total;
+}
+
+}  // namespace ncodec::dct

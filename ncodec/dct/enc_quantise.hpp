@@ -1,0 +1,87 @@
+// What an encoder quantises with: how much errors weigh, and the plain quantiser that optimisation is measured against.
+
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "enc_transform.hpp"
+#include "parameters.hpp"
+
+namespace ncodec::dct {
+
+constexpr float NEVER = std::numeric_limits<float>::max();  // a cost
+
+// Of the coded frequencies of a block, [coded side, coded side].
+struct Quantiser {
+  std::vector<float> inverse;  // half-steps of a coefficient as `forward` gives it
+  std::vector<float> error;    // bits that a squared error of one half-step weighs
+
+  Quantiser() = default;
+  // `weight`: bits that a squared error of one sample weighs.
+  Quantiser(const std::vector<int32_t>& steps, float weight) {
+    for (const int step : steps) {
+      const float half_step = static_cast<float>(step) / 32;
+      inverse.push_back(std::ldexp(1.f / half_step, -FORWARD_BITS));
+      error.push_back(weight * half_step * half_step);
+    }
+  }
+
+  // `ratio`: coefficients [side, side] in half-steps, those that are coded.
+  void scale(const int32_t* coefficients, int log2, float* ratio) const {
+    const int side = 1 << log2, coded = 1 << coded_log2(log2);
+    for (int v = 0; v < coded; ++v)
+      for (int u = 0; u < coded; ++u)
+        ratio[v * coded + u] = static_cast<float>(coefficients[v * side + u]) * inverse[v * coded + u];
+  }
+};
+
+// Each coefficient to the nearest level with a dead zone, one after the other. `levels` (cleared before) gets
+// half-steps; returns whether there are any.
+class PlainQuantiser {
+ public:
+  PlainQuantiser(const float* ratio, int16_t* levels, int stride, int log2)
+      : ratio_(ratio), levels_(levels), stride_(stride), log2_(log2) {}
+
+  bool quantise() {
+    for (int g = groups_in(log2_) - 1; g >= 0; --g) {
+      const Place group = SCAN.groups_of(log2_)[g];
+      const int state_before = state_;
+      bool is_coded = g == 0 && any_;
+      is_coded |= run(group, false);
+      state_ = state_before;
+      if (is_coded) run(group, true);
+    }
+    return any_;
+  }
+
+ private:
+  // Over the levels of a group, returning whether there are any; `writes` after the first look.
+  bool run(Place group, bool writes) {
+    bool any_here = false;
+    for (int k = 15; k >= 0; --k) {
+      const Place at = SCAN.place(group, k);
+      const float signed_ratio = ratio_[at.y * (1 << coded_log2(log2_)) + at.x], r = std::abs(signed_ratio);
+      const int odd = state_ / 2;
+      const int level = std::min(static_cast<int>((r + static_cast<float>(odd)) / 2 + 1.f / 3), LEVEL_MAX);
+      if (!level && !any_ && !writes) continue;  // above the last: the state waits
+      if (level) any_ = any_here = true;
+      if (writes && level)
+        levels_[at.y * stride_ + at.x] = static_cast<int16_t>(signed_ratio < 0 ? odd - 2 * level : 2 * level - odd);
+      if (any_) state_ = NEXT_STATE[state_][level & 1];
+    }
+    return any_here;
+  }
+
+  const float* ratio_;
+  int16_t* levels_;
+  int stride_, log2_;
+  bool any_ = false;
+  int state_ = 0;
+};
+
+inline bool quantise_plainly(const float* ratio, int16_t* levels, int stride, int log2) {
+  return PlainQuantiser(ratio, levels, stride, log2).quantise();
+}
+
+}  // namespace ncodec::dct

@@ -1,0 +1,69 @@
+// A picture to the payload of a tile: choices square by square (enc_search.hpp), bins by coding_tree.hpp.
+
+#pragma once
+
+#include "decoder.hpp"
+#include "enc_colour.hpp"
+#include "enc_search.hpp"
+
+namespace ncodec::dct {
+
+// What an encoder starts from: a tile to be reconstructed, the samples that it is to have, the quality's model.
+struct TileJob {
+  Geometry geometry;
+  Tile tile;
+  Samples source;
+  Model model;
+  Filter filter;
+
+  TileJob(const Picture8& picture, const Parameters& parameters, int quality_code, Kind kind, int chroma_shift)
+      : geometry(geometry_of(picture.width, picture.height, picture.channels, chroma_shift)),
+        tile(geometry, parameters, quality_code, kind),
+        source(geometry),
+        model(start_of(parameters, quality_code)),
+        filter(filter_of(parameters, quality_code)) {
+    from_picture(picture, geometry, source);
+  }
+};
+
+// Chooses and codes the squares; `look(square)` sees each while its levels are there.
+template <class Coder, class Look>
+void encode_squares(Coder& coder, TileJob& job, const EncoderOptions& options, Look look) {
+  Search search(job.tile, job.source.planes, options);
+  for_each_square(job.geometry, [&](const Block& square) {
+    search.choose(job.model, square);
+    code_tree(coder, job.tile, square);
+    look(square);
+    job.tile.syntax.clear_square();
+  });
+}
+
+// Codes a tile with any coder of Encoder's kind; afterwards the job's tile has the decoder's samples.
+template <class Coder>
+void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
+  encode_squares(coder, job, options, [](const Block&) {});
+  filter_tile(
+      coder, job.tile, job.filter, [&](int first, int last, const std::array<Plane, 3>& filtered, const Block& square) {
+        float gain = 0;  // how much less the square's error weighs with the filter
+        for (int p = first; p <= last; ++p) {
+          const Plane &source = job.source.planes[p], &plain = job.tile.planes[p];
+          const int s = job.geometry.shift(p);
+          const int64_t less = squared_error(source, plain, square, s) - squared_error(source, filtered[p], square, s);
+          gain += weight_of(options, job.geometry, p) * static_cast<float>(less);
+        }
+        return gain > 0;
+      });
+}
+
+inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameters& parameters, int quality_code,
+                                        Kind kind, int chroma_shift, const EncoderOptions& options) {
+  TileJob job(picture, parameters, quality_code, kind, chroma_shift);
+  Encoder coder(job.model);
+  encode_with(coder, job, options);
+  std::vector<uint8_t> payload = {flags_of(job.geometry, kind)};
+  const std::vector<uint8_t> bins = coder.finish();
+  payload.insert(payload.end(), bins.begin(), bins.end());
+  return payload;
+}
+
+}  // namespace ncodec::dct

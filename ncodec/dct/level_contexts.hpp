@@ -1,0 +1,144 @@
+// The contexts of a block's levels (specs/dct.md section 5): each bin's three and its mixer.
+//
+// They see what is decoded already: the five next higher frequencies (the template of H.266 9.3.4.2.9), the position,
+// the energy of the blocks to the left and above, and, for chroma, the luma and Cb levels of the same frequency.
+
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+
+#include "contexts.hpp"
+#include "samples.hpp"
+
+namespace ncodec::dct {
+
+constexpr int MAX_CODED = 32;  // of larger blocks the 32x32 low frequencies are coded
+
+inline int coded_log2(int log2) { return std::min(log2, 5); }
+
+// What the contexts of a block's levels know of its surroundings.
+struct Surroundings {
+  int plane = 0;                  // 0 luma, 1 Cb, 2 Cr
+  int energy = 0;                 // 0 ... 7, of the blocks to the left and above
+  int direction = 0;              // of luma's prediction: 0 none or diagonal, 1 horizontal, 2 vertical
+  const int16_t* luma = nullptr;  // levels of the same block in luma and Cb, where contexts see them
+  const int16_t* cb = nullptr;
+  int stride = 0;  // of both
+};
+
+struct Place {
+  int x, y;
+  bool operator==(const Place& other) const { return x == other.x && y == other.y; }
+};
+
+// Classes that contexts make of sums and places (D22).
+struct ContextClasses {
+  uint8_t near[64];      // of the sum of five magnitudes, each at most 7
+  uint8_t far[64];       // of x + y
+  uint8_t place[3][32];  // of a coordinate in blocks of 4, 8, larger
+
+  ContextClasses() {
+    for (int s = 0; s < 64; ++s) near[s] = static_cast<uint8_t>(s < 5 ? s : s < 7 ? 5 : s < 11 ? 6 : 7);
+    for (int d = 0; d < 64; ++d)
+      far[d] = static_cast<uint8_t>(d < 1 ? 0 : d < 2 ? 1 : d < 4 ? 2 : d < 7 ? 3 : d < 12 ? 4 : 5);
+    for (int i = 0; i < 32; ++i) {
+      place[0][i] = place[1][i] = static_cast<uint8_t>(std::min(i, 7));
+      place[2][i] = static_cast<uint8_t>(i < 4 ? i : i < 6 ? 4 : i < 10 ? 5 : i < 16 ? 6 : 7);
+    }
+  }
+};
+inline const ContextClasses CLASSES;
+
+// The bins of a block's levels: their contexts and mixers.
+class LevelContexts {
+ public:
+  LevelContexts(const Surroundings& around, int log2)
+      : around_(around),
+        size_(log2 - MIN_LOG2),
+        is_chroma_(around.plane > 0),
+        energy_(around.energy),
+        place_(CLASSES.place[std::min(log2 - MIN_LOG2, 2)]) {}
+
+  // [level not 0?] (D23). `sum`: of the template, its magnitudes at most 7 each.
+  Bin sig(int state, Place at, int sum) const {
+    const int near = CLASSES.near[sum], far = CLASSES.far[at.x + at.y], place = place_[at.x] + 8 * place_[at.y];
+    const int of_state = std::max(state - 1, 0);
+    Bin bin;
+    bin.a = contexts::SIG_A(of_state, is_chroma_, size_, far, near);
+    if (is_chroma_) {
+      bin.b = contexts::SIG_B_CHROMA(size_, place);
+      bin.c = contexts::SIG_C_CHROMA(std::min(size_, 2), energy_ / 2, other_planes(at), std::min(near, 3));
+    } else {
+      bin.b = contexts::SIG_B_LUMA(size_, place, around_.direction);
+      bin.c = contexts::SIG_C_LUMA(size_, energy_, std::min(near, 4), std::min(far / 2, 2));
+    }
+    bin.mixer = mixers::SIG(of_state, is_chroma_, size_);
+    return bin;
+  }
+
+  // [magnitude over `threshold` 1, 2, 3?] (D24). `earlier`: magnitudes over 1 so far in the block.
+  Bin big(int state, int threshold, Place at, int sum, int earlier) const {
+    const int near = CLASSES.near[sum], far = std::min<int>(CLASSES.far[at.x + at.y], 3), number = threshold - 1;
+    return {contexts::BIG_A(number, is_chroma_, size_ < 2, state / 2, far, near),
+            contexts::BIG_B(number, is_chroma_, size_, std::min(at.x, 3) + 4 * std::min(at.y, 3)),
+            contexts::BIG_C(number, is_chroma_, energy_, std::min(earlier, 3)), mixers::BIG(number, is_chroma_)};
+  }
+
+  // [group coded?] (D21). `neighbours`: how many of the groups to its right and below are.
+  Bin group(Place group, int neighbours) const {
+    return {contexts::GROUP_A(is_chroma_, size_, neighbours),
+            contexts::GROUP_B(is_chroma_, size_, std::min(group.x, 3) + 4 * std::min(group.y, 3)),
+            contexts::GROUP_C(is_chroma_, energy_, neighbours), mixers::GROUP(is_chroma_)};
+  }
+
+  // Bin `number` of the class of a coordinate of the last significant position (D20). `other`: `direction` of x;
+  // of y, which is coded second, what is known of x.
+  Bin last(int axis, int number, int other) const {
+    return {contexts::LAST_A(axis, is_chroma_, size_, number), contexts::LAST_B(axis, is_chroma_, energy_, number),
+            contexts::LAST_C(axis, is_chroma_, size_, other, number), mixers::LAST(axis, is_chroma_)};
+  }
+
+  int direction() const { return around_.direction; }
+
+ private:
+  int other_planes(Place at) const {
+    const auto magnitude = [](int half_steps) { return std::min((std::abs(half_steps) + 1) / 2, 2); };
+    const int luma = around_.luma ? magnitude(around_.luma[at.y * around_.stride + at.x]) : 0;
+    const int cb = around_.cb ? 1 + magnitude(around_.cb[at.y * around_.stride + at.x]) : 0;
+    return luma * 4 + cb;
+  }
+
+  const Surroundings& around_;
+  int size_, is_chroma_, energy_;
+  const uint8_t* place_;
+};
+
+// Magnitudes of a block as contexts see them, at most 7, with a border of zeros to the right and below.
+struct Magnitudes {
+  static constexpr int STRIDE = MAX_CODED + 2;
+  uint8_t values[STRIDE * STRIDE];
+
+  void clear(int side) {
+    for (int y = 0; y < side + 2; ++y) std::memset(values + y * STRIDE, 0, side + 2);
+  }
+  void set(Place at, int magnitude) { values[at.y * STRIDE + at.x] = static_cast<uint8_t>(std::min(magnitude, 7)); }
+  int template_sum(Place at) const {
+    const uint8_t* v = values + at.y * STRIDE + at.x;
+    return v[1] + v[2] + v[STRIDE] + v[STRIDE + 1] + v[2 * STRIDE];
+  }
+};
+
+// Which groups of a block are coded, with a border to the right and below of groups that are not.
+struct GroupFlags {
+  static constexpr int STRIDE = 9;
+  uint8_t values[STRIDE * STRIDE] = {};
+
+  void set(Place group, bool is_coded) { values[group.y * STRIDE + group.x] = is_coded; }
+  int neighbours(Place group) const {
+    const uint8_t* v = values + group.y * STRIDE + group.x;
+    return v[1] + v[STRIDE];
+  }
+};
+
+}  // namespace ncodec::dct
