@@ -1,5 +1,6 @@
 """encode and decode of the shipped models on a real photograph."""
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,7 @@ from ncodec.metrics import psnr
 from ncodec.models.hyperprior import codec as hyperprior
 from ncodec.models.load import load_by_name
 from ncodec.models.weights import find_by_name
+from ncodec.models.weights import read as read_weights
 from ncodec.quality import quality_code
 
 MODELS = [model.name for model in ncodec.list_models()]
@@ -368,6 +370,35 @@ def test_damaged_weights(model, crop, tmp_path):
         path.write_bytes(data)
         with pytest.raises(WeightsMismatchError, match=r"bad\.safetensors"):
             ncodec.encode(crop, 4, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("exact.index_offset", lambda t: t[:3].clone(), r"index_offset: expected \[8, 320\], found \[3, 320\]"),
+        ("exact.head.bias", lambda t: t.fill_(-(2**63)), r"accumulators reach \d+, limit is 2\*\*53"),
+        ("exact.hidden.weight", lambda t: t.T.contiguous(), "hidden.weight: expected"),
+        ("tables.z", lambda t: t[1:].clone(), r"tables.z: expected \[512, None\], found \[511,"),
+        ("h_s.hidden.bias", lambda t: torch.zeros(128), "h_s.hidden.bias: unknown"),
+        ("g_s.gain", lambda t: None, "g_s.gain: missing"),
+        ("exact.head.shift", lambda t: t + 40, "bad shift"),
+        ("context_steps", 3, "context_steps: expected 2 or 4, found 3"),
+    ],
+    ids=lambda v: v if isinstance(v, str) and "." in v else "",
+)  # fmt: skip
+def test_weights_of_wrong_shapes(network, crop, tmp_path, name, change, message):
+    """specs/hyperprior.md, H3: each tensor, its shape, no others."""
+    from safetensors.torch import save_file
+
+    tensors, about, _ = read_weights(find_by_name(network))
+    if callable(change):
+        changed = change(tensors.pop(name, None))
+        tensors |= {} if changed is None else {name: changed}
+    else:
+        about["config"] |= {name: change}
+    save_file(tensors, tmp_path / "a.safetensors", {"ncodec": json.dumps(about)})
+    with pytest.raises(WeightsMismatchError, match=rf"a\.safetensors: .*{message}"):
+        ncodec.encode(crop, 4, tmp_path / "a.safetensors")
 
 
 def test_limits(model, crop):

@@ -86,6 +86,8 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what a file that is not ours raises into a WeightsMismatchError."""
     try:
         yield
+    except WeightsMismatchError as error:
+        raise WeightsMismatchError(f"{path}: {error}") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
         raise WeightsMismatchError(
             f"{path}: not a weights file of this version of ncodec ({error})"

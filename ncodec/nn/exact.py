@@ -81,7 +81,8 @@ class IntegerLayer(nn.Module):
 
     def bound(self, input_bound: int) -> int:
         """Return the largest |accumulator| for inputs within ±`input_bound`."""
-        total = self.weight.abs().sum(1).long() * input_bound + self.bias[:, 0].abs().long()
+        # In float64: what it cannot hold exactly is beyond the bound anyway.
+        total = self.weight.abs().sum(1) * input_bound + self.bias[:, 0].abs()
         return int(total.max()) + 2 ** (self.shift - 1)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] float64 integers

@@ -23,11 +23,12 @@ from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.nn.exact import FRACTION_BITS, IntegerLayer, IntegerNetwork, interpolate_integers
 from ncodec.nn.gain import at_quality
 from ncodec.nn.priors import N_SCALES
-from ncodec.quality import QUALITY_STEPS, quality_of
+from ncodec.quality import N_QUALITIES, QUALITY_STEPS, quality_of
 
 Z_STRIDE = 2  # latents of y per latent of z
 Z_MAX = 127  # bound of |z|, for the integer network
 R_MAX = 2**15 - 1  # bound of |r|
+IN_TRAINING_ONLY = ("h_s.", "prior_", "index_offset")  # the file has integers and tables instead
 # Memory grows with what is decoded together, 70 to 130 bytes a pixel on the CPU (specs/format.md, section 5).
 BATCH_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 25}
 
@@ -113,8 +114,8 @@ class HyperpriorCodec:
         latents = self.decode_latents(payloads, quality_code, format.width, format.height)
         x_hat = self.synthesise(latents, quality_code)[:, :, : format.height, : format.width]
         pixels = x_hat.clamp_(0, 1).mul_(255).permute(0, 2, 3, 1)
+        pixels.nan_to_num_()  # hostile latents or weights may overflow
         if format.is_faded:
-            pixels.nan_to_num_()  # hostile latents or weights may overflow
             pixels = pixels.mean(3) if format.channels == 1 else pixels
             return list(pixels.cpu().numpy())
         rounded = pixels.round().to(torch.uint8)
@@ -205,6 +206,27 @@ class HyperpriorCodec:
         return self.model.g_s(y_hat, q)
 
 
+def _check_shapes(
+    tensors: dict[str, Tensor], state: dict[str, Tensor], c: HyperpriorConfig
+) -> None:
+    """Raise ValueError unless the tensors are those of specs/hyperprior.md, section 1; `state` is the networks' own."""
+    shapes: dict[str, tuple[int | None, ...]] = {name: tuple(t.shape) for name, t in state.items()}
+    shapes |= {
+        "exact.hidden.weight": (c.S, 9 * c.Z), "exact.hidden.bias": (c.S,), "exact.hidden.shift": (),
+        "exact.head.weight": (4 * c.M, c.S), "exact.head.bias": (4 * c.M,), "exact.head.shift": (),
+        "exact.index_offset": (N_QUALITIES, c.M),
+        "tables.r": (N_SCALES, None), "tables.z": (N_QUALITIES * c.Z, None),
+    }  # fmt: skip
+    if strange := sorted(tensors.keys() ^ shapes.keys()):
+        raise ValueError(f"{strange[0]}: {'unknown' if strange[0] in tensors else 'missing'}")
+    for name, expected in shapes.items():
+        found = tuple(tensors[name].shape)
+        if len(found) != len(expected) or any(
+            e is not None and e != f for e, f in zip(expected, found, strict=True)
+        ):
+            raise ValueError(f"{name}: expected {list(expected)}, found {list(found)}")
+
+
 def make_codec(tensors: dict[str, Tensor], about: dict[str, Any], device: str) -> HyperpriorCodec:
     """Return the codec of a weights file (specs/hyperprior.md); `about` has "config" and "skip_below".
 
@@ -213,14 +235,9 @@ def make_codec(tensors: dict[str, Tensor], about: dict[str, Any], device: str) -
         WeightsMismatchError: the integer network could leave float64's exact range.
     """
     model = Hyperprior(HyperpriorConfig(**about["config"])).to(device)
-    state = {
-        name: t.float() for name, t in tensors.items() if not name.startswith(("exact.", "tables."))
-    }
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    if unexpected or any(
-        not name.startswith(("h_s.", "prior_", "index_offset")) for name in missing
-    ):
-        raise ValueError(f"missing tensors {missing}, unexpected {unexpected}")
+    own = {k: t for k, t in model.state_dict().items() if not k.startswith(IN_TRAINING_ONLY)}
+    _check_shapes(tensors, own, model.config)
+    model.load_state_dict({name: tensors[name].float() for name in own}, strict=False)
     hidden, head = (
         IntegerLayer(
             tensors[f"exact.{name}.weight"],

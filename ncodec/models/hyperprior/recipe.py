@@ -16,7 +16,7 @@ from torch.nn.functional import pixel_unshuffle
 from torch.utils.flop_counter import FlopCounterMode
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
-from ncodec.models.hyperprior.codec import Z_STRIDE, Latents, make_codec
+from ncodec.models.hyperprior.codec import IN_TRAINING_ONLY, Z_STRIDE, Latents, make_codec
 from ncodec.models.hyperprior.diagnosis import diagnose
 from ncodec.models.hyperprior.network import STRIDE, Hyperprior
 from ncodec.models.hyperprior.network import HyperpriorConfig as Config
@@ -156,7 +156,7 @@ def to_weights(network: Hyperprior) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return float16 convolutions, float32 tables, integers; and what the file says beside them."""
     tensors = {}
     for name, parameter in network.state_dict().items():
-        if not name.startswith(("h_s.", "prior_", "index_offset")):
+        if not name.startswith(IN_TRAINING_ONLY):
             tensors[name] = parameter.half() if name.endswith("weight") else parameter.float()
     for name, bits in (("hidden", 0), ("head", FRACTION_BITS)):
         layer = getattr(network.h_s, name)
