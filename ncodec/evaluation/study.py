@@ -421,14 +421,14 @@ def _curve(
     return RDCurve(codec, ordered, _table(cells, texts, CELL_COLUMNS), gaps, about)
 
 
-def read_curves(path: Path) -> list[RDCurve]:
+def read_curves(path: str | Path) -> list[RDCurve]:
     """Return the curves in a JSON file: a study, or a published curve in the form of kodak_eval/anchors.
 
     Raises:
         InputError: it cannot be read or is neither.
     """
     try:
-        text = json.loads(path.read_text())
+        text = json.loads(Path(path).read_text())
         if isinstance(text, dict) and text.get("format") == FORMAT:
             names = ("codec", "points", "cells", "failures", "about")
             return [_curve(*(curve[name] for name in names)) for curve in text["curves"]]

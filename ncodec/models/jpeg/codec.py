@@ -20,9 +20,10 @@ from ncodec.errors import (
     UnsupportedVersionError,
     named,
 )
+from ncodec.families import FAMILIES
 from ncodec.image import Picture
 
-WIRE_ID = 3
+WIRE_ID = next(family.wire_id for family in FAMILIES if family.module == __name__)
 NO_WEIGHTS = bytes(8)
 # A progressive file has about 10 scans. Each takes the time of the whole image, however few its bytes are.
 MAX_SCANS = 256
