@@ -149,7 +149,7 @@ nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters
 
 using Grey = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-// 10-bit residuals [n, side, side] and modes [n] of whole blocks (training.hpp).
+// 10-bit residuals [n, side, side] and modes [n] of whole blocks (enc_statistics.hpp).
 nb::tuple intra_residuals(Grey source, Grey reference, int log2) {
   if (log2 < 2 || log2 > MAX_LOG2 || source.shape(0) != reference.shape(0) || source.shape(1) != reference.shape(1))
     throw std::invalid_argument("intra_residuals: shapes");

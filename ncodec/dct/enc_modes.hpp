@@ -39,6 +39,7 @@ class LumaSearch {
     float cost;
     int mode;
     bool is_sine;
+    const int16_t* prediction;
     bool operator<(const Candidate& other) const { return cost < other.cost; }
   };
   using Candidates = std::array<Candidate, BY_TRANSFORM>;
@@ -60,12 +61,8 @@ class LumaSearch {
 
   void predict_mode(int mode, int16_t* out) const { predict(plain_, smoothed_, mode, block_.log2, true, out); }
 
-  float mode_bits(int mode) const {
-    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); });
-  }
-
   // Every fourth direction, then those beside the best, and the likely modes.
-  std::array<int, MODES> rank_by_hadamard() const {
+  std::array<int, MODES> rank_by_hadamard() {
     const float scale = std::sqrt(residual_.weight(0));
     Ranking ranking;
     const auto look = [&](int mode) {
@@ -73,7 +70,9 @@ class LumaSearch {
       int16_t prediction[MAX_SIDE * MAX_SIDE];
       predict_mode(mode, prediction);
       const int satd = kernels::satd(source_.at(block_.x, block_.y), source_.stride, prediction, block_.side());
-      ranking.costs[mode] = mode_bits(mode) + scale * static_cast<float>(satd);
+      const auto code = [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); };
+      mode_bits_[mode] = estimate_bits(*model_, code);
+      ranking.costs[mode] = mode_bits_[mode] + scale * static_cast<float>(satd);
     };
     look(PLANAR), look(DC);
     for (int mode = 2; mode < MODES; mode += 4) look(mode);
@@ -87,16 +86,16 @@ class LumaSearch {
   }
 
   // The first of an order, each with the better of its transforms.
-  Candidates rank_by_transform(const std::array<int, MODES>& order) const {
+  Candidates rank_by_transform(const std::array<int, MODES>& order) {
     Candidates out;
     for (int i = 0; i < BY_TRANSFORM; ++i) {
-      int16_t prediction[MAX_SIDE * MAX_SIDE];
-      predict_mode(order[i], prediction);
-      const float bits = mode_bits(order[i]);
-      out[i] = {bits + residual_.estimate_cost(0, block_, false, prediction), order[i], false};
+      const int mode = order[i];
+      int16_t* prediction = predictions_[i].data();
+      predict_mode(mode, prediction);
+      out[i] = {mode_bits_[mode] + residual_.estimate_cost(0, block_, false, prediction), mode, false, prediction};
       if (!tile_.syntax.may_be_sine(block_.log2)) continue;
-      const float sine = bits + residual_.estimate_cost(0, block_, true, prediction);
-      if (sine < out[i].cost) out[i] = {sine, order[i], true};
+      const float sine = mode_bits_[mode] + residual_.estimate_cost(0, block_, true, prediction);
+      if (sine < out[i].cost) out[i] = {sine, mode, true, prediction};
     }
     std::sort(out.begin(), out.end());
     return out;
@@ -109,12 +108,9 @@ class LumaSearch {
     for (int i = 0; i < full_trials_; ++i) {
       const Candidate& c = candidates[i];
       if (i && c.cost > 1.1f * candidates[0].cost + 2) break;
-      int16_t prediction[MAX_SIDE * MAX_SIDE];
-      predict_mode(c.mode, prediction);
-      const float bits = mode_bits(c.mode);
       tile_.syntax.for_each_unit(block_,
                                  [&](Unit& u) { u.mode = static_cast<uint8_t>(c.mode), u.is_sine = c.is_sine; });
-      const float total = bits + residual_.code(*model_, 0, block_, false, prediction);
+      const float total = mode_bits_[c.mode] + residual_.code(*model_, 0, block_, false, c.prediction);
       last = i;
       if (total < best) {
         best = total, chosen = i;
@@ -135,6 +131,8 @@ class LumaSearch {
   Block block_ = {};
   References plain_, smoothed_;
   LikelyModes likely_;
+  std::array<float, MODES> mode_bits_;  // of the modes looked at
+  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM> predictions_;
 };
 
 // Codes a block's chroma with the best mode; returns its cost.

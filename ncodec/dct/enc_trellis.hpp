@@ -208,7 +208,7 @@ class Trellis {
   }
 
   // The path to state s, with 0 and with the two magnitudes nearest.
-  void go_on(const Run& run, const Coefficient& c, int s, Candidates& best) const {
+  NCODEC_INLINE void go_on(const Run& run, const Coefficient& c, int s, Candidates& best) const {
     const Survivor& v = *now_[s];
     const int odd = s / 2, sum = v.magnitudes.template_sum(c.at);
     const bool is_known = c.ends_group && !v.any_in_group;  // D22
