@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -55,16 +56,17 @@ BEGIN, END = "<!-- kodak: begin -->", "<!-- kodak: end -->"
 app = typer.Typer(pretty_exceptions_enable=False)
 
 
-def in_place_of_failed(curves: list[RDCurve], earlier: list[RDCurve]) -> list[RDCurve]:
-    """Return the curves, those that have no points replaced by what was measured earlier."""
+def with_earlier(
+    codecs: list[str], measured: list[RDCurve], earlier: list[RDCurve]
+) -> list[RDCurve]:
+    """Return a curve of each codec: as measured now, or earlier where it was not, or could not be."""
     old = {curve.codec: curve for curve in earlier}
-    chosen = []
-    for curve in curves:
-        if not len(curve.points) and curve.codec in old:
-            print(f"{curve.codec}: kept as it was: {curve.failures[0]['message']}", file=sys.stderr)
-            curve = old[curve.codec]
-        chosen.append(curve)
-    return chosen
+    new = {curve.codec: curve for curve in measured}
+    for name, curve in new.items():
+        if not len(curve.points) and name in old:
+            print(f"{name}: kept as it was: {curve.failures[0]['message']}", file=sys.stderr)
+    kept = old | {name: curve for name, curve in new.items() if len(curve.points)}
+    return [kept.get(name) or new[name] for name in codecs if name in kept or name in new]
 
 
 def anchors_among(curves: list[RDCurve]) -> list[RDCurve]:
@@ -85,11 +87,14 @@ def record_in_index(curves: list[RDCurve]) -> None:
 @app.command()
 def measure(
     images: Path,
+    only: Annotated[
+        list[str], typer.Option("--codec", help="Measure these; others are kept.")
+    ] = [],  # noqa: B006
     jobs: int = os.cpu_count() or 1,
     cache: Path = default_cache(),
     out: Path = RESULTS / "kodak.json",
 ) -> None:
-    """Measure everything; with the default `out`, write the README and the index too."""
+    """Measure everything, or some; with the default `out`, write the README and the index too."""
     files = sorted(images.glob("kodim*.png"))
     if len(files) != 24:
         raise typer.BadParameter(
@@ -97,14 +102,18 @@ def measure(
         )
     begin = time.monotonic()
     codecs = [model.name for model in list_models()] + list(CONVENTIONAL)
-    study = Study(codecs, [read_image(file) for file in files], (), Cache(cache), "local", jobs)
+    if unknown := set(only) - set(codecs):
+        raise typer.BadParameter(f"expected some of {', '.join(codecs)}, found {min(unknown)}")
+    study = Study(
+        only or codecs, [read_image(file) for file in files], (), Cache(cache), "local", jobs
+    )
     last = 0.0
     for done, total, label in study.run():
         if time.monotonic() - last > 20 or done == total:
             last = time.monotonic()
             print(f"{done} of {total}, {last - begin:.0f} s: {label}", file=sys.stderr, flush=True)
     earlier = read_curves(out) if out.exists() else []
-    curves = in_place_of_failed(study.curves(), earlier)
+    curves = with_earlier(codecs, study.curves(), earlier)
     anchors = anchors_among(curves)
     write_report(out, curves, anchors)
     write_report(out.with_suffix(".html"), curves, anchors, views_of(study, 3, 0.25))
