@@ -116,9 +116,9 @@ def decode(
     inputs, output = files.split_output("decode", inputs, output, _is_image)
     use_threads(threads, jobs)
     if model is not None:
-        from ncodec.models.weights import find_by_name
+        from ncodec.models.load import load_by_name
 
-        find_by_name(model)
+        load_by_name(model, device)  # refused ahead of all work
     items = files.plan(inputs, output, [".nc"], _suffix_of_decoded, force, skip_existing)
     is_named = items[0].target == output
     suffix = files.suffix_of(items[0].target) if is_named else ""

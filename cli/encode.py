@@ -58,7 +58,7 @@ def encode_image(way: Way, source: str, data: bytes) -> tuple[bytes, Report]:
     seconds = time.perf_counter() - begin
     bpp = metrics.bpp(len(coded), width, height)
     facts = {
-        "input": source, "width": width, "height": height, "quality": way.quality,
+        "input": source, "width": width, "height": height, "quality": container.read(coded).header.quality,
         "size_bytes": len(coded), "bpp": bpp, "encode_s": seconds,
     }  # fmt: skip
     text = f"{len(coded)} bytes, {bpp:.4f} bpp, {seconds:.2f} s"

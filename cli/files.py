@@ -173,7 +173,7 @@ def plan(
                 f"{target}: exists already; --force replaces it, --skip-existing leaves it, -o names another"
             )
         items.append(Item(name, target, trouble, exists and skip_existing))
-    if output is not None:
+    if output is not None and pairs:
         try:
             Path(output).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -215,10 +215,12 @@ def _refuse_losses(pairs: list[tuple[str, str]], clashes: list[str]) -> None:
             about = os.stat(name)
             files[about.st_dev, about.st_ino] = name
     lost = []
-    for _, target in pairs:
+    for name, target in pairs:
         if os.path.isfile(target):
             about = os.stat(target)
-            if (about.st_dev, about.st_ino) in files:
+            if files.get((about.st_dev, about.st_ino)) == name:
+                lost.append(f"{name}: would be written over itself; -o names another output")
+            elif (about.st_dev, about.st_ino) in files:
                 lost.append(f"{target}: is an input too, and would be lost")
     if lost or clashes:
         raise InputError("\n".join(lost + clashes))

@@ -1,4 +1,4 @@
-"""`ncodec encode | decode | info | models | eval | compare | train | bench`, a file a verb. Torch is imported when work begins.
+"""`ncodec encode | decode | info | models | eval | compare | train | bench`, a file a verb (compare beside eval). Torch is imported when work begins.
 
     options.py  what verbs' options share; wrong values of them are wrong usage
     files.py    which files are read and written

@@ -13,7 +13,10 @@ MANY = ("--data", "--validation")  # options that take several paths
 
 def train(
     config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="TOML file, or the name of a shipped model.")
+        str,
+        typer.Argument(
+            metavar="CONFIG", help="TOML file, or the name of a config that comes with ncodec."
+        ),
     ],
     data: Annotated[
         list[Path], typer.Option(metavar="PATH...", help="Folders or tar shards of images.")

@@ -17,7 +17,7 @@ from PIL import Image
 from ncodec import container
 from ncodec.container import Container, Header, Limits
 from ncodec.errors import InputError, named
-from ncodec.families import family_by_id
+from ncodec.families import Family, family_by_id
 from ncodec.image import Kind, Picture, as_kind, check_kind, picture_of
 from ncodec.models.jpeg import codec as jpeg
 from ncodec.models.load import check_device, load_by_name, load_for
@@ -74,7 +74,7 @@ def encode(
         overlap=loaded.codec.OVERLAP if side else 0,
     )
     container.check_limits(header, Limits())
-    container.check_memory(header, loaded.family.bytes_a_pixel, Limits())
+    _check_memory(header, loaded.family, Limits())
     tiles = [
         loaded.codec.encode_tile(
             picture.pixels[top:bottom, left:right], header.quality_code, options
@@ -82,6 +82,10 @@ def encode(
         for left, top, right, bottom in header.tile_boxes()
     ]
     return container.write(Container(header, tiles, picture.metadata))
+
+
+def _check_memory(header: Header, family: Family, limits: Limits) -> None:
+    container.check_memory(header, family.stride, family.bytes_a_pixel, limits)
 
 
 def _decode_named(
@@ -94,13 +98,15 @@ def _decode_named(
         with named(name):
             parsed = container.read(data, limits)
             family = family_by_id(parsed.header.family)
-            container.check_memory(parsed.header, family.bytes_a_pixel, limits)
+            _check_memory(parsed.header, family, limits)
             if family.holds == "file":
                 check_device(device)
                 pictures[number] = family.load().picture_of(parsed, limits)
             else:
                 loaded = load_for(parsed.header, model, device)
-                tiled[number] = OpenFile(name, parsed, loaded.codec)
+                room = limits.memory_bytes - container.memory_of_image(parsed.header)
+                most = min(loaded.codec.batch_pixels, room // family.bytes_a_pixel)
+                tiled[number] = OpenFile(name, parsed, loaded.codec, most)
     pictures |= zip(tiled, decode_files(list(tiled.values())), strict=True)
     return [pictures[number] for number in range(len(files))]
 
@@ -188,7 +194,7 @@ def decode_batch(
     """
     check_kind(kind)
     check_device(device)
-    if isinstance(files, (bytes, bytearray, memoryview, str)):
+    if not isinstance(files, (list, tuple)):
         raise InputError(f"files: expected a list of files' bytes, found {type(files).__name__}")
     named_files = [(f"file {i}: ", data) for i, data in enumerate(files)]
     pictures = _decode_named(named_files, model, device, limits)

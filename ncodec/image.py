@@ -64,6 +64,10 @@ def picture_of(image: "Image.Image | NDArray[np.uint8] | Tensor | Picture") -> P
     if isinstance(image, Picture):
         return image
     if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise InputError(
+                f"image: expected at least 1x1 pixels, found {image.width}x{image.height}"
+            )
         return from_pillow(image)
     torch: Any = sys.modules.get("torch")  # whoever has a tensor has imported it
     if not isinstance(image, np.ndarray) and torch and isinstance(image, torch.Tensor):
@@ -130,9 +134,9 @@ def from_pillow(image: Image.Image, name: str = "image") -> Picture:
         raise InputError(
             f"{name}: expected RGB, grey or palette, found mode {image.mode}: convert it first"
         )
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise InputError(f"{name}: expected one frame, found {getattr(image, 'n_frames', 1)}")
     try:
+        if (n_frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
+            raise InputError(f"{name}: expected one frame, found {n_frames}")
         image.load()  # ahead of `info`: PNG's text may stand after the pixels
         metadata = {
             "icc": image.info.get("icc_profile"),
@@ -183,8 +187,8 @@ def read(source: Path | IO[bytes], name: str) -> Picture:
     """
     try:
         with warnings.catch_warnings():
-            # Our own limits are larger than Pillow's warning, and are checked when encoding.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Of large images, which our own limits are for, and of damage, which ends in an error or in none.
+            warnings.simplefilter("ignore")
             with Image.open(source) as image:
                 return from_pillow(image, name)
     except (NcodecError, MemoryError):
@@ -232,7 +236,9 @@ def write(picture: Picture, target: IO[bytes], suffix: str) -> None:
             if "xmp" in options:
                 tags[700] = options.pop("xmp")
         image.save(target, form, **options)
-    except (OSError, ValueError, KeyError, SyntaxError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of metadata that the format's plugin does not take, anything
         raise InputError(
-            f"output {suffix!r}: cannot write {list(picture.pixels.shape)} pixels with their metadata ({error})"
+            f"output {suffix!r}: cannot write {list(picture.pixels.shape)} pixels with their metadata ({_reason(error)})"
         ) from error

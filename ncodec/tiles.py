@@ -8,18 +8,19 @@ The tiles of a large image keep memory bounded; those of many small images are d
 faster on a GPU.
 """
 
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncodec.container import Container, Header
+from ncodec.container import MIN_TILE, Container, Header
 from ncodec.errors import InputError, NcodecError, named
 from ncodec.image import Picture
 from ncodec.models.protocol import Codec, TileFormat
 
 USUAL_TILE = 2048  # pixels
-MIN_TILE = 64  # pixels
+ROWS = 64  # that are faded at once: memory stays near the image's
 
 
 def tile_for(width: int, height: int, asked: int | None) -> int:
@@ -33,8 +34,8 @@ def tile_for(width: int, height: int, asked: int | None) -> int:
     Raises:
         InputError: not one of these.
     """
-    if asked is not None and (asked < 0 or 0 < asked < MIN_TILE):
-        raise InputError(f"tile: expected 0 or at least {MIN_TILE} pixels, found {asked}")
+    if asked is not None and (not isinstance(asked, Integral) or asked < 0 or 0 < asked < MIN_TILE):
+        raise InputError(f"tile: expected 0 or at least {MIN_TILE} pixels, found {asked!r}")
     longest = max(width, height)
     if asked is None:
         asked = USUAL_TILE if longest > USUAL_TILE + USUAL_TILE // 2 else 0
@@ -47,6 +48,7 @@ class OpenFile(NamedTuple):
     name: str  # "" or "file 3: ", ahead of the messages of errors
     container: Container
     codec: Codec
+    batch_pixels: int  # tiles are decoded together up to so many; 0: one by one
 
 
 class _Tile(NamedTuple):
@@ -88,7 +90,8 @@ def decode_files(files: list[OpenFile]) -> list[Picture]:
             groups.setdefault(key, []).append(tile)
     for tiles in groups.values():
         size = tiles[0].format
-        most = max(tiles[0].file.codec.batch_pixels // (size.width * size.height), 1)
+        pixels = min(tile.file.batch_pixels for tile in tiles)
+        most = max(pixels // (size.width * size.height), 1)
         for first in range(0, len(tiles), most):
             _decode_together(tiles[first : first + most])
     return pictures
@@ -122,16 +125,26 @@ def _decode_together(tiles: list[_Tile]) -> None:
 def fade(area: NDArray[np.uint8], tile: NDArray[Any], left: int, top: int) -> None:
     """Draw a tile on its area, fading it in over its first `left` columns and `top` rows (F26)."""
     height, width = area.shape[:2]
-    weights = _ramp(height, top)[:, None] * _ramp(width, left)
-    weights = weights.reshape(height, width, *[1] * (area.ndim - 2))
-    for at in (np.s_[:top], np.s_[top:, :left]):
-        before, after, weight = area[at].astype(np.float32), tile[at], weights[at]
-        is_low = weight < 0.5
-        start, weight = np.where(is_low, before, after), np.where(is_low, weight, weight - 1)
-        # Rounded to float32 once, after the sum: the fused multiply-add of torch.lerp.
-        faded = start + weight.astype(np.float64) * (after - before)
-        area[at] = np.rint(faded.astype(np.float32))
-    area[top:, left:] = np.rint(tile[top:, left:], dtype=np.float32)
+    rows, columns = _ramp(height, top), _ramp(width, left)
+    for first in range(0, height, ROWS):
+        at = np.s_[first : min(first + ROWS, height)]
+        faded = width if first < top else left  # columns that may weigh less than 1
+        weights = rows[at][:, None] * columns[:faded]
+        weights = weights.reshape(*weights.shape, *[1] * (area.ndim - 2))
+        area[at, :faded] = _faded(area[at, :faded], tile[at, :faded], weights)
+        area[at, faded:] = np.rint(tile[at, faded:], dtype=np.float32)
+
+
+def _faded(
+    before: NDArray[np.uint8], after: NDArray[Any], weights: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return before + (after - before) · weights, rounded to integers; as torch.lerp in float32 has it."""
+    start = before.astype(np.float32)
+    is_low = weights < 0.5
+    near, rest = np.where(is_low, start, after), np.where(is_low, weights, weights - 1)
+    # Rounded to float32 once, after the sum: the fused multiply-add of torch.lerp.
+    mixed = near + rest.astype(np.float64) * (after - start)
+    return np.rint(mixed.astype(np.float32))
 
 
 def _ramp(length: int, overlap: int) -> NDArray[np.float32]:

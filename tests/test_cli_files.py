@@ -101,7 +101,8 @@ def test_no_input_is_overwritten(image, tmp_path):
         ("encode", "hard.nc", "--force"),
         ("decode", "k.nc", "k.png", "link.png", "--force"),  # k.png is an input, by its name
     ):
-        assert "would be lost" in ncodec(*words, code=6).err
+        said = ncodec(*words, code=6).err
+        assert "would be lost" in said or "written over itself" in said
         assert listing(tmp_path) == before
 
 

@@ -382,7 +382,10 @@ def test_damaged_weights(model, crop, tmp_path):
         ("h_s.hidden.bias", lambda t: torch.zeros(128), "h_s.hidden.bias: unknown"),
         ("g_s.gain", lambda t: None, "g_s.gain: missing"),
         ("exact.head.shift", lambda t: t + 40, "bad shift"),
+        ("exact.head.weight", lambda t: t.float(), r"head.weight: expected torch.int16, found torch.float32"),
+        ("g_s.gain", lambda t: t.int(), "g_s.gain: expected floats"),
         ("context_steps", 3, "context_steps: expected 2 or 4, found 3"),
+        ("skip_below", -1, "skip_below: expected 0 to 64, found -1"),
     ],
     ids=lambda v: v if isinstance(v, str) and "." in v else "",
 )  # fmt: skip
@@ -395,7 +398,7 @@ def test_weights_of_wrong_shapes(network, crop, tmp_path, name, change, message)
         changed = change(tensors.pop(name, None))
         tensors |= {} if changed is None else {name: changed}
     else:
-        about["config"] |= {name: change}
+        (about if name == "skip_below" else about["config"])[name] = change
     save_file(tensors, tmp_path / "a.safetensors", {"ncodec": json.dumps(about)})
     with pytest.raises(WeightsMismatchError, match=rf"a\.safetensors: .*{message}"):
         ncodec.encode(crop, 4, tmp_path / "a.safetensors")
@@ -405,7 +408,7 @@ def test_limits(model, crop):
     data = ncodec.encode(crop, 1, model)
     with pytest.raises(LimitError, match="201x135"):
         ncodec.decode(data, limits=ncodec.Limits(pixels=1000))
-    with pytest.raises(LimitError, match="201x135 with a tile of 27135 pixels takes"):
+    with pytest.raises(LimitError, match=r"201x135 with a tile of .* coded pixels takes"):
         ncodec.decode(data, limits=ncodec.Limits(memory_bytes=10**5))
 
 

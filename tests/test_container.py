@@ -578,23 +578,22 @@ def test_coded_pixels(header, coded):
     """What overlaps counts as often as it is coded."""
     boxes = [(b[2] - b[0]) * (b[3] - b[1]) for b in header.tile_boxes()]
     assert header.coded_pixels == sum(boxes) == coded
-    assert header.largest_tile == max(boxes) and header.n_tiles == len(boxes)
+    assert header.largest_tile() == max(boxes) and header.n_tiles == len(boxes)
     container.check_limits(header, Limits(pixels=coded))
     with pytest.raises(LimitError, match=f"limited to {coded - 1}"):
         container.check_limits(header, Limits(pixels=coded - 1))
 
 
 def test_memory():
-    """The image, and what the family takes for the largest tile; before anything is allocated."""
+    """The image, and what the family takes for the largest tile in whole strides; before anything is allocated."""
     header = replace(HEADER, width=300, height=200, tile=128, overlap=32)
     needed = 300 * 200 * 3 + 160 * 160 * 130
-    container.check_memory(header, 130, Limits(memory_bytes=needed))
-    with pytest.raises(
-        LimitError, match=f"takes {needed} bytes of memory, limited to {needed - 1}"
-    ):
-        container.check_memory(header, 130, Limits(memory_bytes=needed - 1))
-    needed = 6 * (3 + families.FAMILIES[0].bytes_a_pixel)
-    with pytest.raises(LimitError, match=f"a tile of 6 pixels takes {needed} bytes"):
+    container.check_memory(header, 16, 130, Limits(memory_bytes=needed))
+    message = f"takes {needed} bytes of memory, limited to {needed - 1}"
+    with pytest.raises(LimitError, match=message):
+        container.check_memory(header, 16, 130, Limits(memory_bytes=needed - 1))
+    needed = 6 * 3 + 256 * families.FAMILIES[0].bytes_a_pixel  # 3x2 pixels are coded as 16x16
+    with pytest.raises(LimitError, match=f"a tile of 256 coded pixels takes {needed} bytes"):
         ncodec.decode(FILE, limits=Limits(memory_bytes=needed - 1))
     with pytest.raises(UnknownModelError):  # the next check
         ncodec.decode(FILE, limits=Limits(memory_bytes=needed))

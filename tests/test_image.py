@@ -178,3 +178,30 @@ def test_text_after_the_pixels():
     chunk = (len(text) - 4).to_bytes(4, "big") + text + zlib.crc32(text).to_bytes(4, "big")
     late = data[:-12] + chunk + data[-12:]
     assert image.read(io.BytesIO(late), "a.png").metadata == {"xmp": b"<x/>"}
+
+
+def test_counting_frames_may_fail():
+    class Broken(Image.Image):
+        @property
+        def n_frames(self):
+            raise ValueError("negative tile size")
+
+    broken = Broken()
+    broken._mode = "RGB"
+    with pytest.raises(InputError, match=r"image: damaged image .*negative tile size"):
+        image.from_pillow(broken)
+
+
+def test_metadata_that_a_format_cannot_hold(monkeypatch):
+    """Tags of the wrong type, BigTIFF's header: the plugins raise anything, and what comes of it is one error."""
+    for exif in (
+        b"Exif\0\0II+\0\x08\0\0\0" + bytes(8),
+        b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x1a\0\2\0\0\0\4abc\0",
+    ):
+        try:
+            image.write(image.Picture(RGB, {"exif": exif}), io.BytesIO(), ".tif")
+        except InputError as error:
+            assert "output '.tif': cannot write" in str(error)
+    monkeypatch.setattr(Image.Image, "save", lambda *_, **__: 1 / 0)
+    with pytest.raises(InputError, match=r"cannot write .*division by zero"):
+        image.write(image.Picture(RGB), io.BytesIO(), ".png")

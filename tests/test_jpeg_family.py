@@ -93,6 +93,14 @@ def test_larger_than_a_tile_may_be():
         ncodec.decode_jpeg(coded, Limits(pixels=1 << 24))
 
 
+def test_memory_is_limited():
+    """Of the pixels and of the file alike, by the header alone."""
+    coded = ncodec.encode_jpeg(make(Image.new("L", (2000, 1000))))
+    for decode in (ncodec.decode, ncodec.decode_jpeg):
+        with pytest.raises(LimitError, match="bytes of memory, limited to 1048576"):
+            decode(coded, limits=Limits(memory_bytes=1 << 20))
+
+
 def test_what_pillow_cannot_show_is_restored(picture):
     data = make(picture.convert("CMYK"))
     coded = ncodec.encode_jpeg(data)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ import pytest
 import ncodec
 from ncodec import container
 from ncodec.families import FAMILIES
+from ncodec.models.dct.codec import Options
+from ncodec.models.load import load_by_name
+from ncodec.models.protocol import EncodeOptions
 
 WIDTH, HEIGHT = 1008, 512
 # Decodes the second file where no more than so many bytes can be allocated beyond what the first took.
@@ -21,17 +25,17 @@ ncodec.decode(one, device="cpu")
 lines = open("/proc/self/status").read().splitlines()
 allocated = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
 resource.setrlimit(resource.RLIMIT_DATA, (allocated + int(sys.argv[3]),) * 2)
-ncodec.decode(large, device="cpu")
+ncodec.decode(large, device="cpu", limits=ncodec.Limits(memory_bytes=int(sys.argv[4])))
 """
 
 
-def decodes_within(folder: Path, model: str, data: bytes, size: int) -> bool:
+def decodes_within(folder: Path, model: str, data: bytes, size: int, limit: int = 4 << 30) -> bool:
     """Return whether decoding takes no more bytes beyond the model and a pixel, in a process of its own."""
     one = ncodec.encode(np.zeros((1, 1, 3), np.uint8), 1, model, device="cpu")
     (folder / "one.nc").write_bytes(one)
     (folder / "large.nc").write_bytes(data)
     (folder / "program.py").write_text(PROGRAM)
-    command = [sys.executable, "program.py", "one.nc", "large.nc", str(size)]
+    command = [sys.executable, "program.py", "one.nc", "large.nc", str(size), str(limit)]
     # Large blocks by mmap: what glibc keeps of those that it takes from its heap is a matter of luck.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
@@ -39,11 +43,39 @@ def decodes_within(folder: Path, model: str, data: bytes, size: int) -> bool:
     return done.returncode == 0
 
 
+def counted(data: bytes) -> int:
+    """Return the least `memory_bytes` with which a file is decoded."""
+    header = container.peek_header(data)
+    family = next(f for f in FAMILIES if f.wire_id == header.family)
+    tile = header.largest_tile(family.stride) * family.bytes_a_pixel
+    return container.memory_of_image(header) + tile
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc")
 @pytest.mark.parametrize("model", [model.name for model in ncodec.list_models()])
 def test_memory(tmp_path, model, sample):
     pixels = np.tile(sample, (1, 2, 1))[:HEIGHT, :WIDTH]
     data = ncodec.encode(pixels, 8, model, device="cpu", tile=0)
-    family = next(f for f in FAMILIES if f.wire_id == container.peek_header(data).family)
-    assert decodes_within(tmp_path, model, data, WIDTH * HEIGHT * (3 + family.bytes_a_pixel))
+    assert decodes_within(tmp_path, model, data, counted(data))
     assert not decodes_within(tmp_path, model, data, WIDTH * HEIGHT * 3)  # the pixels alone
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    ("model", "height", "width", "tile", "overlap"),
+    [("dct", 1200, 1200, 400, 400), ("hyperprior-s", 768, 768, 256, 256), ("hyperprior-s", 1, 16_384, 0, 0)],
+)  # fmt: skip
+def test_memory_of_tiles(tmp_path, model, height, width, tile, overlap):
+    """Overlaps as wide as the tiles, all of which could be decoded together; sides of a pixel."""
+    whole = ncodec.encode(np.zeros((height, width, 3), np.uint8), 4, model, device="cpu", tile=tile)
+    header = replace(container.read(whole).header, overlap=overlap)
+    codec = load_by_name(model, "cpu").codec
+    tiles = [
+        codec.encode_tile(np.zeros((bottom - top, right - left, 3), np.uint8), 60, EncodeOptions())
+        if model != "dct"
+        else codec.encode_tile(np.zeros((bottom - top, right - left, 3), np.uint8), 60, Options())
+        for left, top, right, bottom in header.tile_boxes()
+    ]
+    data = container.write(container.Container(header, tiles))
+    limit = max(counted(data), 4 << 20)  # what Python and torch take for themselves
+    assert decodes_within(tmp_path, model, data, limit, limit)

@@ -134,6 +134,23 @@ def test_a_family_without_weights(flat, crop):
     assert np.array_equal(batch[2], crop[:, :, 1]) and np.array_equal(batch[1], crop // 8 * 8)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{"tile": "64"}, {"tile": 64.5}, {"tile": [64]}, {"tile": float("nan")}, {"model": 5}, {"model": b"dct"},
+     {"effort": float("inf"), "model": "dct"}, {"trials": 1.5, "model": "dct"}, {"rdoq": 1, "model": "dct"}],
+    ids=str,
+)  # fmt: skip
+def test_arguments_of_wrong_types(crop, arguments):
+    with pytest.raises(InputError):
+        ncodec.encode(crop, **arguments)
+
+
+def test_files_of_a_wrong_type():
+    for wrong in (None, b"bytes", 3, "text"):
+        with pytest.raises(InputError, match="expected a list of files' bytes"):
+            ncodec.decode_batch(wrong)
+
+
 def test_damage_names_the_file(flat, crop):
     good = ncodec.encode(crop, 4, "flat")
     bad = container.write(container.Container(container.read(good).header, [b"no"]))

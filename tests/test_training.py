@@ -319,7 +319,7 @@ def test_resume_of_a_spent_budget_exports_again(tiny, folder, trained, tmp_path,
 
 
 def test_ctrl_c_keeps_what_was_learned(tiny, folder, trained, tmp_path, run, monkeypatch):
-    out, count = tmp_path / "stopped", Log.step
+    out, count, before = tmp_path / "stopped", Log.step, signal.getsignal(signal.SIGINT)
 
     def step(log, now, measured):
         if now.step == STOPPED:
@@ -329,7 +329,7 @@ def test_ctrl_c_keeps_what_was_learned(tiny, folder, trained, tmp_path, run, mon
     monkeypatch.setattr(Log, "step", step)
     code, said = run(tiny, folder, out, "--steps", STEPS)
     assert code == 130 and "--resume goes on" in said and "Traceback" not in said
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     assert weights_of(out)["step"] == STOPPED and not (out / "model.safetensors").exists()
     assert log_of(out)[-1]["event"] == "stopped"
     monkeypatch.undo()
@@ -361,6 +361,19 @@ def test_start_from_weights(tiny, folder, trained, tmp_path, run):
         weights_of(out)["step"] == 2
         and weights_of(out)["optimizer"]["adamw"]["state"][0]["step"] == 2
     )
+
+
+def test_a_resume_at_step_0_keeps_what_the_run_started_from(tiny, folder, trained, tmp_path, run):
+    out, model = tmp_path / "on", trained / "model.safetensors"
+    assert run(tiny, folder, out, "--from", model, "--steps", 1)[0] == 0
+    first = weights_of(out) | {
+        "step": 0,
+        "elapsed_s": 0.0,
+    }  # as a kill ahead of the first step leaves it
+    torch.save(first, out / "checkpoint.pt")
+    assert run(tiny, folder, out, "--resume")[0] == 0
+    starts = json.loads((out / "run.json").read_text())
+    assert [s["from"].get("weights") for s in starts] == ["tiny", None]
 
 
 def test_a_network_from_weights_exports_the_same_but_tables(trained):

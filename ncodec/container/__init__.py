@@ -12,18 +12,28 @@ family. Standard library only, but for the CRC, which is in the C++ extension.
 """
 
 from ncodec.container.chunks import METADATA, Container, read, write
-from ncodec.container.header import MAX_HEADER, SIGNATURE, Header, peek_header
-from ncodec.container.limits import Limits, check_limits, check_memory
+from ncodec.container.header import (
+    MAX_HEADER,
+    MIN_TILE,
+    NO_WEIGHTS,
+    SIGNATURE,
+    Header,
+    peek_header,
+)
+from ncodec.container.limits import Limits, check_limits, check_memory, memory_of_image
 
 __all__ = [
     "MAX_HEADER",
     "METADATA",
+    "MIN_TILE",
+    "NO_WEIGHTS",
     "SIGNATURE",
     "Container",
     "Header",
     "Limits",
     "check_limits",
     "check_memory",
+    "memory_of_image",
     "peek_header",
     "read",
     "write",

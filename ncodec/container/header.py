@@ -19,6 +19,7 @@ VERSION = 1
 SIGNATURE = MAGIC + b"1\r\n\x1a\n"
 MAX_HEADER = 64  # bytes, and more than any header has
 DIGEST_BYTES = 8
+NO_WEIGHTS = bytes(DIGEST_BYTES)  # the digest of a family without weights
 FLAG_GREY, FLAG_TILED = 1, 2
 MIN_TILE = 64  # pixels
 
@@ -60,11 +61,11 @@ class Header:
         )
         return width * height
 
-    @property
-    def largest_tile(self) -> int:
-        """The area of the largest tile (pixels)."""
+    def largest_tile(self, stride: int = 1) -> int:
+        """Return the area of the largest tile in whole strides (pixels)."""
         reach = self.tile + self.overlap if self.tile else max(self.width, self.height)
-        return min(self.width, reach) * min(self.height, reach)
+        columns, rows = (-(-min(side, reach) // stride) for side in (self.width, self.height))
+        return columns * rows * stride**2
 
     def tile_boxes(self) -> list[tuple[int, int, int, int]]:
         """Return the coded area (left, top, right, bottom) of each tile, row by row, in pixels."""

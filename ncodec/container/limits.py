@@ -48,20 +48,26 @@ def check_limits(header: Header, limits: Limits) -> None:
         )
 
 
-def check_memory(header: Header, bytes_a_pixel: int, limits: Limits) -> None:
+def memory_of_image(header: Header) -> int:
+    """Return how many bytes the decoded image has."""
+    return header.width * header.height * header.channels
+
+
+def check_memory(header: Header, stride: int, bytes_a_pixel: int, limits: Limits) -> None:
     """Raise LimitError where decoding would take more memory than `limits` allow.
 
-    Counted: the image, and for each pixel of the largest tile what its family takes.
+    Counted: the image, and for each pixel of the largest tile, in whole strides, what its family takes.
 
     Args:
         header: of the file.
+        stride: of the family (pixels).
         bytes_a_pixel: of the family (ncodec/families.py).
         limits: what to accept.
     """
-    image = header.width * header.height * header.channels
-    needed = image + header.largest_tile * bytes_a_pixel
+    tile = header.largest_tile(stride)
+    needed = memory_of_image(header) + tile * bytes_a_pixel
     if needed > limits.memory_bytes:
         raise LimitError(
-            f"header: {header.width}x{header.height} with a tile of {header.largest_tile} pixels takes "
+            f"header: {header.width}x{header.height} with a tile of {tile} coded pixels takes "
             f"{needed} bytes of memory, limited to {limits.memory_bytes}"
         )

@@ -5,13 +5,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from ncodec import families
-from ncodec.container import Header
+from ncodec.container import NO_WEIGHTS, Header
+from ncodec.container.header import DIGEST_BYTES
 from ncodec.errors import CorruptPayloadError, InputError, WeightsMismatchError
 from ncodec.families import Family, family_by_id
 from ncodec.models import weights
 from ncodec.models.protocol import Codec
-
-NO_WEIGHTS = bytes(weights.DIGEST_BYTES)  # the digest of a family without weights
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def _load_file(path: Path, mtime_ns: int, device: str) -> LoadedModel:
     family = weights.family_of(path)
     with weights.reading(path):
         codec: Codec = family.load().make_codec(tensors, about, device)
-    return LoadedModel(about["name"], family, digest[: weights.DIGEST_BYTES], codec)
+        return LoadedModel(about["name"], family, digest[:DIGEST_BYTES], codec)
 
 
 @lru_cache(maxsize=16)

@@ -142,7 +142,7 @@ def _typed(value: Any, kind: Any, place: str) -> Any:
     if wanted is bool and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     if wanted is not bool and not isinstance(value, bool):
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, OverflowError):
             if isinstance(value, str) or wanted(value) == value:
                 return wanted(value)
     raise InputError(f"{place}: expected {wanted.__name__}, found {value!r}")

@@ -8,7 +8,7 @@ Its digest, the first 8 bytes of its SHA-256, stands in every file made with it.
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ncodec import families
+from ncodec.container.header import DIGEST_BYTES
 from ncodec.errors import InputError, UnknownModelError, WeightsMismatchError
 from ncodec.weights import DIR
-
-DIGEST_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,11 @@ def find_by_name(model: str | Path | None) -> Path:
     for entry in entries:
         if entry.name == str(model):
             return entry.path
-    if Path(model).is_file():
-        return Path(model)
+    if not isinstance(model, (str, Path)):
+        raise InputError(f"model: expected a name or a path, found {type(model).__name__}")
+    with suppress(OSError):  # a name that no file may have
+        if Path(model).is_file():
+            return Path(model)
     names = ", ".join(entry.name for entry in entries)
     raise UnknownModelError(f"model {str(model)!r}: expected one of {names}, or a weights file")
 

@@ -28,7 +28,7 @@ from ncodec.training.export import check_export, export
 from ncodec.training.loop import process_group, train_until_spent
 from ncodec.training.record import record_start, write_json
 from ncodec.training.report import Log, plot
-from ncodec.training.run import Budget, Run, resume_run, start_run
+from ncodec.training.run import Budget, Run, read_network, resume_run, start_run
 from ncodec.training.validation import EVERY_QUALITY, center_crops, validate
 
 VALIDATE_EVERY_S = 300.0
@@ -77,15 +77,16 @@ def train(
         if config.training.batch % world:
             raise InputError(f"config: training.batch: expected a multiple of {world} processes, "
                              f"found {config.training.batch}")  # fmt: skip
+        start = read_network(config, start_from) if start_from is not None else None
         images, watched = _images(data, validation, config.training.crop)
         crops = center_crops(watched.pixels, config.recipe.CROP_STRIDE)
         if resume:
             run = resume_run(config, budget, where, checkpoint)
         else:
-            run = start_run(config, budget, where, images.pixels, start_from)
+            run = start_run(config, budget, where, images.pixels, start)
         if rank == 0:
             out.mkdir(parents=True, exist_ok=True)
-            record_start(out / "run.json", run, data, images, watched, world)
+            record_start(out / "run.json", run, data, images, watched, world, resume)
             if not resume:
                 (out / "log.jsonl").unlink(missing_ok=True)
                 run.save(checkpoint)  # whatever happens from here on can be resumed

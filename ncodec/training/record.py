@@ -40,7 +40,13 @@ def _commit() -> str | None:
 
 
 def record_start(
-    file: Path, run: Run, data: list[Path], train: Images, validation: Images, world: int
+    file: Path,
+    run: Run,
+    data: list[Path],
+    train: Images,
+    validation: Images,
+    world: int,
+    is_resumed: bool,
 ) -> None:
     """Append this start to run.json, and say what changed since the last.
 
@@ -48,7 +54,7 @@ def record_start(
         InputError: the file holds something else.
     """
     starts: list[dict[str, Any]] = []
-    if run.step > 0 and file.exists():
+    if is_resumed and file.exists():
         try:
             starts = json.loads(file.read_text())
         except ValueError as error:

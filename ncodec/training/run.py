@@ -114,7 +114,7 @@ def start_run(
     budget: Budget,
     device: torch.device,
     images: list[Tensor],
-    start_from: Path | None = None,
+    start: tuple[nn.Module, dict[str, str]] | None = None,
 ) -> Run:
     """Return a run at step 0, its optimiser anew.
 
@@ -123,17 +123,10 @@ def start_run(
         budget: how long.
         device: where.
         images: uint8 [3, H, W], those to train on, from which the recipe starts.
-        start_from: a weights file to start from instead.
-
-    Raises:
-        InputError, WeightsMismatchError: as `read_network`.
+        start: what `read_network` returned, to start from instead.
     """
     torch.manual_seed(config.training.seed)
-    origin: dict[str, str] = {}
-    if start_from is None:
-        network = config.recipe.start(config.model, images)
-    else:
-        network, origin = read_network(config, start_from)
+    network, origin = start or (config.recipe.start(config.model, images), {})
     network = _placed(network, device)
     ema = deepcopy(network).requires_grad_(False)
     optimizer = _optimizer(config, network)

@@ -28,6 +28,11 @@ from ncodec.quality import N_QUALITIES, QUALITY_STEPS, quality_of
 Z_STRIDE = 2  # latents of y per latent of z
 Z_MAX = 127  # bound of |z|, for the integer network
 R_MAX = 2**15 - 1  # bound of |r|
+TYPES = {
+    "exact.hidden.weight": torch.int16, "exact.hidden.bias": torch.int64, "exact.hidden.shift": torch.int64,
+    "exact.head.weight": torch.int16, "exact.head.bias": torch.int64, "exact.head.shift": torch.int64,
+    "exact.index_offset": torch.int32,
+}  # fmt: skip
 IN_TRAINING_ONLY = ("h_s.", "prior_", "index_offset")  # the file has integers and tables instead
 # Memory grows with what is decoded together, 70 to 130 bytes a pixel on the CPU (specs/format.md, section 5).
 BATCH_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 25}
@@ -206,10 +211,10 @@ class HyperpriorCodec:
         return self.model.g_s(y_hat, q)
 
 
-def _check_shapes(
+def _check_tensors(
     tensors: dict[str, Tensor], state: dict[str, Tensor], c: HyperpriorConfig
 ) -> None:
-    """Raise ValueError unless the tensors are those of specs/hyperprior.md, section 1; `state` is the networks' own."""
+    """Raise ValueError unless the tensors are those of specs/hyperprior.md, H3; `state` is the networks' own."""
     shapes: dict[str, tuple[int | None, ...]] = {name: tuple(t.shape) for name, t in state.items()}
     shapes |= {
         "exact.hidden.weight": (c.S, 9 * c.Z), "exact.hidden.bias": (c.S,), "exact.hidden.shift": (),
@@ -220,6 +225,9 @@ def _check_shapes(
     if strange := sorted(tensors.keys() ^ shapes.keys()):
         raise ValueError(f"{strange[0]}: {'unknown' if strange[0] in tensors else 'missing'}")
     for name, expected in shapes.items():
+        kind = TYPES.get(name, torch.uint16 if name.startswith("tables.") else None)
+        if tensors[name].dtype != kind and (kind or not tensors[name].is_floating_point()):
+            raise ValueError(f"{name}: expected {kind or 'floats'}, found {tensors[name].dtype}")
         found = tuple(tensors[name].shape)
         if len(found) != len(expected) or any(
             e is not None and e != f for e, f in zip(expected, found, strict=True)
@@ -236,7 +244,7 @@ def make_codec(tensors: dict[str, Tensor], about: dict[str, Any], device: str) -
     """
     model = Hyperprior(HyperpriorConfig(**about["config"])).to(device)
     own = {k: t for k, t in model.state_dict().items() if not k.startswith(IN_TRAINING_ONLY)}
-    _check_shapes(tensors, own, model.config)
+    _check_tensors(tensors, own, model.config)
     model.load_state_dict({name: tensors[name].float() for name in own}, strict=False)
     hidden, head = (
         IntegerLayer(
@@ -253,5 +261,11 @@ def make_codec(tensors: dict[str, Tensor], about: dict[str, Any], device: str) -
         tensors["exact.index_offset"].long(),
         FrequencyTables(tensors["tables.r"].cpu().numpy()),
         FrequencyTables(tensors["tables.z"].cpu().numpy()),
-        int(about["skip_below"]),
+        _skip_below(about["skip_below"]),
     )
+
+
+def _skip_below(found: Any) -> int:
+    if type(found) is not int or not 0 <= found <= N_SCALES:
+        raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {found!r}")
+    return found

@@ -12,7 +12,7 @@ weights digest and the quality code (specs/format.md, section 9; specs/jpeg.md s
 from io import BytesIO
 
 from ncodec import container, image, jpeg
-from ncodec.container import Container, Header, Limits
+from ncodec.container import NO_WEIGHTS, Container, Header, Limits
 from ncodec.errors import (
     CorruptPayloadError,
     InputError,
@@ -23,8 +23,7 @@ from ncodec.errors import (
 from ncodec.families import FAMILIES
 from ncodec.image import Picture
 
-WIRE_ID = next(family.wire_id for family in FAMILIES if family.module == __name__)
-NO_WEIGHTS = bytes(8)
+FAMILY = next(family for family in FAMILIES if family.module == __name__)
 # A progressive file has about 10 scans. Each takes the time of the whole image, however few its bytes are.
 MAX_SCANS = 256
 BYTES_A_PIXEL = 16  # of a JPEG file, at most: four components of coefficients that are all escaped
@@ -50,7 +49,7 @@ def pack(data: bytes) -> bytes:
     if not (found.width and found.height):
         raise InputError(f"JPEG: expected at least 1x1 pixels, found {found.width}x{found.height}")
     header = Header(
-        found.width, found.height, WIRE_ID, NO_WEIGHTS, 0, is_grey=found.n_components == 1
+        found.width, found.height, FAMILY.wire_id, NO_WEIGHTS, 0, is_grey=found.n_components == 1
     )
     container.check_limits(header, Limits())
     if len(data) > (most := _most_bytes(header, Limits())):
@@ -112,6 +111,7 @@ def picture_of(parsed: Container, limits: Limits) -> Picture:
 def read(data: bytes, limits: Limits) -> bytes:
     """Return the JPEG file in an `.nc` file; see `codec.decode_jpeg`."""
     parsed = container.read(data, limits)
-    if parsed.header.family != WIRE_ID:
+    if parsed.header.family != FAMILY.wire_id:
         raise InputError("not a JPEG file recompressed by ncodec: use decode")
+    container.check_memory(parsed.header, FAMILY.stride, FAMILY.bytes_a_pixel, limits)
     return unpack(parsed, limits)
