@@ -41,7 +41,7 @@ class Family:
 FAMILIES = (
     Family(
         "hyperprior", 1, "ncodec.models.hyperprior.codec", "ncodec.models.hyperprior.recipe",
-        needs_torch=True, stride=16, bytes_a_pixel=110,
+        needs_torch=True, stride=16, bytes_a_pixel=125,
     ),
     Family("dct", 2, "ncodec.models.dct.codec", stride=8, bytes_a_pixel=20),
     Family(
