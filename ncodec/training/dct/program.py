@@ -25,7 +25,8 @@ from PIL import Image
 
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, initial
-from ncodec.quality import QUALITY_STEPS, lmbda_of
+from ncodec.models.dct.codec import Options
+from ncodec.quality import QUALITY_STEPS
 
 QUALITIES = range(1, 9)
 IN_THE_LOOP = np.int16(30)  # of 1/256 octave
@@ -48,10 +49,8 @@ def crops(packs: Iterable[Path], count: int) -> list[NDArray[np.uint8]]:
 
 
 def options(quality: int) -> _dct.EncoderOptions:
-    """Return the encoder's options as `ncodec.models.dct.codec` has them."""
-    options = _dct.EncoderOptions()
-    options.lmbda = lmbda_of((quality - 1) * QUALITY_STEPS)
-    return options
+    """Return the encoder's usual options at a quality."""
+    return Options().for_encoder((quality - 1) * QUALITY_STEPS)
 
 
 @dataclass
