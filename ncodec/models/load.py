@@ -109,6 +109,7 @@ def load_for(header: Header, model: str | Path | None, device: str = "auto") -> 
     Raises:
         InputError: no such device.
         UnsupportedVersionError: the family is unknown.
+        CorruptPayloadError: a digest of weights in a file of a family without.
         UnknownModelError, WeightsMismatchError: the weights cannot be had, or the file was made with others.
     """
     family = family_by_id(header.family)
