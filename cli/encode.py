@@ -46,6 +46,7 @@ class Way(NamedTuple):
 def encode_image(way: Way, source: str, data: bytes) -> tuple[bytes, Report]:
     """Return the .nc file of an image file, and the report; on any machine."""
     from ncodec import codec, container, image, metrics
+    from ncodec.quality import quality_code, quality_of
 
     name = files.shown(source)
     if container.peek_header(data) is not None:
@@ -58,7 +59,7 @@ def encode_image(way: Way, source: str, data: bytes) -> tuple[bytes, Report]:
     seconds = time.perf_counter() - begin
     bpp = metrics.bpp(len(coded), width, height)
     facts = {
-        "input": source, "width": width, "height": height, "quality": container.read(coded).header.quality,
+        "input": source, "width": width, "height": height, "quality": quality_of(quality_code(way.quality)),
         "size_bytes": len(coded), "bpp": bpp, "encode_s": seconds,
     }  # fmt: skip
     text = f"{len(coded)} bytes, {bpp:.4f} bpp, {seconds:.2f} s"

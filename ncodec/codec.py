@@ -106,7 +106,7 @@ def _decode_named(
                 loaded = load_for(parsed.header, model, device)
                 room = limits.memory_bytes - container.memory_of_image(parsed.header)
                 most = min(loaded.codec.batch_pixels, room // family.bytes_a_pixel)
-                tiled[number] = OpenFile(name, parsed, loaded.codec, most)
+                tiled[number] = OpenFile(name, parsed, loaded.codec, family.stride, most)
     pictures |= zip(tiled, decode_files(list(tiled.values())), strict=True)
     return [pictures[number] for number in range(len(files))]
 

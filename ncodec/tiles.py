@@ -48,7 +48,8 @@ class OpenFile(NamedTuple):
     name: str  # "" or "file 3: ", ahead of the messages of errors
     container: Container
     codec: Codec
-    batch_pixels: int  # tiles are decoded together up to so many; 0: one by one
+    stride: int  # of the family (pixels)
+    batch_pixels: int  # tiles are decoded together up to so many coded ones; 0: one by one
 
 
 class _Tile(NamedTuple):
@@ -79,8 +80,7 @@ def decode_files(files: list[OpenFile]) -> list[Picture]:
     pictures: list[Picture] = []
     for position, file in enumerate(files):
         header = file.container.header
-        shape = (header.height, header.width, *[header.channels] * (header.channels > 1))
-        canvas = np.empty(shape, np.uint8)
+        canvas = np.empty(format_of(header, (0, 0, header.width, header.height)).shape, np.uint8)
         pictures.append(Picture(canvas, file.container.metadata))
         for box, payload in zip(header.tile_boxes(), file.container.tiles, strict=True):
             left, top, _, _ = box
@@ -89,9 +89,8 @@ def decode_files(files: list[OpenFile]) -> list[Picture]:
             key = (id(file.codec), header.quality_code, tile.format, row)
             groups.setdefault(key, []).append(tile)
     for tiles in groups.values():
-        size = tiles[0].format
         pixels = min(tile.file.batch_pixels for tile in tiles)
-        most = max(pixels // (size.width * size.height), 1)
+        most = max(pixels // tiles[0].format.coded_pixels(tiles[0].file.stride), 1)
         for first in range(0, len(tiles), most):
             _decode_together(tiles[first : first + most])
     return pictures

@@ -189,6 +189,11 @@ def test_batch_is_bounded(network, sample, monkeypatch):
             hyperprior, "Reader", lambda p, n, s=sizes: s.append(len(p)) or Reader(p, n)
         )
         assert len(ncodec.decode_batch(files, device="cpu")) == 5 and sizes == expected
+    thin = [ncodec.encode(sample[:1, k : k + 64], 4, network) for k in range(3)]
+    sizes = []
+    monkeypatch.setitem(hyperprior.BATCH_PIXELS, "cpu", 16 * 64 * 2)  # a row is decoded as sixteen
+    monkeypatch.setattr(hyperprior, "Reader", lambda p, n: sizes.append(len(p)) or Reader(p, n))
+    assert len(ncodec.decode_batch(thin, device="cpu")) == 3 and sizes == [2, 1]
 
 
 def test_batch_names_the_file(model, sample):

@@ -12,9 +12,7 @@ import pytest
 import ncodec
 from ncodec import container
 from ncodec.families import FAMILIES
-from ncodec.models.dct.codec import Options
 from ncodec.models.load import load_by_name
-from ncodec.models.protocol import EncodeOptions
 
 WIDTH, HEIGHT = 1008, 512
 # Decodes the second file where no more than so many bytes can be allocated beyond what the first took.
@@ -69,11 +67,10 @@ def test_memory_of_tiles(tmp_path, model, height, width, tile, overlap):
     """Overlaps as wide as the tiles, all of which could be decoded together; sides of a pixel."""
     whole = ncodec.encode(np.zeros((height, width, 3), np.uint8), 4, model, device="cpu", tile=tile)
     header = replace(container.read(whole).header, overlap=overlap)
-    codec = load_by_name(model, "cpu").codec
+    loaded = load_by_name(model, "cpu")
+    options = loaded.family.load().Options()
     tiles = [
-        codec.encode_tile(np.zeros((bottom - top, right - left, 3), np.uint8), 60, EncodeOptions())
-        if model != "dct"
-        else codec.encode_tile(np.zeros((bottom - top, right - left, 3), np.uint8), 60, Options())
+        loaded.codec.encode_tile(np.zeros((bottom - top, right - left, 3), np.uint8), 60, options)
         for left, top, right, bottom in header.tile_boxes()
     ]
     data = container.write(container.Container(header, tiles))

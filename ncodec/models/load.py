@@ -46,6 +46,11 @@ def find_device(device: str) -> str:
     return str(device)
 
 
+@lru_cache(maxsize=16)
+def _family_of(path: Path, mtime_ns: int) -> Family:
+    return weights.family_of(path)
+
+
 @lru_cache(maxsize=4)
 def _load_file(path: Path, mtime_ns: int, device: str) -> LoadedModel:
     tensors, about, digest = weights.read(path, device)
@@ -54,15 +59,10 @@ def _load_file(path: Path, mtime_ns: int, device: str) -> LoadedModel:
             raise WeightsMismatchError(
                 f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}"
             )
-    family = weights.family_of(path)
+    family = _family_of(path, mtime_ns)
     with weights.reading(path):
         codec: Codec = family.load().make_codec(tensors, about, device)
         return LoadedModel(about["name"], family, digest[:DIGEST_BYTES], codec)
-
-
-@lru_cache(maxsize=16)
-def _family_of(path: Path, mtime_ns: int) -> Family:
-    return weights.family_of(path)
 
 
 @lru_cache(maxsize=16)

@@ -43,6 +43,10 @@ class TileFormat:
     bit_depth: int = 8
     is_faded: bool = False  # it will be faded into its neighbours: float32 ahead of rounding, where the family has it
 
+    def coded_pixels(self, stride: int) -> int:
+        """Return its area in whole strides: what is decoded."""
+        return -(-self.width // stride) * -(-self.height // stride) * stride**2
+
     @property
     def shape(self) -> tuple[int, ...]:
         """[h, w] or [h, w, 3]."""

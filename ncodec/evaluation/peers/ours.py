@@ -35,9 +35,8 @@ class Ncodec:
 
     model: str = ""  # the first shipped one
     device: str = "cpu"
-    options: tuple[
-        tuple[str, str], ...
-    ] = ()  # of the family's encoder, such as ("transform", "angle")
+    # Of the family's encoder, such as ("transform", "angle").
+    options: tuple[tuple[str, str], ...] = ()
 
     WORST: ClassVar[float] = 1
     BEST: ClassVar[float] = 8

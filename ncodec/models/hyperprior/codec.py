@@ -28,13 +28,8 @@ from ncodec.quality import N_QUALITIES, QUALITY_STEPS, quality_of
 Z_STRIDE = 2  # latents of y per latent of z
 Z_MAX = 127  # bound of |z|, for the integer network
 R_MAX = 2**15 - 1  # bound of |r|
-TYPES = {
-    "exact.hidden.weight": torch.int16, "exact.hidden.bias": torch.int64, "exact.hidden.shift": torch.int64,
-    "exact.head.weight": torch.int16, "exact.head.bias": torch.int64, "exact.head.shift": torch.int64,
-    "exact.index_offset": torch.int32,
-}  # fmt: skip
 IN_TRAINING_ONLY = ("h_s.", "prior_", "index_offset")  # the file has integers and tables instead
-# Memory grows with what is decoded together, 70 to 130 bytes a pixel on the CPU (specs/format.md, section 5).
+# Memory grows with what is decoded together (specs/format.md, section 5).
 BATCH_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 25}
 
 
@@ -215,24 +210,30 @@ def _check_tensors(
     tensors: dict[str, Tensor], state: dict[str, Tensor], c: HyperpriorConfig
 ) -> None:
     """Raise ValueError unless the tensors are those of specs/hyperprior.md, H3; `state` is the networks' own."""
-    shapes: dict[str, tuple[int | None, ...]] = {name: tuple(t.shape) for name, t in state.items()}
-    shapes |= {
-        "exact.hidden.weight": (c.S, 9 * c.Z), "exact.hidden.bias": (c.S,), "exact.hidden.shift": (),
-        "exact.head.weight": (4 * c.M, c.S), "exact.head.bias": (4 * c.M,), "exact.head.shift": (),
-        "exact.index_offset": (N_QUALITIES, c.M),
-        "tables.r": (N_SCALES, None), "tables.z": (N_QUALITIES * c.Z, None),
-    }  # fmt: skip
-    if strange := sorted(tensors.keys() ^ shapes.keys()):
+    known: dict[
+        str, tuple[torch.dtype | None, tuple[int | None, ...]]
+    ]  # None: any float; any length
+    known = {name: (None, tuple(tensor.shape)) for name, tensor in state.items()}
+    known |= {
+        "exact.hidden.weight": (torch.int16, (c.S, 9 * c.Z)),
+        "exact.hidden.bias": (torch.int64, (c.S,)),
+        "exact.hidden.shift": (torch.int64, ()),
+        "exact.head.weight": (torch.int16, (4 * c.M, c.S)),
+        "exact.head.bias": (torch.int64, (4 * c.M,)),
+        "exact.head.shift": (torch.int64, ()),
+        "exact.index_offset": (torch.int32, (N_QUALITIES, c.M)),
+        "tables.r": (torch.uint16, (N_SCALES, None)),
+        "tables.z": (torch.uint16, (N_QUALITIES * c.Z, None)),
+    }
+    if strange := sorted(tensors.keys() ^ known.keys()):
         raise ValueError(f"{strange[0]}: {'unknown' if strange[0] in tensors else 'missing'}")
-    for name, expected in shapes.items():
-        kind = TYPES.get(name, torch.uint16 if name.startswith("tables.") else None)
-        if tensors[name].dtype != kind and (kind or not tensors[name].is_floating_point()):
-            raise ValueError(f"{name}: expected {kind or 'floats'}, found {tensors[name].dtype}")
-        found = tuple(tensors[name].shape)
-        if len(found) != len(expected) or any(
-            e is not None and e != f for e, f in zip(expected, found, strict=True)
-        ):
-            raise ValueError(f"{name}: expected {list(expected)}, found {list(found)}")
+    for name, (kind, shape) in known.items():
+        tensor = tensors[name]
+        if not (tensor.dtype == kind if kind else tensor.is_floating_point()):
+            raise ValueError(f"{name}: expected {kind or 'floats'}, found {tensor.dtype}")
+        sides = zip(shape, tensor.shape, strict=False)
+        if tensor.dim() != len(shape) or any(side not in (None, found) for side, found in sides):
+            raise ValueError(f"{name}: expected {list(shape)}, found {list(tensor.shape)}")
 
 
 def make_codec(tensors: dict[str, Tensor], about: dict[str, Any], device: str) -> HyperpriorCodec:
