@@ -1,10 +1,10 @@
 """Pictures <-> files, Pillow, numpy and torch. Decisions about colour and modes live here.
 
-    file --read--> Pillow --from_pillow--> Picture <--from_array-- numpy, torch
-    file <--write-- Pillow <--to_pillow--- Picture --as_kind-----> numpy, torch
+    file --read---> Pillow --from_pillow--> Picture <--picture_of-- numpy, torch
+    file <--write-- Pillow <--to_pillow---- Picture --as_kind-----> numpy, torch
 
 A picture is RGB or grey, 8 bits a channel, in sRGB or in the space of its ICC profile, which travels
-with it. What this version cannot carry (alpha, 16 bits, CMYK, animation) is refused, never dropped.
+with it. What this version cannot carry (alpha, 16 bits, CMYK, animation) is refused where Pillow shows it.
 """
 
 import sys
