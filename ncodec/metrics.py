@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ncodec.errors import InputError
+from ncodec.errors import InputError, needing
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -22,14 +22,14 @@ def bpp(size_bytes: int, width: int, height: int) -> float:
 def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Return MS-SSIM, 0 to 1, of two 8-bit RGB images [H, W, 3]: mean over R, G and B, peak 255.
 
-    Five scales, Gaussian window of 11 (sigma 1.5), as CompressAI measures it. Source: Wang 2003; pytorch-msssim.
+    Five scales, Gaussian window of 11 (sigma 1.5), as CompressAI measures it. Source: Wang 2003; pytorch-msssim, which needs torch.
 
     Raises:
         InputError: a side is under 161 pixels, too short for five scales.
     """
-    import pytorch_msssim
-    import torch
-
+    with needing("MS-SSIM", "eval"):
+        import pytorch_msssim
+        import torch
     if min(a.shape[:2]) <= 160:
         raise InputError(f"MS-SSIM: expected sides of 161 pixels or more, found {a.shape[:2]}")
     pair = [torch.from_numpy(x.transpose(2, 0, 1)[None].astype(np.float32)) for x in (a, b)]
@@ -45,8 +45,9 @@ def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
         InputError: a side is under 8 pixels.
     """
     from PIL import Image
-    from ssimulacra2 import compute_ssimulacra2
 
+    with needing("SSIMULACRA2", "eval"):
+        from ssimulacra2 import compute_ssimulacra2
     if min(a.shape[:2]) < 8:
         raise InputError(f"SSIMULACRA2: expected sides of 8 pixels or more, found {a.shape[:2]}")
     files = BytesIO(), BytesIO()
@@ -70,8 +71,8 @@ def bd_rate(
         InputError: under two points, a value that is not finite, a rate of zero, two points of one quality,
             or curves that share no interval.
     """
-    import bjontegaard
-
+    with needing("BD-rate", "eval"):
+        import bjontegaard
     curves = [
         np.array(sorted(points, key=lambda p: p[1]), float).reshape(-1, 2)
         for points in (anchor, test)
