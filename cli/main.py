@@ -114,8 +114,7 @@ def main() -> None:
         print_error(error)
         sys.exit(exit_code(error))
     except ModuleNotFoundError as error:
-        other = "torch" if error.name == "torch" else "eval"
-        extra = arguments[0] if arguments[0] in ("eval", "train") else other
+        extra = "train" if arguments[0] == "train" else "eval"
         print_aside(f"ncodec: {arguments[0]} needs {error.name}: pip install 'ncodec[{extra}]'")
         sys.exit(6)
     except BrokenPipeError:

@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ncodec.errors import InputError, needing
+from ncodec.errors import InputError
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -27,9 +27,9 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     Raises:
         InputError: a side is under 161 pixels, too short for five scales.
     """
-    with needing("MS-SSIM", "eval"):
-        import pytorch_msssim
-        import torch
+    import pytorch_msssim
+    import torch
+
     if min(a.shape[:2]) <= 160:
         raise InputError(f"MS-SSIM: expected sides of 161 pixels or more, found {a.shape[:2]}")
     pair = [torch.from_numpy(x.transpose(2, 0, 1)[None].astype(np.float32)) for x in (a, b)]
@@ -45,9 +45,8 @@ def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
         InputError: a side is under 8 pixels.
     """
     from PIL import Image
+    from ssimulacra2 import compute_ssimulacra2
 
-    with needing("SSIMULACRA2", "eval"):
-        from ssimulacra2 import compute_ssimulacra2
     if min(a.shape[:2]) < 8:
         raise InputError(f"SSIMULACRA2: expected sides of 8 pixels or more, found {a.shape[:2]}")
     files = BytesIO(), BytesIO()
@@ -71,8 +70,8 @@ def bd_rate(
         InputError: under two points, a value that is not finite, a rate of zero, two points of one quality,
             or curves that share no interval.
     """
-    with needing("BD-rate", "eval"):
-        import bjontegaard
+    import bjontegaard
+
     curves = [
         np.array(sorted(points, key=lambda p: p[1]), float).reshape(-1, 2)
         for points in (anchor, test)

@@ -128,7 +128,7 @@ torch = "needs torch: pip install 'ncodec[torch]'\\n"
 run(f"encode a.png --model {model} --device cuda -o c.nc", f"ncodec: device 'cuda' {torch}", 6)
 run("decode a.nc --device cuda -o c.png", f"device 'cuda' {torch}", 6)
 run("decode a.nc --device auto -o c.png", "expected 'cpu' or 'cuda'", 2)
-run("compare a.png b.png", "ncodec: MS-SSIM needs torch: pip install 'ncodec[eval]'\\n", 6)
+run("compare a.png b.png", "ncodec: compare needs torch: pip install 'ncodec[eval]'\\n", 6)
 run("train hyperprior-s --data more", "ncodec: train needs torch: pip install 'ncodec[train]'\\n", 6)
 for wrong in (lambda: ncodec.decode(data, "torch"), lambda: ncodec.encode(picture, device="cuda")):
     try:
