@@ -54,7 +54,7 @@ class Graph:
         arrays: Sequence[Array] = (),
     ) -> int:
         try:
-            number = self._graph.add(kind, list(inputs), list(numbers), list(arrays))
+            number = self._graph.add(kind, name, list(inputs), list(numbers), list(arrays))
         except WeightsMismatchError as error:
             raise WeightsMismatchError(f"{name or kind}: {error}") from error
         channels, bound = self._graph.describe(number)

@@ -56,7 +56,7 @@ def run_on_device(graph: Graph, feeds: Mapping[int, Tensor], wanted: Sequence[in
 
 
 def _feed(operation: Operation, number: int, feeds: Mapping[int, Tensor]) -> Tensor:
-    place = f"input '{operation.name}'"
+    place = f"{operation.kind} {operation.name}"
     if number not in feeds:
         raise InputError(f"{place}: missing")
     fed = feeds[number]
