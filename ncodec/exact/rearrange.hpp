@@ -1,0 +1,66 @@
+// Rearrangements of specs/exact.md (X4 … X8), and the taps of X2: blocks of n pixels of a row, from whole tensors.
+
+#pragma once
+
+#include "kernels.hpp"
+
+namespace ncodec::exact {
+
+// A whole tensor [h, w, C].
+struct Plane {
+  const int16_t* data;
+  size_t h, w, channels;
+  const int16_t* at(size_t row, size_t column) const { return data + (row * w + column) * channels; }
+};
+
+struct Block {
+  size_t row, column, n;
+};
+
+// The pixels of x' around a block: [k, n + k - 1]. `outside` is nullptr to replicate, else C zeros.
+inline void find_taps(const Plane& x, const Block& block, size_t side, const int16_t* outside, const int16_t** taps) {
+  const auto h = static_cast<ptrdiff_t>(x.h), w = static_cast<ptrdiff_t>(x.w), p = static_cast<ptrdiff_t>(side / 2);
+  for (ptrdiff_t u = 0; u < static_cast<ptrdiff_t>(side); ++u)
+    for (ptrdiff_t t = 0; t < static_cast<ptrdiff_t>(block.n + side - 1); ++t) {
+      const ptrdiff_t i = static_cast<ptrdiff_t>(block.row) + u - p, j = static_cast<ptrdiff_t>(block.column) + t - p;
+      const ptrdiff_t row = std::min(std::max<ptrdiff_t>(i, 0), h - 1),
+                      column = std::min(std::max<ptrdiff_t>(j, 0), w - 1);
+      const bool is_inside = row == i && column == j;
+      *taps++ = is_inside || !outside ? x.at(static_cast<size_t>(row), static_cast<size_t>(column)) : outside;
+    }
+}
+
+inline void copy(const int16_t* from, size_t n, int16_t* to) { std::memcpy(to, from, n * sizeof(int16_t)); }
+
+// `taps` [3, n + 2].
+inline void patches(const int16_t* const* taps, size_t n, size_t channels, int16_t* y) {
+  for (size_t i = 0; i < n; ++i)
+    for (size_t u = 0; u < 3; ++u)
+      for (size_t v = 0; v < 3; ++v, y += channels) copy(taps[u * (n + 2) + i + v], channels, y);
+}
+
+// A cell's row of f pixels lies together in x.
+inline void shuffle(const Plane& x, const Block& block, size_t f, int16_t* y) {
+  const size_t channels = x.channels / (f * f), end = block.column + block.n;
+  for (size_t j = block.column, run; j < end; j += run, y += run * channels) {
+    const size_t v = j % f;
+    run = std::min(f - v, end - j);
+    copy(x.at(block.row / f, j / f) + (block.row % f * f + v) * channels, run * channels, y);
+  }
+}
+
+inline void unshuffle(const Plane& x, const Block& block, size_t f, int16_t* y) {
+  for (size_t j = 0; j < block.n; ++j)
+    for (size_t u = 0; u < f; ++u, y += f * x.channels)
+      copy(x.at(f * block.row + u, f * (block.column + j)), f * x.channels, y);
+}
+
+// X7 and X8: what is outside x is its last row and column.
+inline void pad_or_crop(const Plane& x, const Block& block, int16_t* y) {
+  const size_t row = std::min(block.row, x.h - 1);
+  const size_t within = block.column < x.w ? std::min(block.n, x.w - block.column) : 0;
+  if (within > 0) copy(x.at(row, block.column), within * x.channels, y);
+  for (size_t j = within; j < block.n; ++j) copy(x.at(row, x.w - 1), x.channels, y + j * x.channels);
+}
+
+}  // namespace ncodec::exact
