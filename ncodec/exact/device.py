@@ -33,10 +33,9 @@ def run_on_device(graph: Graph, feeds: Mapping[int, Tensor], wanted: Sequence[in
     Raises:
         InputError: one is missing, of the wrong shape, beyond its bound, or sizes of tensors do not fit.
     """
-    if not all(0 <= number < len(graph.operations) for number in wanted):
-        raise InputError(
-            f"wanted: expected tensors of {len(graph.operations)}, found {list(wanted)}"
-        )
+    for number in wanted:
+        if not 0 <= number < len(graph.operations) or graph.operations[number].kind == "vector":
+            raise InputError(f"wanted: there is no tensor {number}")
     users = Counter(wanted)
     for number in range(max(wanted, default=-1), -1, -1):
         if users[number]:
