@@ -55,12 +55,17 @@ inline void conv_plain(const Operation& op, const int16_t* x, size_t n, int slop
 NCODEC_INLINE void depthwise_from(size_t first, const Operation& op, const int16_t* const* taps, size_t n, int16_t* y) {
   const size_t channels = static_cast<size_t>(op.channels), side = static_cast<size_t>(op.side);
   for (size_t i = 0; i < n; ++i, y += channels)
-    for (size_t c = first; c < channels; ++c) {
-      int32_t sum = op.start[c];
+    for (size_t c = first; c < channels; c += PANEL) {
+      const size_t some = std::min(PANEL, channels - c);
+      int32_t sum[PANEL];
+      std::copy_n(op.start.get() + c, some, sum);
       for (size_t u = 0; u < side; ++u)
-        for (size_t v = 0; v < side; ++v)
-          sum += op.weights[(u * side + v) * channels + c] * taps[u * (n + side - 1) + i + v][c];
-      y[c] = sat(sum >> op.shift[c]);
+        for (size_t v = 0; v < side; ++v) {
+          const int16_t* w = op.weights.get() + (u * side + v) * channels + c;
+          const int16_t* x = taps[u * (n + side - 1) + i + v] + c;
+          for (size_t k = 0; k < some; ++k) sum[k] += w[k] * x[k];
+        }
+      for (size_t k = 0; k < some; ++k) y[c + k] = sat(sum[k] >> op.shift[c + k]);
     }
 }
 

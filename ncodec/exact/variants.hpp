@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "kernels.hpp"
+#include "kernels_avx512.hpp"
 
 namespace ncodec::exact {
 
@@ -12,6 +12,10 @@ inline constexpr Kernels PLAIN{"plain", conv_plain, depthwise_plain, values_plai
 inline const std::vector<const Kernels*>& variants() {
   static const std::vector<const Kernels*> found = [] {
     std::vector<const Kernels*> list{&PLAIN};
+#if defined(NCODEC_EXACT_X86)
+    if (has_avx2()) list.push_back(&AVX2);
+    if (has_avx2() && has_avx512()) list.push_back(&AVX512);
+#endif
     return list;
   }();
   return found;

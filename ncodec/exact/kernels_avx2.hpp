@@ -1,0 +1,124 @@
+// kernels.hpp with AVX2: vpmaddwd, two channels of a pixel times their weights, for eight outputs at once. It is exact
+// as neither factor is -32768.
+
+#pragma once
+
+#include "kernels.hpp"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define NCODEC_EXACT_X86 1
+#include <immintrin.h>
+#define NCODEC_AVX2 __attribute__((target("avx2")))
+
+namespace ncodec::exact {
+
+inline bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+
+// Two channels of a pixel.
+NCODEC_INLINE int32_t load_pair(const int16_t* x) {
+  int32_t pair;
+  std::memcpy(&pair, x, sizeof pair);
+  return pair;
+}
+
+// Outputs o … o + 15 of P pixels.
+template <int P>
+NCODEC_AVX2 inline void conv_tile_avx2(const Operation& op, const int16_t* x, size_t o, int slope, int16_t* y) {
+  const size_t inputs = static_cast<size_t>(op.x_channels), outputs = static_cast<size_t>(op.channels);
+  const size_t pairs = (inputs + 1) / 2;
+  const auto* w = reinterpret_cast<const __m256i*>(op.weights.get() + o * pairs * 2);
+  const auto* start = reinterpret_cast<const __m256i*>(op.start.get() + o);
+  const auto* shift = reinterpret_cast<const __m256i*>(op.shift.get() + o);
+  __m256i sum[P][2];
+  for (int i = 0; i < P; ++i) sum[i][0] = start[0], sum[i][1] = start[1];
+  for (size_t c = 0; c < pairs; ++c, w += 2) {
+    const __m256i w0 = w[0], w1 = w[1];
+    for (int i = 0; i < P; ++i) {
+      const __m256i pair = _mm256_set1_epi32(load_pair(x + static_cast<size_t>(i) * inputs + 2 * c));
+      sum[i][0] = _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(pair, w0));
+      sum[i][1] = _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(pair, w1));
+    }
+  }
+  const __m256i least = _mm256_set1_epi16(-LARGEST), slopes = _mm256_set1_epi16(static_cast<int16_t>(slope));
+  for (int i = 0; i < P; ++i, y += outputs) {
+    __m256i all = _mm256_packs_epi32(_mm256_srav_epi32(sum[i][0], shift[0]), _mm256_srav_epi32(sum[i][1], shift[1]));
+    all = _mm256_max_epi16(_mm256_permute4x64_epi64(all, 0xD8), least);
+    if (slope != NO_SLOPE) all = _mm256_max_epi16(all, _mm256_mulhrs_epi16(all, slopes));
+    if (o + PANEL <= outputs) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + o), all);
+    } else {
+      alignas(32) int16_t some[PANEL];
+      _mm256_store_si256(reinterpret_cast<__m256i*>(some), all);
+      std::memcpy(y + o, some, (outputs - o) * sizeof(int16_t));
+    }
+  }
+}
+
+// P pixels at a time, then the rest of them at once.
+template <int P>
+NCODEC_AVX2 inline void conv_tiles_avx2(const Operation& op, const int16_t* x, size_t n, size_t o, int slope,
+                                        int16_t* y) {
+  for (; n >= P; n -= P, x += P * op.x_channels, y += P * op.channels) conv_tile_avx2<P>(op, x, o, slope, y);
+  if constexpr (P > 1)
+    if (n > 0) conv_tiles_avx2<P - 1>(op, x, n, o, slope, y);
+}
+
+NCODEC_AVX2 inline void conv_avx2(const Operation& op, const int16_t* x, size_t n, int slope, int16_t* y) {
+  for (size_t o = 0; o < static_cast<size_t>(op.channels); o += PANEL) conv_tiles_avx2<6>(op, x, n, o, slope, y);
+}
+
+template <class T>
+NCODEC_AVX2 NCODEC_INLINE __m256i load(const T* from) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+
+// Two taps interleaved are what vpmaddwd multiplies; as there is an odd number, one of weight 0 is added. Channels are
+// in the order of vpunpck, 0 - 3 and 8 - 11 in `low`, 4 - 7 and 12 - 15 in `high`, which vpackssdw undoes.
+template <int SIDE>
+NCODEC_AVX2 inline void depthwise_side_avx2(const Operation& op, const int16_t* const* taps, size_t n, int16_t* y) {
+  constexpr size_t AREA = SIDE * SIDE, PAIRS = (AREA + 1) / 2;
+  const size_t channels = static_cast<size_t>(op.channels), whole = channels / 16 * 16, row = n + SIDE - 1;
+  const __m256i least = _mm256_set1_epi16(-LARGEST);
+  for (size_t c = 0; c < whole; c += 16) {
+    __m256i low[PAIRS], high[PAIRS];
+    for (size_t t = 0; t < PAIRS; ++t) {
+      const int16_t* w = op.weights.get() + 2 * t * channels + c;
+      low[t] = _mm256_unpacklo_epi16(load(w), load(w + channels));
+      high[t] = _mm256_unpackhi_epi16(load(w), load(w + channels));
+    }
+    const __m256i start0 = load(op.start.get() + c), start1 = load(op.start.get() + c + 8);
+    const __m256i shift0 = load(op.shift.get() + c), shift1 = load(op.shift.get() + c + 8);
+    const __m256i start_low = _mm256_permute2x128_si256(start0, start1, 0x20);
+    const __m256i start_high = _mm256_permute2x128_si256(start0, start1, 0x31);
+    const __m256i shift_low = _mm256_permute2x128_si256(shift0, shift1, 0x20);
+    const __m256i shift_high = _mm256_permute2x128_si256(shift0, shift1, 0x31);
+    for (size_t i = 0; i < n; ++i) {
+      __m256i sum_low = start_low, sum_high = start_high;
+      for (size_t t = 0; t < PAIRS; ++t) {
+        const size_t a = 2 * t, b = std::min(2 * t + 1, AREA - 1);
+        const __m256i x_a = load(taps[a / SIDE * row + a % SIDE + i] + c);
+        const __m256i x_b = load(taps[b / SIDE * row + b % SIDE + i] + c);
+        sum_low = _mm256_add_epi32(sum_low, _mm256_madd_epi16(_mm256_unpacklo_epi16(x_a, x_b), low[t]));
+        sum_high = _mm256_add_epi32(sum_high, _mm256_madd_epi16(_mm256_unpackhi_epi16(x_a, x_b), high[t]));
+      }
+      const __m256i all =
+          _mm256_packs_epi32(_mm256_srav_epi32(sum_low, shift_low), _mm256_srav_epi32(sum_high, shift_high));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + i * channels + c), _mm256_max_epi16(all, least));
+    }
+  }
+  depthwise_from(whole, op, taps, n, y);
+}
+
+NCODEC_AVX2 inline void depthwise_avx2(const Operation& op, const int16_t* const* taps, size_t n, int16_t* y) {
+  op.side == 3 ? depthwise_side_avx2<3>(op, taps, n, y) : depthwise_side_avx2<5>(op, taps, n, y);
+}
+
+NCODEC_AVX2 inline void values_avx2(const Operation& op, const int16_t* const* in, size_t row, size_t column, size_t n,
+                                    int16_t* out) {
+  values(op, in, row, column, n, out);
+}
+
+inline constexpr Kernels AVX2{"avx2", conv_avx2, depthwise_avx2, values_avx2};
+
+}  // namespace ncodec::exact
+#endif
