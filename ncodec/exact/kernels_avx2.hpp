@@ -16,15 +16,8 @@ namespace ncodec::exact {
 
 inline bool has_avx2() { return __builtin_cpu_supports("avx2"); }
 
-// Two channels of a pixel.
-NCODEC_INLINE int32_t load_pair(const int16_t* x) {
-  int32_t pair;
-  std::memcpy(&pair, x, sizeof pair);
-  return pair;
-}
-
-NCODEC_AVX2 NCODEC_INLINE void add_pair_avx2(__m256i (&sum)[2], const int16_t* x, __m256i w0, __m256i w1) {
-  const __m256i pair = _mm256_set1_epi32(load_pair(x));
+NCODEC_AVX2 NCODEC_INLINE void add_pair_avx2(__m256i (&sum)[2], int32_t x, __m256i w0, __m256i w1) {
+  const __m256i pair = _mm256_set1_epi32(x);
   sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(pair, w0));
   sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(pair, w1));
 }
@@ -59,7 +52,9 @@ NCODEC_AVX2 inline void conv_tile_avx2(std::index_sequence<I...>, const Operatio
   constexpr size_t P = sizeof...(I);
   __m256i sum[P][2], made[P][2];
   ((sum[I][0] = start[0], sum[I][1] = start[1]), ...);
-  for (size_t c = 0; c < pairs; ++c, w += 2, x += 2) (add_pair_avx2(sum[I], x + I * inputs, w[0], w[1]), ...);
+  for (size_t c = 0; c < inputs / 2; ++c, w += 2, x += 2)
+    (add_pair_avx2(sum[I], load_pair(x + I * inputs), w[0], w[1]), ...);
+  if (inputs % 2) (add_pair_avx2(sum[I], load_last(x + I * inputs), w[0], w[1]), ...);
   ((made[I][0] = sum[I][0], made[I][1] = sum[I][1]), ...);
   store_panel_avx2(op, made, P, o, slope, y);
 }

@@ -31,8 +31,8 @@ NCODEC_AVX512 inline void store_panel_avx512(const Operation& op, const __m512i*
 
 // Two channels of a pixel.
 template <int V>
-NCODEC_AVX512 NCODEC_INLINE void add_pair_avx512(__m512i (&sum)[V], const int16_t* x, __m512i w0, __m512i w1) {
-  const __m512i pair = _mm512_set1_epi32(load_pair(x));
+NCODEC_AVX512 NCODEC_INLINE void add_pair_avx512(__m512i (&sum)[V], int32_t x, __m512i w0, __m512i w1) {
+  const __m512i pair = _mm512_set1_epi32(x);
   sum[0] = _mm512_dpwssd_epi32(sum[0], pair, w0);
   if constexpr (V == 2) sum[1] = _mm512_dpwssd_epi32(sum[1], pair, w1);
 }
@@ -47,8 +47,9 @@ NCODEC_AVX512 inline void conv_tile_avx512(std::index_sequence<I...>, const Oper
   constexpr size_t P = sizeof...(I);
   __m512i sum[P][V], made[V][P];
   ((sum[I][0] = start[0], sum[I][V - 1] = start[V - 1]), ...);
-  for (size_t c = 0; c < pairs; ++c, ++w, x += 2)
-    (add_pair_avx512(sum[I], x + I * inputs, w[0], w[(V - 1) * pairs]), ...);
+  for (size_t c = 0; c < inputs / 2; ++c, ++w, x += 2)
+    (add_pair_avx512(sum[I], load_pair(x + I * inputs), w[0], w[(V - 1) * pairs]), ...);
+  if (inputs % 2) (add_pair_avx512(sum[I], load_last(x + I * inputs), w[0], w[(V - 1) * pairs]), ...);
   ((made[0][I] = sum[I][0], made[V - 1][I] = sum[I][V - 1]), ...);
   for (size_t v = 0; v < V; ++v) store_panel_avx512(op, made[v], P, o + v * PANEL, slope, y);
 }
