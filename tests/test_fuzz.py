@@ -7,14 +7,14 @@ import subprocess
 
 import pytest
 from conftest import ROOT
-from fuzz import fuzz_container, fuzz_decode, make_seeds, run, structure
+from fuzz import fuzz_container, fuzz_decode, fuzz_exact, make_seeds, run, structure
 
 from ncodec.container import Limits, read
 from ncodec.errors import ChecksumError, InputError, NcodecError
 
 FUZZ = ROOT / "tests" / "fuzz"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
-TARGETS = {"container": fuzz_container, "decode": fuzz_decode}
+TARGETS = {"container": fuzz_container, "decode": fuzz_decode, "exact": fuzz_exact}
 FILES = {name: {path.name: path for path in run.seed_files(name)} for name in TARGETS}
 VECTORS = [path.read_bytes() for path in sorted((FUZZ.parent / "vectors" / "v1").glob("*.nc"))]
 
@@ -39,7 +39,7 @@ def test_seeds_are_small_and_as_their_script_writes_them():
     files = [path for path in (FUZZ / "seeds").rglob("*") if path.is_file()]
     assert max(path.stat().st_size for path in files) <= make_seeds.LARGEST
     assert sum(path.stat().st_size for path in files) <= make_seeds.ALTOGETHER
-    for name in run.CPP:
+    for name in (*run.CPP, "exact"):
         made = getattr(make_seeds, f"{name}_seeds")()
         assert made == {path.name: path.read_bytes() for path in (FUZZ / "seeds" / name).iterdir()}
 
@@ -68,6 +68,39 @@ def test_mutations_reach_the_networks():
         for seed in range(60)
     ]
     assert 5 < sum(outcomes) < 60
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_any_graphs(part):
+    """Most are computed, and equal to the reference; errors are ncodec's."""
+    rng = random.Random(part)
+    data = [rng.randbytes(rng.randint(0, fuzz_exact.MAX_LEN)) for _ in range(300)]
+    data += [fuzz_exact.mutate(one, fuzz_exact.MAX_LEN, seed) for seed, one in enumerate(data)]
+    accepted = sum(map(fuzz_exact.check, data))
+    assert 300 < accepted < 600
+
+
+def test_exact_target_reports_other_errors(monkeypatch):
+    seed = (FUZZ / "seeds" / "exact" / "00").read_bytes()
+    assert fuzz_exact.check(seed)
+    for broken in (AssertionError("ours"), IndexError("theirs"), MemoryError()):
+
+        def run_badly(*_: object, broken: Exception = broken) -> None:
+            raise broken
+
+        monkeypatch.setattr(fuzz_exact.Graph, "run", run_badly)
+        with pytest.raises(type(broken)):
+            fuzz_exact.check(seed)
+
+
+@pytest.mark.parametrize("kind", fuzz_exact.reference.OPERATIONS)
+def test_exact_target_reports_wrong_values(kind, monkeypatch):
+    operations = fuzz_exact.reference.OPERATIONS
+    right = operations[kind]
+    monkeypatch.setitem(operations, kind, lambda *inputs: right(*inputs) ^ 1)
+    with pytest.raises(AssertionError):
+        for seed in range(100):
+            fuzz_exact.check(random.Random(seed).randbytes(400))
 
 
 def test_latents_past_their_bounds_are_made_and_refused():
@@ -125,7 +158,7 @@ def test_figures_are_read_from_the_log():
     )
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", ["container", "decode"])
 def test_targets_report_errors_that_blame_the_caller(name, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise InputError("not about the file")

@@ -14,6 +14,7 @@ LEVELS = {
     "ncodec.families": 0,
     "ncodec.quality": 0,
     "ncodec.search": 0,
+    "ncodec.threads": 0,
     "ncodec.bytestream": 0,
     "ncodec.parallel": 1,
     "ncodec.anchors": 1,
@@ -22,6 +23,7 @@ LEVELS = {
     "ncodec.configs": 1,
     "ncodec.container": 2,
     "ncodec.dct": 2,
+    "ncodec.exact": 2,
     "ncodec.image": 2,
     "ncodec.jpeg": 2,
     "ncodec.metrics": 2,
@@ -91,6 +93,15 @@ def test_imports_point_down(path):
 def test_lower_rooms_know_no_torch(room):
     for path in (ROOT / "ncodec" / room).glob("*.py"):
         assert "torch" not in {name.split(".")[0] for name in imports_of(path)}
+
+
+def test_exact_networks_know_torch_only_on_a_device():
+    for path in FILES:
+        names = set(imports_of(path))
+        if path.parent == ROOT / "ncodec" / "exact" and path.name != "device.py":
+            assert "torch" not in {name.split(".")[0] for name in names}
+        top = {getattr(node, "module", None) for node in ast.parse(path.read_text()).body}
+        assert "ncodec.exact.device" not in top, f"{module_of(path)}: import it where it is used"
 
 
 NAMES = {family.name for family in families.FAMILIES}

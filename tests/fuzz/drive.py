@@ -1,4 +1,4 @@
-"""Fuzz one Python target with atheris: `python -m fuzz.drive container|decode [libFuzzer options]`.
+"""Fuzz one Python target with atheris: `python -m fuzz.drive container|decode|exact [libFuzzer options]`.
 
 Started by run.py. Only ncodec's own modules are instrumented; the C++ extension, torch, numpy are not.
 """

@@ -135,6 +135,11 @@ def jpeg_seeds() -> dict[str, bytes]:
     return seeds
 
 
+def exact_seeds() -> dict[str, bytes]:
+    """Graphs of any operations."""
+    return {f"{k:02d}": random.Random(k).randbytes(200 + 20 * k) for k in range(12)}
+
+
 def decode_seeds() -> dict[str, bytes]:
     """Files of few pixels: extremes of quality, grey, four tiles, metadata."""
     import ncodec
@@ -167,6 +172,7 @@ def main() -> None:
         "dct": dct_seeds(),
         "jpeg": jpeg_seeds(),
         "decode": decode_seeds(),
+        "exact": exact_seeds(),
     }
     for harness, seeds in made.items():
         folder = HERE / "seeds" / harness

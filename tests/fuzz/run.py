@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "build" / "fuzz"  # programs, corpora, logs; ignored by git
 PACKAGE = WORK / "package"
-CPP, PYTHON = ("rans", "tables", "binary", "dct", "jpeg"), ("container", "decode")
+CPP, PYTHON = ("rans", "tables", "binary", "dct", "jpeg"), ("container", "decode", "exact")
 MAX_LEN = 4096
 LARGEST_SEED = 4096  # bytes, of those taken from tests/vectors
 SANITIZE = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
@@ -67,7 +67,7 @@ def seed_files(name: str) -> list[Path]:
     """Return what a harness starts from: its seeds, its findings, the small files of other tests."""
     folders = [HERE / "seeds" / name, HERE / "findings" / name]
     files = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    if name in PYTHON:
+    if name in ("container", "decode"):
         files += (HERE.parent / "vectors" / "v1").glob("*.nc")
     if name == "container":
         files += (HERE.parent / "attacks").glob("*.nc")

@@ -1,0 +1,181 @@
+"""A graph computed by PyTorch, on any device that it knows: the same integers as in C++ (specs/exact.md).
+
+conv, depthwise    float64 matrix product, float64 sums of shifted images; below 2**31 (X3), so exact in any order.
+                   No convolution of torch's: no Winograd or FFT can be chosen, and float64 knows no TF32
+all others         int32: |x·m| + 2**29 < 2**31
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ncodec.errors import InputError
+from ncodec.exact import Graph, Operation
+
+LARGEST = 32767
+SAME_SIZE = ("add", "subtract", "gate", "merge")
+ORDER = ((0, 2), (3, 1))  # X18: p
+
+
+def run_on_device(graph: Graph, feeds: Mapping[int, Tensor], wanted: Sequence[int]) -> list[Tensor]:
+    """Return the values of some tensors, on the device of the feeds; only what they need is computed.
+
+    Args:
+        feeds: integers [B, h, w, channels] for every input and [channels] for every vector that is needed.
+        wanted: tensors.
+
+    Returns:
+        int32 [B, h, w, channels] each, equal to what `graph.run` returns.
+
+    Raises:
+        InputError: one is missing, of the wrong shape, beyond its bound, or sizes of tensors do not fit.
+    """
+    for number in wanted:
+        if not 0 <= number < len(graph.operations) or graph.operations[number].kind == "vector":
+            raise InputError(f"wanted: there is no tensor {number}")
+    users = Counter(wanted)
+    for number in range(max(wanted, default=-1), -1, -1):
+        if users[number]:
+            users.update(graph.operations[number].inputs)
+    values: dict[int, Tensor] = {}
+    for number in sorted(users):
+        operation = graph.operations[number]
+        if operation.kind in ("input", "vector"):
+            values[number] = _feed(operation, number, feeds)
+        else:
+            values[number] = _compute(operation, [values[i] for i in operation.inputs])
+        for i in operation.inputs:  # memory is kept for what is still needed
+            users[i] -= 1
+            if not users[i]:
+                del values[i]
+    return [values[number] for number in wanted]
+
+
+def _feed(operation: Operation, number: int, feeds: Mapping[int, Tensor]) -> Tensor:
+    place = f"{operation.kind} {operation.name}"
+    if number not in feeds:
+        raise InputError(f"{place}: missing")
+    fed = feeds[number]
+    if fed.is_floating_point() or fed.is_complex():
+        raise InputError(f"{place}: expected integers, found {fed.dtype}")
+    dimensions = 4 if operation.kind == "input" else 1
+    if fed.ndim != dimensions or fed.shape[-1] != operation.channels or not fed.numel():
+        expected = "[B, h, w, {}]" if dimensions == 4 else "[{}]"
+        raise InputError(
+            f"{place}: expected {expected.format(operation.channels)}, found {list(fed.shape)}"
+        )
+    values = fed.long()
+    found = max(int(values.max()), -int(values.min()))
+    if found > operation.bound:
+        raise InputError(
+            f"{place}: expected values within ±{operation.bound}, found one of ±{found}"
+        )
+    return values.int()
+
+
+def _compute(operation: Operation, inputs: list[Tensor]) -> Tensor:
+    x, *others = inputs
+    if operation.kind in SAME_SIZE and x.shape != others[0].shape:
+        raise InputError(
+            f"{operation.kind}: expected tensors of one size, found {list(x.shape)} and {list(others[0].shape)}"
+        )
+    arrays = [torch.tensor(array.astype(np.int32), device=x.device) for array in operation.arrays]
+    return OPERATIONS[operation.kind](*inputs, *operation.numbers, *arrays)
+
+
+def _sat(a: Tensor) -> Tensor:
+    return a.clamp(-LARGEST, LARGEST)
+
+
+def _round(a: Tensor, s: Tensor | int) -> Tensor:
+    """X: (a + 2^(s−1)) >> s, a for s = 0. `a` int32, `s` a number or [channels]."""
+    shift = torch.as_tensor(s, dtype=torch.int32, device=a.device)
+    half = torch.bitwise_left_shift(torch.ones_like(shift), shift) >> 1  # 0 for s = 0
+    return torch.bitwise_right_shift(a + half, shift)
+
+
+def _conv(x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
+    total = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
+    return _sat(_round(total.int(), shift))
+
+
+def _windows(x: Tensor, k: int, replicate: int) -> list[Tensor]:
+    """Return [B, h, w, C] for every (u, v): what each place has at (i + u − p, j + v − p)."""
+    p, (height, width) = k // 2, x.shape[1:3]
+    if replicate:
+        rows, columns = (torch.arange(-p, n + p, device=x.device).clamp(0, n - 1) for n in (height, width))  # fmt: skip
+        x = x[:, rows][:, :, columns]
+    else:
+        x = torch.nn.functional.pad(x, (0, 0, p, p, p, p))
+    return [x[:, u : u + height, v : v + width] for u in range(k) for v in range(k)]
+
+
+def _depthwise(x: Tensor, replicate: int, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
+    total = bias.double().expand(x.shape).clone()
+    taps = weight.double().flatten(1).T
+    for tap, part in zip(taps, _windows(x.double(), weight.shape[1], replicate), strict=True):
+        total.addcmul_(part, tap)
+    return _sat(_round(total.int(), shift))
+
+
+def _shuffle(x: Tensor, f: int) -> Tensor:
+    b, h, w, c = x.shape
+    parts = x.reshape(b, h, w, f, f, c // f**2)
+    return parts.permute(0, 1, 3, 2, 4, 5).reshape(b, f * h, f * w, c // f**2)
+
+
+def _unshuffle(x: Tensor, f: int) -> Tensor:
+    b, h, w, c = x.shape
+    if h % f or w % f:
+        raise InputError(f"unshuffle: expected multiples of {f} rows and columns, found {h}x{w}")
+    parts = x.reshape(b, h // f, f, w // f, f, c)
+    return parts.permute(0, 1, 3, 2, 4, 5).reshape(b, h // f, w // f, f**2 * c)
+
+
+def _pad(x: Tensor, f: int) -> Tensor:
+    rows, columns = (torch.arange(n + -n % f, device=x.device).clamp(max=n - 1) for n in x.shape[1:3])  # fmt: skip
+    return x[:, rows][:, :, columns]
+
+
+def _crop(x: Tensor, like: Tensor) -> Tensor:
+    (height, width), (h, w) = x.shape[1:3], like.shape[1:3]
+    if height < h or width < w:
+        raise InputError(f"crop: expected at least {h}x{w}, found {height}x{width}")
+    return x[:, :h, :w]
+
+
+def _scale(x: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
+    if int(shifts.min()) < 0 or int(shifts.max()) > 30:
+        raise InputError(f"scale: expected shifts 0 to 30, found {int(shifts.min())} to {int(shifts.max())}")  # fmt: skip
+    return _sat(_round(x * factors, shifts))
+
+
+def _merge(x: Tensor, y: Tensor, step: int, steps: int) -> Tensor:
+    i, j, c = (torch.arange(n, device=x.device) for n in x.shape[1:])
+    order = torch.tensor(ORDER, device=x.device)
+    place = (order[i[:, None, None] % 2, j[:, None] % 2] + c) % 4
+    return torch.where(place * steps // 4 == step, y, x)
+
+
+OPERATIONS: dict[str, Callable[..., Tensor]] = {  # of tensors, then numbers, then arrays
+    "conv": _conv,
+    "depthwise": _depthwise,
+    "patches": lambda x: torch.cat(_windows(x, 3, 0), 3),
+    "shuffle": _shuffle,
+    "unshuffle": _unshuffle,
+    "pad": _pad,
+    "crop": _crop,
+    "add": lambda x, y: _sat(x + y),
+    "subtract": lambda x, y: _sat(x - y),
+    "offset": lambda x, v: _sat(x + v),
+    "scale": _scale,
+    "shift": _round,
+    "leaky": lambda x, a: torch.where(x >= 0, x, _round(x * a, 15)),
+    "clamp": lambda x, low, high: x.clamp(low, high),
+    "table": lambda x, table: table[x + 32768],
+    "gate": lambda x, y, least: torch.where(y >= least, x, 0),
+    "merge": _merge,
+}

@@ -1,0 +1,132 @@
+"""specs/exact.md in numpy, int64: what the executors of ncodec/exact are held against. Imports nothing of ncodec.
+
+    run([(kind, inputs, numbers, arrays), …], feeds, wanted)    tensors [h, w, C], vectors [C], in the order of `wanted`
+    bounds(operations)                                          X19, of every tensor
+    largest_sum(x's bound, weight, bias, shift)                 X3, for every output
+
+An operation's inputs are numbers of earlier ones; `numbers` and `arrays` are those of `ncodec.exact.Operation`.
+"""
+
+import numpy as np
+
+LARGEST = 32767
+ORDER = np.array([[0, 2], [3, 1]])  # X18: p
+
+
+def sat(a):
+    return np.minimum(np.maximum(a, -LARGEST), LARGEST)
+
+
+def rounded(a, s):
+    s = np.asarray(s, np.int64)
+    return np.where(s >= 1, (a + (1 << np.maximum(s - 1, 0))) >> s, a)
+
+
+def windows(x, k, mode):
+    """Yield u, v and what every place has at (i + u − p, j + v − p)."""
+    p, (h, w, _) = k // 2, x.shape
+    outside = np.pad(x, ((p, p), (p, p), (0, 0)), mode=mode)
+    for u in range(k):
+        for v in range(k):
+            yield u, v, outside[u : u + h, v : v + w]
+
+
+def conv(x, weight, bias, shift):
+    return sat(rounded(bias + np.einsum("ijc,oc->ijo", x, weight), shift))  # X1
+
+
+def depthwise(x, replicate, weight, bias, shift):
+    mode = "edge" if replicate else "constant"
+    seen = windows(x, weight.shape[1], mode)
+    return sat(rounded(bias + sum(weight[:, u, v] * part for u, v, part in seen), shift))  # X2
+
+
+def shuffle(x, f):
+    h, w, c = x.shape
+    parts = x.reshape(h, w, f, f, c // f**2)  # i, j, u, v, c
+    return parts.transpose(0, 2, 1, 3, 4).reshape(f * h, f * w, c // f**2)  # X5
+
+
+def unshuffle(x, f):
+    h, w, c = x.shape
+    parts = x.reshape(h // f, f, w // f, f, c)  # i, u, j, v, c
+    return parts.transpose(0, 2, 1, 3, 4).reshape(h // f, w // f, f**2 * c)  # X6
+
+
+def pad(x, f):
+    h, w, _ = x.shape
+    return np.pad(x, ((0, -h % f), (0, -w % f), (0, 0)), mode="edge")  # X7
+
+
+def merge(x, y, step, steps):
+    i, j, c = np.indices(x.shape)
+    return np.where((ORDER[i % 2, j % 2] + c) % 4 * steps // 4 == step, y, x)  # X18
+
+
+OPERATIONS = {  # (tensors, then numbers, then arrays)
+    "conv": conv,
+    "depthwise": depthwise,
+    "patches": lambda x: np.concatenate([part for _, _, part in windows(x, 3, "constant")], 2),  # X4
+    "shuffle": shuffle,
+    "unshuffle": unshuffle,
+    "pad": pad,
+    "crop": lambda x, like: x[: like.shape[0], : like.shape[1]],  # X8
+    "add": lambda x, y: sat(x + y),  # X9
+    "subtract": lambda x, y: sat(x - y),  # X10
+    "offset": lambda x, v: sat(x + v),  # X11
+    "scale": lambda x, m, t: sat(rounded(x * m, t)),  # X12
+    "shift": lambda x, s: rounded(x, s),  # X13
+    "leaky": lambda x, a: np.where(x >= 0, x, rounded(x * a, 15)),  # X14
+    "clamp": lambda x, low, high: np.minimum(np.maximum(x, low), high),  # X15
+    "table": lambda x, table: table[x + 32768],  # X16
+    "gate": lambda x, y, least: np.where(y >= least, x, 0),  # X17
+    "merge": merge,
+}  # fmt: skip
+
+
+def run(operations, feeds, wanted):
+    values = {}
+
+    def value(number):
+        if number not in values:
+            kind, inputs, numbers, arrays = operations[number]
+            if kind in ("input", "vector"):
+                values[number] = np.asarray(feeds[number], np.int64)
+            else:
+                integers = [np.asarray(array, np.int64) for array in arrays]
+                values[number] = OPERATIONS[kind](*map(value, inputs), *numbers, *integers)
+        return values[number]
+
+    return [value(number) for number in wanted]
+
+
+def largest_sum(bound, weight, bias, shift):
+    weight, bias, shift = (np.asarray(array, np.int64) for array in (weight, bias, shift))
+    total = np.abs(weight).reshape(len(weight), -1).sum(1)
+    return np.abs(bias) + bound * total + (1 << (shift - 1))  # X3
+
+
+def bounds(operations):
+    found = []
+    for kind, inputs, numbers, arrays in operations:
+        x, *others = [found[number] for number in inputs] or [LARGEST]
+        if kind == "input":
+            bound = numbers[1]
+        elif kind in ("conv", "depthwise"):
+            bound = min(LARGEST, (largest_sum(x, *arrays) >> arrays[2].astype(np.int64)).max())
+        elif kind in ("add", "subtract"):
+            bound = min(LARGEST, x + others[0])
+        elif kind in ("vector", "offset", "scale"):
+            bound = LARGEST
+        elif kind == "shift":
+            bound = int(rounded(x, numbers[0]))
+        elif kind == "clamp":
+            bound = max(map(abs, numbers))
+        elif kind == "table":
+            bound = np.abs(arrays[0].astype(np.int64)).max()
+        elif kind == "merge":
+            bound = max(x, others[0])
+        else:  # patches, shuffle, unshuffle, pad, crop, gate, leaky
+            bound = x
+        found.append(int(bound))
+    return found
