@@ -57,7 +57,7 @@ class Run {
       for (const Step& step : stage.steps) {
         Tensor& made = tensors_[static_cast<size_t>(step.result)];
         if (!made.is_plane) continue;
-        made.own = Aligned<int16_t>(made.h * made.w * made.channels + 1);
+        made.own = Aligned<int16_t>(made.h * made.w * made.channels);
         made.data = made.own.get();
       }
       team.each(stage.blocks(), [&](size_t thread, size_t b) noexcept {
@@ -133,7 +133,7 @@ class Run {
     }
   }
 
-  // Check what comes from the caller; keep a copy only if the kernels need one.
+  // Check what comes from the caller, whose it stays.
   void take(const Feed& feed) {
     const bool exists = feed.number >= 0 && static_cast<size_t>(feed.number) < tensors_.size();
     if (!exists || (op(feed.number).kind != Kind::input && op(feed.number).kind != Kind::vector))
@@ -163,11 +163,6 @@ class Run {
                       ", found one of magnitude " + std::to_string(largest));
     fed.is_fed = fed.is_plane = true;
     fed.data = data;
-    if (fed.channels % 2 && !is_vector) {  // Kernels::conv reads one beyond
-      fed.own = Aligned<int16_t>(size + 1);
-      std::copy_n(data, size, fed.own.get());
-      fed.data = fed.own.get();
-    }
   }
 
   static void check_pixels(const Operation& operation, size_t h, size_t w) {
@@ -291,7 +286,7 @@ class Run {
       for (size_t s = 0; s < stage.steps.size(); ++s) {
         Tensor& made = tensor(stage.steps[s].result);
         if (!made.is_plane) {
-          const size_t size = stage.n * made.channels + 1;  // Kernels::conv reads one beyond
+          const size_t size = stage.n * made.channels;
           size_t k = 0, begin = 0;
           for (; k < places.size(); begin = places[k++].end) {
             begin = (begin + LINE - 1) / LINE * LINE;

@@ -17,7 +17,7 @@ constexpr int NO_SLOPE = -1;
 
 struct Kernels {
   const char* name;
-  // X1, then X14 with `slope` if there is one. x [n, C] may be read by one value beyond its end where C is odd.
+  // X1, then X14 with `slope` if there is one.
   void (*conv)(const Operation& op, const int16_t* x, size_t n, int slope, int16_t* y);
   // X2: `taps` [k, n + k - 1] are the pixels of x' (each [C]) around the block.
   void (*depthwise)(const Operation& op, const int16_t* const* taps, size_t n, int16_t* y);
@@ -29,6 +29,17 @@ NCODEC_INLINE int16_t sat(int32_t a) { return static_cast<int16_t>(std::min(std:
 // Also of a negative x: max(x, round(x * a, 15)), as a < 2^15.
 NCODEC_INLINE int16_t leaky(int16_t x, int slope) {
   return std::max(x, static_cast<int16_t>((x * slope + (1 << 14)) >> 15));
+}
+
+// Two channels of a pixel, in the order of memory; the last one and 0.
+NCODEC_INLINE int32_t load_pair(const int16_t* x) {
+  int32_t pair;
+  std::memcpy(&pair, x, sizeof pair);
+  return pair;
+}
+NCODEC_INLINE int32_t load_last(const int16_t* x) {
+  const int16_t pair[2] = {*x, 0};
+  return load_pair(pair);
 }
 
 inline void conv_plain(const Operation& op, const int16_t* x, size_t n, int slope, int16_t* y) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels_avx512.hpp"
+#include "kernels_neon.hpp"
 
 namespace ncodec::exact {
 
@@ -15,6 +16,8 @@ inline const std::vector<const Kernels*>& variants() {
 #if defined(NCODEC_EXACT_X86)
     if (has_avx2()) list.push_back(&AVX2);
     if (has_avx2() && has_avx512()) list.push_back(&AVX512);
+#elif defined(NCODEC_EXACT_NEON)
+    list.push_back(&NEON);
 #endif
     return list;
   }();
