@@ -97,7 +97,7 @@ def decode(
     ],
     output: Output = None,
     model: ModelOption = None,
-    device: Device = "auto",
+    device: Device = "cpu",
     jobs: Jobs = 1,
     threads: Threads = None,
     engine: Engine = "local",

@@ -194,7 +194,7 @@ def encode(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Decode again and print the PSNR, timed apart.")
     ] = False,
-    device: Device = "auto",
+    device: Device = "cpu",
     jobs: Jobs = 1,
     threads: Threads = None,
     engine: Engine = "local",
@@ -237,7 +237,7 @@ def encode(
     else:
         asked = USUAL_QUALITY if quality is None else quality
         way = Way(asked, model, device, tile, options, metrics)
-        if options or model is not None or device != "auto":
+        if options or model is not None or device != "cpu":
             _check_model(way)
         work = partial(encode_image, way)
     items = files.plan(inputs, output, kinds, lambda _: ".nc", force, skip_existing)

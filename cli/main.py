@@ -1,4 +1,4 @@
-"""`ncodec encode | decode | info | models | eval | compare | train | bench`, a file a verb (compare beside eval). Torch is imported when work begins.
+"""`ncodec encode | decode | info | models | eval | compare | train | bench`, a file a verb (compare beside eval). Nothing heavy is imported before work begins.
 
     options.py  what verbs' options share; wrong values of them are wrong usage
     files.py    which files are read and written
@@ -114,9 +114,8 @@ def main() -> None:
         print_error(error)
         sys.exit(exit_code(error))
     except ModuleNotFoundError as error:
-        extra = arguments[0] if arguments[0] in ("eval", "train") else "eval"
-        remedy = "torch, or use --model dct" if error.name == "torch" else f"'ncodec[{extra}]'"
-        print_aside(f"ncodec: {error}: pip install {remedy}")
+        extra = "train" if arguments[0] == "train" else "eval"
+        print_aside(f"ncodec: {arguments[0]} needs {error.name}: pip install 'ncodec[{extra}]'")
         sys.exit(6)
     except BrokenPipeError:
         _close_standard_output()

@@ -25,7 +25,7 @@ def checked(check: Callable[[Value], Any], value: Value) -> Value:
 
 
 def _check_device(device: str) -> str:
-    if device == "auto":
+    if device == "cpu":
         return device
     from ncodec.models.load import check_device
 
@@ -52,14 +52,17 @@ def _check_quality(quality: float | None) -> float | None:
 
 
 def use_threads(threads: int | None, jobs: int) -> None:
-    """Let torch and the entropy coder have so many threads; ahead of the import of torch."""
+    """Let the library have so many threads, and torch, if it will be imported."""
     if threads is None:
         return
     if jobs != 1:
         raise UsageError("either --threads or --jobs: each job has one thread")
+    from ncodec.threads import set_num_threads
+
+    set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
 
 
 def refuse_both(first: tuple[str, bool], second: tuple[str, bool]) -> None:
@@ -94,7 +97,9 @@ Quality = Annotated[
         show_default="4",
     ),
 ]
-Device = Annotated[str, typer.Option(callback=_check_device, help="auto, cpu or cuda.")]
+Device = Annotated[
+    str, typer.Option(callback=_check_device, help="cpu, or cuda, which needs torch.")
+]
 Jobs = Annotated[
     int,
     typer.Option(

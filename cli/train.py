@@ -43,7 +43,7 @@ def train(
             help="Start from these weights (not the optimiser's state).",
         ),
     ] = None,
-    device: Device = "auto",
+    device: Device = "cpu",
     assignments: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Such as training.batch=16.")
     ] = [],  # noqa: B006

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ncodec.codec import decode, decode_batch, decode_jpeg, encode, encode_jpeg
     from ncodec.container import Limits
     from ncodec.inspection import info, list_models
+    from ncodec.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "decode_jpeg",
     "encode",
     "encode_jpeg",
+    "get_num_threads",
     "info",
     "list_models",
+    "set_num_threads",
 ]
 
 _HOMES = {
@@ -34,8 +37,10 @@ _HOMES = {
     "decode_jpeg": "ncodec.codec",
     "encode": "ncodec.codec",
     "encode_jpeg": "ncodec.codec",
+    "get_num_threads": "ncodec.threads",
     "info": "ncodec.inspection",
     "list_models": "ncodec.inspection",
+    "set_num_threads": "ncodec.threads",
 }
 
 
@@ -44,7 +49,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import public names on first use: `import ncodec` does not import torch."""
+    """Import public names on first use: `import ncodec` imports nothing else."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'ncodec' has no attribute {name!r}")

@@ -3,8 +3,8 @@
     encode   image --> Picture --> tiles --family's codec--> payloads --> container
     decode   container --> limits, family, weights --> tiles --family's codec--> Picture --> image
 
-The arithmetic of a tile is its family's (models/protocol.py); torch is imported only where a family, a
-tensor or `kind="torch"` needs it.
+The arithmetic of a tile is its family's (models/protocol.py); torch is imported for `device="cuda"` and
+`kind="torch"` only.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from ncodec.errors import InputError, named
 from ncodec.families import Family, family_by_id
 from ncodec.image import Kind, Picture, as_kind, check_kind, picture_of
 from ncodec.models.jpeg import codec as jpeg
-from ncodec.models.load import check_device, load_by_name, load_for
+from ncodec.models.load import find_device, load_by_name, load_for
 from ncodec.models.protocol import options_of
 from ncodec.quality import quality_code
 from ncodec.tiles import OpenFile, decode_files, tile_for
@@ -33,7 +33,7 @@ def encode(
     image: "Image.Image | NDArray[np.uint8] | Tensor | Picture",
     quality: float = 4,
     model: str | Path | None = None,
-    device: str = "auto",
+    device: str = "cpu",
     tile: int | None = None,
     effort: int | None = None,
     tune: str | None = None,
@@ -46,7 +46,7 @@ def encode(
             torch uint8, or float in [0, 1], [3, H, W], [1, H, W] or [H, W]. Any size from 1x1.
         quality: 1 (smallest) to 8 (best), fractions allowed, to the nearest 0.05.
         model: name of a shipped model or path of a weights file; None is the default model.
-        device: "auto", "cpu" or "cuda". Files from any device decode on any other.
+        device: "cpu" or "cuda", which needs torch. Files from any device decode on any other.
         tile: side of the tile grid (pixels, at least 64), 0 for one tile; None tiles large images.
         effort: more is slower and smaller, where the model's family has efforts; None is the usual one.
         tune: what errors are weighed by, such as "psnr", where the family has it; None is the usual one.
@@ -100,7 +100,7 @@ def _decode_named(
             family = family_by_id(parsed.header.family)
             _check_memory(parsed.header, family, limits)
             if family.holds == "file":
-                check_device(device)
+                find_device(device)
                 pictures[number] = family.load().picture_of(parsed, limits)
             else:
                 loaded = load_for(parsed.header, model, device)
@@ -112,7 +112,7 @@ def _decode_named(
 
 
 def decode_picture(
-    data: bytes, model: str | Path | None = None, device: str = "auto", limits: Limits = Limits()
+    data: bytes, model: str | Path | None = None, device: str = "cpu", limits: Limits = Limits()
 ) -> Picture:
     """Return the pixels and metadata of a file; see `decode`."""
     return _decode_named([("", data)], model, device, limits)[0]
@@ -146,7 +146,7 @@ def decode(
     data: bytes,
     kind: Kind = "pillow",
     model: str | Path | None = None,
-    device: str = "auto",
+    device: str = "cpu",
     limits: Limits = Limits(),
 ) -> "Image.Image | NDArray[np.uint8] | Tensor":
     """Return the image in the bytes of an `.nc` file.
@@ -156,7 +156,7 @@ def decode(
         kind: "pillow" (with ICC, EXIF and XMP in `info`), "numpy" uint8 [H, W, 3] or [H, W], or
             "torch" uint8 [3, H, W] or [1, H, W].
         model: weights file, needed only for models that are not shipped.
-        device: "auto", "cpu" or "cuda". Latents are the same everywhere, pixels to within 1.
+        device: "cpu" or "cuda", which needs torch. Latents are the same everywhere, pixels to within 1.
         limits: what to accept, checked before allocating.
 
     Raises:
@@ -164,7 +164,7 @@ def decode(
             not a file that we can decode.
         LimitError: larger than `limits`.
         UnknownModelError, WeightsMismatchError: the weights cannot be had.
-        InputError: `kind` or `device` is not one of those above.
+        InputError: `kind` or `device` is not one of those above, or is not there.
     """
     check_kind(kind)
     return as_kind(decode_picture(data, model, device, limits), kind)
@@ -174,7 +174,7 @@ def decode_batch(
     files: list[bytes],
     kind: Kind = "pillow",
     model: str | Path | None = None,
-    device: str = "auto",
+    device: str = "cpu",
     limits: Limits = Limits(),
 ) -> "list[Image.Image] | list[NDArray[np.uint8]] | list[Tensor]":
     """Return the images in the bytes of several `.nc` files, in their order.
@@ -186,14 +186,14 @@ def decode_batch(
         files: the whole files.
         kind: of each image, as in `decode`.
         model: weights file, needed only for models that are not shipped.
-        device: "auto", "cpu" or "cuda".
+        device: "cpu" or "cuda".
         limits: what to accept of each file, checked before allocating.
 
     Raises:
         NcodecError: those of `decode`; the message starts with the place of the file in the list.
     """
     check_kind(kind)
-    check_device(device)
+    find_device(device)
     if not isinstance(files, (list, tuple)):
         raise InputError(f"files: expected a list of files' bytes, found {type(files).__name__}")
     named_files = [(f"file {i}: ", data) for i, data in enumerate(files)]

@@ -67,6 +67,15 @@ class InputError(NcodecError, ValueError):
 
 
 @contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Turn the failed import of another package into an InputError: who needs it, and how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(f"{what} needs {error.name}: pip install 'ncodec[{extra}]'") from error
+
+
+@contextmanager
 def named(place: str) -> Iterator[None]:
     """Put `place` ahead of the messages of errors from within; "" leaves them as they are."""
     try:

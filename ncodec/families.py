@@ -1,7 +1,7 @@
 """The families as literal facts; equal to the table of specs/registry.md by test.
 
 The wire id names the decoder *program*, the weights digest in a header the *parameters*. Ids are never
-reused. A module is imported on first use, so a file of family dct or jpeg decodes without torch.
+reused. A module is imported on first use.
 """
 
 import importlib
@@ -27,7 +27,6 @@ class Family:
     holds: Literal["tiles", "file"] = "tiles"  # of pixels; or one file of another format, whole
     has_weights: bool = True  # otherwise its name is its model's, and the header's digest is 0
     has_quality: bool = True  # otherwise the header's quality code is 0
-    needs_torch: bool = False  # tensors are torch's, otherwise numpy's
     stride: int = 1  # pixels: tiles are decoded in whole multiples of it
     bytes_a_pixel: int = (
         8  # memory that decoding takes for each pixel of what it decodes at once (measured)
@@ -41,7 +40,7 @@ class Family:
 FAMILIES = (
     Family(
         "hyperprior", 1, "ncodec.models.hyperprior.codec", "ncodec.models.hyperprior.recipe",
-        needs_torch=True, stride=16, bytes_a_pixel=125,
+        stride=16, bytes_a_pixel=125,
     ),
     Family("dct", 2, "ncodec.models.dct.codec", stride=8, bytes_a_pixel=20),
     Family(

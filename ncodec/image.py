@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ncodec.errors import InputError, NcodecError
+from ncodec.errors import InputError, NcodecError, needing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,8 +113,8 @@ def as_kind(picture: Picture, kind: Kind) -> "Image.Image | NDArray[np.uint8] | 
         return to_pillow(picture)
     if kind == "numpy":
         return picture.pixels
-    import torch
-
+    with needing("kind 'torch'", "torch"):
+        import torch
     pixels = torch.from_numpy(picture.pixels)
     return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1).contiguous()
 

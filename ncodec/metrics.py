@@ -22,7 +22,7 @@ def bpp(size_bytes: int, width: int, height: int) -> float:
 def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Return MS-SSIM, 0 to 1, of two 8-bit RGB images [H, W, 3]: mean over R, G and B, peak 255.
 
-    Five scales, Gaussian window of 11 (sigma 1.5), as CompressAI measures it. Source: Wang 2003; pytorch-msssim.
+    Five scales, Gaussian window of 11 (sigma 1.5), as CompressAI measures it. Source: Wang 2003; pytorch-msssim, which needs torch.
 
     Raises:
         InputError: a side is under 161 pixels, too short for five scales.

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ncodec.errors import InputError, NcodecError
+from ncodec.threads import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,7 +42,7 @@ def run_all(
         work: a function of a module; an exception other than NcodecError is a bug and ends its process.
         items: picklable.
         engine: "local" or "ray".
-        jobs: pieces in progress at once; 0: one a core of this machine or of the cluster.
+        jobs: pieces in progress at once; 0: one a core of this process or of the cluster.
 
     Raises:
         InputError: no such engine, Ray is not installed, or `jobs` is negative.
@@ -49,7 +50,7 @@ def run_all(
     if jobs < 0:
         raise InputError(f"jobs: expected 0 or more, found {jobs}")
     if engine == "local":
-        return _run_local(work, items, jobs or os.cpu_count() or 1)
+        return _run_local(work, items, jobs or cores())
     if engine == "ray":
         return _run_ray(work, items, jobs)
     raise InputError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")

@@ -12,7 +12,6 @@ from torch.nn.functional import pad
 
 import ncodec
 from ncodec import container
-from ncodec.coder import Reader, Writer
 from ncodec.errors import (
     CorruptPayloadError,
     InputError,
@@ -23,6 +22,7 @@ from ncodec.errors import (
 )
 from ncodec.metrics import psnr
 from ncodec.models.hyperprior import codec as hyperprior
+from ncodec.models.hyperprior.codec import Reader, Writer
 from ncodec.models.load import load_by_name
 from ncodec.models.weights import find_by_name
 from ncodec.models.weights import read as read_weights
@@ -399,6 +399,7 @@ def test_weights_of_wrong_shapes(network, crop, tmp_path, name, change, message)
     from safetensors.torch import save_file
 
     tensors, about, _ = read_weights(find_by_name(network))
+    tensors = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
     if callable(change):
         changed = change(tensors.pop(name, None))
         tensors |= {} if changed is None else {name: changed}

@@ -21,6 +21,7 @@ import ncodec
 from ncodec import codec, container, errors, families, tiles
 from ncodec.bytestream import ByteReader, varint
 from ncodec.coder import Reader, Writer
+from ncodec.coder.device import DeviceReader
 from ncodec.container import Container, Header, Limits
 from ncodec.entropy import FrequencyTables, crc32c, encode_symbols
 from ncodec.errors import (
@@ -410,24 +411,47 @@ def test_metadata_any_order():
 
 
 def test_sections():
-    reader = Reader([b"\x02" + b"zz" + b"yyy"], 2)
-    assert reader.sections == [[b"zz", b"yyy"]]
-    assert Reader([b"\x00"], 2).sections == [[b"", b""]]
+    assert Reader(b"\x02" + b"zz" + b"yyy", 2).sections == [b"zz", b"yyy"]
+    assert Reader(b"\x00", 2).sections == [b"", b""]
     with pytest.raises(TruncatedError, match="section 0: need 97 bytes at offset 1, file has 2"):
-        Reader([b"abc"], 2)
+        Reader(b"abc", 2)
     with pytest.raises(TruncatedError, match="section 0 length: need 1 bytes"):
-        Reader([b""], 2)
+        Reader(b"", 2)
     with pytest.raises(CorruptPayloadError, match=r"section 0 length: .* not the shortest form"):
-        Reader([b"\x82\x00zzyyy"], 2)
+        Reader(b"\x82\x00zzyyy", 2)
 
 
 def test_damaged_section_is_named():
     tables = FrequencyTables.from_pmf([[0.5, 0.25, 0.25]])
-    rows = torch.zeros(1, 1, 2, 2, dtype=torch.int64)
+    rows = np.zeros((1, 2, 2), np.int64)
     writer = Writer()
-    writer.code("z", torch.ones(1, 1, 2, 2, dtype=torch.int32), rows, tables)
+    writer.code("z", np.ones((1, 2, 2), np.int32), rows, tables)
     with pytest.raises(TruncatedError, match="section 'z': "):
-        Reader([writer.payload()[:-1]], 1).code("z", None, rows, tables)
+        Reader(writer.payload()[:-1], 1).code("z", None, rows, tables)
+    with pytest.raises(TruncatedError, match="section 'z': payload 1 of 2: "):
+        files = [writer.payload(), writer.payload()[:-1]]
+        DeviceReader(files, 1).code("z", None, torch.zeros(2, 1, 2, 2).long(), tables)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64])
+def test_sections_of_any_shape(kind):
+    """Symbols have the shape of their indexes, whose integers may be of any type, in any order in memory."""
+    tables = FrequencyTables.from_pmf([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])
+    rng = np.random.default_rng(0)
+    shapes = [(2, 3, 4), (), (0, 5), (7,)]
+    indexes = [rng.integers(0, 2, shape).astype(kind) for shape in shapes]
+    indexes.append(np.broadcast_to(kind([[0], [1]]), (2, 30)))
+    indexes.append(indexes[0].transpose(2, 0, 1))
+    symbols = [np.int32(rng.integers(-3, 4, rows.shape) * (rows > 0)) for rows in indexes]
+    writer = Writer()
+    for k, (values, rows) in enumerate(zip(symbols, indexes, strict=True)):
+        assert writer.code(f"{k}", values, rows, tables, 1) is values
+    readers = Reader(writer.payload(), 6), DeviceReader([writer.payload()] * 2, 6)
+    for k, (values, rows) in enumerate(zip(symbols, indexes, strict=True)):
+        decoded = readers[0].code(f"{k}", None, rows, tables, 1)
+        assert decoded.dtype == np.int32 and np.array_equal(decoded, values)
+        pair = torch.from_numpy(np.stack([rows, rows]).astype(np.int64))
+        assert readers[1].code(f"{k}", None, pair, tables, 1).tolist() == [values.tolist()] * 2
 
 
 # ---- damage
@@ -624,7 +648,7 @@ def test_limits_come_before_allocation(data, error):
 def test_overhead():
     z, y = b"z" * 600, b"y" * 19_398
     payload = b"\xd8\x04" + z + y
-    assert len(payload) == 20_000 and Reader([payload], 2).sections == [[z, y]]
+    assert len(payload) == 20_000 and Reader(payload, 2).sections == [z, y]
     data = container.write(Container(replace(HEADER, width=768, height=512), [payload]))
     assert len(data) - len(z) - len(y) == 40
     largest = replace(HEADER, width=16_383, height=1024, is_grey=True, quality_code=140)
@@ -769,7 +793,7 @@ def small() -> hyperprior.HyperpriorCodec:
     tensors, about = to_weights(model)
     for name, rows in (("r", 64), ("z", 8 * c.Z)):
         tables = FrequencyTables.from_pmf(list(rng.random((rows, 5)) + 0.1))
-        tensors[f"tables.{name}"] = torch.from_numpy(tables.frequencies)
+        tensors[f"tables.{name}"] = tables.frequencies
     return hyperprior.make_codec(tensors, about | {"skip_below": 12}, "cpu")
 
 
@@ -779,7 +803,7 @@ def test_coding_order(small):
     z = torch.randint(-3, 4, (1, 4, 2, 2), generator=generator).int()
     indexes = small.indexes(z.long(), 67, (3, 4))
     r = torch.randint(-3, 4, (1, 8, 3, 4), generator=generator).int() * (indexes >= 12)
-    writer = Writer()
+    writer = hyperprior.Writer()
     small.code(writer, hyperprior.Latents(z, r.int()), (3, 4), 67)
     rows_z = [12 + k for k in range(4) for _ in range(4)]  # quality 4.35: row 3 of qualities
     flat_z = [z[0, k, i, j] for k in range(4) for i in range(2) for j in range(2)]
@@ -788,7 +812,7 @@ def test_coding_order(small):
     section_z = encode_symbols(np.int32(flat_z), np.uint16(rows_z), small.tables_z)
     section_r = encode_symbols(np.int32(flat_r), np.uint16(rows_r), small.tables_r, 12)
     assert writer.payload() == varint(len(section_z)) + section_z + section_r
-    back = small.code(Reader([writer.payload()], 2), None, (3, 4), 67)
+    back = small.code(hyperprior.Reader([writer.payload()], 2), None, (3, 4), 67)
     assert torch.equal(back.z, z) and torch.equal(back.r, r.int())
 
 
@@ -805,11 +829,13 @@ def test_rows_of_z(small, code, row):
 def test_bound_of_z(small, value):
     bound = torch.tensor([127, -127, 0, 1], dtype=torch.int32).reshape(1, 4, 1, 1)
     small.code(Recorder(bound), None, (1, 1), 60)
-    writer = Writer()
+    writer = hyperprior.Writer()
     writer.code("z", torch.full((1, 4, 1, 1), value).int(), bound * 0, small.tables_z)
     writer.sections.append(b"")
     with pytest.raises(CorruptPayloadError, match=r"section 'z': expected \|z\| <= 127"):
-        rows = Recorder(Reader([writer.payload()], 2).code("z", None, bound * 0, small.tables_z))
+        rows = Recorder(
+            hyperprior.Reader([writer.payload()], 2).code("z", None, bound * 0, small.tables_z)
+        )
         small.code(rows, None, (1, 1), 60)
 
 
@@ -863,11 +889,11 @@ def test_skip_below(small):
     assert tables is small.tables_r and skip_below == small.skip_below == 12
     coded = indexes >= 12
     assert 0 < int(coded.sum()) < coded.numel()
-    writer = Writer()
+    writer = hyperprior.Writer()
     small.code(writer, hyperprior.Latents(z, coded.int()), (4, 4), 60)
     only = encode_symbols(np.ones(int(coded.sum()), np.int32), np.uint16(indexes[coded]), tables)
     assert writer.sections[1] == only
-    back = small.code(Reader([writer.payload()], 2), None, (4, 4), 60)
+    back = small.code(hyperprior.Reader([writer.payload()], 2), None, (4, 4), 60)
     assert torch.equal(back.r, coded.int())
 
 

@@ -14,6 +14,7 @@ LEVELS = {
     "ncodec.families": 0,
     "ncodec.quality": 0,
     "ncodec.search": 0,
+    "ncodec.threads": 0,
     "ncodec.bytestream": 0,
     "ncodec.parallel": 1,
     "ncodec.anchors": 1,

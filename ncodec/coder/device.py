@@ -1,4 +1,4 @@
-"""Payloads -> symbols on the device that holds their indexes; symbols never visit the host.
+"""Payloads -> symbols on the device that holds their indexes; symbols never visit the host. Needs torch.
 
     host     payloads --read_directories--> bytes, places of all chunks ----+
                                                                             | copied to the device
@@ -6,8 +6,8 @@
                                                                                                   | expand
     host     <-- one small copy: what is wrong with each chunk, coded symbols a payload     [B, ...] int32
 
-`decode_on_device` means what `ncodec.entropy.decode_symbols` means, for several payloads at once: the
-same symbols, the same errors.
+`DeviceReader` is the Reader of several tiles of one size. `decode_on_device`, which it calls, means what
+`ncodec.entropy.decode_symbols` means, for several payloads at once: the same symbols, the same errors.
 """
 
 from importlib.util import find_spec
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ncodec.bytestream import ByteReader
-from ncodec.coder import lanes
+from ncodec.coder import lanes, split
 from ncodec.coder.lanes import Chunks, DeviceTables, device_tables
 from ncodec.entropy import FrequencyTables
 from ncodec.errors import (
@@ -166,6 +166,30 @@ def decode_resident(
         symbols, problems = torch.zeros_like(compact), resident.size
     is_row = (~coded | (rows < tables.n_rows)).all(1)
     return torch.where(coded, symbols[to], 0), torch.where(is_row, n_coded, NOT_A_ROW), problems
+
+
+class DeviceReader:
+    """Hands out the sections of B payloads in order: a Reader whose indexes are tensors [B, ...], symbols too.
+
+    Raises:
+        TruncatedError, CorruptPayloadError: a payload does not hold `n_sections` sections.
+    """
+
+    def __init__(self, payloads: list[bytes], n_sections: int) -> None:
+        self.batch = len(payloads)
+        self._tiles = [iter(split(payload, n_sections)) for payload in payloads]
+
+    def code(
+        self,
+        section: str,
+        symbols: Tensor | None,
+        indexes: Tensor,
+        tables: FrequencyTables,
+        skip_below: int = 0,
+    ) -> Tensor:
+        payloads = [next(tile) for tile in self._tiles]
+        with named(f"section {section!r}: "):
+            return decode_on_device(payloads, indexes, tables, skip_below)
 
 
 def decode_on_device(

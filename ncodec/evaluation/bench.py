@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import ncodec
@@ -30,9 +29,9 @@ from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols, vari
 from ncodec.entropy.binary import BYPASS, BinaryDecoder, BinaryEncoder
 from ncodec.errors import InputError
 from ncodec.models.hyperprior.codec import HyperpriorCodec
-from ncodec.models.hyperprior.network import STRIDE
-from ncodec.models.load import load_by_name
+from ncodec.models.load import LoadedModel, load_by_name
 from ncodec.parallel import cpu_name
+from ncodec.threads import cores, get_num_threads
 
 N_SYMBOLS = 1_500_000  # about those of a 1920x1080 image at 1/16, 192 channels
 MAX_TILE = 1 << 24  # pixels
@@ -60,15 +59,24 @@ def machine() -> Row:
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "variants": variants(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if (torch := _torch_with_cuda()) else None,
+        "threads": get_num_threads(),
         "load_average_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "ncodec": ncodec.__version__,
         **found,
     }  # fmt: skip
+
+
+def _torch_with_cuda() -> Any:
+    """Return the package torch, or None where it or a CUDA device is missing."""
+    with contextlib.suppress(ImportError):
+        import torch
+
+        return torch if torch.cuda.is_available() else None
+    return None
 
 
 def draw(
@@ -247,7 +255,8 @@ def bench_cuda(
     tables: FrequencyTables, symbols: NDArray[np.int32], indexes: NDArray[np.uint16]
 ) -> list[Row]:
     """Return decoding on the GPU, from and to its memory."""
-    if not torch.cuda.is_available():
+    torch = _torch_with_cuda()
+    if torch is None:
         return []
     from ncodec.coder.device import decode_resident, place, read_directory
     from ncodec.coder.lanes import device_tables
@@ -258,7 +267,7 @@ def bench_cuda(
     on_device = torch.from_numpy(indexes.astype(np.int32)).to(device)[None]
     rows = device_tables(tables, device)
 
-    def decode() -> torch.Tensor:
+    def decode() -> Any:
         decoded = decode_resident(resident, on_device, rows, 0)[0]
         torch.cuda.synchronize()
         return decoded
@@ -297,15 +306,15 @@ def bench_binary(n: int = 10_000_000) -> Row:
     return _row("ncodec adaptive binary (bins)", n, median_seconds(encode), median_seconds(decode), len(payload), ideal)  # fmt: skip
 
 
-def _default_codec() -> HyperpriorCodec:
-    loaded = load_by_name(None, "cpu").codec
-    assert isinstance(loaded, HyperpriorCodec)
-    return loaded
+def _default_codec() -> tuple[LoadedModel, HyperpriorCodec]:
+    loaded = load_by_name(None, "cpu")
+    assert isinstance(loaded.codec, HyperpriorCodec)
+    return loaded, loaded.codec
 
 
 def bench_coder(report: Callable[[str, Row], None]) -> Row:
     """Return all figures of the coders; `report` is called with each stream's name and row as it comes."""
-    tables = _default_codec().tables_r
+    tables = _default_codec()[1].tables_r
     rng = np.random.default_rng(0)
     realistic = np.minimum(63, rng.exponential(10, N_SYMBOLS)).astype(np.uint16)
     evenly = rng.integers(0, 64, N_SYMBOLS).astype(np.uint16)
@@ -332,7 +341,7 @@ def bench_coder(report: Callable[[str, Row], None]) -> Row:
         symbols = draw(tables, indexes, rng)
         stream = f"threads: {len(indexes) / 1e6:g} M symbols, rows {name}"
         for threads in (1, 2, 4, 8):
-            if threads <= (os.cpu_count() or 1):
+            if threads <= cores():
                 add(stream, bench_rans(tables, symbols, indexes, threads=threads))
         add(stream, *bench_cuda(tables, symbols, indexes))
     for size in (1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20):
@@ -358,18 +367,22 @@ def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -
         raise InputError(
             f"image: expected at most {MAX_TILE} pixels, one tile, found {width}x{height}"
         )
-    loaded = _default_codec()
+    loaded, codec = _default_codec()
+    stride = loaded.family.stride
     results = {}
     for quality in (1, 4, 8):
         data = ncodec.encode(pixels, quality, device="cpu", tile=0)
         parsed = container.read(data)
-        size = (-(-height // STRIDE), -(-width // STRIDE))
+        size = (-(-height // stride), -(-width // stride))
         code = parsed.header.quality_code
-        latents = loaded.decode_latents(parsed.tiles, code, width, height)
-        indexes = loaded.indexes(latents.z.long(), code, size).numpy().astype(np.uint16).ravel()
-        threads = torch.get_num_threads()
+        latents = codec.decode_latents(parsed.tiles, code, width, height)
+        indexes = np.asarray(codec.indexes(latents.z.long(), code, size), np.uint16).ravel()
         row = bench_rans(
-            loaded.tables_r, latents.r.numpy().ravel(), indexes, loaded.skip_below, threads
+            codec.tables_r,
+            np.asarray(latents.r).ravel(),
+            indexes,
+            codec.skip_below,
+            get_num_threads(),
         )
         encode_s = median_seconds(lambda q=quality: ncodec.encode(pixels, q, device="cpu", tile=0))  # type: ignore[misc]
         decode_s = median_seconds(lambda d=data: ncodec.decode(d, "numpy", device="cpu"))  # type: ignore[misc]

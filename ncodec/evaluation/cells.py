@@ -28,6 +28,7 @@ from ncodec.files import write_whole
 from ncodec.metrics import bpp, ms_ssim, psnr, ssimulacra2
 from ncodec.parallel import cpu_name
 from ncodec.search import Target, find_quality, parse_quality
+from ncodec.threads import cores
 
 Value = TypeVar("Value")
 
@@ -88,7 +89,7 @@ def metric_versions() -> dict[str, str]:
 
 def machine() -> str:
     """Return a line on this machine: processor, cores, system."""
-    return f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    return f"{cpu_name()}, {cores()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 # ---------------------------------------------------------------- seconds and memory

@@ -7,7 +7,7 @@ from pathlib import Path
 from ncodec import families
 from ncodec.container import NO_WEIGHTS, Header
 from ncodec.container.header import DIGEST_BYTES
-from ncodec.errors import CorruptPayloadError, InputError, WeightsMismatchError
+from ncodec.errors import CorruptPayloadError, InputError, WeightsMismatchError, needing
 from ncodec.families import Family, family_by_id
 from ncodec.models import weights
 from ncodec.models.protocol import Codec
@@ -25,41 +25,35 @@ class LoadedModel:
 
 def check_device(device: str) -> None:
     """Raise InputError unless it is the name of a device: they come as text or as torch.device."""
-    if str(device) not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device {device!r}: expected 'auto', 'cpu' or 'cuda'")
+    if str(device) not in ("cpu", "cuda"):
+        raise InputError(f"device {device!r}: expected 'cpu' or 'cuda'")
 
 
 def find_device(device: str) -> str:
-    """Return "cpu" or "cuda" for "auto", "cpu" or "cuda". Imports torch.
+    """Return the name of a device that is there: "cpu" or "cuda", for which torch is imported.
 
     Raises:
         InputError: not one of these, or not there.
     """
     check_device(device)
-    import torch
-
-    has_cuda = torch.cuda.is_available()
-    if str(device) == "cuda" and not has_cuda:
-        raise InputError("device 'cuda': not available; expected 'auto', 'cpu' or a working 'cuda'")
-    if str(device) == "auto":
-        return "cuda" if has_cuda else "cpu"
-    return str(device)
-
-
-@lru_cache(maxsize=16)
-def _family_of(path: Path, mtime_ns: int) -> Family:
-    return weights.family_of(path)
+    if str(device) == "cpu":
+        return "cpu"
+    with needing("device 'cuda'", "torch"):
+        import torch
+    if not torch.cuda.is_available():
+        raise InputError("device 'cuda': not available; expected 'cpu' or a working 'cuda'")
+    return "cuda"
 
 
 @lru_cache(maxsize=4)
 def _load_file(path: Path, mtime_ns: int, device: str) -> LoadedModel:
-    tensors, about, digest = weights.read(path, device)
+    family = weights.family_of(path)
+    tensors, about, digest = weights.read(path)
     for entry in weights.list_models():
         if entry.path == path and entry.sha256 != digest.hex():
             raise WeightsMismatchError(
                 f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}"
             )
-    family = _family_of(path, mtime_ns)
     with weights.reading(path):
         codec: Codec = family.load().make_codec(tensors, about, device)
         return LoadedModel(about["name"], family, digest[:DIGEST_BYTES], codec)
@@ -70,26 +64,24 @@ def _weightless(family: Family) -> LoadedModel:
     return LoadedModel(family.name, family, NO_WEIGHTS, family.load().make_codec({}, {}, "cpu"))
 
 
-def load_file(path: Path, device: str = "auto") -> LoadedModel:
+def load_file(path: Path, device: str = "cpu") -> LoadedModel:
     """Return the model in a weights file.
 
     Args:
         path: weights file.
-        device: "cpu", "cuda" or "auto" (CUDA where there is one); all the same to a family without torch.
+        device: "cpu" or "cuda".
 
     Raises:
         InputError: no such file or device.
         WeightsMismatchError: the file is damaged or not ours.
     """
-    check_device(device)
+    found = find_device(device)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
-    mtime_ns = path.stat().st_mtime_ns
-    needs_torch = _family_of(path, mtime_ns).needs_torch
-    return _load_file(path, mtime_ns, find_device(device) if needs_torch else "cpu")
+    return _load_file(path, path.stat().st_mtime_ns, found)
 
 
-def load_by_name(model: str | Path | None, device: str = "auto") -> LoadedModel:
+def load_by_name(model: str | Path | None, device: str = "cpu") -> LoadedModel:
     """Return a model by its shipped name, its weights file, the name of a family without weights, or the default (None).
 
     Raises:
@@ -98,12 +90,12 @@ def load_by_name(model: str | Path | None, device: str = "auto") -> LoadedModel:
     """
     for family in families.FAMILIES:
         if family.name == str(model) and not family.has_weights and family.holds == "tiles":
-            check_device(device)
+            find_device(device)
             return _weightless(family)
     return load_file(weights.find_by_name(model), device)
 
 
-def load_for(header: Header, model: str | Path | None, device: str = "auto") -> LoadedModel:
+def load_for(header: Header, model: str | Path | None, device: str = "cpu") -> LoadedModel:
     """Return what decodes a file: of the shipped models by the digest in its header, or the one that is named.
 
     Raises:
@@ -114,7 +106,7 @@ def load_for(header: Header, model: str | Path | None, device: str = "auto") -> 
     """
     family = family_by_id(header.family)
     if not family.has_weights:
-        check_device(device)
+        find_device(device)
         if header.weights_digest != NO_WEIGHTS:
             raise CorruptPayloadError(
                 f"header: expected no weights digest of family {family.name}, found {header.weights_digest.hex()}"

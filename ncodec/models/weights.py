@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from ncodec import families
@@ -110,20 +111,15 @@ def family_of(path: Path) -> families.Family:
         return next(f for f in families.FAMILIES if f.name == name and f.has_weights)
 
 
-def read(path: Path, device: str = "cpu") -> tuple[dict[str, Any], dict[str, Any], bytes]:
+def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any], bytes]:
     """Return the tensors of a weights file, what it says of itself, and its SHA-256.
-
-    Args:
-        path: weights file.
-        device: "cpu" or "cuda"; "cpu" for a family without torch, whose tensors are numpy's.
 
     Raises:
         InputError: the file cannot be read.
         WeightsMismatchError: it is damaged, or not a weights file of ncodec.
     """
-    family = family_of(path)
     with reading(path):
         digest = hashlib.sha256(path.read_bytes()).digest()
-        with safe_open(path, "pt" if family.needs_torch else "np", device=device) as file:
-            about = json.loads(file.metadata()["ncodec"])
+        with safe_open(path, "np") as file:
+            about = json.loads((file.metadata() or {})["ncodec"])
             return {name: file.get_tensor(name) for name in file.keys()}, about, digest

@@ -9,15 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
-from ncodec.errors import NcodecError
+from ncodec.errors import NcodecError, needing
 from ncodec.models.load import load_by_name
 from ncodec.quality import N_QUALITIES
-from ncodec.training.data import load_images
-from ncodec.training.recipe import load_recipe
-from ncodec.training.validation import SIDE, center_crops
 
 
 def main(
@@ -25,6 +21,12 @@ def main(
     images: Annotated[list[Path], typer.Argument(help="Tar shards and folders of images.")],
 ) -> None:
     """Print what limits a model on the middles of the first 16 images (320 pixels a side)."""
+    with needing("diagnose", "train"):
+        import torch
+
+        from ncodec.training.data import load_images
+        from ncodec.training.recipe import load_recipe
+        from ncodec.training.validation import SIDE, center_crops
     loaded = load_by_name(model, "cpu")
     recipe = load_recipe(loaded.family.name)
     crops = center_crops(load_images(images, SIDE).pixels, recipe.CROP_STRIDE)

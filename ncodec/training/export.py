@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.numpy import save
 from torch import Tensor
 
 from ncodec import container

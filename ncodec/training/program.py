@@ -42,7 +42,7 @@ def train(
     out: Path,
     budget: Budget,
     resume: bool = False,
-    device: str = "auto",
+    device: str = "cpu",
     save_every_s: float = 120.0,
     start_from: Path | None = None,
 ) -> None:
@@ -59,7 +59,7 @@ def train(
         budget: minutes or steps; neither with `resume` means what is left, or, once all is spent, only to
             export again.
         resume: go on from RUN/checkpoint.pt.
-        device: "auto", "cpu" or "cuda".
+        device: "cpu" or "cuda".
         save_every_s: seconds between checkpoints.
         start_from: weights file to start from, with a new optimiser state; not with `resume`.
 

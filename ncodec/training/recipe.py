@@ -14,6 +14,7 @@ A network is an nn.Module; network(x, q, noise, progress) returns a `TrainingOut
 import importlib
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ncodec.errors import InputError
@@ -54,7 +55,7 @@ class Recipe(Protocol):
         """
         ...
 
-    def from_weights(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> nn.Module:
+    def from_weights(self, tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> nn.Module:
         """Return the network that `to_weights` was given, as near as a weights file tells.
 
         Raises:
@@ -70,11 +71,11 @@ class Recipe(Protocol):
         """Return what the network's weights file will reconstruct, and the bits of its payloads."""
         ...
 
-    def to_weights(self, network: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def to_weights(self, network: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return what a weights file holds, and what it says of itself: "config" and what else decoding needs."""
         ...
 
-    def kmac_per_pixel(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> float:
+    def kmac_per_pixel(self, tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> float:
         """Return thousands of multiply-accumulates that decoding takes per pixel."""
         ...
 

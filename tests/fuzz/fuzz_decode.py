@@ -18,11 +18,10 @@ from fuzz import structure
 import ncodec
 from ncodec import container
 from ncodec.bytestream import varint
-from ncodec.coder import Writer
 from ncodec.container import Header, Limits
 from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
-from ncodec.models.hyperprior.codec import R_MAX, Z_MAX, HyperpriorCodec, Latents
+from ncodec.models.hyperprior.codec import R_MAX, Z_MAX, HyperpriorCodec, Latents, Writer
 from ncodec.models.hyperprior.network import STRIDE
 from ncodec.models.load import load_file, load_for
 from ncodec.quality import QUALITY_STEPS

@@ -45,12 +45,11 @@ class Ncodec:
 
     def versions(self) -> dict[str, str]:
         from ncodec import __version__
-        from ncodec.models.load import find_device, load_by_name
+        from ncodec.models.load import load_by_name
 
-        loaded = load_by_name(self.model or None, "cpu")
+        loaded = load_by_name(self.model or None, self.device)
         found = {"ncodec": __version__, "weights": loaded.digest.hex()}
-        if loaded.family.needs_torch:
-            find_device(self.device)
+        if self.device == "cuda":
             found["torch"] = importlib.metadata.version("torch")
         return found
 

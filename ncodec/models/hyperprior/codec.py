@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad, pixel_shuffle
 
-from ncodec.coder import Coder, Reader, Writer
+from ncodec import coder
+from ncodec.coder import Coder
+from ncodec.coder.device import DeviceReader
 from ncodec.entropy import FrequencyTables
 from ncodec.errors import CorruptPayloadError
 from ncodec.models.hyperprior.network import STRIDE, Hyperprior, HyperpriorConfig
@@ -54,6 +56,31 @@ def check_magnitude(section: str, symbols: Tensor, largest: int) -> None:
         raise CorruptPayloadError(
             f"section {section!r}: expected |{section}| <= {largest}, found {found}"
         )
+
+
+class Writer(coder.Writer):
+    """Of tensors, one tile's."""
+
+    batch = 1
+
+    def code(self, section: str, symbols: Any, indexes: Any, *rest: Any) -> Any:
+        super().code(section, symbols.int().cpu().numpy(), indexes.cpu().numpy(), *rest)
+        return symbols
+
+
+class Reader(DeviceReader):
+    """Of tensors: those of the CPU one tile after the other."""
+
+    def __init__(self, payloads: list[bytes], n_sections: int) -> None:
+        super().__init__(payloads, n_sections)
+        self.readers = [coder.Reader(payload, n_sections) for payload in payloads]
+
+    def code(self, section: str, symbols: Any, indexes: Tensor, *rest: Any) -> Tensor:
+        if indexes.is_cuda:
+            return super().code(section, symbols, indexes, *rest)
+        pairs = zip(self.readers, indexes.numpy(), strict=True)
+        found = [reader.code(section, None, rows, *rest) for reader, rows in pairs]
+        return torch.from_numpy(np.stack(found))
 
 
 class HyperpriorCodec:
@@ -185,7 +212,12 @@ class HyperpriorCodec:
             TruncatedError, CorruptPayloadError: the payload is damaged, or |z| exceeds 127.
         """
         c, device = self.model.config, self.index_offset.device
-        z_shape = (coder.batch, c.Z, -(-size[0] // Z_STRIDE), -(-size[1] // Z_STRIDE))
+        z_shape = (
+            coder.batch,  # type: ignore[attr-defined]
+            c.Z,
+            -(-size[0] // Z_STRIDE),
+            -(-size[1] // Z_STRIDE),
+        )
         nearest = (quality_code + QUALITY_STEPS // 2) // QUALITY_STEPS
         rows = nearest * c.Z + torch.arange(c.Z, device=device)
         z = coder.code(
@@ -236,13 +268,14 @@ def _check_tensors(
             raise ValueError(f"{name}: expected {list(shape)}, found {list(tensor.shape)}")
 
 
-def make_codec(tensors: dict[str, Tensor], about: dict[str, Any], device: str) -> HyperpriorCodec:
+def make_codec(tensors: dict[str, Any], about: dict[str, Any], device: str) -> HyperpriorCodec:
     """Return the codec of a weights file (specs/hyperprior.md); `about` has "config" and "skip_below".
 
     Raises:
         ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
         WeightsMismatchError: the integer network could leave float64's exact range.
     """
+    tensors = {name: torch.as_tensor(tensor, device=device) for name, tensor in tensors.items()}
     model = Hyperprior(HyperpriorConfig(**about["config"])).to(device)
     own = {k: t for k, t in model.state_dict().items() if not k.startswith(IN_TRAINING_ONLY)}
     _check_tensors(tensors, own, model.config)

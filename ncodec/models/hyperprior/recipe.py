@@ -127,13 +127,14 @@ def estimate(network: Hyperprior, x: Tensor, q: Tensor) -> TrainingOutput:
     return network.estimate(x, q)
 
 
-def from_weights(tensors: dict[str, Tensor], about: dict[str, Any]) -> Hyperprior:
+def from_weights(tensors: dict[str, Any], about: dict[str, Any]) -> Hyperprior:
     """Return the float network that `to_weights` was given, as near as the integers tell.
 
     Raises:
         ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
         WeightsMismatchError: the integer network could leave float64's exact range.
     """
+    tensors = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
     codec = make_codec(tensors, about, "cpu")
     model = codec.model.requires_grad_(True).train()
     with torch.no_grad():
@@ -152,7 +153,7 @@ def from_weights(tensors: dict[str, Tensor], about: dict[str, Any]) -> Hyperprio
     return model
 
 
-def to_weights(network: Hyperprior) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def to_weights(network: Hyperprior) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return float16 convolutions, float32 tables, integers; and what the file says beside them."""
     tensors = {}
     for name, parameter in network.state_dict().items():
@@ -169,10 +170,12 @@ def to_weights(network: Hyperprior) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tables = FrequencyTables.from_pmf([row.numpy() for row in rows])
         tensors[f"tables.{name}"] = torch.from_numpy(tables.frequencies)
     about = {"config": asdict(network.config), "skip_below": network.prior_r.rows_that_skip()}
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, about
+    return {
+        name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()
+    }, about
 
 
-def kmac_per_pixel(tensors: dict[str, Tensor], about: dict[str, Any]) -> float:
+def kmac_per_pixel(tensors: dict[str, Any], about: dict[str, Any]) -> float:
     """Return thousands of multiply-accumulates that decoding takes per pixel, counted while running."""
     codec = make_codec(tensors, about, "cpu")
     c, side = codec.model.config, 16
