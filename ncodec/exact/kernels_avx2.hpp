@@ -8,6 +8,8 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define NCODEC_EXACT_X86 1
 #include <immintrin.h>
+
+#include <utility>
 #define NCODEC_AVX2 __attribute__((target("avx2")))
 
 namespace ncodec::exact {
@@ -21,44 +23,53 @@ NCODEC_INLINE int32_t load_pair(const int16_t* x) {
   return pair;
 }
 
-// Outputs o … o + 15 of P pixels.
-template <int P>
-NCODEC_AVX2 inline void conv_tile_avx2(const Operation& op, const int16_t* x, size_t o, int slope, int16_t* y) {
-  const size_t inputs = static_cast<size_t>(op.x_channels), outputs = static_cast<size_t>(op.channels);
-  const size_t pairs = (inputs + 1) / 2;
-  const auto* w = reinterpret_cast<const __m256i*>(op.weights.get() + o * pairs * 2);
-  const auto* start = reinterpret_cast<const __m256i*>(op.start.get() + o);
+NCODEC_AVX2 NCODEC_INLINE void add_pair_avx2(__m256i (&sum)[2], const int16_t* x, __m256i w0, __m256i w1) {
+  const __m256i pair = _mm256_set1_epi32(load_pair(x));
+  sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(pair, w0));
+  sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(pair, w1));
+}
+
+// The panel from output o of n pixels, from their sums.
+NCODEC_AVX2 inline void store_panel_avx2(const Operation& op, const __m256i (*sum)[2], size_t n, size_t o, int slope,
+                                         int16_t* y) {
+  const size_t there = std::min(PANEL, static_cast<size_t>(op.channels) - o);
   const auto* shift = reinterpret_cast<const __m256i*>(op.shift.get() + o);
-  __m256i sum[P][2];
-  for (int i = 0; i < P; ++i) sum[i][0] = start[0], sum[i][1] = start[1];
-  for (size_t c = 0; c < pairs; ++c, w += 2) {
-    const __m256i w0 = w[0], w1 = w[1];
-    for (int i = 0; i < P; ++i) {
-      const __m256i pair = _mm256_set1_epi32(load_pair(x + static_cast<size_t>(i) * inputs + 2 * c));
-      sum[i][0] = _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(pair, w0));
-      sum[i][1] = _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(pair, w1));
-    }
-  }
   const __m256i least = _mm256_set1_epi16(-LARGEST), slopes = _mm256_set1_epi16(static_cast<int16_t>(slope));
-  for (int i = 0; i < P; ++i, y += outputs) {
+  for (size_t i = 0; i < n; ++i, y += op.channels) {
     __m256i all = _mm256_packs_epi32(_mm256_srav_epi32(sum[i][0], shift[0]), _mm256_srav_epi32(sum[i][1], shift[1]));
     all = _mm256_max_epi16(_mm256_permute4x64_epi64(all, 0xD8), least);
     if (slope != NO_SLOPE) all = _mm256_max_epi16(all, _mm256_mulhrs_epi16(all, slopes));
-    if (o + PANEL <= outputs) {
+    if (there == PANEL) {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + o), all);
     } else {
       alignas(32) int16_t some[PANEL];
       _mm256_store_si256(reinterpret_cast<__m256i*>(some), all);
-      std::memcpy(y + o, some, (outputs - o) * sizeof(int16_t));
+      std::memcpy(y + o, some, there * sizeof(int16_t));
     }
   }
+}
+
+// The panel from output o, of pixels I….
+template <size_t... I>
+NCODEC_AVX2 inline void conv_tile_avx2(std::index_sequence<I...>, const Operation& op, const int16_t* x, size_t o,
+                                       int slope, int16_t* y) {
+  const size_t inputs = static_cast<size_t>(op.x_channels), pairs = (inputs + 1) / 2;
+  const auto* w = reinterpret_cast<const __m256i*>(op.weights.get() + o * pairs * 2);
+  const auto* start = reinterpret_cast<const __m256i*>(op.start.get() + o);
+  constexpr size_t P = sizeof...(I);
+  __m256i sum[P][2], made[P][2];
+  ((sum[I][0] = start[0], sum[I][1] = start[1]), ...);
+  for (size_t c = 0; c < pairs; ++c, w += 2, x += 2) (add_pair_avx2(sum[I], x + I * inputs, w[0], w[1]), ...);
+  ((made[I][0] = sum[I][0], made[I][1] = sum[I][1]), ...);
+  store_panel_avx2(op, made, P, o, slope, y);
 }
 
 // P pixels at a time, then the rest of them at once.
 template <int P>
 NCODEC_AVX2 inline void conv_tiles_avx2(const Operation& op, const int16_t* x, size_t n, size_t o, int slope,
                                         int16_t* y) {
-  for (; n >= P; n -= P, x += P * op.x_channels, y += P * op.channels) conv_tile_avx2<P>(op, x, o, slope, y);
+  for (; n >= P; n -= P, x += P * op.x_channels, y += P * op.channels)
+    conv_tile_avx2(std::make_index_sequence<P>(), op, x, o, slope, y);
   if constexpr (P > 1)
     if (n > 0) conv_tiles_avx2<P - 1>(op, x, n, o, slope, y);
 }

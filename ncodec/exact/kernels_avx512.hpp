@@ -14,48 +14,51 @@ inline bool has_avx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
-// V panels from output o, of P pixels.
-template <int P, int V>
-NCODEC_AVX512 inline void conv_tile_avx512(const Operation& op, const int16_t* x, size_t o, int slope, int16_t* y) {
-  const size_t inputs = static_cast<size_t>(op.x_channels), outputs = static_cast<size_t>(op.channels);
-  const size_t pairs = (inputs + 1) / 2;
+// The panel from output o of n pixels, from their sums. (Kept out of the loops of sums: GCC 12 would spill them.)
+NCODEC_AVX512 inline void store_panel_avx512(const Operation& op, const __m512i* sum, size_t n, size_t o, int slope,
+                                             int16_t* y) {
+  const size_t there = std::min(PANEL, static_cast<size_t>(op.channels) - o);
+  const auto mask = static_cast<__mmask16>((1u << there) - 1);
+  const __m512i shift = _mm512_load_si512(op.shift.get() + o);
+  const __m256i least = _mm256_set1_epi16(-LARGEST), slopes = _mm256_set1_epi16(static_cast<int16_t>(slope));
+  for (size_t i = 0; i < n; ++i, y += op.channels) {
+    __m256i all = _mm512_maskz_cvtsepi32_epi16(0xFFFF, _mm512_maskz_srav_epi32(0xFFFF, sum[i], shift));
+    all = _mm256_max_epi16(all, least);
+    if (slope != NO_SLOPE) all = _mm256_max_epi16(all, _mm256_mulhrs_epi16(all, slopes));
+    _mm256_mask_storeu_epi16(y + o, mask, all);
+  }
+}
+
+// Two channels of a pixel.
+template <int V>
+NCODEC_AVX512 NCODEC_INLINE void add_pair_avx512(__m512i (&sum)[V], const int16_t* x, __m512i w0, __m512i w1) {
+  const __m512i pair = _mm512_set1_epi32(load_pair(x));
+  sum[0] = _mm512_dpwssd_epi32(sum[0], pair, w0);
+  if constexpr (V == 2) sum[1] = _mm512_dpwssd_epi32(sum[1], pair, w1);
+}
+
+// V panels, 1 or 2, from output o, of pixels I….
+template <int V, size_t... I>
+NCODEC_AVX512 inline void conv_tile_avx512(std::index_sequence<I...>, const Operation& op, const int16_t* x, size_t o,
+                                           int slope, int16_t* y) {
+  const size_t inputs = static_cast<size_t>(op.x_channels), pairs = (inputs + 1) / 2;
   const auto* w = reinterpret_cast<const __m512i*>(op.weights.get() + o * pairs * 2);
   const auto* start = reinterpret_cast<const __m512i*>(op.start.get() + o);
-  const auto* shift = reinterpret_cast<const __m512i*>(op.shift.get() + o);
-  __m512i sum[P][V];
-  for (int i = 0; i < P; ++i)
-    for (int v = 0; v < V; ++v) sum[i][v] = start[v];
-  for (size_t c = 0; c < pairs; ++c, ++w) {
-    __m512i weights[V];
-    for (int v = 0; v < V; ++v) weights[v] = w[static_cast<size_t>(v) * pairs];
-    for (int i = 0; i < P; ++i) {
-      const __m512i pair = _mm512_set1_epi32(load_pair(x + static_cast<size_t>(i) * inputs + 2 * c));
-      for (int v = 0; v < V; ++v) sum[i][v] = _mm512_dpwssd_epi32(sum[i][v], pair, weights[v]);
-    }
-  }
-  const __m256i least = _mm256_set1_epi16(-LARGEST), slopes = _mm256_set1_epi16(static_cast<int16_t>(slope));
-  for (int i = 0; i < P; ++i, y += outputs)
-    for (int v = 0; v < V; ++v) {
-      const size_t first = o + static_cast<size_t>(v) * PANEL;
-      // Masks, of all, as GCC 12 warns of the other forms.
-      const __m512i shifted = _mm512_maskz_srav_epi32(0xFFFF, sum[i][v], shift[v]);
-      __m256i all = _mm512_maskz_cvtsepi32_epi16(0xFFFF, shifted);
-      all = _mm256_max_epi16(all, least);
-      if (slope != NO_SLOPE) all = _mm256_max_epi16(all, _mm256_mulhrs_epi16(all, slopes));
-      if (first + PANEL <= outputs) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + first), all);
-      } else {
-        const auto some = static_cast<__mmask16>((1u << (outputs - first)) - 1);
-        _mm256_mask_storeu_epi16(y + first, some, all);
-      }
-    }
+  constexpr size_t P = sizeof...(I);
+  __m512i sum[P][V], made[V][P];
+  ((sum[I][0] = start[0], sum[I][V - 1] = start[V - 1]), ...);
+  for (size_t c = 0; c < pairs; ++c, ++w, x += 2)
+    (add_pair_avx512(sum[I], x + I * inputs, w[0], w[(V - 1) * pairs]), ...);
+  ((made[0][I] = sum[I][0], made[V - 1][I] = sum[I][V - 1]), ...);
+  for (size_t v = 0; v < V; ++v) store_panel_avx512(op, made[v], P, o + v * PANEL, slope, y);
 }
 
 // P pixels at a time, then the rest of them at once.
 template <int P, int V>
 NCODEC_AVX512 inline void conv_tiles_avx512(const Operation& op, const int16_t* x, size_t n, size_t o, int slope,
                                             int16_t* y) {
-  for (; n >= P; n -= P, x += P * op.x_channels, y += P * op.channels) conv_tile_avx512<P, V>(op, x, o, slope, y);
+  for (; n >= P; n -= P, x += P * op.x_channels, y += P * op.channels)
+    conv_tile_avx512<V>(std::make_index_sequence<P>(), op, x, o, slope, y);
   if constexpr (P > 1)
     if (n > 0) conv_tiles_avx512<P - 1, V>(op, x, n, o, slope, y);
 }
