@@ -53,7 +53,7 @@ def median_seconds(work: Callable[[], object], budget_s: float = 1.0) -> float:
 def machine() -> Row:
     """Return what the figures depend on: processor, versions, load."""
     found = {}
-    for package in ("torch", "numpy", "constriction", "compressai", "triton"):
+    for package in ("torch", "numpy", "constriction", "compressai", "triton", "onnxruntime"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return {
