@@ -19,7 +19,15 @@ from ncodec.entropy import FrequencyTables
 from ncodec.errors import CorruptPayloadError
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.graphs import Network
-from ncodec.models.hyperprior.layers import PIXEL_BITS, R_MAX, STRIDE, Z_MAX, Z_STRIDE, HyperpriorConfig, check_tensors  # fmt: skip
+from ncodec.models.hyperprior.layers import (  # fmt: skip
+    PIXEL_BITS,
+    R_MAX,
+    STRIDE,
+    Z_MAX,
+    Z_STRIDE,
+    HyperpriorConfig,
+    check_tensors,
+)
 from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.nn import N_SCALES
 from ncodec.quality import QUALITY_STEPS
