@@ -47,7 +47,7 @@ class Latents(NamedTuple):
     """The integers of a file, and what they are coded with."""
 
     z: NDArray[np.int16]  # [ceil(h/2), ceil(w/2), Z]
-    index: NDArray[np.int16]  # [h, w, M], rows of the tables of r
+    indexes: NDArray[np.int16]  # [h, w, M], rows of the tables of r
     r: NDArray[np.int16]  # [h, w, M], residuals in latent steps
 
 
@@ -133,8 +133,8 @@ class HyperpriorCodec:
         )
         x = np.ascontiguousarray(2 * colour.astype(np.int16) - 255)
         y, z = self._run(self._analysis, quality_code, "y", "z", x=x)
-        index, r = self._run(self._closing, quality_code, "index", "r", y=y, z=z)
-        return Latents(z, index, r)
+        indexes, r = self._run(self._closing, quality_code, "index", "r", y=y, z=z)
+        return Latents(z, indexes, r)
 
     def code(
         self, coder: Coder, latents: Latents | None, size: tuple[int, ...], quality_code: int
@@ -153,12 +153,12 @@ class HyperpriorCodec:
         rows = rows_of_z(self.config, size, quality_code)
         z = coder.code("z", latents and latents.z.astype(np.int32), rows, self.tables_z)
         z = within("z", z, Z_MAX)
-        index = latents.index if latents else self.index(z, quality_code, size)
+        indexes = latents.indexes if latents else self.indexes(z, quality_code, size)
         r = latents and latents.r.astype(np.int32)
-        r = coder.code("y", r, index, self.tables_r, self.skip_below)
-        return Latents(z, index, within("y", r, R_MAX))
+        r = coder.code("y", r, indexes, self.tables_r, self.skip_below)
+        return Latents(z, indexes, within("y", r, R_MAX))
 
-    def index(self, z: Any, quality_code: int, size: tuple[int, ...]) -> Any:
+    def indexes(self, z: Any, quality_code: int, size: tuple[int, ...]) -> Any:
         """Return the table row of every residual [h, w, M]; `size` is h and w."""
         grid = np.zeros((*size, 1), np.int16)
         return self._run(self._indexing, quality_code, "index", z=z, grid=grid)[0]

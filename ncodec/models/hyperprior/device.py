@@ -39,16 +39,16 @@ class DeviceCodec(HyperpriorCodec):
         """Return the pixels of tiles of one size; see `HyperpriorCodec.decode_tiles`."""
         reader = DeviceReader(payloads, len(self.SECTIONS))
         height, width = -(-format.height // STRIDE), -(-format.width // STRIDE)
-        rows = rows_of_z(self.config, (height, width), quality_code)
-        rows = torch.from_numpy(rows.copy()).to(self.device).expand(len(payloads), *rows.shape)
+        row = rows_of_z(self.config, (height, width), quality_code)
+        rows = torch.from_numpy(row.copy()).to(self.device).expand(len(payloads), *row.shape)
         z = _within("z", reader.code("z", None, rows, self.tables_z), Z_MAX)
         grid = torch.zeros(len(payloads), height, width, 1, dtype=torch.int32, device=self.device)
         index = self._on_device(self._indexing, quality_code, "index", z=z, grid=grid)
         r = _within("y", reader.code("y", None, index, self.tables_r, self.skip_below), R_MAX)
         wanted = "unrounded" if format.is_faded else "pixels"
         pixels = self._on_device(self._synthesis, quality_code, wanted, z=z, r=r)
-        pixels = pixels[:, : format.height, : format.width].to(torch.int16).cpu().numpy()
-        return [finished(tile, format) for tile in pixels]
+        tiles = pixels[:, : format.height, : format.width].to(torch.int16).cpu().numpy()
+        return [finished(tile, format) for tile in tiles]
 
     def _on_device(
         self, network: graphs.Network, quality_code: int, wanted: str, **feeds: Tensor

@@ -97,7 +97,7 @@ def _loss_with_other_gains(codec: HyperpriorCodec, x: Array, code: int, factor: 
     t, shift = codec.tensors, np.log2(factor)
     octaves = round(shift * 2**LOG_BITS)
     rows = round(shift * np.log(2) / LOG_SCALE_STEP * 2**INDEX_BITS)
-    changed = {
+    changed: dict[str, Array] = {
         "log_gain": t["log_gain"] + np.int32(octaves),
         "log_unit": t["log_unit"] - np.int32(octaves),
         "index_offset": t["index_offset"] + np.int16(rows),
@@ -112,7 +112,7 @@ def _context_saving(codec: HyperpriorCodec, latents: Latents) -> tuple[float, fl
     Every latent sees its four neighbours in its channel and all channels in those places, more than any
     decoder could know: how large they are against what their rows expect, in nine classes.
     """
-    r, rows = (torch.from_numpy(part).movedim(3, 1).long() for part in (latents.r, latents.index))
+    r, rows = (torch.from_numpy(part).movedim(3, 1).long() for part in (latents.r, latents.indexes))
     coded = rows >= codec.skip_below
     size = r.abs().clamp(max=20) * coded
     expected = torch.zeros(len(codec.tables_r.sizes))

@@ -93,9 +93,14 @@ def layers(c: HyperpriorConfig) -> Iterator[Layer]:
             yield Layer(f"{block}.expand", (2 * width, width), f"{block}.depth", f"{block}.expand")
             yield Layer(f"{block}.project", (width, 2 * width), f"{block}.expand", trunk)
 
-    to_x = {"unit": 512 / 510, "bound": X_MAX}
-    yield Layer("g_a.linear", (c.M, BLOCK_DIMENSION), "x", "y", unshuffled=STRIDE, **to_x)
-    yield Layer("g_a.stem", (c.N, 192), "x", "g_a.stem", unshuffled=8, **to_x)
+    def of_x(name: str, shape: tuple[int, ...], result: str, factor: int) -> Layer:
+        return Layer(name, shape, "x", result, unshuffled=factor, unit=512 / 510, bound=X_MAX)
+
+    def to_pixels(name: str, shape: tuple[int, ...], source: str, factor: int) -> Layer:
+        return Layer(name, shape, source, "pixels", shuffled=factor, result_unit=255.0)
+
+    yield of_x("g_a.linear", (c.M, BLOCK_DIMENSION), "y", STRIDE)
+    yield of_x("g_a.stem", (c.N, 192), "g_a.stem", 8)
     yield from blocks("g_a.blocks", c.N, c.analysis_blocks, "g_a.blocks")
     yield Layer("g_a.head", (c.M, 4 * c.N), "g_a.blocks", "y", unshuffled=2)
     yield Layer("h_a.stem", (c.H, c.M), "h_a.asinh", "h_a.before")
@@ -117,11 +122,10 @@ def layers(c: HyperpriorConfig) -> Iterator[Layer]:
             yield Layer(f"{name}.linear", (c.M, 5, 5), "y", "y")
         yield from blocks(f"{name}.blocks", c.H, 1, "features")
         yield Layer(f"{name}.head", (c.M, c.H), "features", "y")
-    to_pixels = {"result": "pixels", "result_unit": 255.0}
-    yield Layer("g_s.linear", (BLOCK_DIMENSION, c.M), "y", shuffled=STRIDE, **to_pixels)
+    yield to_pixels("g_s.linear", (BLOCK_DIMENSION, c.M), "y", STRIDE)
     yield Layer("g_s.stem", (4 * c.N, c.M), "y", "g_s.stem", shuffled=2)
     yield from blocks("g_s.blocks", c.N, c.synthesis_blocks, "g_s.blocks")
-    yield Layer("g_s.head", (192, c.N), "g_s.blocks", shuffled=8, **to_pixels)
+    yield to_pixels("g_s.head", (192, c.N), "g_s.blocks", 8)
 
 
 def check_tensors(tensors: Mapping[str, NDArray[Any]], c: HyperpriorConfig) -> None:
