@@ -2,21 +2,22 @@
 
     decode(file, weights) -> pixels        bytes in; imports neither ncodec nor torch nor safetensors
 
-Float networks run in float64, integers in int64. Of the container only what leads to the tiles is read: checksums
-and chunks of other types are tests/test_container.py's.
+Networks are lists of operations, which tests/reference_exact.py runs in int64. Of the container only what leads to the
+tiles is read: checksums and chunks of other types are tests/test_container.py's.
 """
 
 import hashlib
 import json
 
 import numpy as np
+import reference_exact
 import reference_rans
 from reference_rans import require
 
-TYPES = {"F16": "<f2", "F32": "<f4", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U16": "<u2"}
-DEFAULTS = {"N": 128, "M": 320, "Z": 64, "H": 160, "S": 128}  # section 7
+TYPES = {"I16": "<i2", "I32": "<i4", "U8": "u1", "U16": "<u2"}
+DEFAULTS = {"N": 128, "M": 320, "Z": 64, "H": 160, "S": 128}  # section 8
 DEFAULTS |= {"analysis_blocks": 6, "synthesis_blocks": 10, "context_steps": 4}
-PHASE = np.array([[0, 2], [3, 1]])
+POWERS = np.rint(2.0 ** (14 + np.arange(4096) / 4096)).astype(int)  # P of H15
 
 
 # ---------------------------------------------------------------- weights file, section 1
@@ -36,26 +37,60 @@ def read_tensors(data):
     return tensors, about
 
 
-def offset_rows(table, code):
-    """Return the rows on both sides of a quality code, and how far it is from the first, of 20."""
-    t = min(code // 20, 6)
-    return table[t], table[t + 1], code - 20 * t
+# ---------------------------------------------------------------- networks, sections 4 to 6 and 9
 
 
-def shuffle(x, f):
-    """H19: [f²·n, H, W] -> [n, f·H, f·W]."""
-    channels, height, width = x.shape
-    x = x.reshape(channels // f**2, f, f, height, width).transpose(0, 3, 1, 4, 2)
-    return x.reshape(channels // f**2, f * height, f * width)
+class Network:
+    """Operations of specs/exact.md: (kind, inputs, numbers, arrays), each known by its number."""
 
+    def __init__(self, tensors):
+        self.tensors, self.operations, self.names = tensors, [], {}
 
-def windows(x, k):
-    """Return [k, k, channels, height, width]: at (u, v) what each place has at (i + u − p, j + v − p), 0 outside."""
-    p, (_, height, width) = k // 2, x.shape
-    padded = np.pad(x, ((0, 0), (p, p), (p, p)))
-    return np.array(
-        [[padded[:, u : u + height, v : v + width] for v in range(k)] for u in range(k)]
-    )
+    def add(self, kind, *inputs, numbers=(), arrays=()):
+        self.operations.append((kind, inputs, numbers, arrays))
+        return len(self.operations) - 1
+
+    def input(self, name, channels, bound):
+        self.names[name] = self.add("input", numbers=(channels, bound))
+        return self.names[name]
+
+    def vector(self, name, channels):
+        if name not in self.names:
+            self.names[name] = self.add("vector", numbers=(channels,))
+        return self.names[name]
+
+    def layer(self, x, name):
+        arrays = [self.tensors[f"{name}.{part}"] for part in ("weight", "bias", "shift")]
+        if arrays[0].ndim == 2:
+            return self.add("conv", x, arrays=arrays)
+        return self.add("depthwise", x, numbers=(0,), arrays=arrays)
+
+    def blocks(self, x, name, count=1):
+        """H17."""
+        for k in range(count):
+            f = self.layer(self.layer(x, f"{name}.{k}.depth"), f"{name}.{k}.expand")
+            f = self.layer(self.add("leaky", f, numbers=(3277,)), f"{name}.{k}.project")
+            x = self.add("add", x, f)
+        return x
+
+    def scaled(self, x, name, channels):
+        factors, shifts = (self.vector(f"{name}.{part}", channels) for part in "mt")
+        return self.add("scale", x, factors, shifts)
+
+    def check(self):
+        """H5: the limits of specs/exact.md."""
+        bounds = reference_exact.bounds(self.operations)
+        for kind, inputs, _, arrays in self.operations:
+            if kind in ("conv", "depthwise"):
+                weight, bias, shift = (array.astype(np.int64) for array in arrays)
+                require(weight.min() >= -32767 and abs(bias).max() <= 1 << 30, "a weight or bias")
+                require(shift.min() >= 1 and shift.max() <= 30, "a shift")
+                most = reference_exact.largest_sum(bounds[inputs[0]], weight, bias, shift)
+                require(most.max() < 1 << 31, "X3")
+
+    def run(self, feeds, *wanted):
+        numbers = {number: feeds[name] for name, number in self.names.items() if name in feeds}
+        return reference_exact.run(self.operations, numbers, wanted)
 
 
 class Model:
@@ -71,47 +106,88 @@ class Model:
             self.tables[name] = [row[row > 0].tolist() for row in self.tensors[name]]
             for row, full in zip(self.tables[name], self.tensors[name], strict=True):
                 require(sum(row) == 1 << 14 and full[: len(row)].all(), "table")  # H4
-        bound = 127
-        for name in ("hidden", "head"):  # H5
-            weight, bias, shift = self.integers(name)
-            require(1 <= shift <= 30, "shift")
-            sums = [
-                bound * sum(map(abs, row)) + abs(b)
-                for row, b in zip(weight.tolist(), bias.tolist(), strict=True)
-            ]
-            require(max(sums) + 2 ** (shift - 1) < 2**53, "2**53")
-            bound = (max(sums) + 2 ** (shift - 1) >> shift) + 1
+        for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
+            require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")
+            require(self.tensors[name].min() >= -32767, "a gain")
+        require(self.tensors["index_offset"].min() >= -32767, "an offset")
+        self.net = Network(self.tensors)
+        z, r = self.net.input("z", self.config["Z"], 127), self.net.input("r", self.config["M"], 32767)
+        self.index_number = self.index_of(self.net, z, r)
+        self.pixels_number = self.pixels_of(self.net, self.y_hat_of(self.net, z, r, lambda s, mean: r))
+        self.net.check()
 
-    # ------------------------------------------------------------ integers, sections 2 and 3
+    # ------------------------------------------------------------ quality, section 3
 
-    def integers(self, name):
-        weight, bias = (
-            self.tensors[f"exact.{name}.{key}"].astype(np.int64) for key in ("weight", "bias")
-        )
-        return weight, bias, int(self.tensors[f"exact.{name}.shift"])
+    def at(self, name, code):
+        """H13: a vector."""
+        t = min(code // 20, 6)
+        low, high = self.tensors[name].astype(np.int64)[t : t + 2]
+        return (low * (20 - (code - 20 * t)) + high * (code - 20 * t)) // 20
 
-    def integer_layer(self, name, x):
-        weight, bias, shift = self.integers(name)
-        total = np.einsum("ok,kij->oij", weight, x) + bias[:, None, None]
-        return total + (1 << shift - 1) >> shift
+    def vectors(self, code):
+        found = {"index_offset": self.at("index_offset", code)}
+        for name in ("g_a.gain", "h_m.gain", "g_s.gain"):  # H14
+            m = self.at(name, code)
+            found |= {f"{name}.m": m, f"{name}.t": 0 * m + self.tensors[f"{name}_shift"]}
+        gain = self.at("log_gain", code)
+        logs = {"gain": gain, "steps": gain + 5 * 4096, "unit": self.at("log_unit", code)}
+        for name, log in logs.items():  # H15
+            e = 14 - (log >> 12)
+            found[f"{name}.m"] = POWERS[log % 4096] >> np.clip(e - 30, 0, 15)
+            found[f"{name}.t"] = np.clip(e, 0, 30)
+        return found
+
+    # ------------------------------------------------------------ graphs, sections 4 to 6
+
+    def index_of(self, net, z, like):
+        """H16."""
+        a = net.layer(net.add("patches", z), "h_s.hidden")
+        b = net.layer(net.add("leaky", a, numbers=(0,)), "h_s.head")
+        b = net.add("crop", net.add("shuffle", b, numbers=(2,)), like)
+        b = net.add("offset", b, net.vector("index_offset", self.config["M"]))
+        return net.add("clamp", net.add("shift", b, numbers=(8,)), numbers=(0, 63))
+
+    def y_hat_of(self, net, z, like, residual):
+        """Return y_hat, H18 to H20; residual(step, mean) is r, which a decoder knows beforehand."""
+        features = net.blocks(net.layer(z, "h_m.stem"), "h_m.blocks")
+        features = net.add("shuffle", net.layer(features, "h_m.up"), numbers=(2,))
+        features = net.scaled(net.add("crop", features, like), "h_m.gain", self.config["H"])
+        steps, y_hat = self.config["context_steps"], net.add("clamp", like, numbers=(0, 0))
+        for s in range(steps):
+            name, f = f"context.{s}", features
+            if s > 0:
+                seen = net.layer(net.layer(y_hat, f"{name}.neighbours"), f"{name}.stem")
+                f = net.add("add", features, seen)
+            mean = net.layer(net.blocks(f, f"{name}.blocks"), f"{name}.head")
+            if s > 0:
+                mean = net.add("add", mean, net.layer(y_hat, f"{name}.linear"))
+            r = net.scaled(residual(s, mean), "unit", self.config["M"])
+            y_hat = net.add("merge", y_hat, net.add("add", mean, r), numbers=(s, steps))
+        return y_hat
+
+    def pixels_of(self, net, y_hat):
+        """Return a tile in 1/64. H21."""
+        f = net.add("shuffle", net.layer(y_hat, "g_s.stem"), numbers=(2,))
+        f = net.scaled(f, "g_s.gain", self.config["N"])
+        f = net.layer(net.blocks(f, "g_s.blocks", self.config["synthesis_blocks"]), "g_s.head")
+        linear = net.add("shuffle", net.layer(y_hat, "g_s.linear"), numbers=(16,))
+        x_hat = net.add("add", linear, net.add("shuffle", f, numbers=(8,)))
+        return net.add("clamp", x_hat, numbers=(0, 255 * 64))
+
+    # ------------------------------------------------------------ a tile
 
     def index(self, z, code, h, w):
-        """Return the row of each residual [M, h, w]. H13 to H16."""
-        channels, height, width = z.shape
-        columns = windows(z, 3).transpose(2, 0, 1, 3, 4).reshape(9 * channels, height, width)
-        a = self.integer_layer("hidden", columns)
-        b = shuffle(self.integer_layer("head", np.maximum(a, 0)), 2)[:, :h, :w]
-        low, high, g = offset_rows(self.tensors["exact.index_offset"].astype(np.int64), code)
-        offset = (low * (20 - g) + high * g) // 20
-        return np.clip(b + offset[:, None, None] + 128 >> 8, 0, 63)
+        """Return the row of every residual [h, w, M]."""
+        like = np.zeros((h, w, self.config["M"]), int)
+        return self.net.run(self.vectors(code) | {"z": z, "r": like}, self.index_number)[0]
 
     def latents(self, payload, code, width, height):
         """Return z and r of a tile of width x height pixels; ValueError where the payload breaks a rule."""
-        h, w = -(-height // 16), -(-width // 16)
-        shape = (self.config["Z"], -(-h // 2), -(-w // 2))
+        h, w, channels = -(-height // 16), -(-width // 16), self.config["Z"]
+        shape = (-(-h // 2), -(-w // 2), channels)
         length, start = reference_rans.read_varint(payload, 0)
         require(start + length <= len(payload), "truncated")  # H6
-        rows = (code + 10) // 20 * shape[0] + np.arange(shape[0]).repeat(shape[1] * shape[2])  # H8
+        rows = np.tile((code + 10) // 20 * channels + np.arange(channels), shape[0] * shape[1])  # H8
         section = payload[start : start + length]
         z = reference_rans.decode(section, rows.tolist(), self.tables["tables.z"])
         z = np.array(z, np.int64).reshape(shape)  # H7
@@ -123,56 +199,10 @@ class Model:
         require(np.abs(r).max() <= 32767, "r")  # H11
         return z, r
 
-    # ------------------------------------------------------------ floats, sections 4 to 6
-
-    def layer(self, name, x):
-        """H17: a convolution or, where the weights have one input channel, a depthwise one."""
-        weight, bias = (
-            self.tensors[f"{name}.{key}"].astype(np.float64) for key in ("weight", "bias")
-        )
-        if weight.shape[1:] == (len(x), 1, 1):
-            y = np.tensordot(weight[:, :, 0, 0], x, 1)
-        else:
-            y = np.einsum("ouv,uvoij->oij", weight[:, 0], windows(x, weight.shape[2]))
-        return y + bias[:, None, None]
-
-    def blocks(self, name, x, count=1):
-        """H18."""
-        for k in range(count):
-            a = self.layer(f"{name}.{k}.expand", self.layer(f"{name}.{k}.depth", x))
-            x = x + self.layer(f"{name}.{k}.project", np.where(a >= 0, a, 0.1 * a))
-        return x
-
-    def at(self, name, code):
-        """H20: [channels, 1, 1]."""
-        low, high, g = offset_rows(self.tensors[name].astype(np.float64), code)
-        return (low + (high - low) * (g / 20))[:, None, None]
-
-    def y_hat(self, z, code, h, w, residual):
-        """Return y_hat [M, h, w], section 5; residual(mean) is r, which a decoder knows beforehand."""
-        features = self.layer("h_m.up", self.blocks("h_m.blocks", self.layer("h_m.stem", z)))
-        features = shuffle(features, 2)[:, :h, :w] * self.at("h_m.gain", code)
-        unit = np.exp(self.at("log_shrink", code) - self.at("log_gain", code))
-        steps, m = self.config["context_steps"], np.arange(self.config["M"])
-        p = PHASE[np.arange(h)[:, None] % 2, np.arange(w) % 2]
-        step_of = (p + m[:, None, None]) % 4 * steps // 4
-        y_hat = np.zeros(step_of.shape)
-        for s in range(steps):
-            name, f, linear = f"context.{s}", features, 0
-            if s > 0:  # H23
-                f = f + self.layer(f"{name}.stem", self.layer(f"{name}.neighbours", y_hat))
-                linear = self.layer(f"{name}.linear", y_hat)
-            mean = linear + self.layer(f"{name}.head", self.blocks(f"{name}.blocks", f))
-            y_hat = np.where(step_of == s, mean + residual(mean) * unit, y_hat)  # H21
-        return y_hat
-
     def pixels(self, z, r, code, width, height):
-        """Return a tile [3, height, width], of 0 ... 255, not rounded. H24, H25."""
-        y_hat = self.y_hat(z, code, *r.shape[1:], lambda mean: r)
-        f = shuffle(self.layer("g_s.stem", y_hat), 2) * self.at("g_s.gain", code)
-        f = self.layer("g_s.head", self.blocks("g_s.blocks", f, self.config["synthesis_blocks"]))
-        x_hat = 0.5 + shuffle(self.layer("g_s.linear", y_hat), 16) + shuffle(f, 8)
-        return np.clip(255 * x_hat[:, :height, :width], 0, 255)
+        """Return a tile [height, width, 3] in 1/64."""
+        (pixels,) = self.net.run(self.vectors(code) | {"z": z, "r": r}, self.pixels_number)
+        return pixels[:height, :width]
 
 
 # ---------------------------------------------------------------- the file, specs/format.md
@@ -186,7 +216,7 @@ def read_file(data):
         number, at = reference_rans.read_varint(data, at)
         numbers.append(number)
     width, height, family = numbers
-    require(family == 1, "family")
+    require(family == 4, "family")
     file = {"width": width, "height": height, "is_grey": data[8] & 1 > 0, "overlap": 0}
     file |= {"digest": data[at : at + 8], "code": data[at + 8], "tile": max(width, height)}
     at += 9
@@ -217,23 +247,39 @@ def tiles(data, model):
 
 
 def ramp(length, start, overlap):
-    fade = np.ones(length)
+    fade = np.ones(length, np.float32)
     if start > 0:
-        fade[:overlap] = ((np.arange(overlap) + 0.5) / max(overlap, 1))[:length]
+        columns = (np.arange(overlap, dtype=np.float32) + np.float32(0.5)) / np.float32(overlap or 1)
+        fade[:overlap] = columns[:length]
     return fade
 
 
+def faded(image, tile, fade):
+    """F26: image and tile float32 [height, width, channels], fade float32 [height, width]."""
+    fade = fade[:, :, None]
+    difference = tile - image
+    low = image + fade.astype(np.float64) * difference
+    high = tile + (fade - np.float32(1)).astype(np.float64) * difference
+    return np.rint(np.where(fade < 0.5, low, high).astype(np.float32))
+
+
 def join(file, found):
-    """Return the image [height, width, 3] or, grey, [height, width], uint8. F23, F26."""
-    image = np.zeros((1 if file["is_grey"] else 3, file["height"], file["width"]))
+    """Return the image [height, width, 3] or, grey, [height, width], uint8. H22, H23, F26."""
+    channels = 1 if file["is_grey"] else 3
+    image = np.zeros((file["height"], file["width"], channels), np.float32)
     for left, top, _, _, tile in found:
-        _, height, width = tile.shape
-        if file["is_grey"]:  # H27
-            tile = tile.mean(0) if file["overlap"] else (np.rint(tile).sum(0) + 1) // 3
-        fade = ramp(height, top, file["overlap"])[:, None] * ramp(width, left, file["overlap"])
-        area = image[:, top : top + height, left : left + width]
-        area[:] = np.rint(area + (tile - area) * fade)
-    pixels = image.astype(np.uint8).transpose(1, 2, 0)
+        height, width, _ = tile.shape
+        area = image[top : top + height, left : left + width]
+        if file["overlap"]:
+            tile = tile.astype(np.float32) / np.float32(64)
+            if file["is_grey"]:
+                tile = tile.sum(2, keepdims=True) / np.float32(3)
+            fade = ramp(height, top, file["overlap"])[:, None] * ramp(width, left, file["overlap"])
+            area[:] = faded(area, tile, fade)
+        else:
+            tile = tile + 32 >> 6
+            area[:] = (tile.sum(2, keepdims=True) + 1) // 3 if file["is_grey"] else tile
+    pixels = image.astype(np.uint8)
     return pixels[:, :, 0] if file["is_grey"] else pixels
 
 
