@@ -37,6 +37,50 @@ def read_tensors(data):
     return tensors, about
 
 
+def shapes_of(c):
+    """Return {name: (type, shape)}; None is any."""
+    m, n, h = c["M"], c["N"], c["H"]
+    dense = {
+        "h_s.hidden": (9 * c["Z"], c["S"]), "h_s.head": (c["S"], 4 * m), "h_m.stem": (c["Z"], h), "h_m.up": (h, 4 * h),
+        "g_s.linear": (m, 768), "g_s.stem": (m, 4 * n), "g_s.head": (n, 192), "g_a.linear": (768, m), "g_a.stem": (192, n),
+        "g_a.head": (4 * n, m), "h_a.stem": (m, h), "h_a.stem_positive": (m, h), "h_a.down": (4 * h, h), "h_a.head": (h, c["Z"]),
+    }  # fmt: skip
+    blocks = {"h_m.blocks.0": h, "h_a.before.0": h, "h_a.after.0": h}
+    blocks |= {f"g_s.blocks.{s}": n for s in range(c["synthesis_blocks"])}
+    blocks |= {f"g_a.blocks.{s}": n for s in range(c["analysis_blocks"])}
+    weights = {}
+    for s in range(c["context_steps"]):
+        blocks[f"context.{s}.blocks.0"] = h
+        dense[f"context.{s}.head"] = (h, m)
+        if s > 0:
+            dense[f"context.{s}.stem"] = (m, h)
+            weights |= {f"context.{s}.{name}": (m, 5, 5) for name in ("neighbours", "linear")}
+    for name, width in blocks.items():
+        weights[f"{name}.depth"] = (width, 3, 3)
+        dense |= {f"{name}.expand": (width, 2 * width), f"{name}.project": (2 * width, width)}
+    weights |= {name: (outputs, inputs) for name, (inputs, outputs) in dense.items()}
+    found = {
+        "log_gain": ("<i4", (8, m)), "log_unit": ("<i4", (8, m)), "index_offset": ("<i2", (8, m)), "h_a.asinh": ("<i2", (65536,)),
+        "tables.r": ("<u2", (64, None)), "tables.z": ("<u2", (8 * c["Z"], None)),
+    }  # fmt: skip
+    for name, width in (("g_a.gain", n), ("h_m.gain", h), ("g_s.gain", n)):
+        found |= {name: ("<i2", (8, width)), f"{name}_shift": ("u1", ())}
+    for name, shape in weights.items():
+        found |= {f"{name}.weight": ("<i2", shape), f"{name}.bias": ("<i4", shape[:1]), f"{name}.shift": ("u1", shape[:1])}  # fmt: skip
+    return found
+
+
+def check_tensors(tensors, config):
+    """H3."""
+    shapes = shapes_of(config)
+    require(tensors.keys() == shapes.keys(), "tensors")
+    for name, (kind, shape) in shapes.items():
+        tensor = tensors[name]
+        require(tensor.dtype == kind and tensor.ndim == len(shape), name)
+        require(all(n in (None, m) for n, m in zip(shape, tensor.shape, strict=True)), name)
+        require(kind != "<i2" or tensor.min() >= -32767, name)
+
+
 # ---------------------------------------------------------------- networks, sections 4 to 6 and 9
 
 
@@ -83,7 +127,7 @@ class Network:
         for kind, inputs, _, arrays in self.operations:
             if kind in ("conv", "depthwise"):
                 weight, bias, shift = (array.astype(np.int64) for array in arrays)
-                require(weight.min() >= -32767 and abs(bias).max() <= 1 << 30, "a weight or bias")
+                require(abs(bias).max() <= 1 << 30, "a bias")
                 require(shift.min() >= 1 and shift.max() <= 30, "a shift")
                 most = reference_exact.largest_sum(bounds[inputs[0]], weight, bias, shift)
                 require(most.max() < 1 << 31, "X3")
@@ -99,17 +143,16 @@ class Model:
     def __init__(self, data):
         self.digest = hashlib.sha256(data).digest()[:8]
         self.tensors, about = read_tensors(data)
-        self.skip_below = about["skip_below"]
-        self.config = DEFAULTS | about["config"]
+        self.skip_below, self.config = about["skip_below"], DEFAULTS | about["config"]
+        require(self.skip_below in range(65), "skip_below")  # H2
+        check_tensors(self.tensors, self.config)
         self.tables = {}
         for name in ("tables.r", "tables.z"):
             self.tables[name] = [row[row > 0].tolist() for row in self.tensors[name]]
             for row, full in zip(self.tables[name], self.tensors[name], strict=True):
                 require(sum(row) == 1 << 14 and full[: len(row)].all(), "table")  # H4
         for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
-            require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")
-            require(self.tensors[name].min() >= -32767, "a gain")
-        require(self.tensors["index_offset"].min() >= -32767, "an offset")
+            require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")  # H5
         self.net = Network(self.tensors)
         z, r = self.net.input("z", self.config["Z"], 127), self.net.input("r", self.config["M"], 32767)
         self.index_number = self.index_of(self.net, z, r)
@@ -263,22 +306,26 @@ def faded(image, tile, fade):
     return np.rint(np.where(fade < 0.5, low, high).astype(np.float32))
 
 
+def finished(file, tile):
+    """Return a tile [height, width, 3 or, grey, 1] as it is drawn: float32 if it is faded. H22, H23, F23."""
+    if file["overlap"]:
+        tile = tile.astype(np.float32) / np.float32(64)
+        return tile.sum(2, keepdims=True) / np.float32(3) if file["is_grey"] else tile
+    tile = tile + 32 >> 6
+    tile = (tile.sum(2, keepdims=True) + 1) // 3 if file["is_grey"] else tile
+    return tile.astype(np.uint8)
+
+
 def join(file, found):
-    """Return the image [height, width, 3] or, grey, [height, width], uint8. H22, H23, F26."""
-    channels = 1 if file["is_grey"] else 3
-    image = np.zeros((file["height"], file["width"], channels), np.float32)
+    """Return the image [height, width, 3] or, grey, [height, width], uint8. F26."""
+    shape = file["height"], file["width"], 1 if file["is_grey"] else 3
+    image = np.zeros(shape, np.float32)
     for left, top, _, _, tile in found:
+        tile = finished(file, tile)
         height, width, _ = tile.shape
         area = image[top : top + height, left : left + width]
-        if file["overlap"]:
-            tile = tile.astype(np.float32) / np.float32(64)
-            if file["is_grey"]:
-                tile = tile.sum(2, keepdims=True) / np.float32(3)
-            fade = ramp(height, top, file["overlap"])[:, None] * ramp(width, left, file["overlap"])
-            area[:] = faded(area, tile, fade)
-        else:
-            tile = tile + 32 >> 6
-            area[:] = (tile.sum(2, keepdims=True) + 1) // 3 if file["is_grey"] else tile
+        fade = ramp(height, top, file["overlap"])[:, None] * ramp(width, left, file["overlap"])
+        area[:] = faded(area, tile, fade)
     pixels = image.astype(np.uint8)
     return pixels[:, :, 0] if file["is_grey"] else pixels
 
