@@ -26,6 +26,7 @@ from ncodec.models.hyperprior.device import DeviceCodec
 from ncodec.models.load import load_by_name
 from ncodec.models.protocol import TileFormat
 from ncodec.selftest import symbols_sha256
+from ncodec.tiles import fade
 
 SPEC = (ROOT / "specs" / "hyperprior.md").read_text(encoding="utf-8")
 FOLDER = ROOT / "tests" / "vectors" / "v1"
@@ -271,6 +272,20 @@ def test_overlaps(small, overlap, is_grey):
     same_pixels(ncodec.decode(data, "numpy", path, "cpu"), reference.decode(data, path.read_bytes()))
 
 
+@pytest.mark.parametrize("overlap", [3, 20, 32, 63])
+def test_fading(overlap):
+    """Any tiles, grey ones in thirds of 1/64, on any image: no sum is rounded otherwise."""
+    rng = np.random.default_rng(overlap)
+    for denominator in (64, 192):
+        area = rng.integers(0, 256, (2 * overlap, 999, 1), np.uint8)
+        tile = rng.integers(0, 255 * denominator + 1, area.shape).astype(np.float32)
+        tile /= np.float32(denominator)
+        ramps = reference.ramp(len(area), 1, overlap), reference.ramp(area.shape[1], 1, overlap)
+        expected = reference.faded(area.astype(np.float32), tile, ramps[0][:, None] * ramps[1])
+        fade(area, tile, overlap, overlap)
+        np.testing.assert_array_equal(area, expected)
+
+
 def test_extremes(small):
     """Latents that no encoder makes: sums saturate alike."""
     path, model = small
@@ -391,6 +406,8 @@ def test_weights_refused(name, value, tmp_path):
         tensors[name] = np.array(value, np.uint8)
     else:
         tensors[name].flat[0] = value
+    if name.endswith(".bias"):  # not by X3
+        tensors[name.replace("bias", "weight")][0] = 0
     are_refused(save(tmp_path, tensors, SMALL))
 
 
