@@ -85,3 +85,23 @@ def bench_image(
     pixels = read(image, str(image)).pixels
     pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
     _print_machine(bench.bench_image(pixels, _speed_printer()), record)
+
+
+@bench_app.command("networks")
+def bench_networks(record: Record = None) -> None:
+    """Speed of integer networks in every variant, on one thread, beside PyTorch's and, where installed, ONNX Runtime's float32. About a minute."""
+    from ncodec.evaluation import networks
+
+    _check_writable(record)
+    printed: set[str] = set()
+
+    def report(network: str, row: dict[str, Any]) -> None:
+        if network not in printed:
+            typer.echo(f"{network}\n  {'':38}{'GMAC/s':>9}{'ms':>9}")
+        printed.add(network)
+        typer.echo(f"  {row['executor']:38}{row['gmac_s']:9.1f}{1000 * row['seconds']:9.2f}")
+
+    results = networks.bench_networks(report)
+    for name in results["absent"]:
+        typer.echo(f"not installed: {name}")
+    _print_machine(results, record)

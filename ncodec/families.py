@@ -38,14 +38,14 @@ class Family:
 
 
 FAMILIES = (
-    Family(
-        "hyperprior", 1, "ncodec.models.hyperprior.codec", "ncodec.models.hyperprior.recipe",
-        stride=16, bytes_a_pixel=125,
-    ),
     Family("dct", 2, "ncodec.models.dct.codec", stride=8, bytes_a_pixel=20),
     Family(
         "jpeg", 3, "ncodec.models.jpeg.codec", holds="file", has_weights=False, has_quality=False,
         stride=8, bytes_a_pixel=20,
+    ),
+    Family(
+        "hyperprior", 4, "ncodec.models.hyperprior.codec", "ncodec.models.hyperprior.recipe",
+        stride=16, bytes_a_pixel=125,
     ),
 )  # fmt: skip
 

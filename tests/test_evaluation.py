@@ -795,3 +795,22 @@ def test_the_sample_is_kodim23(sample):
 
     with PillowImage.open(SAMPLE) as image:
         assert digest_of(np.asarray(image)) == (DIR / "kodak-images.txt").read_text().split()[22]
+
+
+def test_bench_of_networks(monkeypatch):
+    """All executors compute the same, and each gets a row."""
+    from ncodec.evaluation import networks
+
+    network = [("conv", 8, 16), ("block", 16, 1), ("depthwise", 16, 5)]
+    monkeypatch.setattr(networks, "NETWORKS", {"small": network})
+    monkeypatch.setattr(networks, "BUDGET_S", 0.0)
+    computed = [run().astype(float) for run in networks.runs_of(network).values()]
+    assert computed[0].shape == (64, 96, 16) and computed[0].std() > 100
+    assert all(np.abs(one - computed[0]).max() < 3 for one in computed)
+    rows = []
+    results = networks.bench_networks(lambda name, row: rows.append(row["executor"]))
+    assert rows == list(networks.runs_of(network)) and "PyTorch float32, conv2d" in rows
+    row = results["networks"]["small"][0]
+    macs = 64 * 96 * (8 * 16 + 9 * 16 + 4 * 16**2 + 25 * 16)
+    assert row["gmac_s"] * row["seconds"] == pytest.approx(macs / 1e9)
+    json.dumps(results)

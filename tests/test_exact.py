@@ -6,6 +6,7 @@ Each sentence X1, X2, … of the specification names its test.
 """
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -101,7 +102,15 @@ def parameters(rng, shape, bound, full=False):
     return weight.reshape(shape).astype(np.int16), bias.astype(np.int32), shift.astype(np.uint8)
 
 
-# ---------------------------------------------------------------- the reference itself
+# ---------------------------------------------------------------- the specification
+
+
+def test_sentences_name_their_tests():
+    text = (ROOT / "specs" / "exact.md").read_text()
+    sentences = re.findall(r"^- \*\*X(\d+)\*\* .*(?:\n  .*)*", text, re.M)
+    named = re.findall(r"^- \*\*X\d+\*\* .*(?:\n  .*)*\(((?:`test_\w+`(?:, )?)+)\)$", text, re.M)
+    assert sentences == [str(k) for k in range(1, 20)] and len(named) == 19
+    assert all(name in globals() for name in re.findall(r"test_\w+", "".join(named)))
 
 
 def test_reference_by_hand():

@@ -29,7 +29,7 @@ from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols, vari
 from ncodec.entropy.binary import BYPASS, BinaryDecoder, BinaryEncoder
 from ncodec.errors import InputError
 from ncodec.models.hyperprior.codec import HyperpriorCodec
-from ncodec.models.load import LoadedModel, load_by_name
+from ncodec.models.load import load_by_name
 from ncodec.parallel import cpu_name
 from ncodec.threads import cores, get_num_threads
 
@@ -53,7 +53,7 @@ def median_seconds(work: Callable[[], object], budget_s: float = 1.0) -> float:
 def machine() -> Row:
     """Return what the figures depend on: processor, versions, load."""
     found = {}
-    for package in ("torch", "numpy", "constriction", "compressai", "triton"):
+    for package in ("torch", "numpy", "constriction", "compressai", "triton", "onnxruntime"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return {
@@ -306,15 +306,15 @@ def bench_binary(n: int = 10_000_000) -> Row:
     return _row("ncodec adaptive binary (bins)", n, median_seconds(encode), median_seconds(decode), len(payload), ideal)  # fmt: skip
 
 
-def _default_codec() -> tuple[LoadedModel, HyperpriorCodec]:
-    loaded = load_by_name(None, "cpu")
-    assert isinstance(loaded.codec, HyperpriorCodec)
-    return loaded, loaded.codec
+def _default_codec() -> HyperpriorCodec:
+    codec = load_by_name(None).codec
+    assert isinstance(codec, HyperpriorCodec)
+    return codec
 
 
 def bench_coder(report: Callable[[str, Row], None]) -> Row:
     """Return all figures of the coders; `report` is called with each stream's name and row as it comes."""
-    tables = _default_codec()[1].tables_r
+    tables = _default_codec().tables_r
     rng = np.random.default_rng(0)
     realistic = np.minimum(63, rng.exponential(10, N_SYMBOLS)).astype(np.uint16)
     evenly = rng.integers(0, 64, N_SYMBOLS).astype(np.uint16)
@@ -367,20 +367,17 @@ def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -
         raise InputError(
             f"image: expected at most {MAX_TILE} pixels, one tile, found {width}x{height}"
         )
-    loaded, codec = _default_codec()
-    stride = loaded.family.stride
+    codec = _default_codec()
     results = {}
     for quality in (1, 4, 8):
         data = ncodec.encode(pixels, quality, device="cpu", tile=0)
         parsed = container.read(data)
-        size = (-(-height // stride), -(-width // stride))
         code = parsed.header.quality_code
-        latents = codec.decode_latents(parsed.tiles, code, width, height)
-        indexes = np.asarray(codec.indexes(latents.z.long(), code, size), np.uint16).ravel()
+        latents = codec.decode_latents(parsed.tiles[0], code, width, height)
         row = bench_rans(
             codec.tables_r,
-            np.asarray(latents.r).ravel(),
-            indexes,
+            latents.r.astype(np.int32).ravel(),
+            latents.indexes.astype(np.uint16).ravel(),
             codec.skip_below,
             get_num_threads(),
         )

@@ -1,1 +1,3 @@
-"""Building blocks of the models: layers, quantisation, priors, exact integer networks. No model names here."""
+"""Building blocks of the models: layers, quantisation, priors. No model names here."""
+
+N_SCALES = 64  # rows of a table of residuals, on a logarithmic scale

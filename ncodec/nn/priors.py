@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ncodec.entropy import FREQ_BITS
+from ncodec.nn import N_SCALES
 from ncodec.nn.gain import at_quality
 from ncodec.quality import N_QUALITIES
 
-N_SCALES = 64
 SCALE_MIN, SCALE_MAX = 0.11, 128.0
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (N_SCALES - 1)
 LIKELIHOOD_MIN = 1e-9

@@ -30,7 +30,7 @@ def main(
     loaded = load_by_name(model, "cpu")
     recipe = load_recipe(loaded.family.name)
     crops = center_crops(load_images(images, SIDE).pixels, recipe.CROP_STRIDE)
-    x = torch.stack(crops).float() / 255
+    x = torch.stack(crops)
     for quality in range(1, N_QUALITIES + 1):
         figures = asdict(recipe.diagnose(loaded.codec, x, quality))
         if quality == 1:

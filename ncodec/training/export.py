@@ -27,12 +27,14 @@ from ncodec.training.validation import EVERY_QUALITY, validate
 WITHIN_PERCENT = 1.0  # of rate: what exporting may change
 
 
-def export(checkpoint: Path, out: Path) -> None:
+def export(checkpoint: Path, out: Path, images: list[Tensor]) -> None:
     """Write the EMA weights of a checkpoint as `out`, and its entry in an index.json beside it.
 
     Args:
         checkpoint: written by `Run.save`; a run.json beside it says on what device.
         out: weights file.
+        images: uint8 [3, H, W], of those it was trained on, sides multiples of the recipe's CROP_STRIDE: they tell
+            what integers have to hold.
 
     Raises:
         InputError: the checkpoint cannot be read.
@@ -45,7 +47,7 @@ def export(checkpoint: Path, out: Path) -> None:
         network.load_state_dict(state["ema"])
     except (TypeError, RuntimeError) as error:
         raise InputError(f"{checkpoint}: of another version of ncodec ({error})") from error
-    tensors, about = recipe.to_weights(network)
+    tensors, about = recipe.to_weights(network, images)
     about = {"name": config["name"], "family": config["family"]} | about
     write_whole(out, save(tensors, {"ncodec": json.dumps(about)}))
     facts = facts_of(out) | {

@@ -80,6 +80,7 @@ def train(
         start = read_network(config, start_from) if start_from is not None else None
         images, watched = _images(data, validation, config.training.crop)
         crops = center_crops(watched.pixels, config.recipe.CROP_STRIDE)
+        learned = center_crops(images.pixels, config.recipe.CROP_STRIDE)
         if resume:
             run = resume_run(config, budget, where, checkpoint)
         else:
@@ -98,7 +99,7 @@ def train(
         if is_stopped:
             raise KeyboardInterrupt(f"{out}: stopped at step {run.step}; --resume goes on")
         if rank == 0:
-            _finish(run, crops, out)
+            _finish(run, learned, crops, out)
 
 
 def _check_installed() -> None:
@@ -204,11 +205,18 @@ def _caught(signals: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _finish(run: Run, crops: list[Tensor], out: Path) -> None:
-    """Export, check the export on the validation images, and plot."""
+def _finish(run: Run, learned: list[Tensor], crops: list[Tensor], out: Path) -> None:
+    """Export, check the export on the validation images, and plot.
+
+    Args:
+        run: finished.
+        learned: some images that it was trained on.
+        crops: validation images.
+        out: the run folder.
+    """
     weights = out / "model.safetensors"
     (out / "check.json").unlink(missing_ok=True)
-    export(out / "checkpoint.pt", weights)
+    export(out / "checkpoint.pt", weights, learned)
     print(f"{weights}: {weights.stat().st_size} bytes")
     if crops:
         report = check_export(run, weights, crops)

@@ -71,8 +71,15 @@ class Recipe(Protocol):
         """Return what the network's weights file will reconstruct, and the bits of its payloads."""
         ...
 
-    def to_weights(self, network: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Return what a weights file holds, and what it says of itself: "config" and what else decoding needs."""
+    def to_weights(
+        self, network: Any, images: list[Tensor]
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return what a weights file holds, and what it says of itself: "config" and what else decoding needs.
+
+        Args:
+            network: trained, on the CPU.
+            images: some that it was trained on, uint8 [3, H, W], sides multiples of CROP_STRIDE.
+        """
         ...
 
     def kmac_per_pixel(self, tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> float:
@@ -84,7 +91,7 @@ class Recipe(Protocol):
 
         Args:
             codec: on the CPU.
-            x: images [B, 3, H, W] in [0, 1], sides multiples of CROP_STRIDE.
+            x: images [B, 3, H, W] uint8, sides multiples of CROP_STRIDE.
             quality: 1 ... 8.
         """
         ...

@@ -41,7 +41,7 @@ def header(
     height: bytes = b"\x02",
     quality: int = 60,
     grid: bytes = b"",
-    family: bytes = b"\x01",
+    family: bytes = b"\x04",
     digest: bytes = DIGEST,
 ) -> bytes:
     """Return a header with a valid checksum, whatever its fields say."""
@@ -137,20 +137,21 @@ class Weights:
 
     def rows_of_zeros(self) -> list[int]:
         """Return the row of each r (specs/hyperprior.md): with z = 0 the first layer gives its bias."""
-        (shift,) = self.numbers("exact.hidden.shift", "q")
-        hidden = [
-            max((b + (1 << shift - 1)) >> shift, 0) for b in self.numbers("exact.hidden.bias", "q")
+
+        def layer(name: str, sums: list[int]) -> list[int]:
+            bias, shift = self.numbers(f"{name}.bias", "i"), self.numbers(f"{name}.shift", "B")
+            rounded = ((a + b + (1 << s - 1)) >> s for a, b, s in zip(sums, bias, shift, strict=True))
+            return [min(max(a, -32767), 32767) for a in rounded]
+
+        hidden = layer("h_s.hidden", [0] * self.names["h_s.hidden.bias"]["shape"][0])
+        weight = self.matrix("h_s.head.weight", "h")
+        sums = [sum(w * max(h, 0) for w, h in zip(row, hidden, strict=True)) for row in weight]
+        offsets = self.matrix("index_offset", "h")[0]
+        first = layer("h_s.head", sums)[: len(offsets)]  # of the 2x2 positions
+        return [
+            min(max((index + offset + 128) >> 8, 0), 63)
+            for index, offset in zip(first, offsets, strict=True)
         ]
-        (shift,) = self.numbers("exact.head.shift", "q")
-        bias = self.numbers("exact.head.bias", "q")
-        rows = []
-        weights = self.matrix("exact.head.weight", "h")[::4]  # of the first of the 2x2 positions
-        offsets = self.matrix("exact.index_offset", "i")[0]
-        for weight, b, offset in zip(weights, bias[::4], offsets, strict=True):
-            total = b + sum(w * h for w, h in zip(weight, hidden, strict=True))
-            index = ((total + (1 << shift - 1)) >> shift) + offset
-            rows.append(min(max((index + 128) >> 8, 0), 63))
-        return rows
 
 
 WEIGHTS = Weights()

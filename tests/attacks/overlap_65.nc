@@ -1,3 +1,3 @@
 ‰NC1
 
-#Eg‰«Íï<@A£êäYTILEabccý0
+#Eg‰«Íï<@ASnR­TILEabccý0

@@ -28,7 +28,7 @@ from ncodec.quality import QUALITY_STEPS
 
 LIMITS = Limits(side=256, pixels=1 << 14, tiles=8, metadata_bytes=1024, chunks=16)
 MAX_LEN = 4096
-HYPERPRIOR = 1  # wire id of the family with latents
+HYPERPRIOR = 4  # wire id of the family with latents
 LONGEST_S = 5.0
 MOST_MEMORY = 256 << 20  # bytes, above what the process had before
 

@@ -1,38 +1,39 @@
-"""Encodes and decodes tiles by a trained hyperprior: its exact part, and the float networks around it.
+"""Encodes and decodes tiles by a trained hyperprior, in integers from end to end: every machine decodes the same pixels.
 
-    encode   x --g_a--> y --h_a--> z   --code(Writer)--> payload        y_hat by the same steps as the decoder
-    decode   payload --code(Reader)--> z, r  (exact) --h_m, context--> y_hat --g_s--> x_hat  (float)
+    encode   pixels --analysis--> y, z --closing--> index, r --code(Writer)--> payload
+    decode   payload --code(Reader)--> z --indexing--> index --code(Reader)--> r;  z, r --synthesis--> pixels
 
-Exact: sections, table indexes (an integer network of z and the quality), tables. specs/hyperprior.md has all of it.
+The networks are graphs.py's; specs/hyperprior.md has all of it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import pad, pixel_shuffle
 
-from ncodec import coder
-from ncodec.coder import Coder
-from ncodec.coder.device import DeviceReader
+from ncodec.coder import Coder, Reader, Writer
 from ncodec.entropy import FrequencyTables
 from ncodec.errors import CorruptPayloadError
-from ncodec.models.hyperprior.network import STRIDE, Hyperprior, HyperpriorConfig
+from ncodec.models.hyperprior import graphs
+from ncodec.models.hyperprior.graphs import Network
+from ncodec.models.hyperprior.layers import (  # fmt: skip
+    PIXEL_BITS,
+    R_MAX,
+    STRIDE,
+    Z_MAX,
+    Z_STRIDE,
+    HyperpriorConfig,
+    check_tensors,
+)
 from ncodec.models.protocol import EncodeOptions, TileFormat
-from ncodec.nn.exact import FRACTION_BITS, IntegerLayer, IntegerNetwork, interpolate_integers
-from ncodec.nn.gain import at_quality
-from ncodec.nn.priors import N_SCALES
-from ncodec.quality import N_QUALITIES, QUALITY_STEPS, quality_of
+from ncodec.nn import N_SCALES
+from ncodec.quality import QUALITY_STEPS
+from ncodec.threads import get_num_threads
 
-Z_STRIDE = 2  # latents of y per latent of z
-Z_MAX = 127  # bound of |z|, for the integer network
-R_MAX = 2**15 - 1  # bound of |r|
-IN_TRAINING_ONLY = ("h_s.", "prior_", "index_offset")  # the file has integers and tables instead
-# Memory grows with what is decoded together (specs/format.md, section 5).
-BATCH_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 25}
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -43,263 +44,175 @@ class Options(EncodeOptions):
 
 
 class Latents(NamedTuple):
-    """The integers of a file."""
+    """The integers of a file, and what they are coded with."""
 
-    z: Tensor  # [B, Z, ceil(h/2), ceil(w/2)] int32
-    r: Tensor  # [B, M, h, w] int32, residuals in latent steps
-
-
-def check_magnitude(section: str, symbols: Tensor, largest: int) -> None:
-    """Raise CorruptPayloadError where a symbol of a section exceeds ±`largest`."""
-    found = int(symbols.long().abs().max())  # of int64: -2**31 has no int32 magnitude
-    if found > largest:
-        raise CorruptPayloadError(
-            f"section {section!r}: expected |{section}| <= {largest}, found {found}"
-        )
-
-
-class Writer(coder.Writer):
-    """Of tensors, one tile's."""
-
-    batch = 1
-
-    def code(self, section: str, symbols: Any, indexes: Any, *rest: Any) -> Any:
-        super().code(section, symbols.int().cpu().numpy(), indexes.cpu().numpy(), *rest)
-        return symbols
-
-
-class Reader(DeviceReader):
-    """Of tensors: those of the CPU one tile after the other."""
-
-    def __init__(self, payloads: list[bytes], n_sections: int) -> None:
-        super().__init__(payloads, n_sections)
-        self.readers = [coder.Reader(payload, n_sections) for payload in payloads]
-
-    def code(self, section: str, symbols: Any, indexes: Tensor, *rest: Any) -> Tensor:
-        if indexes.is_cuda:
-            return super().code(section, symbols, indexes, *rest)
-        pairs = zip(self.readers, indexes.numpy(), strict=True)
-        found = [reader.code(section, None, rows, *rest) for reader, rows in pairs]
-        return torch.from_numpy(np.stack(found))
+    z: NDArray[np.int16]  # [ceil(h/2), ceil(w/2), Z]
+    indexes: NDArray[np.int16]  # [h, w, M], rows of the tables of r
+    r: NDArray[np.int16]  # [h, w, M], residuals in latent steps
 
 
 class HyperpriorCodec:
-    """A trained model with its exact part. A `protocol.Codec`.
+    """A trained model. A `protocol.Codec`.
 
     Args:
-        model: float networks; its `h_s` and priors are not used.
-        h_s: the exact scale network.
-        index_offset: [8, M] integers, in units of 2**-8 of a table row.
-        tables_r: one row per scale.
-        tables_z: row (integer quality - 1) * Z + channel.
+        tensors: of the weights file.
+        config: sizes of the networks.
         skip_below: residuals with a smaller index are not coded, they are 0.
+
+    Raises:
+        WeightsMismatchError: integers that specs/exact.md forbids.
     """
 
     SECTIONS = ("z", "y")
     OVERLAP = 32  # pixels
+    batch_pixels = 0
 
     def __init__(
-        self,
-        model: Hyperprior,
-        h_s: IntegerNetwork,
-        index_offset: Tensor,
-        tables_r: FrequencyTables,
-        tables_z: FrequencyTables,
-        skip_below: int,
+        self, tensors: Mapping[str, Array], config: HyperpriorConfig, skip_below: int
     ) -> None:
-        self.model = model.eval().requires_grad_(False)
-        self.h_s, self.index_offset = h_s, index_offset
-        self.tables_r, self.tables_z, self.skip_below = tables_r, tables_z, skip_below
+        self.tensors, self.config, self.skip_below = tensors, config, skip_below
+        self.tables_r = FrequencyTables(tensors["tables.r"])
+        self.tables_z = FrequencyTables(tensors["tables.z"])
+        self._indexing = graphs.indexing(tensors, config)
+        self._synthesis = graphs.synthesis(tensors, config)
 
-    @property
-    def batch_pixels(self) -> int:
-        """Tiles are decoded together up to so many pixels."""
-        return BATCH_PIXELS[self.index_offset.device.type]
+    @cached_property
+    def _analysis(self) -> Network:
+        return graphs.analysis(self.tensors, self.config)
+
+    @cached_property
+    def _closing(self) -> Network:
+        return graphs.closing(self.tensors, self.config, self.skip_below)
+
+    def _run(self, network: Network, quality_code: int, *wanted: str, **feeds: Any) -> list[Any]:
+        known = graphs.vectors(self.tensors, quality_code) | feeds
+        return network.run(known, wanted, get_num_threads())
 
     def encode_tile(
         self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
     ) -> bytes:
         """Return the payload of a tile [h, w, 3] or, grey, [h, w], which is coded as three equal channels."""
-        x = torch.from_numpy(pixels.copy()).to(self.index_offset.device)
-        x = x[None].expand(3, -1, -1) if x.dim() == 2 else x.permute(2, 0, 1)
-        height, width = x.shape[1:]
-        x = x[None].float() / 255
-        x = pad(x, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-        latents = self.analyse(x, quality_code)
+        latents = self.analyse(pixels, quality_code)
         writer = Writer()
-        self.code(writer, latents, (x.shape[2] // STRIDE, x.shape[3] // STRIDE), quality_code)
+        self.code(writer, latents, latents.r.shape[:2], quality_code)
         return writer.payload()
 
     def decode_tiles(
         self, payloads: list[bytes], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
-        """Return the pixels of tiles of one size: uint8, or float32 if they will be faded.
+        """Return the pixels of tiles of one size: uint8, or float32, in 1/64, if they will be faded. Exact.
 
         Raises:
             TruncatedError, CorruptPayloadError: a payload is damaged.
         """
-        latents = self.decode_latents(payloads, quality_code, format.width, format.height)
-        x_hat = self.synthesise(latents, quality_code)[:, :, : format.height, : format.width]
-        pixels = x_hat.clamp_(0, 1).mul_(255).permute(0, 2, 3, 1)
-        pixels.nan_to_num_()  # hostile latents or weights may overflow
-        if format.is_faded:
-            pixels = pixels.mean(3) if format.channels == 1 else pixels
-            return list(pixels.cpu().numpy())
-        rounded = pixels.round().to(torch.uint8)
-        if format.channels == 1:
-            rounded = (rounded.sum(3, dtype=torch.int16) + 1).div(3, rounding_mode="floor").byte()
-        return list(rounded.cpu().numpy())
+        return [self._decode_tile(payload, quality_code, format) for payload in payloads]
+
+    def _decode_tile(self, payload: bytes, quality_code: int, format: TileFormat) -> NDArray[Any]:
+        latents = self.decode_latents(payload, quality_code, format.width, format.height)
+        pixels = self.synthesise(latents, quality_code, not format.is_faded)
+        return finished(pixels[: format.height, : format.width], format)
 
     def exact_symbols(self, payload: bytes, quality_code: int, format: TileFormat) -> bytes:
-        """Return z and r, int32 little-endian, in coding order."""
-        latents = self.decode_latents([payload], quality_code, format.width, format.height)
-        return b"".join(part.cpu().numpy().astype("<i4").tobytes() for part in latents)
+        """Return the pixels: they are exact."""
+        pixels = self._decode_tile(payload, quality_code, format)
+        return pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
 
-    def decode_latents(
-        self, payloads: list[bytes], quality_code: int, width: int, height: int
-    ) -> Latents:
-        """Return the latents of tiles of one size (pixels) and quality. Exact.
+    def decode_latents(self, payload: bytes, quality_code: int, width: int, height: int) -> Latents:
+        """Return the latents of a tile (pixels).
 
         Raises:
-            TruncatedError, CorruptPayloadError: a payload is damaged.
+            TruncatedError, CorruptPayloadError: the payload is damaged.
         """
         size = (-(-height // STRIDE), -(-width // STRIDE))
-        return self.code(Reader(payloads, len(self.SECTIONS)), None, size, quality_code)
+        return self.code(Reader(payload, len(self.SECTIONS)), None, size, quality_code)
 
-    def _quality(self, quality_code: int, batch: int) -> Tensor:
-        gain = self.model.log_gain
-        return torch.full((batch,), quality_of(quality_code), dtype=gain.dtype, device=gain.device)
-
-    def indexes(self, z: Tensor, quality_code: int, size: tuple[int, int]) -> Tensor:
-        """Return the table row of every residual, [B, M, h, w] int64. Exact."""
-        offset = interpolate_integers(self.index_offset, quality_code, QUALITY_STEPS)
-        index = pixel_shuffle(self.h_s(z), 2)[:, :, : size[0], : size[1]] + offset[:, None, None]
-        return ((index + 2 ** (FRACTION_BITS - 1)) >> FRACTION_BITS).clamp(0, N_SCALES - 1)
-
-    @torch.no_grad()
-    def analyse(self, x: Tensor, quality_code: int) -> Latents:
-        """Return the latents of images [B, 3, H, W] in [0, 1]; H and W multiples of 16."""
-        q = self._quality(quality_code, len(x))
-        y = self.model.g_a(x, q)
-        size = (y.shape[2], y.shape[3])
-        gain = at_quality(self.model.log_gain, q).exp()
-        even = pad(y * gain, (0, size[1] % 2, 0, size[0] % 2), mode="replicate")
-        z = self.model.h_a(even).round().clamp(-Z_MAX, Z_MAX)
-        coded = self.indexes(z.long(), quality_code, size) >= self.skip_below
-        r = torch.zeros_like(y)
-
-        def residual(mask: Tensor, mean: Tensor) -> Tensor:
-            nonlocal r
-            step = ((y - mean) * gain).round().clamp(-R_MAX, R_MAX) * coded
-            r = r + mask * step
-            return step
-
-        self.model.reconstruct_y(z, q, size, residual)
-        return Latents(z.int(), r.int())
+    def analyse(self, pixels: NDArray[np.uint8], quality_code: int) -> Latents:
+        """Return the latents of an image [h, w, 3] or [h, w]."""
+        colour = (
+            pixels if pixels.ndim == 3 else np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3))
+        )
+        x = np.ascontiguousarray(2 * colour.astype(np.int16) - 255)
+        y, z = self._run(self._analysis, quality_code, "y", "z", x=x)
+        indexes, r = self._run(self._closing, quality_code, "index", "r", y=y, z=z)
+        return Latents(z, indexes, r)
 
     def code(
-        self, coder: Coder, latents: Latents | None, size: tuple[int, int], quality_code: int
+        self, coder: Coder, latents: Latents | None, size: tuple[int, ...], quality_code: int
     ) -> Latents:
-        """Code latents: encodes one image's with a Writer, decodes a batch with a Reader. Exact.
+        """Code the latents of a tile: with a Writer those given, with a Reader those of the file.
 
         Args:
-            coder: Writer, or Reader of images of one size and quality.
-            latents: with batch size 1 to write, None to read.
+            coder: Writer or Reader.
+            latents: to write; None to read.
             size: h and w of y.
             quality_code: (quality - 1) * 20.
 
         Raises:
-            TruncatedError, CorruptPayloadError: the payload is damaged, or |z| exceeds 127.
+            TruncatedError, CorruptPayloadError: the payload is damaged, or |z| exceeds 127, or |r| 32767.
         """
-        c, device = self.model.config, self.index_offset.device
-        z_shape = (
-            coder.batch,  # type: ignore[attr-defined]
-            c.Z,
-            -(-size[0] // Z_STRIDE),
-            -(-size[1] // Z_STRIDE),
-        )
-        nearest = (quality_code + QUALITY_STEPS // 2) // QUALITY_STEPS
-        rows = nearest * c.Z + torch.arange(c.Z, device=device)
-        z = coder.code(
-            "z", latents and latents.z, rows[None, :, None, None].expand(z_shape), self.tables_z
-        )
-        check_magnitude("z", z, Z_MAX)
-        indexes = self.indexes(z.long(), quality_code, size)
-        r = coder.code("y", latents and latents.r, indexes, self.tables_r, self.skip_below)
-        check_magnitude("y", r, R_MAX)
-        return Latents(z, r)
+        rows = rows_of_z(self.config, size, quality_code)
+        z = coder.code("z", latents and latents.z.astype(np.int32), rows, self.tables_z)
+        z = within("z", z, Z_MAX)
+        indexes = latents.indexes if latents else self.indexes(z, quality_code, size)
+        r = latents and latents.r.astype(np.int32)
+        r = coder.code("y", r, indexes, self.tables_r, self.skip_below)
+        return Latents(z, indexes, within("y", r, R_MAX))
 
-    @torch.no_grad()
-    def synthesise(self, latents: Latents, quality_code: int) -> Tensor:
-        """Return images [B, 3, 16 h, 16 w], nominally in [0, 1]. Float: pixels only."""
-        q = self._quality(quality_code, len(latents.z))
-        z, r = latents.z.to(q.dtype), latents.r.to(q.dtype)
-        y_hat = self.model.reconstruct_y(z, q, (r.shape[2], r.shape[3]), lambda mask, mean: r)
-        return self.model.g_s(y_hat, q)
+    def indexes(self, z: Any, quality_code: int, size: tuple[int, ...]) -> Any:
+        """Return the table row of every residual [h, w, M]; `size` is h and w."""
+        grid = np.zeros((*size, 1), np.int16)
+        return self._run(self._indexing, quality_code, "index", z=z, grid=grid)[0]
+
+    def synthesise(self, latents: Latents, quality_code: int, is_rounded: bool = True) -> Any:
+        """Return pixels [16 h, 16 w, 3] int16: 0 … 255, or, not rounded, in 1/64 of these."""
+        wanted = "pixels" if is_rounded else "unrounded"
+        return self._run(self._synthesis, quality_code, wanted, z=latents.z, r=latents.r)[0]
 
 
-def _check_tensors(
-    tensors: dict[str, Tensor], state: dict[str, Tensor], c: HyperpriorConfig
-) -> None:
-    """Raise ValueError unless the tensors are those of specs/hyperprior.md, H3; `state` is the networks' own."""
-    known: dict[
-        str, tuple[torch.dtype | None, tuple[int | None, ...]]
-    ]  # None: any float; any length
-    known = {name: (None, tuple(tensor.shape)) for name, tensor in state.items()}
-    known |= {
-        "exact.hidden.weight": (torch.int16, (c.S, 9 * c.Z)),
-        "exact.hidden.bias": (torch.int64, (c.S,)),
-        "exact.hidden.shift": (torch.int64, ()),
-        "exact.head.weight": (torch.int16, (4 * c.M, c.S)),
-        "exact.head.bias": (torch.int64, (4 * c.M,)),
-        "exact.head.shift": (torch.int64, ()),
-        "exact.index_offset": (torch.int32, (N_QUALITIES, c.M)),
-        "tables.r": (torch.uint16, (N_SCALES, None)),
-        "tables.z": (torch.uint16, (N_QUALITIES * c.Z, None)),
-    }
-    if strange := sorted(tensors.keys() ^ known.keys()):
-        raise ValueError(f"{strange[0]}: {'unknown' if strange[0] in tensors else 'missing'}")
-    for name, (kind, shape) in known.items():
-        tensor = tensors[name]
-        if not (tensor.dtype == kind if kind else tensor.is_floating_point()):
-            raise ValueError(f"{name}: expected {kind or 'floats'}, found {tensor.dtype}")
-        sides = zip(shape, tensor.shape, strict=False)
-        if tensor.dim() != len(shape) or any(side not in (None, found) for side, found in sides):
-            raise ValueError(f"{name}: expected {list(shape)}, found {list(tensor.shape)}")
+def rows_of_z(c: HyperpriorConfig, size: tuple[int, ...], quality_code: int) -> NDArray[np.int64]:
+    """Return the table row of every z [ceil(h/2), ceil(w/2), Z]: those of the nearest integer quality."""
+    nearest = (quality_code + QUALITY_STEPS // 2) // QUALITY_STEPS
+    grid = (-(-side // Z_STRIDE) for side in size)
+    return np.broadcast_to(nearest * c.Z + np.arange(c.Z), (*grid, c.Z))
 
 
-def make_codec(tensors: dict[str, Any], about: dict[str, Any], device: str) -> HyperpriorCodec:
+def within(section: str, symbols: NDArray[np.int32], largest: int) -> NDArray[np.int16]:
+    """Return symbols of a section as 16 bits.
+
+    Raises:
+        CorruptPayloadError: one of them exceeds ±`largest`.
+    """
+    found = max(int(symbols.max()), -int(symbols.min()))
+    if found > largest:
+        raise CorruptPayloadError(f"section {section!r}: expected |{section}| <= {largest}, found {found}")  # fmt: skip
+    return symbols.astype(np.int16)
+
+
+def finished(pixels: NDArray[np.int16], format: TileFormat) -> NDArray[Any]:
+    """Return pixels [h, w, 3] as `format` has them: 8 bits, or of a faded tile float32 from 1/64; grey joined."""
+    if format.is_faded:
+        faded = pixels.astype(np.float32) / np.float32(1 << PIXEL_BITS)
+        return faded if format.channels == 3 else faded.sum(2) / np.float32(3)
+    if format.channels == 3:
+        return pixels.astype(np.uint8)
+    return ((pixels.sum(2, dtype=np.int16) + 1) // 3).astype(np.uint8)
+
+
+def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> HyperpriorCodec:
     """Return the codec of a weights file (specs/hyperprior.md); `about` has "config" and "skip_below".
 
     Raises:
-        ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
-        WeightsMismatchError: the integer network could leave float64's exact range.
+        ValueError, KeyError, TypeError: tensors are missing or of the wrong shape.
+        InputError: sizes that no model has.
+        WeightsMismatchError: integers that specs/exact.md forbids.
     """
-    tensors = {name: torch.as_tensor(tensor, device=device) for name, tensor in tensors.items()}
-    model = Hyperprior(HyperpriorConfig(**about["config"])).to(device)
-    own = {k: t for k, t in model.state_dict().items() if not k.startswith(IN_TRAINING_ONLY)}
-    _check_tensors(tensors, own, model.config)
-    model.load_state_dict({name: tensors[name].float() for name in own}, strict=False)
-    hidden, head = (
-        IntegerLayer(
-            tensors[f"exact.{name}.weight"],
-            tensors[f"exact.{name}.bias"],
-            int(tensors[f"exact.{name}.shift"]),
-            kernel,
-        )
-        for name, kernel in (("hidden", 3), ("head", 1))
-    )
-    return HyperpriorCodec(
-        model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        IntegerNetwork(hidden, head, input_bound=Z_MAX).to(device),
-        tensors["exact.index_offset"].long(),
-        FrequencyTables(tensors["tables.r"].cpu().numpy()),
-        FrequencyTables(tensors["tables.z"].cpu().numpy()),
-        _skip_below(about["skip_below"]),
-    )
+    config = HyperpriorConfig(**about["config"])
+    check_tensors(tensors, config)
+    skip_below = about["skip_below"]
+    if type(skip_below) is not int or not 0 <= skip_below <= N_SCALES:
+        raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {skip_below!r}")
+    if device == "cpu":
+        return HyperpriorCodec(tensors, config, skip_below)
+    from ncodec.models.hyperprior.device import DeviceCodec  # needs torch
 
-
-def _skip_below(found: Any) -> int:
-    if type(found) is not int or not 0 <= found <= N_SCALES:
-        raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {found!r}")
-    return found
+    return DeviceCodec(tensors, config, skip_below, device)

@@ -5,6 +5,7 @@ r"""What limits a trained hyperprior, at one quality: where its bits and errors 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +15,15 @@ from torch.nn.functional import conv2d
 
 from ncodec.entropy import FrequencyTables
 from ncodec.models.hyperprior.codec import HyperpriorCodec, Latents
-from ncodec.models.hyperprior.network import STRIDE
-from ncodec.nn.exact import FRACTION_BITS
+from ncodec.models.hyperprior.graphs import LOG_BITS
+from ncodec.models.hyperprior.layers import INDEX_BITS, PIXEL_BITS, STRIDE
 from ncodec.nn.priors import LOG_SCALE_STEP
 from ncodec.quality import LAMBDAS, QUALITY_STEPS
 
+Array = NDArray[Any]
+
 GAIN_CHANGE = 1.05  # of all gains, for the slope
-RGB_TO_YCBCR = torch.tensor(
-    [[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]]
-)
+RGB_TO_YCBCR = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]])
 
 
 @dataclass(frozen=True)
@@ -54,62 +55,64 @@ def _entropy(symbols: NDArray[np.int32]) -> float:
     return float(-(counts * np.log2(counts / len(symbols))).sum())
 
 
-def _table_bits(tables: FrequencyTables, symbols: Tensor, rows: Tensor) -> float:
-    return tables.ideal_bits(
-        symbols.flatten().numpy(), rows.expand(symbols.shape).flatten().numpy().astype(np.uint16)
-    )
+def _table_bits(tables: FrequencyTables, symbols: Array, rows: Array) -> float:
+    rows = np.broadcast_to(rows, symbols.shape).astype(np.uint16).ravel()
+    return tables.ideal_bits(symbols.astype(np.int32).ravel(), rows)
 
 
 @dataclass(frozen=True)
 class _Coding:
-    """Images [B, 3, H, W] as one quality codes them."""
+    """Images [B, H, W, 3] as one quality codes them."""
 
-    latents: Latents
-    rows: Tensor  # of the tables of residuals
+    latents: Latents  # [B, h, w, channels] each
     z_bits: NDArray[np.float64]  # per channel
     y_bits: NDArray[np.float64]  # per channel
-    error: Tensor  # of the decoded images, in 8-bit steps
+    error: Array  # of the decoded images, in 8-bit steps
     loss: float
 
 
-def _code(codec: HyperpriorCodec, x: Tensor, code: int) -> _Coding:
-    latents = codec.analyse(x, code)
-    z, r = latents.z, latents.r
-    rows = codec.indexes(z.long(), code, (x.shape[2] // STRIDE, x.shape[3] // STRIDE))
-    first = code // QUALITY_STEPS * z.shape[1]
+def _code(codec: HyperpriorCodec, x: Array, code: int) -> _Coding:
+    tiles = [codec.analyse(image, code) for image in x]
+    pixels = np.stack([codec.synthesise(tile, code, is_rounded=False) for tile in tiles])
+    latents = Latents(*(np.stack(part) for part in zip(*tiles, strict=True)))
+    z, index, r = latents
+    first = code // QUALITY_STEPS * z.shape[-1]
     z_bits = [
-        _table_bits(codec.tables_z, z[:, c], torch.tensor(first + c)) for c in range(z.shape[1])
+        _table_bits(codec.tables_z, z[..., c], np.array(first + c)) for c in range(z.shape[-1])
     ]
-    coded = rows >= codec.skip_below
+    coded = index >= codec.skip_below
     y_bits = [
-        _table_bits(codec.tables_r, r[:, c][coded[:, c]], rows[:, c][coded[:, c]])
-        for c in range(r.shape[1])
+        _table_bits(codec.tables_r, r[..., c][coded[..., c]], index[..., c][coded[..., c]])
+        for c in range(r.shape[-1])
     ]
-    error = 255 * (codec.synthesise(latents, code).clamp(0, 1) - x)
+    error = pixels / 2.0**PIXEL_BITS - x
     lmbda = LAMBDAS[code // QUALITY_STEPS]
-    bpp = (sum(z_bits) + sum(y_bits)) / (x.numel() / 3)
-    loss = float((lmbda * error.square().mean() + bpp) / lmbda**0.5)
-    return _Coding(latents, rows, np.array(z_bits), np.array(y_bits), error, loss)
+    bpp = (sum(z_bits) + sum(y_bits)) / (x.size / 3)
+    loss = float((lmbda * np.square(error).mean() + bpp) / lmbda**0.5)
+    return _Coding(latents, np.array(z_bits), np.array(y_bits), error, loss)
 
 
-def _loss_with_other_gains(codec: HyperpriorCodec, x: Tensor, code: int, factor: float) -> float:
+def _loss_with_other_gains(codec: HyperpriorCodec, x: Array, code: int, factor: float) -> float:
     """Return the loss with all gains `factor` times as large, and the tables that belong to them."""
-    gain, offset = codec.model.log_gain, codec.index_offset
-    shift = np.log(factor)
-    try:
-        codec.model.log_gain = torch.nn.Parameter(gain + shift, requires_grad=False)
-        codec.index_offset = offset + round(shift / LOG_SCALE_STEP * 2**FRACTION_BITS)
-        return _code(codec, x, code).loss
-    finally:
-        codec.model.log_gain, codec.index_offset = gain, offset
+    t, shift = codec.tensors, np.log2(factor)
+    octaves = round(shift * 2**LOG_BITS)
+    rows = round(shift * np.log(2) / LOG_SCALE_STEP * 2**INDEX_BITS)
+    changed: dict[str, Array] = {
+        "log_gain": t["log_gain"] + np.int32(octaves),
+        "log_unit": t["log_unit"] - np.int32(octaves),
+        "index_offset": t["index_offset"] + np.int16(rows),
+    }
+    other = HyperpriorCodec(dict(t) | changed, codec.config, codec.skip_below)
+    return _code(other, x, code).loss
 
 
-def _context_saving(codec: HyperpriorCodec, r: Tensor, rows: Tensor) -> tuple[float, float]:
+def _context_saving(codec: HyperpriorCodec, latents: Latents) -> tuple[float, float]:
     """Return the entropy of residuals given their rows, and given the sizes of their neighbours as well (bits).
 
     Every latent sees its four neighbours in its channel and all channels in those places, more than any
     decoder could know: how large they are against what their rows expect, in nine classes.
     """
+    r, rows = (torch.from_numpy(part).movedim(3, 1).long() for part in (latents.r, latents.indexes))
     coded = rows >= codec.skip_below
     size = r.abs().clamp(max=20) * coded
     expected = torch.zeros(len(codec.tables_r.sizes))
@@ -138,11 +141,11 @@ def _context_saving(codec: HyperpriorCodec, r: Tensor, rows: Tensor) -> tuple[fl
     return alone, together
 
 
-def _edge_percent(error: Tensor) -> float:
-    """Return how much more squared error [B, 3, H, W] has on the border of a linear path's block than in its middle."""
-    blocks = error.square().mean((0, 1)).reshape(-1, STRIDE, error.shape[3] // STRIDE, STRIDE)
-    place = blocks.mean((0, 2))  # [16, 16]
-    edge = torch.cat([place[0], place[-1], place[1:-1, 0], place[1:-1, -1]]).mean()
+def _edge_percent(error: Array) -> float:
+    """Return how much more squared error [B, H, W, 3] has on the border of a linear path's block than in its middle."""
+    squared = np.square(error).mean((0, 3))
+    place = squared.reshape(-1, STRIDE, squared.shape[1] // STRIDE, STRIDE).mean((0, 2))  # [16, 16]
+    edge = np.concatenate([place[0], place[-1], place[1:-1, 0], place[1:-1, -1]]).mean()
     return 100 * float(edge / place[4:12, 4:12].mean() - 1)
 
 
@@ -151,30 +154,31 @@ def diagnose(codec: HyperpriorCodec, x: Tensor, quality: int) -> Diagnosis:
 
     Args:
         codec: on the CPU.
-        x: images [B, 3, H, W] in [0, 1], H and W multiples of 32.
+        x: images [B, 3, H, W] uint8, H and W multiples of 32.
         quality: 1 … 8.
     """
     code = (quality - 1) * QUALITY_STEPS
-    found = _code(codec, x, code)
-    z, r, rows, error = found.latents.z, found.latents.r, found.rows, found.error
+    images = x.permute(0, 2, 3, 1).contiguous().numpy()
+    found = _code(codec, images, code)
+    (z, index, r), error = found.latents, found.error
     z_bits, y_bits = float(found.z_bits.sum()), float(found.y_bits.sum())
-    alone, together = _context_saving(codec, r, rows)
+    alone, together = _context_saving(codec, found.latents)
     down, up = (
-        _loss_with_other_gains(codec, x, code, factor) for factor in (1 / GAIN_CHANGE, GAIN_CHANGE)
+        _loss_with_other_gains(codec, images, code, factor)
+        for factor in (1 / GAIN_CHANGE, GAIN_CHANGE)
     )
-    ycbcr = torch.einsum("oc,bchw->obhw", RGB_TO_YCBCR, error).square().flatten(1).mean(1)
-    mse_y, mse_cb, mse_cr = map(float, ycbcr)
+    mse_y, mse_cb, mse_cr = map(float, np.square(error @ RGB_TO_YCBCR.T).mean((0, 1, 2)))
     shares = np.sort(found.y_bits)[::-1].cumsum() / max(y_bits, 1.0)
     return Diagnosis(
         quality=quality,
         loss=found.loss,
-        bpp=(z_bits + y_bits) / (x.numel() / 3),
-        psnr=float(-10 * (error.square().mean() / 255**2).log10()),
+        bpp=(z_bits + y_bits) / (images.size / 3),
+        psnr=float(-10 * np.log10(np.square(error).mean() / 255**2)),
         z_percent=100 * z_bits / (z_bits + y_bits),
-        z_live=int((z != z[:1, :, :1, :1]).any(3).any(2).any(0).sum()),
-        y_coded_percent=100 * float((rows >= codec.skip_below).float().mean()),
+        z_live=int((z != z[:1, :1, :1]).any((0, 1, 2)).sum()),
+        y_coded_percent=100 * float((index >= codec.skip_below).mean()),
         y_half=int((shares < 0.5).sum()) + 1,
-        y_silent=int((r == 0).all(3).all(2).all(0).sum()),
+        y_silent=int((r == 0).all((0, 1, 2)).sum()),
         tables_percent=100 * (y_bits / alone - 1) if alone else 0.0,
         context_percent=100 * (1 - together / alone) if alone else 0.0,
         gain_down_percent=100 * (down / found.loss - 1),

@@ -5,7 +5,7 @@
     z --indexing--> index                       rows of the tables of r
     z, r --synthesis--> pixels                  means and y_hat by the same steps as in `closing`
 
-Tensors are [h, w, channels], int16. Vectors depend on the quality alone (`Vectors`).
+Tensors are [h, w, channels], int16. Vectors depend on the quality alone (`vectors`).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,51 +15,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncodec.errors import InputError
 from ncodec.exact import Graph
+from ncodec.models.hyperprior.layers import (
+    INDEX_BITS,
+    PIXEL_BITS,
+    STEPS_BITS,
+    STRIDE,
+    X_MAX,
+    Z_MAX,
+    Z_STRIDE,
+    HyperpriorConfig,
+)
+from ncodec.nn import N_SCALES
 from ncodec.quality import N_QUALITIES, QUALITY_STEPS
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]
 
-STRIDE = 16  # pixels per latent of y
-BLOCK_DIMENSION = 3 * STRIDE**2  # of the linear path's blocks
-Z_STRIDE = 2  # latents of y per latent of z
-Z_MAX = 127  # bound of |z|
-N_SCALES = 64  # rows of the tables of r
-INDEX_BITS = 8  # fraction of a table row, ahead of rounding
-PIXEL_BITS = 6  # fraction of an 8-bit step, ahead of rounding
-STEPS_BITS = 5  # fraction of a latent step, in what h_a sees
 LEAKY_SLOPE = 3277  # 0.1 in units of 2**-15
 LOG_BITS = 12  # fraction of an octave
-# Mantissas of 2**(k / 4096), k = 0 … 4095: no entry is within 1e-6 of a half, so any float64 gives these.
+# Mantissas of 2**(k / 4096), k = 0 … 4095: none is within 7e-5 of a half, so any float64 gives these.
 EXP2 = np.rint(2.0 ** (14 + np.arange(1 << LOG_BITS) / (1 << LOG_BITS))).astype(np.int16)
-
-
-@dataclass(frozen=True)
-class HyperpriorConfig:
-    """Sizes of one model. The defaults are `hyperprior-s`.
-
-    Raises:
-        InputError: there is no such model.
-    """
-
-    N: int = 128  # width of the trunk at 1/8
-    M: int = 320  # channels of y at 1/16
-    Z: int = 64  # channels of z at 1/32
-    H: int = 160  # width of the hyper and context networks
-    S: int = 128  # width of the network of table indexes
-    analysis_blocks: int = 6
-    synthesis_blocks: int = 10
-    context_steps: int = 4  # or 2
-
-    def __post_init__(self) -> None:
-        for name, holds, expected in (
-            ("M", self.M <= BLOCK_DIMENSION, f"at most {BLOCK_DIMENSION}, the dimension of a 16x16 RGB block"),
-            ("context_steps", self.context_steps in (2, 4), "2 or 4"),
-        ):  # fmt: skip
-            if not holds:
-                raise InputError(f"{name}: expected {expected}, found {getattr(self, name)!r}")
 
 
 @dataclass
@@ -81,7 +57,9 @@ class Network:
         return self.inputs[name]
 
     def _layer(self, name: str) -> tuple[Array, Array, Array]:
-        weight, bias, shift = (self.tensors[f"{name}.{part}"] for part in ("weight", "bias", "shift"))
+        weight, bias, shift = (
+            self.tensors[f"{name}.{part}"] for part in ("weight", "bias", "shift")
+        )
         return weight, bias, shift
 
     def conv(self, x: int, name: str) -> int:
@@ -146,10 +124,12 @@ def analysis(tensors: Tensors, c: HyperpriorConfig) -> Network:
     """x [H, W, 3], twice the 8-bit values less 255 -> y [h, w, M], z [h/2, w/2, Z]."""
     net = Network(tensors)
     g = net.graph
-    x = g.pad(net.input("x", 3, 255), STRIDE)
+    x = g.pad(net.input("x", 3, X_MAX), STRIDE)
     f = net.scaled(net.conv(g.unshuffle(x, 8), "g_a.stem"), "g_a.gain", c.N)
     f = net.blocks(f, "g_a.blocks", c.analysis_blocks)  # [2h, 2w, N]
-    y = g.add(net.conv(g.unshuffle(x, STRIDE), "g_a.linear"), net.conv(g.unshuffle(f, 2), "g_a.head"))
+    y = g.add(
+        net.conv(g.unshuffle(x, STRIDE), "g_a.linear"), net.conv(g.unshuffle(f, 2), "g_a.head")
+    )
     steps = g.pad(net.scaled(y, "steps", c.M), Z_STRIDE)
     a = g.table(steps, tensors["h_a.asinh"], "h_a.asinh")
     f = g.add(net.conv(a, "h_a.stem"), net.conv(g.leaky(a, 0), "h_a.stem_positive"))
@@ -223,7 +203,10 @@ def vectors(tensors: Tensors, quality_code: int) -> dict[str, Array]:
     found = {"index_offset": at_quality(tensors["index_offset"], quality_code).astype(np.int16)}
     for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
         factor = at_quality(tensors[name], quality_code).astype(np.int16)
-        found |= {f"{name}.factor": factor, f"{name}.shift": np.full_like(factor, tensors[f"{name}_shift"])}
+        found |= {
+            f"{name}.factor": factor,
+            f"{name}.shift": np.full_like(factor, tensors[f"{name}_shift"]),
+        }
     gain = at_quality(tensors["log_gain"], quality_code)
     for name, logarithm in (
         ("gain", gain),

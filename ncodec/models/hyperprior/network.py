@@ -2,14 +2,14 @@
 
     x --g_a--> y --+------------- r = round((y - mean) * gain) --------> [rANS] -> r --+
                    |                          ^                            ^           |
-                  h_a                         | mean (float)               | indexes   |
-                   |                          |                            | (exact)   v
+                  h_a                         | mean                       | indexes   |
+                   |                          |                            |           v
                    +--> z --> [rANS] --> z_hat +--h_m--> context x 4 <------|------- y_hat --g_s--> x_hat
-                                              +--h_s (integer) ------------+
+                                              +--h_s ---------------------+
 
 Decoupled as in JPEG AI (ISO/IEC 6048-1): the table index of a residual depends on z and on the quality
-alone, by exact integer arithmetic (codec.py), so all of y decodes in one call. The means come from
-a float network afterwards, in two or four steps over 2x2 positions and channel groups; they reach pixels only.
+alone, so all of y decodes in one call. The means come afterwards, in two or four steps over 2x2 positions and
+channel groups. All of it is float here; files are made by its integers (quantise.py, graphs.py).
 
 Transform in the style of DCVC-UF-Intra (https://github.com/microsoft/DCVC): pixel-unshuffle, 1x1 and
 depthwise convolutions, gain vectors per quality; plus a linear path, a 16x16 block transform that
@@ -18,53 +18,24 @@ starts as the PCA of the training images, added to the non-linear branch on both
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from ncodec.errors import InputError
+from ncodec.models.hyperprior.layers import BLOCK_DIMENSION, STRIDE, HyperpriorConfig
+from ncodec.nn import N_SCALES
 from ncodec.nn.blocks import LinearPath, depth_conv_blocks, zero_
-from ncodec.nn.exact import FRACTION_BITS, fake_integer_layer
 from ncodec.nn.gain import at_quality
-from ncodec.nn.priors import N_SCALES, FactorizedPrior, ScaleMixture
+from ncodec.nn.priors import FactorizedPrior, ScaleMixture
 from ncodec.nn.quantize import bound, round_ste, uniform_noise, with_gradient_of
 from ncodec.nn.training import TrainingOutput
 from ncodec.quality import N_QUALITIES
 
-STRIDE = 16  # pixels per latent of y
-BLOCK_DIMENSION = 3 * STRIDE**2  # of the linear path's blocks
 ESCAPE_LIKELIHOOD = (
     2.0**-20
 )  # of a residual far outside its row: 14 bits of the table, some 6 of value
-EXACT_FROM = 2 / 3  # of a budget: from here on the table indexes are those of the integer network
-
-
-@dataclass(frozen=True)
-class HyperpriorConfig:
-    """Sizes of one model. The defaults are `hyperprior-s`.
-
-    Raises:
-        InputError: there is no such model.
-    """
-
-    N: int = 128  # width of the trunk at 1/8
-    M: int = 320  # channels of y at 1/16
-    Z: int = 64  # channels of z at 1/32
-    H: int = 160  # width of the hyper and context networks
-    S: int = 128  # width of the integer scale network
-    analysis_blocks: int = 6
-    synthesis_blocks: int = 10
-    context_steps: int = 4  # or 2
-
-    def __post_init__(self) -> None:
-        for name, holds, expected in (
-            ("M", self.M <= BLOCK_DIMENSION, f"at most {BLOCK_DIMENSION}, the dimension of a 16x16 RGB block"),
-            ("context_steps", self.context_steps in (2, 4), "2 or 4"),
-        ):  # fmt: skip
-            if not holds:
-                raise InputError(f"{name}: expected {expected}, found {getattr(self, name)!r}")
+EXACT_FROM = 2 / 3  # of a budget: from here on the table indexes are rounded
 
 
 class Analysis(nn.Module):
@@ -138,22 +109,15 @@ class HyperMean(nn.Module):
 
 
 class HyperScale(nn.Module):
-    """h_s in float, for training: z_hat [B, Z, h/2, w/2] -> index offsets [B, M, h, w].
-
-    `nn.exact.IntegerNetwork` is built from these weights at export and replaces it in the codec.
-    """
+    """h_s: z_hat [B, Z, h/2, w/2] -> table indexes, less an offset for the quality [B, M, h, w]."""
 
     def __init__(self, c: HyperpriorConfig) -> None:
         super().__init__()
         self.hidden = LinearPath(c.Z, c.S, 3, padding=1)
         self.head = zero_(LinearPath(c.S, 4 * c.M, 1))
 
-    def forward(self, z_hat: Tensor, is_exact: bool) -> Tensor:
-        """Return index offsets; `is_exact`: as the integers will compute them (straight-through)."""
-        if not is_exact:
-            return pixel_shuffle(self.head(torch.relu(self.hidden(z_hat))), 2)
-        hidden = torch.relu(fake_integer_layer(self.hidden, z_hat, 0))
-        return pixel_shuffle(fake_integer_layer(self.head, hidden, FRACTION_BITS), 2)
+    def forward(self, z_hat: Tensor) -> Tensor:
+        return pixel_shuffle(self.head(torch.relu(self.hidden(z_hat))), 2)
 
 
 class ContextStep(nn.Module):
@@ -270,14 +234,14 @@ class Hyperprior(nn.Module):
 
         Args:
             x, q, noise: as in `forward`.
-            is_exact: table indexes as the integer network will compute them, with straight-through gradients.
+            is_exact: table indexes are rounded, with straight-through gradients.
             skip_below: residuals with a smaller index are 0 and cost nothing, as in the codec.
         """
         y = self.g_a(x, q)
         gain = at_quality(self.log_gain, q).exp()
         z = self.h_a(y * gain)
         z_hat = round_ste(z)
-        index = bound(self.h_s(z_hat, is_exact) + at_quality(self.index_offset, q), 0, N_SCALES - 1)
+        index = bound(self.h_s(z_hat) + at_quality(self.index_offset, q), 0, N_SCALES - 1)
         index = round_ste(index) if is_exact else index
         coded = index >= skip_below
         observed = torch.zeros_like(y)

@@ -9,8 +9,7 @@ channel: 12 bits, or fewer where 32-bit sums could overflow (X3 of specs/exact.m
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,97 +17,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from ncodec.models.hyperprior.graphs import (
+from ncodec.models.hyperprior.graphs import LOG_BITS
+from ncodec.models.hyperprior.layers import (
+    ASINH_BITS,
+    FIXED_BITS,
+    GAINS,
     INDEX_BITS,
-    LOG_BITS,
-    PIXEL_BITS,
+    LARGEST,
     STEPS_BITS,
-    STRIDE,
-    Z_MAX,
+    HyperpriorConfig,
+    Layer,
+    layers,
 )
-from ncodec.models.hyperprior.network import ContextStep, Hyperprior, HyperpriorConfig
+from ncodec.models.hyperprior.network import ContextStep, Hyperprior
 from ncodec.nn.blocks import DepthConvBlock
 from ncodec.quality import N_QUALITIES
 
 Array = NDArray[Any]
 WEIGHT_MAX = 2**11 - 1  # 12 bits
-LARGEST = 32767
-ASINH_BITS = 12  # asinh of 1024 is 7.6
 BIAS_MAX = 2**30
 ACCUMULATOR = 2**31 - 1
 MAX_SHIFT = 30
-X_BITS = 9  # x [-1/2, 1/2] is its integers, ±255, times 2**-9 · 512/510
-X_UNIT = 512 / 510
-PIXEL_UNIT = 255.0  # of pixels, in x
-FIXED_BITS = {"x": X_BITS, "z": 0, "h_s.hidden": INDEX_BITS, "index": INDEX_BITS, "pixels": PIXEL_BITS, "steps": STEPS_BITS,
-    "h_a.asinh": ASINH_BITS}  # fmt: skip
-
-
+HALF = {"g_s.linear": 127.5}  # of the pixels' range: x is 1/2 below them
 OCTAVE = 2**LOG_BITS / math.log(2)
-GAINS = (  # linear in quality; of a tensor, with the result's scale
-    ("g_a.gain", "g_a.stem", "g_a.blocks"),
-    ("h_m.gain", "h_m.up", "features"),
-    ("g_s.gain", "g_s.stem", "g_s.blocks"),
-)
-
-
-class Layer(NamedTuple):
-    """A convolution of the float network, and how its integers differ from it."""
-
-    name: str
-    source: str  # tensors, by their fraction bits
-    result: str
-    unshuffled: int = 1  # its input is an unshuffled tensor, by this factor
-    shuffled: int = 1  # its output will be shuffled
-    unit: float = 1.0  # factor of the weights
-    result_unit: float = 1.0  # factor of the result
-    bound: int = LARGEST  # of its input
-
-
-def layers(c: HyperpriorConfig) -> Iterator[Layer]:
-    """Yield the layers of specs/hyperprior.md, but for `h_a.stem`, which is two."""
-
-    def blocks(name: str, count: int, trunk: str) -> Iterator[Layer]:
-        for k in range(count):
-            block = f"{name}.{k}"
-            yield Layer(f"{block}.depth", trunk, f"{block}.depth")
-            yield Layer(f"{block}.expand", f"{block}.depth", f"{block}.expand")
-            yield Layer(f"{block}.project", f"{block}.expand", trunk)
-
-    yield Layer("g_a.linear", "x", "y", unshuffled=STRIDE, unit=X_UNIT, bound=255)
-    yield Layer("g_a.stem", "x", "g_a.stem", unshuffled=8, unit=X_UNIT, bound=255)
-    yield from blocks("g_a.blocks", c.analysis_blocks, "g_a.blocks")
-    yield Layer("g_a.head", "g_a.blocks", "y", unshuffled=2)
-    yield from blocks("h_a.before", 1, "h_a.before")
-    yield Layer("h_a.down", "h_a.before", "h_a.after")
-    yield from blocks("h_a.after", 1, "h_a.after")
-    yield Layer("h_a.head", "h_a.after", "z")
-    yield Layer("h_s.hidden", "z", "h_s.hidden", bound=Z_MAX)
-    yield Layer("h_s.head", "h_s.hidden", "index", shuffled=2)
-    yield Layer("h_m.stem", "z", "h_m.blocks", bound=Z_MAX)
-    yield from blocks("h_m.blocks", 1, "h_m.blocks")
-    yield Layer("h_m.up", "h_m.blocks", "h_m.up", shuffled=2)
-    for step in range(c.context_steps):
-        name = f"context.{step}"
-        if step:
-            yield Layer(f"{name}.neighbours", "y", f"{name}.neighbours")
-            yield Layer(f"{name}.stem", f"{name}.neighbours", "features")
-            yield Layer(f"{name}.linear", "y", "y")
-        yield from blocks(f"{name}.blocks", 1, "features")
-        yield Layer(f"{name}.head", "features", "y")
-    yield Layer("g_s.linear", "y", "pixels", shuffled=STRIDE, result_unit=PIXEL_UNIT)
-    yield Layer("g_s.stem", "y", "g_s.stem", shuffled=2)
-    yield from blocks("g_s.blocks", c.synthesis_blocks, "g_s.blocks")
-    yield Layer("g_s.head", "g_s.blocks", "pixels", shuffled=8, result_unit=PIXEL_UNIT)
-
-
-H_A_STEM = Layer("h_a.stem", "h_a.asinh", "h_a.before")
-H_A_STEM_POSITIVE = H_A_STEM._replace(name="h_a.stem_positive")
-
-
-def _used(c: HyperpriorConfig) -> set[str]:
-    """Return the tensors that have fraction bits."""
-    return {name for layer in (*layers(c), H_A_STEM) for name in (layer.source, layer.result)}
 
 
 def extremes() -> list[Tensor]:
@@ -150,7 +81,11 @@ def ranges(model: Hyperprior, images: list[Tensor]) -> dict[str, float]:
                 see("y", inputs[0])
             elif name == "h_a.stem":  # its two halves
                 a, weight = inputs[0].chunk(2, 1)[0], model.h_a.stem.weight.chunk(2, 1)
-                see(parent + ".before", conv2d(a, weight[0] - weight[1]), conv2d(a.relu(), 2 * weight[1]))
+                see(
+                    parent + ".before",
+                    conv2d(a, weight[0] - weight[1]),
+                    conv2d(a.relu(), 2 * weight[1]),
+                )
             elif name and name != "g_a":
                 see(name, output)
 
@@ -191,7 +126,9 @@ def _integers(weight: Tensor, bias: Tensor, layer: Layer, bits: dict[str, int]) 
     weight, bias = weight.detach().double(), bias.detach().double()
     whole, offset = torch.zeros_like(weight), torch.zeros_like(bias)
     shift = np.zeros(len(weight), np.uint8)
-    largest = WEIGHT_MAX if layer.bound == LARGEST else LARGEST  # small inputs leave more for weights
+    largest = (
+        WEIGHT_MAX if layer.bound == LARGEST else LARGEST
+    )  # small inputs leave more for weights
     for o, (row, b) in enumerate(zip(weight, bias, strict=True)):
         power = math.floor(math.log2(largest / max(float(row.abs().max()), 1e-30)))
         power = min(power, MAX_SHIFT + result - source)
@@ -201,7 +138,10 @@ def _integers(weight: Tensor, bias: Tensor, layer: Layer, bits: dict[str, int]) 
                     f"{layer.name}: row {o}: its result needs more bits than its weights leave"
                 )
             shift[o] = power + source - result
-            whole[o], offset[o] = torch.round(row * 2.0**power), torch.round(b * 2.0 ** (power + source))
+            whole[o], offset[o] = (
+                torch.round(row * 2.0**power),
+                torch.round(b * 2.0 ** (power + source)),
+            )
             most = whole[o].abs().sum() * layer.bound + offset[o].abs() + 2.0 ** (shift[o] - 1.0)
             if most <= ACCUMULATOR and offset[o].abs() <= BIAS_MAX:
                 break
@@ -237,14 +177,24 @@ def _to_torch(weight: Tensor, layer: Layer, shape: torch.Size) -> Tensor:
     return weight.view(out, kernel, shape[3], fan_in).permute(0, 3, 1, 2)
 
 
+def _float_layer(named: dict[str, nn.Module], layer: Layer) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a layer; h_a.stem sees [a; |a|], and |a| = 2 max(a, 0) - a."""
+    module = named[layer.name.removesuffix("_positive")]
+    assert isinstance(module, nn.Conv2d) and module.bias is not None
+    if not layer.name.startswith("h_a.stem"):
+        return module.weight, module.bias
+    plain, magnitude = module.weight.chunk(2, 1)
+    if layer.name == "h_a.stem":
+        return plain - magnitude, module.bias
+    return 2 * magnitude, torch.zeros_like(module.bias)
+
+
 def _bias_order(layer: Layer, n: int) -> Tensor:
     """Return which of torch's output channels each of ours is."""
     return torch.arange(n).view(-1, layer.shuffled**2).T.flatten()
 
 
-def to_integers(
-    model: Hyperprior, images: list[Tensor]
-) -> tuple[dict[str, Array], dict[str, int]]:
+def to_integers(model: Hyperprior, images: list[Tensor]) -> tuple[dict[str, Array], dict[str, int]]:
     """Return the networks' tensors of a weights file, and the fraction bits that they were made with.
 
     Args:
@@ -257,22 +207,12 @@ def to_integers(
     bits = fraction_bits(ranges(model, [*images, *extremes()]))
     named = dict(model.named_modules())
     tensors: dict[str, Array] = {}
-
-    def add(layer: Layer, weight: Tensor, bias: Tensor) -> None:
-        integers = _integers(weight, bias, layer, bits)
-        tensors.update({f"{layer.name}.{part}": array for part, array in integers.items()})
-
     for layer in layers(model.config):
-        module = named[layer.name]
-        assert isinstance(module, nn.Conv2d) and module.bias is not None
-        weight = _to_ours(module.weight.detach(), layer) * layer.unit * layer.result_unit
-        bias = module.bias[_bias_order(layer, len(module.bias))] * layer.result_unit
-        add(layer, weight, bias + 0.5 * PIXEL_UNIT if layer.name == "g_s.linear" else bias)
-    stem = model.h_a.stem
-    assert stem.bias is not None
-    plain, magnitude = stem.weight.flatten(1).chunk(2, 1)  # of a and |a| = 2 max(a, 0) - a
-    add(H_A_STEM, plain - magnitude, stem.bias)
-    add(H_A_STEM_POSITIVE, 2 * magnitude, torch.zeros_like(stem.bias))
+        weight, bias = _float_layer(named, layer)
+        weight = _to_ours(weight.detach(), layer) * layer.unit * layer.result_unit
+        bias = bias.detach()[_bias_order(layer, len(bias))] * layer.result_unit
+        integers = _integers(weight, bias + HALF.get(layer.name, 0.0), layer, bits)
+        tensors |= {f"{layer.name}.{part}": array for part, array in integers.items()}
     steps = np.arange(-LARGEST - 1, LARGEST + 1) / 2**STEPS_BITS
     tensors["h_a.asinh"] = np.rint(np.arcsinh(steps) * 2**ASINH_BITS).astype(np.int16)
     tensors["h_a.asinh"][0] = tensors["h_a.asinh"][1]  # of -32768, which does not occur
@@ -282,10 +222,11 @@ def to_integers(
     tensors["index_offset"] = _rounded(model.index_offset * 2.0**INDEX_BITS, np.int16)
     for name, source, result in GAINS:
         table = model.get_parameter(name).detach().double() * 2.0 ** (bits[result] - bits[source])
-        shift = math.floor(math.log2(LARGEST / float(table.abs().max())))
+        shift = math.floor(math.log2(LARGEST / max(float(table.abs().max()), 1e-4)))
         tensors[name] = _rounded(table * 2.0**shift, np.int16)
         tensors[f"{name}_shift"] = np.array(shift, np.uint8)
-    return tensors, {name: bits[name] for name in sorted(_used(model.config))}
+    used = {name for layer in layers(model.config) for name in (layer.source, layer.result)}
+    return tensors, {name: bits[name] for name in sorted(used)}
 
 
 def from_integers(
@@ -303,25 +244,28 @@ def from_integers(
         return torch.from_numpy(tensors[name].astype(np.float64))
 
     def layer_of(layer: Layer) -> tuple[Tensor, Tensor]:
-        weight, bias, shift = (floats(f"{layer.name}.{part}") for part in ("weight", "bias", "shift"))
+        weight, bias, shift = (
+            floats(f"{layer.name}.{part}") for part in ("weight", "bias", "shift")
+        )
         power = shift - bits[layer.source] + bits[layer.result]  # of the weights [O]
         weight = weight * 2.0 ** -power.view(-1, *[1] * (weight.dim() - 1))
         bias = bias * 2.0 ** -(power + bits[layer.source])
+        bias = bias - HALF.get(layer.name, 0.0)
         return weight / layer.unit / layer.result_unit, bias / layer.result_unit
 
     with torch.no_grad():
         for layer in layers(config):
-            module = named[layer.name]
+            module = named[layer.name.removesuffix("_positive")]
             assert isinstance(module, nn.Conv2d) and module.bias is not None
             weight, bias = layer_of(layer)
-            module.weight.copy_(_to_torch(weight, layer, module.weight.shape))
-            bias = bias - 0.5 if layer.name == "g_s.linear" else bias
+            if layer.name == "h_a.stem":
+                module.weight.copy_(torch.cat([weight, 0 * weight], 1)[:, :, None, None])
+            elif layer.name == "h_a.stem_positive":  # the next one: of max(a, 0) = (a + |a|) / 2
+                module.weight += torch.cat([weight, weight], 1)[:, :, None, None] / 2
+                continue
+            else:
+                module.weight.copy_(_to_torch(weight, layer, module.weight.shape))
             module.bias[_bias_order(layer, len(bias))] = bias.float()
-        (plain, bias), (positive, _) = layer_of(H_A_STEM), layer_of(H_A_STEM_POSITIVE)
-        both = torch.cat([plain + positive / 2, positive / 2], 1)
-        assert model.h_a.stem.bias is not None
-        model.h_a.stem.weight.copy_(both[:, :, None, None])
-        model.h_a.stem.bias.copy_(bias)
         gain = floats("log_gain") / OCTAVE + bits["y"] * math.log(2)
         model.log_gain.copy_(gain)
         model.log_shrink.copy_(floats("log_unit") / OCTAVE - bits["y"] * math.log(2) + gain)

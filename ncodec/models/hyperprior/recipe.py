@@ -5,23 +5,24 @@
     weights file --> network, priors fitted ----//
 """
 
+import math
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
-from torch.utils.flop_counter import FlopCounterMode
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
-from ncodec.models.hyperprior.codec import IN_TRAINING_ONLY, Z_STRIDE, Latents, make_codec
 from ncodec.models.hyperprior.diagnosis import diagnose
-from ncodec.models.hyperprior.network import STRIDE, Hyperprior
-from ncodec.models.hyperprior.network import HyperpriorConfig as Config
+from ncodec.models.hyperprior.layers import STRIDE, Z_STRIDE, check_tensors, layers
+from ncodec.models.hyperprior.layers import HyperpriorConfig as Config
+from ncodec.models.hyperprior.network import Hyperprior
+from ncodec.models.hyperprior.quantise import from_integers, to_integers
 from ncodec.nn.blocks import zero_
-from ncodec.nn.exact import FRACTION_BITS, fixed_point
 from ncodec.nn.priors import index_of_scale
 from ncodec.nn.training import ParameterGroups, TrainingOutput
 from ncodec.quality import LAMBDAS
@@ -38,6 +39,10 @@ BLOCKS_AN_IMAGE = 64
 SLOW, FAST = 0.04, 3.0
 LONGEST_ROW = 511  # symbols; wider ones are escapes
 TAIL = 2.0**-FREQ_BITS
+CALIBRATION_IMAGES = 32
+DECODER_STRIDES = {  # pixels per result of a layer, by the start of its name; the encoder's are absent
+    "h_s.": 32, "h_m.": 32, "context.": 16, "g_s.linear": 16, "g_s.stem": 16, "g_s.": 8,
+}  # fmt: skip
 
 
 def build(config: Config) -> Hyperprior:
@@ -127,61 +132,43 @@ def estimate(network: Hyperprior, x: Tensor, q: Tensor) -> TrainingOutput:
     return network.estimate(x, q)
 
 
-def from_weights(tensors: dict[str, Any], about: dict[str, Any]) -> Hyperprior:
+def from_weights(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> Hyperprior:
     """Return the float network that `to_weights` was given, as near as the integers tell.
 
     Raises:
         ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
-        WeightsMismatchError: the integer network could leave float64's exact range.
     """
-    tensors = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
-    codec = make_codec(tensors, about, "cpu")
-    model = codec.model.requires_grad_(True).train()
-    with torch.no_grad():
-        for layer, name, input_bits in (
-            (model.h_s.hidden, "hidden", 0),
-            (model.h_s.head, "head", FRACTION_BITS),
-        ):
-            bits = int(tensors[f"exact.{name}.shift"]) + FRACTION_BITS - input_bits
-            weight = tensors[f"exact.{name}.weight"].double() * 2.0**-bits
-            layer.weight.copy_(weight.view_as(layer.weight))
-            assert layer.bias is not None
-            layer.bias.copy_(tensors[f"exact.{name}.bias"].double() * 2.0 ** -(bits + input_bits))
-        model.index_offset.copy_(codec.index_offset.double() * 2.0**-FRACTION_BITS)
-    model.prior_r.fit(tensors["tables.r"])
-    model.prior_z.fit(tensors["tables.z"])
+    config = Config(**about["config"])
+    check_tensors(tensors, config)
+    model = from_integers(tensors, config, about["fraction_bits"])
+    model.prior_r.fit(torch.from_numpy(tensors["tables.r"]))
+    model.prior_z.fit(torch.from_numpy(tensors["tables.z"]))
     return model
 
 
-def to_weights(network: Hyperprior) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return float16 convolutions, float32 tables, integers; and what the file says beside them."""
-    tensors = {}
-    for name, parameter in network.state_dict().items():
-        if not name.startswith(IN_TRAINING_ONLY):
-            tensors[name] = parameter.half() if name.endswith("weight") else parameter.float()
-    for name, bits in (("hidden", 0), ("head", FRACTION_BITS)):
-        layer = getattr(network.h_s, name)
-        for key, value in fixed_point(layer.weight, layer.bias, bits).items():
-            tensors[f"exact.{name}.{key}"] = value
-    offset = torch.round(network.index_offset.double() * 2**FRACTION_BITS)
-    tensors["exact.index_offset"] = offset.to(torch.int32)
+def to_weights(
+    network: Hyperprior, images: list[Tensor]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the integers of specs/hyperprior.md, section 1, and what the file says beside them."""
+    tensors, fraction_bits = to_integers(network, images[:CALIBRATION_IMAGES])
     for name, prior in (("r", network.prior_r), ("z", network.prior_z)):
         rows = deepcopy(prior).pmf_rows(LONGEST_ROW, TAIL)  # in float64, which it stays
         tables = FrequencyTables.from_pmf([row.numpy() for row in rows])
-        tensors[f"tables.{name}"] = torch.from_numpy(tables.frequencies)
-    about = {"config": asdict(network.config), "skip_below": network.prior_r.rows_that_skip()}
-    return {
-        name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()
-    }, about
+        tensors[f"tables.{name}"] = tables.frequencies
+    about = {
+        "config": asdict(network.config),
+        "skip_below": network.prior_r.rows_that_skip(),
+        "fraction_bits": fraction_bits,
+    }
+    return tensors, about
 
 
-def kmac_per_pixel(tensors: dict[str, Any], about: dict[str, Any]) -> float:
-    """Return thousands of multiply-accumulates that decoding takes per pixel, counted while running."""
-    codec = make_codec(tensors, about, "cpu")
-    c, side = codec.model.config, 16
-    z = torch.zeros(1, c.Z, side // Z_STRIDE, side // Z_STRIDE, dtype=torch.int32)
-    r = torch.zeros(1, c.M, side, side, dtype=torch.int32)
-    with FlopCounterMode(display=False) as counter:
-        codec.indexes(z.long(), 0, (side, side))
-        codec.synthesise(Latents(z, r), 0)
-    return counter.get_total_flops() / 2 / (side * STRIDE) ** 2 / 1000
+def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> float:
+    """Return thousands of multiply-accumulates that decoding takes per pixel of an image of whole 32x32 squares."""
+    total = 0.0
+    for layer in layers(Config(**about["config"])):
+        for start, stride in DECODER_STRIDES.items():
+            if layer.name.startswith(start):
+                total += math.prod(layer.shape) / stride**2
+                break
+    return total / 1000

@@ -1,0 +1,70 @@
+"""Decodes tiles of a hyperprior on a GPU: the integers of codec.py, so the same pixels. Needs torch.
+
+payloads --DeviceReader--> z --indexing--> index --DeviceReader--> r;  z, r --synthesis--> pixels     [B, h, w, C]
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ncodec.coder.device import DeviceReader
+from ncodec.errors import CorruptPayloadError
+from ncodec.exact.device import run_on_device
+from ncodec.models.hyperprior import graphs
+from ncodec.models.hyperprior.codec import HyperpriorCodec, finished, rows_of_z
+from ncodec.models.hyperprior.layers import R_MAX, STRIDE, Z_MAX, HyperpriorConfig
+from ncodec.models.protocol import TileFormat
+
+BATCH_PIXELS = 1 << 24
+
+
+class DeviceCodec(HyperpriorCodec):
+    """As `HyperpriorCodec`; tiles of one size are decoded together on `device`. Encoding is the CPU's."""
+
+    batch_pixels = BATCH_PIXELS
+
+    def __init__(
+        self, tensors: Mapping[str, NDArray[Any]], config: HyperpriorConfig, skip_below: int, device: str
+    ) -> None:  # fmt: skip
+        super().__init__(tensors, config, skip_below)
+        self.device = torch.device(device)
+
+    def decode_tiles(
+        self, payloads: list[bytes], quality_code: int, format: TileFormat
+    ) -> list[NDArray[Any]]:
+        """Return the pixels of tiles of one size; see `HyperpriorCodec.decode_tiles`."""
+        reader = DeviceReader(payloads, len(self.SECTIONS))
+        height, width = -(-format.height // STRIDE), -(-format.width // STRIDE)
+        row = rows_of_z(self.config, (height, width), quality_code)
+        rows = torch.from_numpy(row.copy()).to(self.device).expand(len(payloads), *row.shape)
+        z = _within("z", reader.code("z", None, rows, self.tables_z), Z_MAX)
+        grid = torch.zeros(len(payloads), height, width, 1, dtype=torch.int32, device=self.device)
+        index = self._on_device(self._indexing, quality_code, "index", z=z, grid=grid)
+        r = _within("y", reader.code("y", None, index, self.tables_r, self.skip_below), R_MAX)
+        wanted = "unrounded" if format.is_faded else "pixels"
+        pixels = self._on_device(self._synthesis, quality_code, wanted, z=z, r=r)
+        tiles = pixels[:, : format.height, : format.width].to(torch.int16).cpu().numpy()
+        return [finished(tile, format) for tile in tiles]
+
+    def _on_device(
+        self, network: graphs.Network, quality_code: int, wanted: str, **feeds: Tensor
+    ) -> Tensor:
+        vectors = graphs.vectors(self.tensors, quality_code)
+        known: dict[str, Tensor] = {
+            name: torch.from_numpy(vector.astype(np.int32)).to(self.device)
+            for name, vector in vectors.items()
+        } | feeds
+        numbered = {number: known[name] for name, number in network.inputs.items() if name in known}
+        return run_on_device(network.graph, numbered, [network.outputs[wanted]])[0]
+
+
+def _within(section: str, symbols: Tensor, largest: int) -> Tensor:
+    """Return symbols, if none exceeds ±`largest`; see `codec.within`."""
+    found = int(symbols.long().abs().max())
+    if found > largest:
+        raise CorruptPayloadError(f"section {section!r}: expected |{section}| <= {largest}, found {found}")  # fmt: skip
+    return symbols
