@@ -49,7 +49,7 @@ class Run {
   std::vector<Result> run(const Kernels& kernels, size_t threads) {
     size_t most_blocks = 1;
     for (const Stage& stage : stages_) most_blocks = std::max(most_blocks, stage.blocks());
-    threads = std::min(threads, most_blocks);
+    threads = std::min({threads, most_blocks, MAX_THREADS});
     Aligned<int16_t> scratch(threads * scratch_size_);
     Team team(threads);
     for (size_t s = 0; s < stages_.size(); ++s) {
@@ -79,14 +79,15 @@ class Run {
   static constexpr size_t TILE = 12;                               // pixels: what the kernels like
   static constexpr size_t BLOCK_VALUES = 16384, MAX_BLOCK = 1020;  // of a tensor, that the caches hold a few of
   static constexpr size_t MAX_SIDE = 5;                            // of X2
+  static constexpr size_t MAX_THREADS = 1024;                      // as each takes memory
 
   struct Tensor {
     bool is_sized = false;   // its size matters
     bool is_needed = false;  // its values do
+    bool is_wanted = false;  // by the caller
     bool is_fed = false;
     bool is_plane = false;
     size_t h = 0, w = 0, channels = 0;
-    bool is_wanted = false;
     size_t stage = NEVER;       // that makes it; NEVER: it was fed
     size_t last_stage = NEVER;  // that reads it
     const int16_t* data = nullptr;
