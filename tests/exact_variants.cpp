@@ -140,7 +140,7 @@ struct RandomGraph {
 int main() {
   if (variants().size() == 1) return std::puts("no vector variant"), 77;
   size_t graphs = 0, operations = 0;
-  for (; graphs < 400; ++graphs) {
+  for (; graphs < 200; ++graphs) {
     RandomGraph random;
     const int h = between(1, 8), w = between(1, between(0, 3) ? 30 : 200), channels = between(1, 40);
     random.feed("input", h, w, channels, -LARGEST, LARGEST);

@@ -154,9 +154,14 @@ class Model:
         for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
             require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")  # H5
         self.net = Network(self.tensors)
-        z, r = self.net.input("z", self.config["Z"], 127), self.net.input("r", self.config["M"], 32767)
+        z, r = (
+            self.net.input("z", self.config["Z"], 127),
+            self.net.input("r", self.config["M"], 32767),
+        )
         self.index_number = self.index_of(self.net, z, r)
-        self.pixels_number = self.pixels_of(self.net, self.y_hat_of(self.net, z, r, lambda s, mean: r))
+        self.pixels_number = self.pixels_of(
+            self.net, self.y_hat_of(self.net, z, r, lambda s, mean: r)
+        )
         self.net.check()
 
     # ------------------------------------------------------------ quality, section 3
@@ -230,7 +235,9 @@ class Model:
         shape = (-(-h // 2), -(-w // 2), channels)
         length, start = reference_rans.read_varint(payload, 0)
         require(start + length <= len(payload), "truncated")  # H6
-        rows = np.tile((code + 10) // 20 * channels + np.arange(channels), shape[0] * shape[1])  # H8
+        rows = np.tile(
+            (code + 10) // 20 * channels + np.arange(channels), shape[0] * shape[1]
+        )  # H8
         section = payload[start : start + length]
         z = reference_rans.decode(section, rows.tolist(), self.tables["tables.z"])
         z = np.array(z, np.int64).reshape(shape)  # H7
@@ -292,7 +299,9 @@ def tiles(data, model):
 def ramp(length, start, overlap):
     fade = np.ones(length, np.float32)
     if start > 0:
-        columns = (np.arange(overlap, dtype=np.float32) + np.float32(0.5)) / np.float32(overlap or 1)
+        columns = (np.arange(overlap, dtype=np.float32) + np.float32(0.5)) / np.float32(
+            overlap or 1
+        )
         fade[:overlap] = columns[:length]
     return fade
 

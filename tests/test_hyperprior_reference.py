@@ -159,7 +159,12 @@ def test_vector(name, models):
 # ---------------------------------------------------------------- files of random weights
 
 
-BOUNDS = {"h_s.hidden": (127, 3), "h_m.stem": (127, 3), "g_a.linear": (255, 120), "g_a.stem": (255, 120)}
+BOUNDS = {
+    "h_s.hidden": (127, 3),
+    "h_m.stem": (127, 3),
+    "g_a.linear": (255, 120),
+    "g_a.stem": (255, 120),
+}
 
 
 def random_layer(rng, name, shape):
@@ -269,7 +274,9 @@ def test_overlaps(small, overlap, is_grey):
         for left, top, right, bottom in header.tile_boxes()
     ]
     data = container.write(container.Container(header, tiles))
-    same_pixels(ncodec.decode(data, "numpy", path, "cpu"), reference.decode(data, path.read_bytes()))
+    same_pixels(
+        ncodec.decode(data, "numpy", path, "cpu"), reference.decode(data, path.read_bytes())
+    )
 
 
 @pytest.mark.parametrize("overlap", [3, 20, 32, 63])
@@ -330,7 +337,9 @@ def test_quality(small):
 def same_vectors(model, code):
     found, expected = graphs.vectors(model.tensors, code), model.vectors(code)
     names = {".factor": ".m", ".shift": ".t"}
-    found = {re.sub(r"\.(factor|shift)$", lambda m: names[m[0]], name): v for name, v in found.items()}
+    found = {
+        re.sub(r"\.(factor|shift)$", lambda m: names[m[0]], name): v for name, v in found.items()
+    }
     assert found.keys() == expected.keys()
     for name, vector in expected.items():
         np.testing.assert_array_equal(found[name], vector, name)

@@ -176,13 +176,15 @@ inline Status rows_first(Status status, const Tables& tables, const uint16_t* in
   return Status::index_out_of_range;
 }
 
-// About the size of the payload, from all symbols of a short stream and 1024 runs of 16 of a long one.
+// About the size of the payload, from all symbols of a short stream and 1024 runs of 16 of a long one. Their places
+// are multiples of the golden ratio: evenly spread, and no period of the stream, such as its channels, is theirs.
 inline uint64_t estimate_bytes(const Tables& tables, const int32_t* symbols, const uint16_t* indexes, size_t n,
                                uint32_t skip_below, size_t n_coded) {
   const size_t runs = n <= 1 << 14 ? 1 : 1024, length = n <= 1 << 14 ? n : 16;
   uint64_t cost = 0, counted = 0;
   for (size_t run = 0; run < runs; ++run) {
-    const size_t first = run * (n / runs);
+    const uint64_t part = static_cast<uint32_t>(run * 0x9E3779B1u);  // of 2^32
+    const size_t first = static_cast<size_t>(part * (n - length + 1) >> 32);
     for (size_t i = first; i < first + length; ++i) {
       if (indexes[i] < skip_below || indexes[i] >= tables.rows()) continue;  // not checked yet
       const uint32_t escape = tables.size(indexes[i]) - 1, e = entry_of(symbols[i]);

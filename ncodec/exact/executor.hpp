@@ -49,7 +49,7 @@ class Run {
   std::vector<Result> run(const Kernels& kernels, size_t threads) {
     size_t most_blocks = 1;
     for (const Stage& stage : stages_) most_blocks = std::max(most_blocks, stage.blocks());
-    threads = std::min(threads, most_blocks);
+    threads = std::min({threads, most_blocks, MAX_THREADS});
     Aligned<int16_t> scratch(threads * scratch_size_);
     Team team(threads);
     for (size_t s = 0; s < stages_.size(); ++s) {
@@ -79,14 +79,15 @@ class Run {
   static constexpr size_t TILE = 12;                               // pixels: what the kernels like
   static constexpr size_t BLOCK_VALUES = 16384, MAX_BLOCK = 1020;  // of a tensor, that the caches hold a few of
   static constexpr size_t MAX_SIDE = 5;                            // of X2
+  static constexpr size_t MAX_THREADS = 1024;                      // as each takes memory
 
   struct Tensor {
     bool is_sized = false;   // its size matters
     bool is_needed = false;  // its values do
+    bool is_wanted = false;  // by the caller
     bool is_fed = false;
     bool is_plane = false;
     size_t h = 0, w = 0, channels = 0;
-    bool is_wanted = false;
     size_t stage = NEVER;       // that makes it; NEVER: it was fed
     size_t last_stage = NEVER;  // that reads it
     const int16_t* data = nullptr;
@@ -260,8 +261,8 @@ class Run {
     for (Stage& stage : stages_) std::reverse(stage.steps.begin(), stage.steps.end());
   }
 
-  // Blocks, and places in a thread's scratch memory: first the taps, then what is not a plane, where it is read last
-  // given to the next.
+  // Blocks, and places in a thread's scratch memory: first what a step needs for itself, then what is not a plane, each
+  // place given to another tensor after it is read last.
   void find_scratch() {
     std::vector<size_t> last(tensors_.size());
     for (Stage& stage : stages_) {
@@ -278,11 +279,13 @@ class Run {
       stage.n = ((stage.w + stage.row_blocks - 1) / stage.row_blocks + TILE - 1) / TILE * TILE;
       stage.row_blocks = (stage.w + stage.n - 1) / stage.n;
 
-      const size_t taps = MAX_SIDE * (stage.n + MAX_SIDE - 1) * sizeof(const int16_t*) / sizeof(int16_t);
+      size_t own = MAX_SIDE * (stage.n + MAX_SIDE - 1) * sizeof(const int16_t*) / sizeof(int16_t);  // taps
+      for (const Step& step : stage.steps)
+        if (op(step.operation).kind == Kind::conv) own = std::max(own, stage.n * 2 * op(step.operation).pairs());
       struct Place {
         size_t begin, end, last;
       };
-      std::vector<Place> places{{0, taps, NEVER}};  // that are taken, in their order
+      std::vector<Place> places{{0, own, NEVER}};  // that are taken, in their order
       for (size_t s = 0; s < stage.steps.size(); ++s) {
         Tensor& made = tensor(stage.steps[s].result);
         if (!made.is_plane) {
@@ -301,7 +304,7 @@ class Run {
         places.erase(std::remove_if(places.begin(), places.end(), [&](const Place& p) { return p.last == s; }),
                      places.end());
       }
-      scratch_size_ = std::max(scratch_size_, taps);
+      scratch_size_ = std::max(scratch_size_, own);
     }
     scratch_size_ = (scratch_size_ + LINE - 1) / LINE * LINE;
     int most_channels = 1;
@@ -323,7 +326,11 @@ class Run {
     const int16_t** const taps = reinterpret_cast<const int16_t**>(scratch);
     const size_t factor = operation.numbers.empty() ? 0 : static_cast<size_t>(operation.numbers[0]);
     switch (operation.kind) {
-      case Kind::conv: return kernels.conv(operation, at(operation.inputs[0]), block.n, step.slope, out);
+      case Kind::conv: {
+        const int16_t* from = at(operation.inputs[0]);
+        if (x.channels % 2) from = with_even_channels(from, block.n, x.channels, scratch);
+        return kernels.conv(operation, from, block.n, step.slope, out);
+      }
       case Kind::depthwise:
         find_taps(plane, block, static_cast<size_t>(operation.side), factor ? nullptr : zeros_.get(), taps);
         return kernels.depthwise(operation, taps, block.n, out);

@@ -96,6 +96,8 @@ struct Operation {
   Aligned<int16_t> weights;
   Aligned<int32_t> start, shift;  // b + 2^(s - 1), and s; of conv [O], padded to whole panels
 
+  size_t pairs() const { return (static_cast<size_t>(x_channels) + 1) / 2; }
+
   std::string label() const {
     const std::string kind_name = SIGNATURES[static_cast<size_t>(kind)].name;
     return name.empty() ? kind_name : kind_name + " " + name;
@@ -272,7 +274,7 @@ class Graph {
                              const std::vector<Array>& arrays) {
     expect("bias", arrays[1], "int32", {outputs});
     expect("shift", arrays[2], "uint8", {outputs});
-    const size_t pairs = (inputs + 1) / 2, padded = (outputs + PANEL - 1) / PANEL * PANEL;
+    const size_t pairs = op.pairs(), padded = (outputs + PANEL - 1) / PANEL * PANEL;
     op.weights = Aligned<int16_t>(padded * pairs * 2);
     op.start = Aligned<int32_t>(padded);
     op.shift = Aligned<int32_t>(padded);

@@ -17,7 +17,7 @@ constexpr int NO_SLOPE = -1;
 
 struct Kernels {
   const char* name;
-  // X1, then X14 with `slope` if there is one.
+  // X1, then X14 with `slope` if there is one. x is [n, C], with a channel of zeros if C is odd.
   void (*conv)(const Operation& op, const int16_t* x, size_t n, int slope, int16_t* y);
   // X2: `taps` [k, n + k - 1] are the pixels of x' (each [C]) around the block.
   void (*depthwise)(const Operation& op, const int16_t* const* taps, size_t n, int16_t* y);
@@ -31,27 +31,22 @@ NCODEC_INLINE int16_t leaky(int16_t x, int slope) {
   return std::max(x, static_cast<int16_t>((x * slope + (1 << 14)) >> 15));
 }
 
-// Two channels of a pixel, in the order of memory; the last one and 0.
+// Two channels of a pixel.
 NCODEC_INLINE int32_t load_pair(const int16_t* x) {
   int32_t pair;
   std::memcpy(&pair, x, sizeof pair);
   return pair;
 }
-NCODEC_INLINE int32_t load_last(const int16_t* x) {
-  const int16_t pair[2] = {*x, 0};
-  return load_pair(pair);
-}
 
 inline void conv_plain(const Operation& op, const int16_t* x, size_t n, int slope, int16_t* y) {
-  const size_t inputs = static_cast<size_t>(op.x_channels), outputs = static_cast<size_t>(op.channels);
-  const size_t pairs = (inputs + 1) / 2;
+  const size_t pairs = op.pairs(), inputs = 2 * pairs, outputs = static_cast<size_t>(op.channels);
   for (size_t i = 0; i < n; ++i, x += inputs, y += outputs) {
     for (size_t o = 0; o < outputs; o += PANEL) {
       const int16_t* w = op.weights.get() + o * pairs * 2;
       int32_t sum[PANEL];
       std::copy_n(op.start.get() + o, PANEL, sum);
       for (size_t c = 0; c < inputs; c += 2, w += 2 * PANEL) {
-        const int32_t even = x[c], odd = c + 1 < inputs ? x[c + 1] : 0;
+        const int32_t even = x[c], odd = x[c + 1];
         for (size_t k = 0; k < PANEL; ++k) sum[k] += w[2 * k] * even + w[2 * k + 1] * odd;
       }
       for (size_t k = 0; k < std::min(PANEL, outputs - o); ++k) {

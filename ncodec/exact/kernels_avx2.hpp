@@ -46,15 +46,14 @@ NCODEC_AVX2 inline void store_panel_avx2(const Operation& op, const __m256i (*su
 template <size_t... I>
 NCODEC_AVX2 inline void conv_tile_avx2(std::index_sequence<I...>, const Operation& op, const int16_t* x, size_t o,
                                        int slope, int16_t* y) {
-  const size_t inputs = static_cast<size_t>(op.x_channels), pairs = (inputs + 1) / 2;
+  const size_t pairs = op.pairs(), inputs = 2 * pairs;
   const auto* w = reinterpret_cast<const __m256i*>(op.weights.get() + o * pairs * 2);
   const auto* start = reinterpret_cast<const __m256i*>(op.start.get() + o);
   constexpr size_t P = sizeof...(I);
   __m256i sum[P][2], made[P][2];
   ((sum[I][0] = start[0], sum[I][1] = start[1]), ...);
-  for (size_t c = 0; c < inputs / 2; ++c, w += 2, x += 2)
+  for (size_t c = 0; c < pairs; ++c, w += 2, x += 2)
     (add_pair_avx2(sum[I], load_pair(x + I * inputs), w[0], w[1]), ...);
-  if (inputs % 2) (add_pair_avx2(sum[I], load_last(x + I * inputs), w[0], w[1]), ...);
   ((made[I][0] = sum[I][0], made[I][1] = sum[I][1]), ...);
   store_panel_avx2(op, made, P, o, slope, y);
 }
@@ -63,7 +62,7 @@ NCODEC_AVX2 inline void conv_tile_avx2(std::index_sequence<I...>, const Operatio
 template <int P>
 NCODEC_AVX2 inline void conv_tiles_avx2(const Operation& op, const int16_t* x, size_t n, size_t o, int slope,
                                         int16_t* y) {
-  for (; n >= P; n -= P, x += P * op.x_channels, y += P * op.channels)
+  for (; n >= P; n -= P, x += P * 2 * op.pairs(), y += P * op.channels)
     conv_tile_avx2(std::make_index_sequence<P>(), op, x, o, slope, y);
   if constexpr (P > 1)
     if (n > 0) conv_tiles_avx2<P - 1>(op, x, n, o, slope, y);

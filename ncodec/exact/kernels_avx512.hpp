@@ -41,15 +41,14 @@ NCODEC_AVX512 NCODEC_INLINE void add_pair_avx512(__m512i (&sum)[V], int32_t x, _
 template <int V, size_t... I>
 NCODEC_AVX512 inline void conv_tile_avx512(std::index_sequence<I...>, const Operation& op, const int16_t* x, size_t o,
                                            int slope, int16_t* y) {
-  const size_t inputs = static_cast<size_t>(op.x_channels), pairs = (inputs + 1) / 2;
+  const size_t pairs = op.pairs(), inputs = 2 * pairs;
   const auto* w = reinterpret_cast<const __m512i*>(op.weights.get() + o * pairs * 2);
   const auto* start = reinterpret_cast<const __m512i*>(op.start.get() + o);
   constexpr size_t P = sizeof...(I);
   __m512i sum[P][V], made[V][P];
   ((sum[I][0] = start[0], sum[I][V - 1] = start[V - 1]), ...);
-  for (size_t c = 0; c < inputs / 2; ++c, ++w, x += 2)
+  for (size_t c = 0; c < pairs; ++c, ++w, x += 2)
     (add_pair_avx512(sum[I], load_pair(x + I * inputs), w[0], w[(V - 1) * pairs]), ...);
-  if (inputs % 2) (add_pair_avx512(sum[I], load_last(x + I * inputs), w[0], w[(V - 1) * pairs]), ...);
   ((made[0][I] = sum[I][0], made[V - 1][I] = sum[I][V - 1]), ...);
   for (size_t v = 0; v < V; ++v) store_panel_avx512(op, made[v], P, o + v * PANEL, slope, y);
 }
@@ -58,7 +57,7 @@ NCODEC_AVX512 inline void conv_tile_avx512(std::index_sequence<I...>, const Oper
 template <int P, int V>
 NCODEC_AVX512 inline void conv_tiles_avx512(const Operation& op, const int16_t* x, size_t n, size_t o, int slope,
                                             int16_t* y) {
-  for (; n >= P; n -= P, x += P * op.x_channels, y += P * op.channels)
+  for (; n >= P; n -= P, x += P * 2 * op.pairs(), y += P * op.channels)
     conv_tile_avx512<V>(std::make_index_sequence<P>(), op, x, o, slope, y);
   if constexpr (P > 1)
     if (n > 0) conv_tiles_avx512<P - 1, V>(op, x, n, o, slope, y);

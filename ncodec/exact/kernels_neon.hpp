@@ -52,16 +52,15 @@ inline void store_panel_neon(const Operation& op, const int32x4_t (*sum)[4], siz
 template <size_t... I>
 inline void conv_tile_neon(std::index_sequence<I...>, const Operation& op, const int16_t* x, size_t o, int slope,
                            int16_t* y) {
-  const size_t inputs = static_cast<size_t>(op.x_channels), pairs = (inputs + 1) / 2;
+  const size_t pairs = op.pairs(), inputs = 2 * pairs;
   const int16_t* w = op.weights.get() + o * pairs * 2;
   int32x4_t start[4];
   for (size_t k = 0; k < 4; ++k) start[k] = vld1q_s32(op.start.get() + o + 4 * k);
   constexpr size_t P = sizeof...(I);
   int32x4_t sum[P][4], made[P][4];
   ((sum[I][0] = start[0], sum[I][1] = start[1], sum[I][2] = start[2], sum[I][3] = start[3]), ...);
-  for (size_t c = 0; c < inputs / 2; ++c, w += 2 * PANEL, x += 2)
+  for (size_t c = 0; c < pairs; ++c, w += 2 * PANEL, x += 2)
     (add_pair_neon(sum[I], load_pair(x + I * inputs), vld2q_s16(w), vld2q_s16(w + PANEL)), ...);
-  if (inputs % 2) (add_pair_neon(sum[I], load_last(x + I * inputs), vld2q_s16(w), vld2q_s16(w + PANEL)), ...);
   ((made[I][0] = sum[I][0], made[I][1] = sum[I][1], made[I][2] = sum[I][2], made[I][3] = sum[I][3]), ...);
   store_panel_neon(op, made, P, o, slope, y);
 }
@@ -69,7 +68,7 @@ inline void conv_tile_neon(std::index_sequence<I...>, const Operation& op, const
 // P pixels at a time, then the rest of them at once.
 template <int P>
 inline void conv_tiles_neon(const Operation& op, const int16_t* x, size_t n, size_t o, int slope, int16_t* y) {
-  for (; n >= P; n -= P, x += P * op.x_channels, y += P * op.channels)
+  for (; n >= P; n -= P, x += P * 2 * op.pairs(), y += P * op.channels)
     conv_tile_neon(std::make_index_sequence<P>(), op, x, o, slope, y);
   if constexpr (P > 1)
     if (n > 0) conv_tiles_neon<P - 1>(op, x, n, o, slope, y);

@@ -32,6 +32,15 @@ inline void find_taps(const Plane& x, const Block& block, size_t side, const int
 
 inline void copy(const int16_t* from, size_t n, int16_t* to) { std::memcpy(to, from, n * sizeof(int16_t)); }
 
+// x [n, C], C odd, with a channel of zeros: in `to`, as Kernels::conv wants it.
+inline const int16_t* with_even_channels(const int16_t* x, size_t n, size_t channels, int16_t* to) {
+  for (size_t i = 0; i < n; ++i) {
+    copy(x + i * channels, channels, to + i * (channels + 1));
+    to[i * (channels + 1) + channels] = 0;
+  }
+  return to;
+}
+
 // `taps` [3, n + 2].
 inline void patches(const int16_t* const* taps, size_t n, size_t channels, int16_t* y) {
   for (size_t i = 0; i < n; ++i)

@@ -21,7 +21,7 @@ def main(
     images: Annotated[list[Path], typer.Argument(help="Tar shards and folders of images.")],
 ) -> None:
     """Print what limits a model on the middles of the first 16 images (320 pixels a side)."""
-    with needing("diagnose", "train"):
+    with needing("it", "train"):
         import torch
 
         from ncodec.training.data import load_images

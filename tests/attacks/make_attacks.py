@@ -140,7 +140,9 @@ class Weights:
 
         def layer(name: str, sums: list[int]) -> list[int]:
             bias, shift = self.numbers(f"{name}.bias", "i"), self.numbers(f"{name}.shift", "B")
-            rounded = ((a + b + (1 << s - 1)) >> s for a, b, s in zip(sums, bias, shift, strict=True))
+            rounded = (
+                (a + b + (1 << s - 1)) >> s for a, b, s in zip(sums, bias, shift, strict=True)
+            )
             return [min(max(a, -32767), 32767) for a in rounded]
 
         hidden = layer("h_s.hidden", [0] * self.names["h_s.hidden.bias"]["shape"][0])
