@@ -43,6 +43,7 @@ class Graph:
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        self.kept: dict[Any, Any] = {}  # what other executors made of its arrays
         self._graph = _exact.Graph()
 
     def _add(

@@ -46,7 +46,8 @@ def run_on_device(graph: Graph, feeds: Mapping[int, Tensor], wanted: Sequence[in
         if operation.kind in ("input", "vector"):
             values[number] = _feed(operation, number, feeds)
         else:
-            values[number] = _compute(operation, [values[i] for i in operation.inputs])
+            inputs = [values[i] for i in operation.inputs]
+            values[number] = _compute(operation, inputs, _arrays(graph, number, inputs[0].device))
         for i in operation.inputs:  # memory is kept for what is still needed
             users[i] -= 1
             if not users[i]:
@@ -76,13 +77,24 @@ def _feed(operation: Operation, number: int, feeds: Mapping[int, Tensor]) -> Ten
     return values.int()
 
 
-def _compute(operation: Operation, inputs: list[Tensor]) -> Tensor:
+def _arrays(graph: Graph, number: int, device: torch.device) -> list[Tensor]:
+    """Return an operation's parameters on a device, where they stay: what is summed in float64, all others int32."""
+    key = (number, device)
+    if key not in graph.kept:
+        arrays = [torch.from_numpy(a.astype(np.int32)) for a in graph.operations[number].arrays]
+        if len(arrays) == 3:  # weight, bias, shift
+            arrays[:2] = arrays[0].double(), arrays[1].double()
+        graph.kept[key] = [array.to(device) for array in arrays]
+    kept: list[Tensor] = graph.kept[key]
+    return kept
+
+
+def _compute(operation: Operation, inputs: list[Tensor], arrays: list[Tensor]) -> Tensor:
     x, *others = inputs
     if operation.kind in SAME_SIZE and x.shape != others[0].shape:
         raise InputError(
             f"{operation.kind}: expected tensors of one size, found {list(x.shape)} and {list(others[0].shape)}"
         )
-    arrays = [torch.tensor(array.astype(np.int32), device=x.device) for array in operation.arrays]
     return OPERATIONS[operation.kind](*inputs, *operation.numbers, *arrays)
 
 
@@ -98,7 +110,7 @@ def _round(a: Tensor, s: Tensor | int) -> Tensor:
 
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
-    total = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
+    total = torch.nn.functional.linear(x.double(), weight, bias)
     return _sat(_round(total.int(), shift))
 
 
@@ -114,8 +126,8 @@ def _windows(x: Tensor, k: int, replicate: int) -> list[Tensor]:
 
 
 def _depthwise(x: Tensor, replicate: int, weight: Tensor, bias: Tensor, shift: Tensor) -> Tensor:
-    total = bias.double().expand(x.shape).clone()
-    taps = weight.double().flatten(1).T
+    total = bias.expand(x.shape).clone()
+    taps = weight.flatten(1).T
     for tap, part in zip(taps, _windows(x.double(), weight.shape[1], replicate), strict=True):
         total.addcmul_(part, tap)
     return _sat(_round(total.int(), shift))
