@@ -5,6 +5,7 @@ import pytest
 import reference_rans
 import torch
 
+from ncodec.coder import Reader, Writer
 from ncodec.entropy import FrequencyTables
 from ncodec.entropy.neighbours import NeighbourCoder
 from ncodec.errors import CorruptPayloadError, FormatError, TruncatedError, WeightsMismatchError
@@ -50,7 +51,9 @@ def reference_rows(z, arrays, offset):
             for n, (u, v) in enumerate([(0, -1), (-1, -1), (-1, 0), (-1, 1)]):
                 if i + u >= 0 and 0 <= j + v < z.shape[1]:
                     x[i, j, n] = z[i + u, j + v]
-    hidden = rounded(x.reshape(*z.shape[:2], 4 * Z) @ a["hidden.weight"].T + a["hidden.bias"], hidden_shift)
+    hidden = rounded(
+        x.reshape(*z.shape[:2], 4 * Z) @ a["hidden.weight"].T + a["hidden.bias"], hidden_shift
+    )
     head = rounded(hidden.clip(0, 32767) @ a["head.weight"].T, head_shift).clip(-32767, 32767)
     mean = rounded((x * a["own.weight"]).sum(2), own_shift) + head[..., :Z] + offset[:Z]
     eighths = rounded(mean, 5).clip(-8 * 127, 8 * 127)
@@ -69,14 +72,14 @@ def test_same_bytes_as_reference(height, width, quality):
     payload = coder.encode(z, offset)
     expected = reference_rans.encode((z - whole).reshape(-1).tolist(), rows.reshape(-1).tolist(), rows_of(coder), lanes=1)  # fmt: skip
     assert payload == expected
-    assert np.array_equal(coder.decode(payload, height, width, offset), z)
+    assert np.array_equal(coder.decode(payload, (height, width), offset), z)
 
 
 def test_extremes():
     coder, arrays = random_coder()
     z = np.where(np.arange(8 * 6 * Z).reshape(8, 6, Z) % 3 == 0, -127, 127).astype(np.int16)
     offset = arrays["offset"][3]
-    assert np.array_equal(coder.decode(coder.encode(z, offset), 8, 6, offset), z)
+    assert np.array_equal(coder.decode(coder.encode(z, offset), (8, 6), offset), z)
 
 
 def test_neighbours_are_those_of_training():
@@ -93,13 +96,13 @@ def test_every_truncation():
     payload = coder.encode(random_grid(4, 4), offset)
     for size in range(len(payload)):
         with pytest.raises(FormatError):
-            coder.decode(payload[:size], 4, 4, offset)
+            coder.decode(payload[:size], (4, 4), offset)
     with pytest.raises(TruncatedError):
-        coder.decode(b"", 4, 4, offset)
+        coder.decode(b"", (4, 4), offset)
     with pytest.raises(CorruptPayloadError, match="left over"):
-        coder.decode(payload + b"\0\0", 4, 4, offset)
+        coder.decode(payload + b"\0\0", (4, 4), offset)
     with pytest.raises(CorruptPayloadError, match="lanes"):
-        coder.decode(b"\1" + payload[1:], 4, 4, offset)
+        coder.decode(b"\1" + payload[1:], (4, 4), offset)
 
 
 def test_flipped_bytes_raise_or_decode():
@@ -111,7 +114,7 @@ def test_flipped_bytes_raise_or_decode():
             damaged = bytearray(payload)
             damaged[k] ^= 1 << bit
             try:
-                assert np.abs(coder.decode(bytes(damaged), 6, 6, offset)).max() <= 127
+                assert np.abs(coder.decode(bytes(damaged), (6, 6), offset)).max() <= 127
             except FormatError:
                 pass
 
@@ -125,10 +128,10 @@ def test_magnitude_refused():
         symbols = (value - whole).reshape(-1).tolist()
         payload = reference_rans.encode(symbols, rows.reshape(-1).tolist(), rows_of(coder), lanes=1)  # fmt: skip
         if is_good:
-            assert (coder.decode(payload, 1, 1, offset) == value).all()
+            assert (coder.decode(payload, (1, 1), offset) == value).all()
         else:
             with pytest.raises(CorruptPayloadError, match="magnitude"):
-                coder.decode(payload, 1, 1, offset)
+                coder.decode(payload, (1, 1), offset)
 
 
 def test_weights_refused():
@@ -159,7 +162,7 @@ def correlated_grids(n=40, side=8):
 def test_fit_saves_and_costs_what_it_says():
     """On grids with much to predict the fitted prior costs far less than their histogram, and files are as long as it says."""
     z = correlated_grids()
-    prior = fit(z, width=8, seconds=4)
+    prior = fit(z, width=8, steps=1500)
     arrays = prior.to_arrays()
     coder = NeighbourCoder(arrays, prior.tables())
     for q in (0, 7):
@@ -180,8 +183,33 @@ def test_tables_are_the_prior():
     tables = prior.tables()
     assert isinstance(tables, FrequencyTables) and len(tables.frequencies) == 256
     p = tables.frequencies / 2**14
-    for row in (4, 12 * 8 + 4, 31 * 8 + 4):  # no fraction: symmetric, and wider with the row's number
+    for row in (
+        4,
+        12 * 8 + 4,
+        31 * 8 + 4,
+    ):  # no fraction: symmetric, and wider with the row's number
         assert np.allclose(p[row, 1:9:2], p[row, 2:10:2], atol=2e-4)
     widths = p[4::8, 0]
     assert (np.diff(widths) < 0).all()
     assert p[8 * 12 + 7, 2] > p[8 * 12 + 7, 1] and p[8 * 12, 1] > p[8 * 12, 2]
+
+
+def test_sections():
+    """A grid is a section like any other, in both directions, and errors name it."""
+    coder, arrays = random_coder()
+    z, offset = random_grid(3, 4), arrays["offset"][5]
+    writer = Writer()
+    assert writer.code_grid("z", z, (3, 4), coder, offset) is z
+    rows = np.zeros(6, np.uint16)
+    writer.code("y", np.arange(6, dtype=np.int32), rows, coder.tables)
+    reader = Reader(writer.payload(), 2)
+    assert np.array_equal(reader.code_grid("z", None, (3, 4), coder, offset), z)
+    assert reader.code("y", None, rows, coder.tables).tolist() == list(range(6))
+    with pytest.raises(FormatError, match="section 'z': "):
+        Reader(writer.payload(), 2).code_grid("z", None, (30, 40), coder, offset)
+
+
+def test_other_quality_other_bytes():
+    coder, arrays = random_coder()
+    z = random_grid(4, 4)
+    assert coder.encode(z, arrays["offset"][0]) != coder.encode(z, arrays["offset"][7])

@@ -104,16 +104,17 @@ static NeighbourNetwork make_network(Weights hidden, Biases hidden_bias, Weights
       head.shape(0) != 2 * channels || head.shape(1) != width)
     raise("WeightsMismatchError", "neighbours: expected hidden [S, 4 Z], its bias [S], head [2 Z, S] and own [4, Z]");
   const auto values = [](const auto& array) { return std::vector(array.data(), array.data() + array.size()); };
-  NeighbourNetwork network{channels,    width,     values(hidden), values(hidden_bias), values(head),
-                           values(own), shifts[0], shifts[1],      shifts[2]};
+  NeighbourNetwork network{channels,  width,     values(hidden), values(hidden_bias), values(head), values(own),
+                           shifts[0], shifts[1], shifts[2]};
   if (!network.is_exact()) raise("WeightsMismatchError", "neighbours: expected sums below 2^31 and shifts of 1 to 30");
   return network;
 }
 
 static void check_grid(const Tables& tables, const NeighbourNetwork& network, Offset offset, size_t channels) {
   if (channels != network.channels || offset.shape(0) != 2 * network.channels || tables.rows() != 8 * N_WIDTHS)
-    raise("InputError", "grid: expected " + std::to_string(network.channels) + " channels, twice as many offsets, and " +
-                            std::to_string(8 * N_WIDTHS) + " rows of tables");
+    raise("InputError", "grid: expected " + std::to_string(network.channels) +
+                            " channels, twice as many offsets, and " + std::to_string(8 * N_WIDTHS) +
+                            " rows of tables");
 }
 
 static nb::bytes encode_grid_bytes(const NeighbourNetwork& network, const Tables& tables, Offset offset, Grid z) {

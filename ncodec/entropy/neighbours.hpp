@@ -43,7 +43,8 @@ struct NeighbourNetwork {
  private:
   static bool fits(const int16_t* weights, size_t n, size_t stride, int64_t bound, int64_t bias, int shift) {
     int64_t sum = (bias < 0 ? -bias : bias) + (int64_t{1} << (shift - 1));
-    for (size_t k = 0; k < n; ++k) sum += bound * (weights[k * stride] < 0 ? -weights[k * stride] : weights[k * stride]);
+    for (size_t k = 0; k < n; ++k)
+      sum += bound * (weights[k * stride] < 0 ? -weights[k * stride] : weights[k * stride]);
     return sum < int64_t{1} << 31;
   }
 };
@@ -56,8 +57,13 @@ class NeighbourRows {
 
   // offset [2 channels]: what the quality adds to means and widths.
   NeighbourRows(const NeighbourNetwork& network, const int16_t* offset, size_t grid_height, size_t grid_width)
-      : rows(network.channels), wholes(network.channels), net_(network), offset_(offset), stride_(grid_width + 2),
-        grid_((grid_height + 1) * stride_ * network.channels), x_(N_NEIGHBOURS * network.channels),
+      : rows(network.channels),
+        wholes(network.channels),
+        net_(network),
+        offset_(offset),
+        stride_(grid_width + 2),
+        grid_((grid_height + 1) * stride_ * network.channels),
+        x_(N_NEIGHBOURS * network.channels),
         between_(network.width) {}
 
   // z of position (i, j), [channels].
@@ -126,8 +132,7 @@ inline Status encode_grid(const Tables& tables, const NeighbourNetwork& network,
 
 // The mirror of `encode_grid`. `place` counts the values before an error; out_of_grid: one beyond ±GRID_MAX.
 inline Status decode_grid(const Tables& tables, const NeighbourNetwork& network, const int16_t* offset,
-                          const uint8_t* payload, size_t size, size_t height, size_t width, int16_t* z,
-                          size_t& place) {
+                          const uint8_t* payload, size_t size, size_t height, size_t width, int16_t* z, size_t& place) {
   const size_t n = network.channels;
   place = 0;
   if (size == 0) return Status::truncated;

@@ -58,14 +58,14 @@ class NeighbourCoder:
         return self._network.encode(self.tables._coder, _int16(offset), _int16(z))
 
     def decode(
-        self, payload: bytes, height: int, width: int, offset: NDArray[Any]
+        self, payload: bytes, size: tuple[int, ...], offset: NDArray[Any]
     ) -> NDArray[np.int16]:
-        """Return z [height, width, Z]. Exact: same result on every platform.
+        """Return z [h, w, Z], `size` is h and w. Exact: same result on every platform.
 
         Raises:
             TruncatedError, CorruptPayloadError: `payload` is damaged, or |z| exceeds 127.
         """
-        z = np.empty((height, width, self.channels), np.int16)
+        z = np.empty((*size, self.channels), np.int16)
         self._network.decode(self.tables._coder, _int16(offset), payload, z)
         return z
 

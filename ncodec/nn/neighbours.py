@@ -7,12 +7,11 @@ two logistics, the same in every channel, and depends on the width alone: that m
 """
 
 import math
-import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
@@ -35,6 +34,8 @@ class NeighbourPrior(nn.Module):
         width: hidden units.
     """
 
+    unit: Tensor  # [Z]
+
     def __init__(self, mean: Tensor, std: Tensor, width: int) -> None:
         super().__init__()
         channels = mean.shape[1]
@@ -45,7 +46,9 @@ class NeighbourPrior(nn.Module):
         self.own = nn.Parameter(torch.zeros(N_NEIGHBOURS, channels))
         log_width = (0.55 * std / WIDTH_MIN).log()
         self.offset = nn.Parameter(torch.cat([mean, log_width], 1))  # [8, 2 Z]
-        self.shape = nn.Parameter(torch.tensor([-2.0, 0.0, 0.8, 0.0]))  # weight, ratio: of the log width
+        self.shape = nn.Parameter(
+            torch.tensor([-2.0, 0.0, 0.8, 0.0])
+        )  # weight, ratio: of the log width
 
     def forward(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Return means (steps of z) and log(width / WIDTH_MIN), [P, Z] each."""
@@ -94,7 +97,7 @@ class NeighbourPrior(nn.Module):
     @torch.no_grad()
     def tables(self) -> FrequencyTables:
         """Return a row for every fraction of the mean and width."""
-        rows = []
+        rows: list[ArrayLike] = []
         symbols = torch.arange(2 * GRID_MAX + 1, dtype=torch.float64)
         symbols = torch.where(symbols % 2 == 0, symbols / 2, -(symbols + 1) / 2)  # zigzag
         for row in range(N_WIDTHS * N_EIGHTHS):
@@ -122,7 +125,9 @@ class NeighbourPrior(nn.Module):
             "hidden.bias": _integers(self.hidden.bias, hidden_bits, np.int32),
             "head.weight": _integers(head, head_bits, np.int16),
             "own.weight": _integers(own, own_bits, np.int16),
-            "shifts": np.array([hidden_bits - MEAN_BITS, head_bits, own_bits - MEAN_BITS], np.int32),
+            "shifts": np.array(
+                [hidden_bits - MEAN_BITS, head_bits, own_bits - MEAN_BITS], np.int32
+            ),
             "offset": _integers(self.offset * row, MEAN_BITS, np.int16),
         }
 
@@ -154,13 +159,13 @@ def neighbours_of(z: NDArray[np.integer]) -> NDArray[np.integer]:
     return np.concatenate([around[:, i : i + height, j : j + width] for i, j in places], 3)
 
 
-def fit(z: Sequence[NDArray[np.integer]], width: int, seconds: float, seed: int = 0) -> NeighbourPrior:
+def fit(z: Sequence[NDArray[np.integer]], width: int, steps: int, seed: int = 0) -> NeighbourPrior:
     """Return the prior of z that costs least.
 
     Args:
         z: of each quality, [n, h, w, Z], |z| <= 127.
         width: hidden units.
-        seconds: to spend.
+        steps: of gradient descent; 20 000 are enough.
     """
     assert len(z) == N_QUALITIES
     channels = z[0].shape[3]
@@ -178,10 +183,9 @@ def fit(z: Sequence[NDArray[np.integer]], width: int, seconds: float, seed: int 
     prior.start_linear(x, target.float() - mean[quality])
     optimizer = torch.optim.Adam(prior.parameters())
     generator = torch.Generator().manual_seed(seed)
-    start = time.monotonic()
-    while (spent := (time.monotonic() - start) / seconds) < 1:
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 - spent)
+            group["lr"] = LEARNING_RATE * (1 - step / steps)
         batch = torch.randint(len(target), (BATCH,), generator=generator)
         p = prior.likelihood(target[batch].float(), *prior(x[batch].float(), quality[batch]))
         loss = -(p + FLOOR).log2().sum(1).mean()
