@@ -7,7 +7,7 @@ two logistics, the same in every channel, and depends on the width alone: that m
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.entropy.neighbours import GRID_MAX, MEAN_BITS, N_EIGHTHS, N_NEIGHBOURS, N_WIDTHS
-from ncodec.quality import N_QUALITIES
+from ncodec.nn.gain import at_quality
+from ncodec.quality import N_QUALITIES, QUALITY_STEPS, quality_of
 
 WIDTH_MIN, WIDTH_MAX = 0.05, 12.0  # scale of a logistic, in steps of z
 LOG_WIDTH_STEP = math.log(WIDTH_MAX / WIDTH_MIN) / (N_WIDTHS - 1)
@@ -27,7 +28,7 @@ HIDDEN_MAX = 2**15 - 1
 
 
 class NeighbourPrior(nn.Module):
-    """Mean and width of z [P, Z] from x [P, 4 Z], its neighbours, at qualities [P] (0 to 7).
+    """Mean and width of z [P, Z] from x [P, 4 Z], its neighbours, at qualities [P] (1 to 8).
 
     Args:
         mean, std: [8, Z] of z at each quality, where it starts.
@@ -54,7 +55,10 @@ class NeighbourPrior(nn.Module):
         """Return means (steps of z) and log(width / WIDTH_MIN), [P, Z] each."""
         channels = self.own.shape[1]
         scaled = x * self.unit.repeat(N_NEIGHBOURS)
-        out = self.head(torch.relu(self.hidden(scaled))) + self.offset[quality]
+        out = (
+            self.head(torch.relu(self.hidden(scaled)))
+            + at_quality(self.offset, quality)[:, :, 0, 0]
+        )
         mean, log_width = out.split(channels, 1)
         own = (scaled.view(-1, N_NEIGHBOURS, channels) * self.own).sum(1)
         return mean + own, log_width
@@ -159,28 +163,33 @@ def neighbours_of(z: NDArray[np.integer]) -> NDArray[np.integer]:
     return np.concatenate([around[:, i : i + height, j : j + width] for i, j in places], 3)
 
 
-def fit(z: Sequence[NDArray[np.integer]], width: int, steps: int, seed: int = 0) -> NeighbourPrior:
+def fit(
+    z: Mapping[int, NDArray[np.integer]], width: int, steps: int, seed: int = 0
+) -> NeighbourPrior:
     """Return the prior of z that costs least.
 
     Args:
-        z: of each quality, [n, h, w, Z], |z| <= 127.
+        z: by quality code, those of the eight qualities among them, [n, h, w, Z], |z| <= 127. Codes between are
+            worth having: a channel that is constant may change its value there.
         width: hidden units.
         steps: of gradient descent; 20 000 are enough.
     """
-    assert len(z) == N_QUALITIES
     channels = z[0].shape[3]
-    alive = np.flatnonzero([any(grid[..., c].any() for grid in z) for c in range(channels)])
-    grids = [np.ascontiguousarray(grid[..., alive]) for grid in z]
-    x = torch.cat([torch.from_numpy(neighbours_of(grid)).flatten(0, 2) for grid in grids])
-    targets = [torch.from_numpy(grid).flatten(0, 2) for grid in grids]
-    target = torch.cat(targets)
-    quality = torch.cat([torch.full((len(t),), q) for q, t in enumerate(targets)])
-    mean = torch.stack([t.float().mean(0) for t in targets])
-    std = torch.stack([t.float().std(0) for t in targets]).clamp_min(WIDTH_MIN)
+    alive = np.flatnonzero(
+        [any(grid[..., c].any() for grid in z.values()) for c in range(channels)]
+    )
+    grids = {code: np.ascontiguousarray(grid[..., alive]) for code, grid in z.items()}
+    x = torch.cat([torch.from_numpy(neighbours_of(grid)).flatten(0, 2) for grid in grids.values()])
+    targets = {code: torch.from_numpy(grid).flatten(0, 2) for code, grid in grids.items()}
+    target = torch.cat(list(targets.values()))
+    quality = torch.cat([torch.full((len(t),), quality_of(code)) for code, t in targets.items()])
+    whole = [targets[q * QUALITY_STEPS].float() for q in range(N_QUALITIES)]
+    mean = torch.stack([t.mean(0) for t in whole])
+    std = torch.stack([t.std(0) for t in whole]).clamp_min(WIDTH_MIN)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         prior = NeighbourPrior(mean, std, width)
-    prior.start_linear(x, target.float() - mean[quality])
+    prior.start_linear(x, target.float() - at_quality(mean, quality)[:, :, 0, 0])
     optimizer = torch.optim.Adam(prior.parameters())
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
