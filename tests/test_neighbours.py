@@ -162,7 +162,7 @@ def correlated_grids(n=40, side=8):
 def test_fit_saves_and_costs_what_it_says():
     """On grids with much to predict the fitted prior costs far less than their histogram, and files are as long as it says."""
     z = correlated_grids()
-    prior = fit(z, width=8, steps=1500)
+    prior = fit(z, width=8, steps=600)
     arrays = prior.to_arrays()
     coder = NeighbourCoder(arrays, prior.tables())
     for q in (0, 7):
