@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ncodec.bytestream import ByteReader, varint
 from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols
+from ncodec.entropy.neighbours import NeighbourCoder
 from ncodec.errors import named
 from ncodec.threads import get_num_threads
 
@@ -30,6 +31,17 @@ class Coder(Protocol):
         skip_below: int = 0,
     ) -> Any:
         """Return the section's symbols, int32, shaped like `indexes` (any shape, integer rows of `tables`)."""
+        ...
+
+    def code_grid(
+        self,
+        section: str,
+        z: Any | None,
+        size: tuple[int, ...],
+        neighbours: NeighbourCoder,
+        offset: NDArray[Any],
+    ) -> Any:
+        """Return the section's z [h, w, Z]; `size` is h and w, `offset` the quality's (entropy/neighbours.py)."""
         ...
 
 
@@ -58,6 +70,18 @@ class Writer:
             encode_symbols(flat, _as_rows(indexes), tables, skip_below, threads=threads)
         )
         return symbols
+
+    def code_grid(
+        self,
+        section: str,
+        z: NDArray[np.int16] | None,
+        size: tuple[int, ...],
+        neighbours: NeighbourCoder,
+        offset: NDArray[Any],
+    ) -> NDArray[np.int16]:
+        assert z is not None and z.shape[:2] == size, section
+        self.sections.append(neighbours.encode(z, offset))
+        return z
 
     def payload(self) -> bytes:
         """Return all sections as one payload."""
@@ -88,6 +112,17 @@ class Reader:
         with named(f"section {section!r}: "):
             flat = decode_symbols(next(self._next), rows, tables, skip_below, threads)
         return flat.reshape(indexes.shape)
+
+    def code_grid(
+        self,
+        section: str,
+        z: NDArray[np.int16] | None,
+        size: tuple[int, ...],
+        neighbours: NeighbourCoder,
+        offset: NDArray[Any],
+    ) -> NDArray[np.int16]:
+        with named(f"section {section!r}: "):
+            return neighbours.decode(next(self._next), size, offset)
 
 
 def split(payload: bytes, n_sections: int) -> list[bytes]:

@@ -1,11 +1,12 @@
 // Python types in and out of the coders, and their errors as ncodec's exceptions. No coding here.
 
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
 #include "bindings.hpp"
 #include "crc32c.hpp"
-#include "payload.hpp"
+#include "neighbours.hpp"
 
 using namespace ncodec;
 
@@ -31,6 +32,8 @@ static void check(Status status, size_t place, size_t n) {
     case Status::bad_first_state: raise("CorruptPayloadError", "a first coder state is below 2^16");
     case Status::bad_final_state:
       raise("CorruptPayloadError", "a final coder state is not 2^16, where the encoder began");
+    case Status::out_of_grid:
+      raise("CorruptPayloadError", at + "expected a magnitude of at most " + std::to_string(GRID_MAX));
   }
 }
 
@@ -88,6 +91,58 @@ static void decode_bytes(const Tables& tables, nb::bytes payload, Indexes indexe
   check(status, place, n);
 }
 
+using Weights = nb::ndarray<const int16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Biases = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Offset = nb::ndarray<const int16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Grid = nb::ndarray<const int16_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using DecodedGrid = nb::ndarray<int16_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+static NeighbourNetwork make_network(Weights hidden, Biases hidden_bias, Weights head, Weights own,
+                                     std::array<int, 3> shifts) {
+  const size_t channels = own.shape(1), width = hidden.shape(0);
+  if (own.shape(0) != N_NEIGHBOURS || hidden.shape(1) != N_NEIGHBOURS * channels || hidden_bias.shape(0) != width ||
+      head.shape(0) != 2 * channels || head.shape(1) != width)
+    raise("WeightsMismatchError", "neighbours: expected hidden [S, 4 Z], its bias [S], head [2 Z, S] and own [4, Z]");
+  const auto values = [](const auto& array) { return std::vector(array.data(), array.data() + array.size()); };
+  NeighbourNetwork network{channels,  width,     values(hidden), values(hidden_bias), values(head), values(own),
+                           shifts[0], shifts[1], shifts[2]};
+  if (!network.is_exact()) raise("WeightsMismatchError", "neighbours: expected sums below 2^31 and shifts of 1 to 30");
+  return network;
+}
+
+static void check_grid(const Tables& tables, const NeighbourNetwork& network, Offset offset, size_t channels) {
+  if (channels != network.channels || offset.shape(0) != 2 * network.channels || tables.rows() != 8 * N_WIDTHS)
+    raise("InputError", "grid: expected " + std::to_string(network.channels) +
+                            " channels, twice as many offsets, and " + std::to_string(8 * N_WIDTHS) +
+                            " rows of tables");
+}
+
+static nb::bytes encode_grid_bytes(const NeighbourNetwork& network, const Tables& tables, Offset offset, Grid z) {
+  check_grid(tables, network, offset, z.shape(2));
+  std::vector<uint8_t> payload;
+  Status status;
+  {
+    nb::gil_scoped_release release;
+    status = encode_grid(tables, network, offset.data(), z.data(), z.shape(0), z.shape(1), payload);
+  }
+  check(status, 0, z.size());
+  return nb::bytes(payload.data(), payload.size());
+}
+
+static void decode_grid_bytes(const NeighbourNetwork& network, const Tables& tables, Offset offset, nb::bytes payload,
+                              DecodedGrid z) {
+  check_grid(tables, network, offset, z.shape(2));
+  size_t place = 0;
+  Status status;
+  {
+    const auto* data = static_cast<const uint8_t*>(payload.data());
+    const size_t size = payload.size();
+    nb::gil_scoped_release release;
+    status = decode_grid(tables, network, offset.data(), data, size, z.shape(0), z.shape(1), z.data(), place);
+  }
+  check(status, place, z.size());
+}
+
 NB_MODULE(_rans, m) {
   nb::set_leak_warnings(false);  // models cached until the interpreter exits are no leak
   bind_binary(m);
@@ -97,6 +152,12 @@ NB_MODULE(_rans, m) {
            nb::arg("variant").none())
       .def("decode", &decode_bytes, nb::arg("payload"), nb::arg("indexes").noconvert(), nb::arg("skip_below"),
            nb::arg("threads"), nb::arg("variant").none(), nb::arg("symbols").noconvert());
+  nb::class_<NeighbourNetwork>(m, "NeighbourNetwork")
+      .def("encode", &encode_grid_bytes, nb::arg("tables"), nb::arg("offset").noconvert(), nb::arg("z").noconvert())
+      .def("decode", &decode_grid_bytes, nb::arg("tables"), nb::arg("offset").noconvert(), nb::arg("payload"),
+           nb::arg("z").noconvert());
+  m.def("make_network", &make_network, nb::arg("hidden").noconvert(), nb::arg("hidden_bias").noconvert(),
+        nb::arg("head").noconvert(), nb::arg("own").noconvert(), nb::arg("shifts"));
   m.def("vector_name", [] { return vector_name(); });
   m.def("make_tables", &make_tables, nb::arg("frequencies").noconvert());
   m.def(

@@ -35,7 +35,8 @@ enum class Status {
   bad_escape,
   left_over,
   bad_first_state,
-  bad_final_state
+  bad_final_state,
+  out_of_grid
 };
 
 inline void put_u32(uint8_t* p, uint32_t v) {
