@@ -12,15 +12,18 @@
 
 from importlib.util import find_spec
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ncodec.bytestream import ByteReader
 from ncodec.coder import lanes, split
 from ncodec.coder.lanes import Chunks, DeviceTables, device_tables
 from ncodec.entropy import FrequencyTables
+from ncodec.entropy.neighbours import NeighbourCoder
 from ncodec.errors import (
     CorruptPayloadError,
     FormatError,
@@ -190,6 +193,18 @@ class DeviceReader:
         payloads = [next(tile) for tile in self._tiles]
         with named(f"section {section!r}: "):
             return decode_on_device(payloads, indexes, tables, skip_below)
+
+    def code_grid(
+        self,
+        section: str,
+        z: NDArray[np.int16] | None,
+        size: tuple[int, ...],
+        neighbours: NeighbourCoder,
+        offset: NDArray[Any],
+    ) -> NDArray[np.int16]:
+        """Return grids [B, h, w, Z], by the CPU: position by position is nothing for a GPU."""
+        with named(f"section {section!r}: "):
+            return np.stack([neighbours.decode(next(tile), size, offset) for tile in self._tiles])
 
 
 def decode_on_device(

@@ -22,7 +22,7 @@ from ncodec.quality import N_QUALITIES, QUALITY_STEPS, quality_of
 WIDTH_MIN, WIDTH_MAX = 0.05, 12.0  # scale of a logistic, in steps of z
 LOG_WIDTH_STEP = math.log(WIDTH_MAX / WIDTH_MIN) / (N_WIDTHS - 1)
 FLOOR = 2.0**-FREQ_BITS  # what a table gives to any symbol, about
-BATCH, LEARNING_RATE = 384, 6e-3
+BATCH, LEARNING_RATE, MOST_STEPS = 384, 6e-3, 4000
 WEIGHT_MAX, SUM_MAX = 2**15 - 1, 2**31 - 2**20  # of an integer layer; its sums, rounding apart
 HIDDEN_MAX = 2**15 - 1
 
@@ -164,7 +164,7 @@ def neighbours_of(z: NDArray[np.integer]) -> NDArray[np.integer]:
 
 
 def fit(
-    z: Mapping[int, NDArray[np.integer]], width: int, steps: int, seed: int = 0
+    z: Mapping[int, NDArray[np.integer]], width: int, steps: int | None = None, seed: int = 0
 ) -> NeighbourPrior:
     """Return the prior of z that costs least.
 
@@ -172,7 +172,7 @@ def fit(
         z: by quality code, those of the eight qualities among them, [n, h, w, Z], |z| <= 127. Codes between are
             worth having: a channel that is constant may change its value there.
         width: hidden units.
-        steps: of gradient descent; 20 000 are enough.
+        steps: of gradient descent; None: eight times all positions, at most 4000 (a minute or two).
     """
     channels = z[0].shape[3]
     alive = np.flatnonzero(
@@ -190,6 +190,7 @@ def fit(
         torch.manual_seed(seed)
         prior = NeighbourPrior(mean, std, width)
     prior.start_linear(x, target.float() - at_quality(mean, quality)[:, :, 0, 0])
+    steps = steps or min(8 * len(target) // BATCH + 1, MOST_STEPS)
     optimizer = torch.optim.Adam(prior.parameters())
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):

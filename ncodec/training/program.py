@@ -32,6 +32,7 @@ from ncodec.training.run import Budget, Run, read_network, resume_run, start_run
 from ncodec.training.validation import EVERY_QUALITY, center_crops, validate
 
 VALIDATE_EVERY_S = 300.0
+LEARNED = 512  # images that tell the export what the network makes of them
 VALIDATION_QUALITIES = (1.0, 3.0, 5.0, 8.0)
 
 
@@ -80,7 +81,7 @@ def train(
         start = read_network(config, start_from) if start_from is not None else None
         images, watched = _images(data, validation, config.training.crop)
         crops = center_crops(watched.pixels, config.recipe.CROP_STRIDE)
-        learned = center_crops(images.pixels, config.recipe.CROP_STRIDE)
+        learned = center_crops(images.pixels, config.recipe.CROP_STRIDE, LEARNED)
         if resume:
             run = resume_run(config, budget, where, checkpoint)
         else:

@@ -14,10 +14,10 @@ LOSSLESS_DB = 120.0  # stands for infinity
 EVERY_QUALITY = tuple(map(float, range(1, 9)))
 
 
-def center_crops(images: list[Tensor], stride: int) -> list[Tensor]:
+def center_crops(images: list[Tensor], stride: int, count: int = IMAGES) -> list[Tensor]:
     """Return the middles of the first images, uint8 [3, h, w], h and w multiples of `stride` up to 320."""
     crops = []
-    for image in images[:IMAGES]:
+    for image in images[:count]:
         height, width = (min(SIDE, side) // stride * stride for side in image.shape[1:])
         top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
         crops.append(image[:, top : top + height, left : left + width].contiguous())

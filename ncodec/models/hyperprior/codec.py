@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ncodec.coder import Coder, Reader, Writer
 from ncodec.entropy import FrequencyTables
+from ncodec.entropy.neighbours import NAMES, NeighbourCoder
 from ncodec.errors import CorruptPayloadError
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.graphs import Network
@@ -23,14 +24,12 @@ from ncodec.models.hyperprior.layers import (  # fmt: skip
     PIXEL_BITS,
     R_MAX,
     STRIDE,
-    Z_MAX,
     Z_STRIDE,
     HyperpriorConfig,
     check_tensors,
 )
 from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.nn import N_SCALES
-from ncodec.quality import QUALITY_STEPS
 from ncodec.threads import get_num_threads
 
 Array = NDArray[Any]
@@ -72,7 +71,8 @@ class HyperpriorCodec:
     ) -> None:
         self.tensors, self.config, self.skip_below = tensors, config, skip_below
         self.tables_r = FrequencyTables(tensors["tables.r"])
-        self.tables_z = FrequencyTables(tensors["tables.z"])
+        own = {name: tensors[f"neighbours.{name}"] for name in NAMES}
+        self.neighbours = NeighbourCoder(own, FrequencyTables(tensors["tables.z"]))
         self._indexing = graphs.indexing(tensors, config)
         self._synthesis = graphs.synthesis(tensors, config)
 
@@ -150,13 +150,17 @@ class HyperpriorCodec:
         Raises:
             TruncatedError, CorruptPayloadError: the payload is damaged, or |z| exceeds 127, or |r| 32767.
         """
-        rows = rows_of_z(self.config, size, quality_code)
-        z = coder.code("z", latents and latents.z.astype(np.int32), rows, self.tables_z)
-        z = within("z", z, Z_MAX)
+        z = coder.code_grid(
+            "z", latents and latents.z, z_size(size), self.neighbours, self.z_offset(quality_code)
+        )
         indexes = latents.indexes if latents else self.indexes(z, quality_code, size)
         r = latents and latents.r.astype(np.int32)
         r = coder.code("y", r, indexes, self.tables_r, self.skip_below)
         return Latents(z, indexes, within("y", r, R_MAX))
+
+    def z_offset(self, quality_code: int) -> NDArray[np.int16]:
+        """Return what the quality adds to means and widths of z."""
+        return graphs.at_quality(self.tensors["neighbours.offset"], quality_code).astype(np.int16)
 
     def indexes(self, z: Any, quality_code: int, size: tuple[int, ...]) -> Any:
         """Return the table row of every residual [h, w, M]; `size` is h and w."""
@@ -169,11 +173,10 @@ class HyperpriorCodec:
         return self._run(self._synthesis, quality_code, wanted, z=latents.z, r=latents.r)[0]
 
 
-def rows_of_z(c: HyperpriorConfig, size: tuple[int, ...], quality_code: int) -> NDArray[np.int64]:
-    """Return the table row of every z [ceil(h/2), ceil(w/2), Z]: those of the nearest integer quality."""
-    nearest = (quality_code + QUALITY_STEPS // 2) // QUALITY_STEPS
-    grid = (-(-side // Z_STRIDE) for side in size)
-    return np.broadcast_to(nearest * c.Z + np.arange(c.Z), (*grid, c.Z))
+def z_size(size: tuple[int, ...]) -> tuple[int, int]:
+    """Return the rows and columns of z, of those of y."""
+    height, width = size
+    return -(-height // Z_STRIDE), -(-width // Z_STRIDE)
 
 
 def within(section: str, symbols: NDArray[np.int32], largest: int) -> NDArray[np.int16]:

@@ -15,8 +15,8 @@ from ncodec.coder.device import DeviceReader
 from ncodec.errors import CorruptPayloadError
 from ncodec.exact.device import run_on_device
 from ncodec.models.hyperprior import graphs
-from ncodec.models.hyperprior.codec import HyperpriorCodec, finished, rows_of_z
-from ncodec.models.hyperprior.layers import R_MAX, STRIDE, Z_MAX, HyperpriorConfig
+from ncodec.models.hyperprior.codec import HyperpriorCodec, finished, z_size
+from ncodec.models.hyperprior.layers import R_MAX, STRIDE, HyperpriorConfig
 from ncodec.models.protocol import TileFormat
 
 BATCH_PIXELS = 1 << 24
@@ -39,12 +39,14 @@ class DeviceCodec(HyperpriorCodec):
         """Return the pixels of tiles of one size; see `HyperpriorCodec.decode_tiles`."""
         reader = DeviceReader(payloads, len(self.SECTIONS))
         height, width = -(-format.height // STRIDE), -(-format.width // STRIDE)
-        row = rows_of_z(self.config, (height, width), quality_code)
-        rows = torch.from_numpy(row.copy()).to(self.device).expand(len(payloads), *row.shape)
-        z = _within("z", reader.code("z", None, rows, self.tables_z), Z_MAX)
+        offset = self.z_offset(quality_code)
+        known = reader.code_grid("z", None, z_size((height, width)), self.neighbours, offset)
+        z = torch.from_numpy(known).to(self.device)
         grid = torch.zeros(len(payloads), height, width, 1, dtype=torch.int32, device=self.device)
         index = self._on_device(self._indexing, quality_code, "index", z=z, grid=grid)
-        r = _within("y", reader.code("y", None, index, self.tables_r, self.skip_below), R_MAX)
+        r = reader.code("y", None, index, self.tables_r, self.skip_below)
+        if (found := int(r.long().abs().max())) > R_MAX:
+            raise CorruptPayloadError(f"section 'y': expected |y| <= {R_MAX}, found {found}")
         wanted = "unrounded" if format.is_faded else "pixels"
         pixels = self._on_device(self._synthesis, quality_code, wanted, z=z, r=r)
         tiles = pixels[:, : format.height, : format.width].to(torch.int16).cpu().numpy()
@@ -60,11 +62,3 @@ class DeviceCodec(HyperpriorCodec):
         } | feeds
         numbered = {number: known[name] for name, number in network.inputs.items() if name in known}
         return run_on_device(network.graph, numbered, [network.outputs[wanted]])[0]
-
-
-def _within(section: str, symbols: Tensor, largest: int) -> Tensor:
-    """Return symbols, if none exceeds ±`largest`; see `codec.within`."""
-    found = int(symbols.long().abs().max())
-    if found > largest:
-        raise CorruptPayloadError(f"section {section!r}: expected |{section}| <= {largest}, found {found}")  # fmt: skip
-    return symbols

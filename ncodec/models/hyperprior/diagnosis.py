@@ -65,7 +65,7 @@ class _Coding:
     """Images [B, H, W, 3] as one quality codes them."""
 
     latents: Latents  # [B, h, w, channels] each
-    z_bits: NDArray[np.float64]  # per channel
+    z_bits: float
     y_bits: NDArray[np.float64]  # per channel
     error: Array  # of the decoded images, in 8-bit steps
     loss: float
@@ -76,10 +76,8 @@ def _code(codec: HyperpriorCodec, x: Array, code: int) -> _Coding:
     pixels = np.stack([codec.synthesise(tile, code, is_rounded=False) for tile in tiles])
     latents = Latents(*(np.stack(part) for part in zip(*tiles, strict=True)))
     z, index, r = latents
-    first = code // QUALITY_STEPS * z.shape[-1]
-    z_bits = [
-        _table_bits(codec.tables_z, z[..., c], np.array(first + c)) for c in range(z.shape[-1])
-    ]
+    offset = codec.z_offset(code)
+    z_bits = sum(8 * len(codec.neighbours.encode(grid, offset)) for grid in z)
     coded = index >= codec.skip_below
     y_bits = [
         _table_bits(codec.tables_r, r[..., c][coded[..., c]], index[..., c][coded[..., c]])
@@ -87,9 +85,9 @@ def _code(codec: HyperpriorCodec, x: Array, code: int) -> _Coding:
     ]
     error = pixels / 2.0**PIXEL_BITS - x
     lmbda = LAMBDAS[code // QUALITY_STEPS]
-    bpp = (sum(z_bits) + sum(y_bits)) / (x.size / 3)
+    bpp = (z_bits + sum(y_bits)) / (x.size / 3)
     loss = float((lmbda * np.square(error).mean() + bpp) / lmbda**0.5)
-    return _Coding(latents, np.array(z_bits), np.array(y_bits), error, loss)
+    return _Coding(latents, float(z_bits), np.array(y_bits), error, loss)
 
 
 def _loss_with_other_gains(codec: HyperpriorCodec, x: Array, code: int, factor: float) -> float:
@@ -161,7 +159,7 @@ def diagnose(codec: HyperpriorCodec, x: Tensor, quality: int) -> Diagnosis:
     images = x.permute(0, 2, 3, 1).contiguous().numpy()
     found = _code(codec, images, code)
     (z, index, r), error = found.latents, found.error
-    z_bits, y_bits = float(found.z_bits.sum()), float(found.y_bits.sum())
+    z_bits, y_bits = found.z_bits, float(found.y_bits.sum())
     alone, together = _context_saving(codec, found.latents)
     down, up = (
         _loss_with_other_gains(codec, images, code, factor)

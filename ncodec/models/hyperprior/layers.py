@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ncodec.entropy.neighbours import N_EIGHTHS, N_NEIGHBOURS, N_WIDTHS
 from ncodec.errors import InputError
 from ncodec.nn import N_SCALES
 from ncodec.quality import N_QUALITIES
@@ -52,6 +53,7 @@ class HyperpriorConfig:
     Z: int = 64  # channels of z at 1/32
     H: int = 160  # width of the hyper and context networks
     S: int = 128  # width of the network of table indexes
+    B: int = 64  # width of the network that knows z's neighbours
     analysis_blocks: int = 6
     synthesis_blocks: int = 10
     context_steps: int = 4  # or 2
@@ -136,7 +138,14 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]], c: HyperpriorConfig) -> N
         "index_offset": (np.int16, (N_QUALITIES, c.M)),
         "h_a.asinh": (np.int16, (1 << 16,)),
         "tables.r": (np.uint16, (N_SCALES, None)),
-        "tables.z": (np.uint16, (N_QUALITIES * c.Z, None)),
+        "tables.z": (np.uint16, (N_EIGHTHS * N_WIDTHS, None)),
+        "tables.z_alone": (np.uint16, (N_QUALITIES * c.Z, None)),  # of training
+        "neighbours.offset": (np.int16, (N_QUALITIES, 2 * c.Z)),
+        "neighbours.hidden.weight": (np.int16, (c.B, N_NEIGHBOURS * c.Z)),
+        "neighbours.hidden.bias": (np.int32, (c.B,)),
+        "neighbours.head.weight": (np.int16, (2 * c.Z, c.B)),
+        "neighbours.own.weight": (np.int16, (N_NEIGHBOURS, c.Z)),
+        "neighbours.shifts": (np.int32, (3,)),
     }
     for name, width in zip((gain for gain, _, _ in GAINS), (c.N, c.H, c.N), strict=True):
         known |= {name: (np.int16, (N_QUALITIES, width)), f"{name}_shift": (np.uint8, ())}

@@ -6,6 +6,7 @@
 """
 
 import math
+from collections import Counter
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
@@ -18,14 +19,16 @@ from torch.nn.functional import pixel_unshuffle
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.models.hyperprior.diagnosis import diagnose
-from ncodec.models.hyperprior.layers import STRIDE, Z_STRIDE, check_tensors, layers
+from ncodec.models.hyperprior.graphs import analysis, vectors
+from ncodec.models.hyperprior.layers import STRIDE, X_MAX, Z_STRIDE, check_tensors, layers
 from ncodec.models.hyperprior.layers import HyperpriorConfig as Config
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.models.hyperprior.quantise import from_integers, to_integers
 from ncodec.nn.blocks import zero_
+from ncodec.nn.neighbours import fit
 from ncodec.nn.priors import index_of_scale
 from ncodec.nn.training import ParameterGroups, TrainingOutput
-from ncodec.quality import LAMBDAS
+from ncodec.quality import LAMBDAS, N_QUALITIES, QUALITY_STEPS
 
 __all__ = [
     "CROP_STRIDE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
@@ -142,7 +145,7 @@ def from_weights(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> Hyp
     check_tensors(tensors, config)
     model = from_integers(tensors, config, about["fraction_bits"])
     model.prior_r.fit(torch.from_numpy(tensors["tables.r"]))
-    model.prior_z.fit(torch.from_numpy(tensors["tables.z"]))
+    model.prior_z.fit(torch.from_numpy(tensors["tables.z_alone"]))
     return model
 
 
@@ -151,16 +154,38 @@ def to_weights(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the integers of specs/hyperprior.md, section 1, and what the file says beside them."""
     tensors, fraction_bits = to_integers(network, images[:CALIBRATION_IMAGES])
-    for name, prior in (("r", network.prior_r), ("z", network.prior_z)):
+    for name, prior in (("r", network.prior_r), ("z_alone", network.prior_z)):
         rows = deepcopy(prior).pmf_rows(LONGEST_ROW, TAIL)  # in float64, which it stays
         tables = FrequencyTables.from_pmf([row.numpy() for row in rows])
         tensors[f"tables.{name}"] = tables.frequencies
+    z = grids_of_z(tensors, network.config, images)
+    neighbours = fit(z, network.config.B)
+    tensors |= {f"neighbours.{name}": array for name, array in neighbours.to_arrays().items()}
+    tensors["tables.z"] = neighbours.tables().frequencies
     about = {
         "config": asdict(network.config),
         "skip_below": network.prior_r.rows_that_skip(),
         "fraction_bits": fraction_bits,
     }
     return tensors, about
+
+
+def grids_of_z(
+    tensors: dict[str, NDArray[Any]], config: Config, images: list[Tensor]
+) -> dict[int, NDArray[np.int8]]:
+    """Return z [n, h, w, Z] of those images that have the commonest size, by quality code, half qualities too."""
+    common, _ = Counter(image.shape for image in images).most_common(1)[0]
+    inputs = [
+        2 * image.permute(1, 2, 0).contiguous().numpy().astype(np.int16) - X_MAX
+        for image in images
+        if image.shape == common
+    ]
+    network, grids = analysis(tensors, config), {}
+    for code in range(0, QUALITY_STEPS * (N_QUALITIES - 1) + 1, QUALITY_STEPS // 2):
+        known = vectors(tensors, code)
+        tiles = [network.run({"x": x} | known, ("z",), 1)[0] for x in inputs]
+        grids[code] = np.stack(tiles).astype(np.int8)
+    return grids
 
 
 def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> float:
