@@ -45,7 +45,7 @@ FAMILIES = (
     ),
     Family(
         "hyperprior", 4, "ncodec.models.hyperprior.codec", "ncodec.models.hyperprior.recipe",
-        stride=16, bytes_a_pixel=125,
+        stride=16, bytes_a_pixel=48,
     ),
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Weights: shipped models by name, files by path, and the files' own form.
 
-A weights file is safetensors: float tensors of the networks (names as in the module), integers of the
-exact part ("exact.*"), frequency tables ("tables.*"), and a JSON text under the metadata key "ncodec".
+A weights file is safetensors: the integers of a family's layers and tables, as its specification names them,
+and a JSON text under the metadata key "ncodec".
 Its digest, the first 8 bytes of its SHA-256, stands in every file made with it.
 """
 
