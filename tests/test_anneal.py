@@ -80,6 +80,14 @@ def test_same_each_time(encoder, sample):
     assert np.array_equal(first, second)
 
 
+def test_saturated(encoder):
+    """What clamping forgives is not paid for: black and white, where it forgives much."""
+    squares = np.indices((64, 64)).sum(0) // 8 % 2 * 255
+    pixels = np.repeat(squares[:, :, None], 3, 2).astype(np.uint8)
+    plain, better = (encoder.loss(r, pixels, 140) for r in encoder.refined(pixels, 140))
+    assert better < 0.8 * plain
+
+
 def test_one_latent(encoder):
     pixels = np.full((16, 16, 3), 90, np.uint8)
     plain, better = (encoder.loss(r, pixels, 140) for r in encoder.refined(pixels, 140))

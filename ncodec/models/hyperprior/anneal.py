@@ -28,6 +28,7 @@ from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.models.hyperprior.layers import STRIDE, Z_STRIDE
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.nn.gain import at_quality
+from ncodec.nn.quantize import bound
 from ncodec.quality import lmbda_of, quality_of
 
 # Rounding to steps s costs c * s**2 / 24 bits; where gains have reached their lambda, an octave of s costs what it saves, 1.
@@ -147,7 +148,7 @@ def _loss(
 
     q = torch.tensor([quality_of(quality_code)])
     y_hat = model.reconstruct_y(z_hat, q, (u.shape[2], u.shape[3]), residual)
-    squares = (model.g_s(y_hat, q) - x).square().sum() / 3
+    squares = (bound(model.g_s(y_hat, q), 0, 1) - x).square().sum() / 3
     return lmbda_of(quality_code) * 255**2 * squares + bits + CURVATURE / 2 * pull
 
 
