@@ -37,10 +37,8 @@ LEARNING_RATE = 0.5 / CURVATURE  # latent steps, per bit per latent step
 MOMENTUM = 0.5
 WARMEST, COLDEST = 0.3, 0.05  # temperatures of rounding
 EDGE = 1e-4  # latent steps; atanh(1) is infinite
-WINDOW, MARGIN = (
-    64,
-    4,
-)  # latents refined together, and those around them that are refined again; even
+WINDOW = 64  # latents a side that are refined together,
+MARGIN = 4  # and those around them that are refined again
 
 
 class _Window(NamedTuple):
@@ -52,6 +50,7 @@ class _Window(NamedTuple):
     coded: Tensor  # [1, M, h, w], bool
 
 
+@torch.enable_grad()
 def refine(
     model: Hyperprior,
     pixels: NDArray[np.uint8],

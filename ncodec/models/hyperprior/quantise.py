@@ -9,6 +9,7 @@ channel: 12 bits, or fewer where 32-bit sums could overflow (X3 of specs/exact.m
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -230,7 +231,7 @@ def to_integers(model: Hyperprior, images: list[Tensor]) -> tuple[dict[str, Arra
 
 
 def from_integers(
-    tensors: dict[str, Array], config: HyperpriorConfig, bits: dict[str, int]
+    tensors: Mapping[str, Array], config: HyperpriorConfig, bits: Mapping[str, int]
 ) -> Hyperprior:
     """Return the float network whose integers these are, as near as they tell.
 
