@@ -77,8 +77,10 @@ def ranges(model: Hyperprior, images: list[Tensor]) -> dict[str, float]:
                 see("features" if name.startswith("context.") else parent, inputs[0], output)
             elif isinstance(module, ContextStep):
                 see("y", inputs[0], output)
-            elif name == "g_s":  # not g_a: where y is larger than y_hat ever is, it is not coded
+            elif name == "g_s":
                 see("y", inputs[0])
+            elif name == "g_a":  # larger than y_hat where a checkerboard saturates: 3 to 7 dB
+                see("y", output)
             elif name == "h_a.stem":  # its two halves
                 a, weight = inputs[0].chunk(2, 1)[0], model.h_a.stem.weight.chunk(2, 1)
                 see(
@@ -86,7 +88,7 @@ def ranges(model: Hyperprior, images: list[Tensor]) -> dict[str, float]:
                     conv2d(a, weight[0] - weight[1]),
                     conv2d(a.relu(), 2 * weight[1]),
                 )
-            elif name and name != "g_a":
+            elif name:
                 see(name, output)
 
         return hook
