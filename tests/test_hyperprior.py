@@ -184,8 +184,8 @@ def test_extremes_do_not_saturate(model, float_network, quality):
         payload = net.encode_tile(pixels, code, EncodeOptions())
         (decoded,) = net.decode_tiles([payload], code, TileFormat(128, 128, 3))
         found, limit = psnr(pixels, decoded), psnr(pixels, expected)
-        most = SATURATED.get(k, 0.1)
-        assert found > min(limit, 50) - most, (k, found, limit)
+        most = SATURATED.get(k, 0.2)
+        assert found > min(limit, 45) - most, (k, found, limit)
 
 
 def test_integers_hold_the_network():
