@@ -140,11 +140,7 @@ for wrong in (lambda: ncodec.decode(data, "torch"), lambda: ncodec.encode(pictur
 assert sys.modules["torch"] is None
 """
 
-NETWORK = pytest.mark.skip(reason="integrator removes")
-MODELS = [
-    pytest.param(entry.name, marks=[NETWORK] * (entry.family == "hyperprior"))
-    for entry in ncodec.list_models()
-]
+MODELS = [entry.name for entry in ncodec.list_models()]
 
 
 def run_blocked(program, *arguments):
@@ -179,7 +175,6 @@ assert sys.modules["torch"] is None
 """
 
 
-@NETWORK
 def test_bench_where_torch_is_missing(tmp_path):
     run_blocked(BENCH, tmp_path)
 

@@ -12,8 +12,9 @@ import random
 import sys
 import time
 
-import torch
+import numpy as np
 from fuzz import structure
+from numpy.typing import NDArray
 
 import ncodec
 from ncodec import container
@@ -21,10 +22,9 @@ from ncodec.bytestream import varint
 from ncodec.container import Header, Limits
 from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
-from ncodec.models.hyperprior.codec import R_MAX, Z_MAX, HyperpriorCodec, Latents, Writer
-from ncodec.models.hyperprior.network import STRIDE
+from ncodec.models.hyperprior.codec import HyperpriorCodec, Writer, rows_of_z
+from ncodec.models.hyperprior.layers import R_MAX, STRIDE, Z_MAX
 from ncodec.models.load import load_file, load_for
-from ncodec.quality import QUALITY_STEPS
 
 LIMITS = Limits(side=256, pixels=1 << 14, tiles=8, metadata_bytes=1024, chunks=16)
 MAX_LEN = 4096
@@ -48,7 +48,6 @@ def check(data: bytes) -> bool:
     Raises:
         AssertionError, anything but an error about the file: a bug.
     """
-    torch.set_num_threads(1)
     for model in weights.list_models():
         load_file(model.path, "cpu")  # cached: not a cost of this file
     memory, start = peak_memory(), time.monotonic()
@@ -82,14 +81,13 @@ def _mutate_sections(payload: bytes, rng: random.Random, change: structure.Chang
     return varint(len(z)) + z + y
 
 
-def _random_symbols(shape: tuple[int, ...], bound: int, rng: random.Random) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(rng.getrandbits(31))
+def _random_symbols(shape: tuple[int, ...], bound: int, rng: random.Random) -> NDArray[np.int64]:
+    generator = np.random.default_rng(rng.getrandbits(31))
     edge = rng.choice([0, 1, 3, bound, bound, bound + 1, 2**31 - 1])
-    kept = torch.rand(shape, generator=generator) < rng.choice([0.01, 0.1, 1.0])
-    signs = torch.randint(0, 2, shape, generator=generator) * 2 - 1
+    kept = generator.random(shape) < rng.choice([0.01, 0.1, 1.0])
     if rng.random() < 0.5:
-        return (signs * edge * kept).int()
-    return (torch.randint(-edge, edge + 1, shape, generator=generator) * kept).int()
+        return generator.choice([-edge, edge], shape) * kept
+    return generator.integers(-edge, edge, shape, endpoint=True) * kept
 
 
 def _any_latents(header: Header, width: int, height: int, rng: random.Random) -> bytes:
@@ -97,20 +95,15 @@ def _any_latents(header: Header, width: int, height: int, rng: random.Random) ->
     codec = load_for(header, None, "cpu").codec
     if not isinstance(codec, HyperpriorCodec):
         raise UnknownModelError("weights of another family")
-    h, w = -(-height // STRIDE), -(-width // STRIDE)
-    config = codec.model.config
-    z = _random_symbols((1, config.Z, -(-h // 2), -(-w // 2)), Z_MAX, rng)
+    code, size = header.quality_code, (-(-height // STRIDE), -(-width // STRIDE))
+    z_rows = rows_of_z(codec.config, size, code)
+    z = _random_symbols(z_rows.shape, Z_MAX, rng)
     # Past its bound z has no indexes; the decoder must refuse it before it needs any.
-    rows = codec.indexes(z.long().clamp(-Z_MAX, Z_MAX), header.quality_code, (h, w))
-    r = _random_symbols((1, config.M, h, w), R_MAX, rng) * (rows >= codec.skip_below).int()
+    rows = codec.indexes(z.clip(-Z_MAX, Z_MAX).astype(np.int16), code, size)
+    r = _random_symbols(rows.shape, R_MAX, rng) * (rows >= codec.skip_below)
     writer = Writer()
-    if int(z.long().abs().max()) <= Z_MAX and int(r.long().abs().max()) <= R_MAX:
-        codec.code(writer, Latents(z, r), (h, w), header.quality_code)
-        return writer.payload()
-    nearest = (header.quality_code + QUALITY_STEPS // 2) // QUALITY_STEPS
-    z_rows = (nearest * config.Z + torch.arange(config.Z))[None, :, None, None].expand(z.shape)
-    writer.code("z", z, z_rows, codec.tables_z)
-    writer.code("y", r, rows, codec.tables_r, codec.skip_below)
+    writer.code("z", z.astype(np.int32), z_rows, codec.tables_z)
+    writer.code("y", r.astype(np.int32), rows, codec.tables_r, codec.skip_below)
     return writer.payload()
 
 
