@@ -15,9 +15,10 @@ import reference_rans
 from reference_rans import require
 
 TYPES = {"I16": "<i2", "I32": "<i4", "U8": "u1", "U16": "<u2"}
-DEFAULTS = {"N": 128, "M": 320, "Z": 64, "H": 160, "S": 128}  # section 8
+DEFAULTS = {"N": 128, "M": 320, "Z": 64, "H": 160, "S": 128, "B": 64}  # section 9
 DEFAULTS |= {"analysis_blocks": 6, "synthesis_blocks": 10, "context_steps": 4}
-POWERS = np.rint(2.0 ** (14 + np.arange(4096) / 4096)).astype(int)  # P of H15
+POWERS = np.rint(2.0 ** (14 + np.arange(4096) / 4096)).astype(int)  # P of H14
+PLACES = [(0, -1), (-1, -1), (-1, 0), (-1, 1)]  # of neighbours, H16
 
 
 # ---------------------------------------------------------------- weights file, section 1
@@ -61,7 +62,10 @@ def shapes_of(c):
     weights |= {name: (outputs, inputs) for name, (inputs, outputs) in dense.items()}
     found = {
         "log_gain": ("<i4", (8, m)), "log_unit": ("<i4", (8, m)), "index_offset": ("<i2", (8, m)), "h_a.asinh": ("<i2", (65536,)),
-        "tables.r": ("<u2", (64, None)), "tables.z": ("<u2", (8 * c["Z"], None)),
+        "tables.r": ("<u2", (64, None)), "tables.z": ("<u2", (256, None)), "tables.z_alone": ("<u2", (8 * c["Z"], None)),
+        "neighbours.hidden.weight": ("<i2", (c["B"], 4 * c["Z"])), "neighbours.hidden.bias": ("<i4", (c["B"],)),
+        "neighbours.head.weight": ("<i2", (2 * c["Z"], c["B"])), "neighbours.own.weight": ("<i2", (4, c["Z"])),
+        "neighbours.shifts": ("<i4", (3,)), "neighbours.offset": ("<i2", (8, 2 * c["Z"])),
     }  # fmt: skip
     for name, width in (("g_a.gain", n), ("h_m.gain", h), ("g_s.gain", n)):
         found |= {name: ("<i2", (8, width)), f"{name}_shift": ("u1", ())}
@@ -81,7 +85,68 @@ def check_tensors(tensors, config):
         require(kind != "<i2" or tensor.min() >= -32767, name)
 
 
-# ---------------------------------------------------------------- networks, sections 4 to 6 and 9
+# ---------------------------------------------------------------- hyper-latents, section 4
+
+
+class Neighbours:
+    """What z says of its next position; tensors are those under "neighbours."."""
+
+    def __init__(self, tensors):
+        names = ("hidden.weight", "hidden.bias", "head.weight", "own.weight", "shifts")
+        self.hidden, self.bias, self.head, self.own, self.shifts = (
+            tensors[name].astype(np.int64) for name in names
+        )
+        require(self.shifts.min() >= 1 and self.shifts.max() <= 30, "a shift")  # H6
+        halves = 1 << self.shifts - 1
+        most = (127 * abs(self.hidden).sum(1) + abs(self.bias)).max() + halves[0]
+        require(max(most, 32767 * abs(self.head).sum(1).max() + halves[1]) < 1 << 31, "neighbours")
+
+    def look(self, z, i, j, offset):
+        """Return the rows and whole parts of position (i, j), [Z] each, of z [h', w', Z] as far as it is known."""
+        columns, channels = z.shape[1:]
+        x = np.zeros((4, channels), np.int64)
+        for n, (u, v) in enumerate(PLACES):
+            if i + u >= 0 and 0 <= j + v < columns:  # H16
+                x[n] = z[i + u, j + v]
+        s_hidden, s_head, s_own = self.shifts
+        hidden = shifted(self.hidden @ x.flatten() + self.bias, s_hidden).clip(0, 32767)  # H17
+        head = shifted(self.head @ hidden, s_head).clip(-32767, 32767)
+        mean, width = head.reshape(2, channels) + offset.reshape(2, channels)  # H18
+        mean = mean + shifted((self.own * x).sum(0), s_own)
+        eighths = shifted(mean, 5).clip(-1016, 1016)
+        whole = shifted(eighths, 3)
+        return 8 * shifted(width, 8).clip(0, 31) + eighths - 8 * whole + 4, whole  # H19
+
+    def decode(self, section, shape, tables, offset):
+        """Return z [h', w', Z] of a section."""
+        z, symbols = np.zeros(shape, np.int64), []
+
+        def rows():
+            for i, j in np.ndindex(shape[:2]):  # H8
+                row, whole = self.look(z, i, j, offset)
+                yield from row.tolist()
+                z[i, j] = symbols[-shape[2] :] + whole  # H19
+                require(abs(z[i, j]).max() <= 127, "z")  # H20
+
+        require(len(section) > 0, "truncated")
+        require(section[0] == 0, "lanes of z")  # H15
+        reference_rans.decode_chunk(section[1:], rows(), tables, 1, symbols=symbols)
+        return z
+
+    def encode(self, z, tables, offset, **how):
+        """Return the section of z [h', w', Z]; `how` are lanes and chunks that H15 forbids."""
+        looks = [self.look(z, i, j, offset) for i, j in np.ndindex(z.shape[:2])]
+        rows, whole = (np.array(part) for part in zip(*looks, strict=True))
+        symbols = z.reshape(whole.shape) - whole
+        return reference_rans.encode(symbols.flatten().tolist(), rows.flatten().tolist(), tables, **how)
+
+
+def shifted(a, s):
+    """round of specs/exact.md."""
+    return (a + (1 << s - 1)) >> s
+
+
+# ---------------------------------------------------------------- networks, sections 5 to 7 and 10
 
 
 class Network:
@@ -110,7 +175,7 @@ class Network:
         return self.add("depthwise", x, numbers=(0,), arrays=arrays)
 
     def blocks(self, x, name, count=1):
-        """H17."""
+        """H22."""
         for k in range(count):
             f = self.layer(self.layer(x, f"{name}.{k}.depth"), f"{name}.{k}.expand")
             f = self.layer(self.add("leaky", f, numbers=(3277,)), f"{name}.{k}.project")
@@ -153,6 +218,8 @@ class Model:
                 require(sum(row) == 1 << 14 and full[: len(row)].all(), "table")  # H4
         for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
             require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")  # H5
+        own = {name[11:]: self.tensors[name] for name in self.tensors if name.startswith("neighbours.")}
+        self.neighbours = Neighbours(own)
         self.net = Network(self.tensors)
         z, r = (
             self.net.input("z", self.config["Z"], 127),
@@ -167,28 +234,28 @@ class Model:
     # ------------------------------------------------------------ quality, section 3
 
     def at(self, name, code):
-        """H13: a vector."""
+        """H12: a vector."""
         t = min(code // 20, 6)
         low, high = self.tensors[name].astype(np.int64)[t : t + 2]
         return (low * (20 - (code - 20 * t)) + high * (code - 20 * t)) // 20
 
     def vectors(self, code):
         found = {"index_offset": self.at("index_offset", code)}
-        for name in ("g_a.gain", "h_m.gain", "g_s.gain"):  # H14
+        for name in ("g_a.gain", "h_m.gain", "g_s.gain"):  # H13
             m = self.at(name, code)
             found |= {f"{name}.m": m, f"{name}.t": 0 * m + self.tensors[f"{name}_shift"]}
         gain = self.at("log_gain", code)
         logs = {"gain": gain, "steps": gain + 5 * 4096, "unit": self.at("log_unit", code)}
-        for name, log in logs.items():  # H15
+        for name, log in logs.items():  # H14
             e = 14 - (log >> 12)
             found[f"{name}.m"] = POWERS[log % 4096] >> np.clip(e - 30, 0, 15)
             found[f"{name}.t"] = np.clip(e, 0, 30)
         return found
 
-    # ------------------------------------------------------------ graphs, sections 4 to 6
+    # ------------------------------------------------------------ graphs, sections 5 to 7
 
     def index_of(self, net, z, like):
-        """H16."""
+        """H21."""
         a = net.layer(net.add("patches", z), "h_s.hidden")
         b = net.layer(net.add("leaky", a, numbers=(0,)), "h_s.head")
         b = net.add("crop", net.add("shuffle", b, numbers=(2,)), like)
@@ -196,7 +263,7 @@ class Model:
         return net.add("clamp", net.add("shift", b, numbers=(8,)), numbers=(0, 63))
 
     def y_hat_of(self, net, z, like, residual):
-        """Return y_hat, H18 to H20; residual(step, mean) is r, which a decoder knows beforehand."""
+        """Return y_hat, H23 to H25; residual(step, mean) is r, which a decoder knows beforehand."""
         features = net.blocks(net.layer(z, "h_m.stem"), "h_m.blocks")
         features = net.add("shuffle", net.layer(features, "h_m.up"), numbers=(2,))
         features = net.scaled(net.add("crop", features, like), "h_m.gain", self.config["H"])
@@ -214,7 +281,7 @@ class Model:
         return y_hat
 
     def pixels_of(self, net, y_hat):
-        """Return a tile in 1/64. H21."""
+        """Return a tile in 1/64. H26."""
         f = net.add("shuffle", net.layer(y_hat, "g_s.stem"), numbers=(2,))
         f = net.scaled(f, "g_s.gain", self.config["N"])
         f = net.layer(net.blocks(f, "g_s.blocks", self.config["synthesis_blocks"]), "g_s.head")
@@ -234,19 +301,14 @@ class Model:
         h, w, channels = -(-height // 16), -(-width // 16), self.config["Z"]
         shape = (-(-h // 2), -(-w // 2), channels)
         length, start = reference_rans.read_varint(payload, 0)
-        require(start + length <= len(payload), "truncated")  # H6
-        rows = np.tile(
-            (code + 10) // 20 * channels + np.arange(channels), shape[0] * shape[1]
-        )  # H8
-        section = payload[start : start + length]
-        z = reference_rans.decode(section, rows.tolist(), self.tables["tables.z"])
-        z = np.array(z, np.int64).reshape(shape)  # H7
-        require(np.abs(z).max() <= 127, "z")  # H9
+        require(start + length <= len(payload), "truncated")  # H7
+        section, offset = payload[start : start + length], self.at("neighbours.offset", code)
+        z = self.neighbours.decode(section, shape, self.tables["tables.z"], offset)
         index = self.index(z, code, h, w)
         rows, tables = index.flatten().tolist(), self.tables["tables.r"]
-        r = reference_rans.decode(payload[start + length :], rows, tables, self.skip_below)  # H10
+        r = reference_rans.decode(payload[start + length :], rows, tables, self.skip_below)  # H9
         r = np.array(r, np.int64).reshape(index.shape)
-        require(np.abs(r).max() <= 32767, "r")  # H11
+        require(np.abs(r).max() <= 32767, "r")  # H10
         return z, r
 
     def pixels(self, z, r, code, width, height):
@@ -316,7 +378,7 @@ def faded(image, tile, fade):
 
 
 def finished(file, tile):
-    """Return a tile [height, width, 3 or, grey, 1] as it is drawn: float32 if it is faded. H22, H23, F23."""
+    """Return a tile [height, width, 3 or, grey, 1] as it is drawn: float32 if it is faded. H27, H28, F23."""
     if file["overlap"]:
         tile = tile.astype(np.float32) / np.float32(64)
         return tile.sum(2, keepdims=True) / np.float32(3) if file["is_grey"] else tile

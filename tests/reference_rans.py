@@ -109,9 +109,12 @@ def read_varint(payload, position) -> tuple[int, int]:
     raise ValueError("varint")
 
 
-def decode_chunk(body, rows, frequencies, lanes, trace=None) -> list[int]:
-    """Return the symbols of one chunk; rows[j] is the table row of its symbol j."""
-    word, end, symbols = 4 * lanes, len(body), []
+def decode_chunk(body, rows, frequencies, lanes, trace=None, symbols=None) -> list[int]:
+    """Return the symbols of one chunk; rows has the table row of each.
+
+    Rows may be an iterator that looks at `symbols`, a list that has those decoded so far.
+    """
+    word, end, symbols = 4 * lanes, len(body), [] if symbols is None else symbols
     require(word <= end, "truncated")
     states = [int.from_bytes(body[p : p + 4], "little") for p in range(0, word, 4)]
     require(min(states) >= LOW, "initial state")

@@ -7,6 +7,7 @@ own tables, go where those do not: other sizes, two context steps, every roundin
 import hashlib
 import json
 import re
+from fnmatch import fnmatch
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ VECTORS = {
 }
 INDEX = json.loads((ROOT / "weights" / "index.json").read_text())["models"]
 FILES = [ROOT / "weights" / model["file"] for model in INDEX if model["family"] == "hyperprior"]
-SMALL = {"N": 8, "M": 10, "Z": 3, "H": 6, "S": 5, "analysis_blocks": 1, "synthesis_blocks": 2}
+SMALL = {"N": 8, "M": 10, "Z": 3, "H": 6, "S": 5, "B": 7, "analysis_blocks": 1, "synthesis_blocks": 2}
 
 
 # ---------------------------------------------------------------- the specification
@@ -116,8 +117,8 @@ def test_sizes():
     assert about["config"] == sizes and f"`skip_below` {skip_below}." in SPEC
     macs = 0
     for names, numbers, size_bytes, mac in rows("tensors"):
-        starts = tuple(name.rstrip("*") for name in re.findall(r"`(.*?)`", names))
-        group = [tensor for name, tensor in tensors.items() if name.startswith(starts)]
+        patterns = re.findall(r"`(.*?)`", names)
+        group = [tensors[name] for name in tensors if any(fnmatch(name, p) for p in patterns)]
         assert sum(tensor.size for tensor in group) == int(numbers.replace(" ", ""))
         assert sum(tensor.nbytes for tensor in group) == int(size_bytes.replace(" ", ""))
         macs += int(mac.replace(" ", "") or 0)
@@ -181,6 +182,14 @@ def random_layer(rng, name, shape):
     return weight.reshape(shape), bias.clip(-(2**29), 2**29), shift
 
 
+def random_neighbours(rng, shapes):
+    """Means of some steps of z and widths of every row, most of them from neighbours."""
+    spread = {"hidden.weight": 3000, "hidden.bias": 9000, "head.weight": 150, "own.weight": 300, "offset": 600}  # fmt: skip
+    values = {f"neighbours.{name}": rng.normal(size=shapes[f"neighbours.{name}"]) * size for name, size in spread.items()}  # fmt: skip
+    values["neighbours.offset"] += np.repeat([0, 4000], shapes["neighbours.offset"][1] // 2)
+    return values | {"neighbours.shifts": np.array([3, 11, 2])}
+
+
 def random_tensors(config, seed=0):
     rng, values = np.random.default_rng(seed), {}
     shapes = tensors_of(config)
@@ -194,7 +203,8 @@ def random_tensors(config, seed=0):
     values["log_unit"] = rng.normal(8, 1, shapes["log_unit"][1]) * 4096
     values["index_offset"] = rng.normal(5000, 3000, shapes["index_offset"][1])
     values["h_a.asinh"] = rng.integers(-32767, 32768, 1 << 16)
-    for name in ("tables.r", "tables.z"):
+    values |= random_neighbours(rng, {name: shape for name, (_, shape) in shapes.items()})
+    for name in ("tables.r", "tables.z", "tables.z_alone"):
         values[name] = np.zeros((shapes[name][1][0], 40), np.uint16)
         for row in values[name]:
             shares = np.exp(-np.arange(rng.integers(1, 41)) / rng.integers(1, 20))
@@ -258,6 +268,10 @@ def test_any_weights(case, small):
         index = model.index(z, file["code"], 6, 8)
         assert {0, 63} < set(index.flatten().tolist()) and len(np.unique(index)) > 25
         assert np.abs(r).max() > 20 and np.abs(z).max() > 3
+        offset = model.at("neighbours.offset", file["code"])
+        looks = [model.neighbours.look(z, i, j, offset) for i, j in np.ndindex(z.shape[:2])]
+        rows, whole = np.array(looks).swapaxes(0, 1)
+        assert len(np.unique(rows)) > 25 and len(np.unique(whole)) > 5
         assert not r[index < model.skip_below].any() and len(np.unique(pixels)) > 200
 
 
@@ -305,6 +319,10 @@ def test_extremes(small):
         found = codec.synthesise(Latents(z, r, r), code, is_rounded=False)
         np.testing.assert_array_equal(found, expected)
         np.testing.assert_array_equal(codec.indexes(z, code, (3, 4)), model.index(z, code, 3, 4))
+        section = section_z(model, z.astype(int), code)
+        offset = codec.z_offset(code)
+        assert codec.neighbours.encode(z, offset) == section
+        np.testing.assert_array_equal(codec.neighbours.decode(section, (2, 2), offset), z)
 
 
 def test_together(small):
@@ -346,17 +364,16 @@ def same_vectors(model, code):
         assert np.abs(vector).max() <= 32767
 
 
-def file_of(model, z, r, index):
+def section_z(model, z, code, **how):
+    offset = model.at("neighbours.offset", code)
+    return model.neighbours.encode(z, model.tables["tables.z"], offset, **how)
+
+
+def file_of(model, z, r, index, **how):
     """A file of one tile of 48 x 32 pixels, quality 3, with these latents."""
-    channels = model.config["Z"]
-    rows_z = [2 * channels + k for _ in range(z[:, :, 0].size) for k in range(channels)]
-    z, r = (
-        reference_rans.encode(values.flatten().tolist(), indexes, tables, skip)
-        for values, indexes, tables, skip in (
-            (z, rows_z, model.tables["tables.z"], 0),
-            (r, index.flatten().tolist(), model.tables["tables.r"], model.skip_below),
-        )
-    )
+    rows, tables = index.flatten().tolist(), model.tables["tables.r"]
+    r = reference_rans.encode(r.flatten().tolist(), rows, tables, model.skip_below)
+    z = section_z(model, z, 40, **how)
     return wrap(model, reference_rans.varint(len(z)) + z + r)
 
 
@@ -392,11 +409,18 @@ def test_refused(small):
         bad = np.where(z == 3, value, z)
         no_r = file_of(model, bad, 0 * r, model.index(bad, 40, 2, 3))
         assert is_refused(no_r, path, model)
+    for how in ({"lanes": 2}, {"lanes": 32}, {"chunks": 2}):
+        assert is_refused(file_of(model, z, r, index, **how), path, model)
     for value in (32768, -32768, 2**31 - 1, -(2**31)):
         assert is_refused(file_of(model, z, np.where(r > 0, value, r), index), path, model)
     (payload,) = reference.read_file(good)[1]
     first = 1 + payload[0]  # of section y
     assert not is_refused(wrap(model, payload), path, model)
+    for size in range(payload[0]):  # of section z
+        cut = reference_rans.varint(size) + payload[1 : 1 + size] + payload[first:]
+        assert is_refused(wrap(model, cut), path, model)
+    for byte in (1, 5, 8, 16, 255):
+        assert is_refused(wrap(model, payload[:1] + bytes([byte]) + payload[2:]), path, model)
     for bad in (
         b"", payload[:first], payload[: first + 3], payload + b"\0", payload[:first] + b"\0" + payload[first:],
         bytes([payload[0] + 1]) + payload[1:], b"\x7f" + payload[1:], b"\x80\0" + payload[1:],
@@ -408,6 +432,8 @@ def test_refused(small):
     ("h_s.hidden.shift", 0), ("h_s.head.shift", 31), ("h_s.head.bias", 2**30 + 1), ("g_s.linear.bias", -(2**30) - 1),
     ("g_s.blocks.1.depth.shift", 0), ("context.1.linear.shift", 31), ("h_m.stem.weight", -32768), ("index_offset", -32768),
     ("g_s.gain", -32768), ("h_a.asinh", -32768), ("g_a.gain_shift", 31), ("h_m.gain_shift", 31), ("tables.r", 1), ("tables.z", 1),
+    ("neighbours.shifts", 0), ("neighbours.shifts", -1), ("neighbours.shifts", 31), ("neighbours.shifts", 2**31 - 1), ("neighbours.hidden.bias", -(2**31)),
+    ("neighbours.offset", -32768), ("neighbours.own.weight", -32768),
 ])  # fmt: skip
 def test_weights_refused(name, value, tmp_path):
     tensors = random_tensors(reference.DEFAULTS | SMALL)
@@ -458,6 +484,34 @@ def test_sums_just_fit(layer, tmp_path):
     are_refused(save(tmp_path, tensors, SMALL))
 
 
+@pytest.mark.parametrize("name", ["hidden", "head"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_of_neighbours_just_fit(name, sign, tmp_path):
+    """H6: 2^31 - 1 fits, with integers as the reference has them where sums are as large; 2^31 does not."""
+    config = SMALL | {"B": 3}
+    tensors = random_tensors(reference.DEFAULTS | config)
+    bias = tensors["neighbours.hidden.bias"]
+    if name == "hidden":
+        weight = tensors["neighbours.hidden.weight"][0]
+        weight[:] = sign * 32767
+        tensors["neighbours.shifts"][0] = 28
+        bias[0] = sign * (2**31 - 1 - 2**27 - 127 * 32767 * weight.size)
+    else:
+        bias[:] = 2**30  # hidden is 32767
+        tensors["neighbours.head.weight"][0] = sign * np.array([32767, 32767, 4])
+        tensors["neighbours.shifts"][1] = 1
+    path = save(tmp_path, tensors, config)
+    model, codec = reference.Model(path.read_bytes()), load_by_name(path, "cpu").codec
+    for value in (127, -127):
+        z = np.full((3, 3, config["Z"]), value)
+        assert codec.neighbours.encode(z, codec.z_offset(77)) == section_z(model, z, 77)
+    if name == "hidden":
+        bias[0] += sign
+    else:
+        tensors["neighbours.shifts"][1] = 2
+    are_refused(save(tmp_path, tensors, config))
+
+
 def are_refused(path):
     with pytest.raises(WeightsMismatchError):
         ncodec.encode(noise(16, 16, 3), 4, path, "cpu")
@@ -465,11 +519,11 @@ def are_refused(path):
         reference.Model(path.read_bytes())
 
 
-# ---------------------------------------------------------------- section 9
+# ---------------------------------------------------------------- section 10
 
 
 def networks_by_text(model):
-    """The encoder's networks as section 9 has them, and what they give."""
+    """The encoder's networks as section 10 has them, and what they give."""
     c = model.config
     net = reference.Network(model.tensors)
     x = net.add("pad", net.input("x", 3, 255), numbers=(16,))

@@ -112,7 +112,10 @@ def attacks() -> dict[str, tuple[str, bytes]]:
 
 
 class Weights:
-    """The shipped hyperprior-s, read without ncodec: tables, and the rows of a pixel whose z are all 0, at quality 1."""
+    """The shipped hyperprior-s, read without ncodec: tables, and the rows of a pixel whose z are all 0, at quality 1.
+
+    A single z has no neighbours: its rows and the whole parts of its means are those of x = 0.
+    """
 
     def __init__(self) -> None:
         data = (HERE.parent.parent / "weights" / "hyperprior-s.safetensors").read_bytes()
@@ -122,7 +125,7 @@ class Weights:
         about = json.loads(self.names["__metadata__"]["ncodec"])
         self.skip_below = about["skip_below"]
         self.tables_z, self.tables_r = self.matrix("tables.z", "H"), self.matrix("tables.r", "H")
-        self.rows_z = list(range(about["config"]["Z"]))
+        self.rows_z, self.wholes = self.rows_of_first()
         self.rows_r = [row for row in self.rows_of_zeros() if row >= self.skip_below]
 
     def numbers(self, name: str, kind: str) -> list[int]:
@@ -134,6 +137,28 @@ class Weights:
         """Return a tensor [rows, columns]."""
         flat, width = self.numbers(name, kind), self.names[name]["shape"][1]
         return [flat[i : i + width] for i in range(0, len(flat), width)]
+
+    def rows_of_first(self) -> tuple[list[int], list[int]]:
+        """Return the row of each z (specs/hyperprior.md), and the whole part of its mean."""
+
+        def rounded(a: int, s: int) -> int:
+            return (a + (1 << s - 1)) >> s
+
+        s_hidden, s_head, _ = self.numbers("neighbours.shifts", "i")
+        biases = self.numbers("neighbours.hidden.bias", "i")
+        hidden = [min(max(rounded(b, s_hidden), 0), 32767) for b in biases]
+        weight, offsets = self.matrix("neighbours.head.weight", "h"), self.matrix("neighbours.offset", "h")[0]  # fmt: skip
+        sums = [sum(w * h for w, h in zip(row, hidden, strict=True)) for row in weight]
+        head = [min(max(rounded(a, s_head), -32767), 32767) for a in sums]
+        known = [a + offset for a, offset in zip(head, offsets, strict=True)]
+        means, widths = known[: len(known) // 2], known[len(known) // 2 :]
+        eighths = [min(max(rounded(mean, 5), -1016), 1016) for mean in means]
+        wholes = [rounded(eighth, 3) for eighth in eighths]
+        rows = [
+            8 * min(max(rounded(width, 8), 0), 31) + eighth - 8 * whole + 4
+            for width, eighth, whole in zip(widths, eighths, wholes, strict=True)
+        ]
+        return rows, wholes
 
     def rows_of_zeros(self) -> list[int]:
         """Return the row of each r (specs/hyperprior.md): with z = 0 the first layer gives its bias."""
@@ -162,9 +187,17 @@ assert 10 < N_R < 32, "lane 31 is to have no symbol"
 SYMBOLS = [(-1) ** k * (k % 3 if k < 10 else k % 2) for k in range(N_R)]  # no escapes
 
 
-def section_z(symbols: list[int], **how: int) -> bytes:
+def section_z(z: list[int], **how: int) -> bytes:
     """Return a section z of the one-pixel image."""
+    symbols = [value - whole for value, whole in zip(z, WEIGHTS.wholes, strict=True)]
     return reference_rans.encode(symbols, WEIGHTS.rows_z, WEIGHTS.tables_z, **how)
+
+
+def z_with(value: int, k: int) -> bytes:
+    """Return a section z whose z are 0 but for one of channel k."""
+    z = [0] * len(WEIGHTS.wholes)
+    z[k] = value
+    return section_z(z)
 
 
 def section_y(symbols: list[int], **how: int) -> bytes:
@@ -251,9 +284,25 @@ def coded_attacks() -> dict[str, tuple[str, bytes]]:
         assert reason(y) == why, (name, reason(y))
         error = "TruncatedError" if why == "truncated" else "CorruptPayloadError"
         files[name] = (error, one_pixel(varint(len(Z)) + Z + y))
-    for name, number in (("z_128", 128), ("z_minus_128", -128), ("z_minus_2_31", -(2**31))):
-        z = section_z([0] * (len(WEIGHTS.rows_z) - 1) + [number])
+    wholes = WEIGHTS.wholes
+    high, low = wholes.index(max(wholes)), wholes.index(min(wholes))
+    zs = {
+        "z_128": z_with(128, -1),
+        "z_minus_128": z_with(-128, -1),
+        # the largest and least symbols: with the mean's whole part they leave 32 bits, if it has their sign
+        "z_symbol_2_31": z_with(2**31 - 1 + wholes[high], high),
+        "z_symbol_minus_2_31": z_with(-(2**31) + wholes[low], low),
+        # sections that are sound but for H15
+        "z_lanes_2": section_z([0] * len(wholes), lanes=2),
+        "z_lanes_32": section_z([0] * len(wholes), lanes=32),
+        "z_chunks_2": section_z([0] * len(wholes), chunks=2),
+        "z_lanes_6": b"\x06" + Z[1:],
+        "z_initial_state": Z[:1] + b"\xff\xff\x00\x00" + Z[5:],
+    }
+    for name, z in zs.items():
         files[name] = ("CorruptPayloadError", one_pixel(varint(len(z)) + z + Y))
+    for name, z in (("z_states_cut", Z[:4]), ("z_word_missing", Z[:-2])):
+        files[name] = ("TruncatedError", one_pixel(varint(len(z)) + z + Y))
     for name, number in (("r_32768", 32768), ("r_minus_32768", -32768), ("r_2_31", 2**31 - 1)):
         y = section_y([number] + [0] * (N_R - 1))
         files[name] = ("CorruptPayloadError", one_pixel(varint(len(Z)) + Z + y))

@@ -190,8 +190,9 @@ def grids_of_z(
 
 def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> float:
     """Return thousands of multiply-accumulates that decoding takes per pixel of an image of whole 32x32 squares."""
-    total = 0.0
-    for layer in layers(Config(**about["config"])):
+    config = Config(**about["config"])
+    total = (6 * config.B + 4) * config.Z / CROP_STRIDE**2  # z's neighbours: hidden, head, own
+    for layer in layers(config):
         for start, stride in DECODER_STRIDES.items():
             if layer.name.startswith(start):
                 total += math.prod(layer.shape) / stride**2
