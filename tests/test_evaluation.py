@@ -314,7 +314,7 @@ def test_peak_memory_is_that_of_the_work(sample):
     """A model's activations at 512x768 take tens of MiB; JPEG needs a few."""
     image = [Image("kodim23", sample)]
     ours, jpeg = rd_curve("hyperprior-s", image, [4]), rd_curve("jpeg", image, [50])
-    assert 20 < ours.points["encode_mib"][0] < 1000
+    assert 5 < ours.points["encode_mib"][0] < 200
     assert jpeg.points["encode_mib"][0] < 20
 
 
