@@ -12,8 +12,10 @@ import random
 import sys
 import time
 
-import torch
+import numpy as np
+import reference_hyperprior as reference
 from fuzz import structure
+from numpy.typing import NDArray
 
 import ncodec
 from ncodec import container
@@ -21,10 +23,10 @@ from ncodec.bytestream import varint
 from ncodec.container import Header, Limits
 from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
-from ncodec.models.hyperprior.codec import R_MAX, Z_MAX, HyperpriorCodec, Latents, Writer
-from ncodec.models.hyperprior.network import STRIDE
+from ncodec.coder import Writer
+from ncodec.models.hyperprior.codec import HyperpriorCodec, z_size
+from ncodec.models.hyperprior.layers import R_MAX, STRIDE, Z_MAX
 from ncodec.models.load import load_file, load_for
-from ncodec.quality import QUALITY_STEPS
 
 LIMITS = Limits(side=256, pixels=1 << 14, tiles=8, metadata_bytes=1024, chunks=16)
 MAX_LEN = 4096
@@ -48,7 +50,6 @@ def check(data: bytes) -> bool:
     Raises:
         AssertionError, anything but an error about the file: a bug.
     """
-    torch.set_num_threads(1)
     for model in weights.list_models():
         load_file(model.path, "cpu")  # cached: not a cost of this file
     memory, start = peak_memory(), time.monotonic()
@@ -82,36 +83,40 @@ def _mutate_sections(payload: bytes, rng: random.Random, change: structure.Chang
     return varint(len(z)) + z + y
 
 
-def _random_symbols(shape: tuple[int, ...], bound: int, rng: random.Random) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(rng.getrandbits(31))
+def _random_symbols(shape: tuple[int, ...], bound: int, rng: random.Random) -> NDArray[np.int64]:
+    generator = np.random.default_rng(rng.getrandbits(31))
     edge = rng.choice([0, 1, 3, bound, bound, bound + 1, 2**31 - 1])
-    kept = torch.rand(shape, generator=generator) < rng.choice([0.01, 0.1, 1.0])
-    signs = torch.randint(0, 2, shape, generator=generator) * 2 - 1
+    kept = generator.random(shape) < rng.choice([0.01, 0.1, 1.0])
     if rng.random() < 0.5:
-        return (signs * edge * kept).int()
-    return (torch.randint(-edge, edge + 1, shape, generator=generator) * kept).int()
+        return generator.choice([-edge, edge], shape) * kept
+    return generator.integers(-edge, edge, shape, endpoint=True) * kept
+
+
+def _section_z(codec: HyperpriorCodec, z: NDArray[np.int64], code: int) -> bytes:
+    """Return the section of z [h, w, Z], past its bound too."""
+    offset = codec.z_offset(code)
+    if int(abs(z).max()) <= Z_MAX:
+        return codec.neighbours.encode(z, offset)
+    start = "neighbours."
+    own = {name.removeprefix(start): t for name, t in codec.tensors.items() if name.startswith(start)}  # fmt: skip
+    tables = [row[row > 0].tolist() for row in codec.neighbours.tables.frequencies]
+    return reference.Neighbours(own).encode(z, tables, offset.astype(np.int64))
 
 
 def _any_latents(header: Header, width: int, height: int, rng: random.Random) -> bytes:
-    """Return a valid payload for one tile, of latents at or past their bounds."""
+    """Return a payload for one tile, of latents at or past their bounds: valid where they are not past them."""
     codec = load_for(header, None, "cpu").codec
     if not isinstance(codec, HyperpriorCodec):
         raise UnknownModelError("weights of another family")
-    h, w = -(-height // STRIDE), -(-width // STRIDE)
-    config = codec.model.config
-    z = _random_symbols((1, config.Z, -(-h // 2), -(-w // 2)), Z_MAX, rng)
+    size, code = (-(-height // STRIDE), -(-width // STRIDE)), header.quality_code
+    z = _random_symbols((*z_size(size), codec.config.Z), Z_MAX, rng)
     # Past its bound z has no indexes; the decoder must refuse it before it needs any.
-    rows = codec.indexes(z.long().clamp(-Z_MAX, Z_MAX), header.quality_code, (h, w))
-    r = _random_symbols((1, config.M, h, w), R_MAX, rng) * (rows >= codec.skip_below).int()
+    rows = codec.indexes(z.clip(-Z_MAX, Z_MAX).astype(np.int16), code, size)
+    r = _random_symbols(rows.shape, R_MAX, rng) * (rows >= codec.skip_below)
     writer = Writer()
-    if int(z.long().abs().max()) <= Z_MAX and int(r.long().abs().max()) <= R_MAX:
-        codec.code(writer, Latents(z, r), (h, w), header.quality_code)
-        return writer.payload()
-    nearest = (header.quality_code + QUALITY_STEPS // 2) // QUALITY_STEPS
-    z_rows = (nearest * config.Z + torch.arange(config.Z))[None, :, None, None].expand(z.shape)
-    writer.code("z", z, z_rows, codec.tables_z)
-    writer.code("y", r, rows, codec.tables_r, codec.skip_below)
-    return writer.payload()
+    writer.code("y", r.astype(np.int32), rows, codec.tables_r, codec.skip_below)
+    section = _section_z(codec, z, code)
+    return varint(len(section)) + section + writer.sections[0]
 
 
 def mutate(data: bytes, size: int, seed: int, change: structure.Change | None = None) -> bytes:
