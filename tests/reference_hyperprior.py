@@ -138,7 +138,9 @@ class Neighbours:
         looks = [self.look(z, i, j, offset) for i, j in np.ndindex(z.shape[:2])]
         rows, whole = (np.array(part) for part in zip(*looks, strict=True))
         symbols = z.reshape(whole.shape) - whole
-        return reference_rans.encode(symbols.flatten().tolist(), rows.flatten().tolist(), tables, **how)
+        return reference_rans.encode(
+            symbols.flatten().tolist(), rows.flatten().tolist(), tables, **how
+        )
 
 
 def shifted(a, s):
@@ -218,7 +220,9 @@ class Model:
                 require(sum(row) == 1 << 14 and full[: len(row)].all(), "table")  # H4
         for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
             require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")  # H5
-        own = {name[11:]: self.tensors[name] for name in self.tensors if name.startswith("neighbours.")}
+        own = {
+            name[11:]: self.tensors[name] for name in self.tensors if name.startswith("neighbours.")
+        }
         self.neighbours = Neighbours(own)
         self.net = Network(self.tensors)
         z, r = (

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import reference_rans
 import torch
+from reference_hyperprior import Neighbours
 
 from ncodec.coder import Reader, Writer
 from ncodec.entropy import FrequencyTables
@@ -28,8 +28,10 @@ def random_coder(seed=0):
     return NeighbourCoder(arrays, prior.tables()), arrays
 
 
-def rows_of(coder):
-    return [row[row > 0].tolist() for row in coder.tables.frequencies]
+def section_of(z, coder, arrays, offset):
+    """What the decoder of specs/hyperprior.md in numpy expects."""
+    tables = [row[row > 0].tolist() for row in coder.tables.frequencies]
+    return Neighbours(arrays).encode(z.astype(int), tables, offset.astype(int))
 
 
 def random_grid(height, width, seed=0, spread=3.0):
@@ -37,41 +39,13 @@ def random_grid(height, width, seed=0, spread=3.0):
     return np.rint(z).clip(-127, 127).astype(np.int16)
 
 
-def rounded(a, shift):
-    return (a + (1 << (shift - 1))) >> shift
-
-
-def reference_rows(z, arrays, offset):
-    """Rows and whole parts of the means, [h, w, Z], in int64: the requirements as they are written."""
-    a = {name: value.astype(np.int64) for name, value in arrays.items()}
-    hidden_shift, head_shift, own_shift = a["shifts"]
-    x = np.zeros((*z.shape[:2], 4, Z), np.int64)
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            for n, (u, v) in enumerate([(0, -1), (-1, -1), (-1, 0), (-1, 1)]):
-                if i + u >= 0 and 0 <= j + v < z.shape[1]:
-                    x[i, j, n] = z[i + u, j + v]
-    hidden = rounded(
-        x.reshape(*z.shape[:2], 4 * Z) @ a["hidden.weight"].T + a["hidden.bias"], hidden_shift
-    )
-    head = rounded(hidden.clip(0, 32767) @ a["head.weight"].T, head_shift).clip(-32767, 32767)
-    mean = rounded((x * a["own.weight"]).sum(2), own_shift) + head[..., :Z] + offset[:Z]
-    eighths = rounded(mean, 5).clip(-8 * 127, 8 * 127)
-    width = rounded(head[..., Z:] + offset[Z:], 8).clip(0, 31)
-    whole = rounded(eighths, 3)
-    return 8 * width + eighths - 8 * whole + 4, whole
-
-
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (5, 1), (7, 9)])
 @pytest.mark.parametrize("quality", [0, 7])
 def test_same_bytes_as_reference(height, width, quality):
     coder, arrays = random_coder(quality)
     z, offset = random_grid(height, width, quality), arrays["offset"][quality]
-    rows, whole = reference_rows(z.astype(np.int64), arrays, offset.astype(np.int64))
-    assert len(np.unique(rows)) > 3
     payload = coder.encode(z, offset)
-    expected = reference_rans.encode((z - whole).reshape(-1).tolist(), rows.reshape(-1).tolist(), rows_of(coder), lanes=1)  # fmt: skip
-    assert payload == expected
+    assert payload == section_of(z, coder, arrays, offset)
     assert np.array_equal(coder.decode(payload, (height, width), offset), z)
 
 
@@ -122,11 +96,8 @@ def test_flipped_bytes_raise_or_decode():
 def test_magnitude_refused():
     coder, arrays = random_coder()
     offset = arrays["offset"][0]
-    _, whole = reference_rows(np.zeros((1, 1, Z), np.int64), arrays, offset.astype(np.int64))
-    rows, _ = reference_rows(np.zeros((1, 1, Z), np.int64), arrays, offset.astype(np.int64))
     for value, is_good in ((127, True), (128, False), (-127, True), (-128, False)):
-        symbols = (value - whole).reshape(-1).tolist()
-        payload = reference_rans.encode(symbols, rows.reshape(-1).tolist(), rows_of(coder), lanes=1)  # fmt: skip
+        payload = section_of(np.full((1, 1, Z), value), coder, arrays, offset)
         if is_good:
             assert (coder.decode(payload, (1, 1), offset) == value).all()
         else:
@@ -147,6 +118,50 @@ def test_weights_refused():
     }.items():
         with pytest.raises(WeightsMismatchError):
             NeighbourCoder(arrays | {name: value}, tables)
+
+
+@pytest.mark.parametrize("name", ["hidden", "head"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_just_fit(name, sign):
+    """2^31 - 1 fits, and sums that large are the reference's; 2^31 is refused."""
+    coder, arrays = random_coder()
+    bias, shifts = arrays["hidden.bias"], arrays["shifts"]
+    if name == "hidden":
+        weight = arrays["hidden.weight"][0]
+        weight[:], shifts[0] = sign * 32767, 28
+        bias[0] = sign * (2**31 - 1 - 2**27 - 127 * 32767 * weight.size)
+    else:
+        bias[:] = 2**30  # hidden is 32767
+        arrays["head.weight"][0], shifts[1] = sign * np.array([32767, 32767, 4, 0, 0, 0, 0]), 1
+    coder = NeighbourCoder(arrays, coder.tables)
+    for z in (np.full((3, 3, Z), 127), np.full((3, 3, Z), -127)):
+        payload = coder.encode(z, arrays["offset"][0])
+        assert payload == section_of(z, coder, arrays, arrays["offset"][0])
+        assert np.array_equal(coder.decode(payload, (3, 3), arrays["offset"][0]), z)
+    if name == "hidden":
+        bias[0] += sign
+    else:
+        shifts[1] = 2
+    with pytest.raises(WeightsMismatchError):
+        NeighbourCoder(arrays, coder.tables)
+    with pytest.raises(ValueError):
+        Neighbours(arrays)
+
+
+@pytest.mark.parametrize("shifts", [1, 30])
+def test_largest_means_and_widths(shifts):
+    """Weights and offsets as large as 16 bits are: nothing overflows, everything saturates."""
+    coder, arrays = random_coder()
+    offset = np.repeat([32767, -32767], Z).astype(np.int16)
+    for sign in (1, -1):
+        arrays["own.weight"][:], arrays["shifts"][2] = 32767 * sign, shifts
+        coder = NeighbourCoder(arrays, coder.tables)
+        for value in (127, -127):
+            z = np.full((2, 3, Z), value)
+            for added in (offset, -offset):
+                payload = coder.encode(z, added)
+                assert payload == section_of(z, coder, arrays, added)
+                assert np.array_equal(coder.decode(payload, (2, 3), added), z)
 
 
 def correlated_grids(n=40, side=8):

@@ -54,7 +54,7 @@ class NeighbourCoder:
             z: integers.
             offset: [2 Z], what the quality adds to means and widths, in 1/256.
         """
-        assert np.abs(z).max(initial=0) <= GRID_MAX
+        assert -GRID_MAX <= z.min(initial=0) and z.max(initial=0) <= GRID_MAX  # -128 has no abs
         return self._network.encode(self.tables._coder, _int16(offset), _int16(z))
 
     def decode(

@@ -285,13 +285,13 @@ def coded_attacks() -> dict[str, tuple[str, bytes]]:
         error = "TruncatedError" if why == "truncated" else "CorruptPayloadError"
         files[name] = (error, one_pixel(varint(len(Z)) + Z + y))
     wholes = WEIGHTS.wholes
-    high, low = wholes.index(max(wholes)), wholes.index(min(wholes))
+    most, least = wholes.index(max(wholes)), wholes.index(min(wholes))
     zs = {
         "z_128": z_with(128, -1),
         "z_minus_128": z_with(-128, -1),
         # the largest and least symbols: with the mean's whole part they leave 32 bits, if it has their sign
-        "z_symbol_2_31": z_with(2**31 - 1 + wholes[high], high),
-        "z_symbol_minus_2_31": z_with(-(2**31) + wholes[low], low),
+        "z_2_31": z_with(2**31 - 1 + wholes[most], most),
+        "z_minus_2_31": z_with(-(2**31) + wholes[least], least),
         # sections that are sound but for H15
         "z_lanes_2": section_z([0] * len(wholes), lanes=2),
         "z_lanes_32": section_z([0] * len(wholes), lanes=32),

@@ -13,16 +13,18 @@ import sys
 import time
 
 import numpy as np
+import reference_hyperprior as reference
 from fuzz import structure
 from numpy.typing import NDArray
 
 import ncodec
 from ncodec import container
 from ncodec.bytestream import varint
+from ncodec.coder import Writer
 from ncodec.container import Header, Limits
 from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
-from ncodec.models.hyperprior.codec import HyperpriorCodec, Writer, rows_of_z
+from ncodec.models.hyperprior.codec import HyperpriorCodec, z_size
 from ncodec.models.hyperprior.layers import R_MAX, STRIDE, Z_MAX
 from ncodec.models.load import load_file, load_for
 
@@ -90,21 +92,31 @@ def _random_symbols(shape: tuple[int, ...], bound: int, rng: random.Random) -> N
     return generator.integers(-edge, edge, shape, endpoint=True) * kept
 
 
+def _section_z(codec: HyperpriorCodec, z: NDArray[np.int64], code: int) -> bytes:
+    """Return the section of z [h, w, Z], past its bound too."""
+    offset = codec.z_offset(code)
+    if int(abs(z).max()) <= Z_MAX:
+        return codec.neighbours.encode(z, offset)
+    start = "neighbours."
+    own = {name.removeprefix(start): t for name, t in codec.tensors.items() if name.startswith(start)}  # fmt: skip
+    tables = [row[row > 0].tolist() for row in codec.neighbours.tables.frequencies]
+    return reference.Neighbours(own).encode(z, tables, offset.astype(np.int64))
+
+
 def _any_latents(header: Header, width: int, height: int, rng: random.Random) -> bytes:
-    """Return a valid payload for one tile, of latents at or past their bounds."""
+    """Return a payload for one tile, of latents at or past their bounds: valid where they are not past them."""
     codec = load_for(header, None, "cpu").codec
     if not isinstance(codec, HyperpriorCodec):
         raise UnknownModelError("weights of another family")
-    code, size = header.quality_code, (-(-height // STRIDE), -(-width // STRIDE))
-    z_rows = rows_of_z(codec.config, size, code)
-    z = _random_symbols(z_rows.shape, Z_MAX, rng)
+    size, code = (-(-height // STRIDE), -(-width // STRIDE)), header.quality_code
+    z = _random_symbols((*z_size(size), codec.config.Z), Z_MAX, rng)
     # Past its bound z has no indexes; the decoder must refuse it before it needs any.
     rows = codec.indexes(z.clip(-Z_MAX, Z_MAX).astype(np.int16), code, size)
     r = _random_symbols(rows.shape, R_MAX, rng) * (rows >= codec.skip_below)
     writer = Writer()
-    writer.code("z", z.astype(np.int32), z_rows, codec.tables_z)
     writer.code("y", r.astype(np.int32), rows, codec.tables_r, codec.skip_below)
-    return writer.payload()
+    section = _section_z(codec, z, code)
+    return varint(len(section)) + section + writer.sections[0]
 
 
 def mutate(data: bytes, size: int, seed: int, change: structure.Change | None = None) -> bytes:
