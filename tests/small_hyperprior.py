@@ -34,9 +34,10 @@ def small_network() -> Hyperprior:
 @cache
 def small_weights() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return tensors and metadata; the tables are random, of five symbols a row."""
-    tensors, about = to_weights(small_network(), [])
     rng = np.random.default_rng(0)
-    for name, rows in (("r", 64), ("z", 8 * about["config"]["Z"])):
+    noise = torch.from_numpy(rng.integers(0, 256, (3, 64, 64), np.uint8))
+    tensors, about = to_weights(small_network(), [noise])
+    for name, rows in (("r", 64), ("z", 256)):
         tables = FrequencyTables.from_pmf(list(rng.random((rows, 5)) + 0.1))
         tensors[f"tables.{name}"] = tables.frequencies
     return tensors, {"name": "small", "family": "hyperprior"} | about | {"skip_below": SKIP_BELOW}

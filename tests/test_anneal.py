@@ -30,7 +30,7 @@ class Encoder:
         return self.codec._run(self.codec._analysis, code, "y", "z", x=x)
 
     def closed(self, y, z, code):
-        return Latents(z, *self.codec._run(self.codec._closing, code, "index", "r", y=y, z=z))
+        return Latents(z, *self.codec._run(self.codec._closing, code, "indexes", "r", y=y, z=z))
 
     def refined(self, pixels, code):
         """Return latents before and after."""

@@ -772,17 +772,6 @@ def test_fading_of_fractions():
 # ---- family hyperprior, with random weights of a small model
 
 
-class Recorder:
-    """A coder that keeps what it is called with and hands out given symbols."""
-
-    def __init__(self, z: np.ndarray) -> None:
-        self.z, self.calls = z, {}
-
-    def code(self, section, symbols, indexes, tables, skip_below=0):
-        self.calls[section] = (indexes, tables, skip_below)
-        return self.z if section == "z" else np.zeros(indexes.shape, np.int32)
-
-
 @pytest.fixture(scope="module")
 def small() -> hyperprior.HyperpriorCodec:
     tensors, about = small_weights()
@@ -797,10 +786,8 @@ def test_coding_order(small):
     r = (rng.integers(-3, 4, (3, 4, 8)) * (indexes >= 12)).astype(np.int16)
     writer = Writer()
     small.code(writer, hyperprior.Latents(z, indexes, r), (3, 4), 67)
-    rows_z = [12 + k for _ in range(4) for k in range(4)]  # quality 4.35: row 3 of qualities
-    flat_z = [z[i, j, k] for i in range(2) for j in range(2) for k in range(4)]
     places = [(i, j, m) for i in range(3) for j in range(4) for m in range(8)]
-    section_z = encode_symbols(np.int32(flat_z), np.uint16(rows_z), small.tables_z)
+    section_z = small.neighbours.encode(z, small.z_offset(67))  # position by position
     section_r = encode_symbols(
         np.int32([r[p] for p in places]),
         np.uint16([indexes[p] for p in places]),
@@ -813,27 +800,6 @@ def test_coding_order(small):
         assert np.array_equal(ours, theirs) and ours.dtype == np.int16
 
 
-@pytest.mark.parametrize(("code", "row"), [(0, 0), (9, 0), (10, 1), (29, 1), (30, 2), (140, 7)])
-def test_rows_of_z(small, code, row):
-    recorder = Recorder(np.zeros((1, 2, 4), np.int32))
-    small.code(recorder, None, (2, 3), code)
-    indexes, tables, skip_below = recorder.calls["z"]
-    assert indexes.tolist() == [[[4 * row + k for k in range(4)]] * 2]
-    assert tables is small.tables_z and skip_below == 0
-
-
-@pytest.mark.parametrize("value", [128, -128, 2**31 - 1, 1 - 2**31, -(2**31)])
-def test_bound_of_z(small, value):
-    bound = np.array([127, -127, 0, 1], np.int32).reshape(1, 1, 4)
-    small.code(Recorder(bound), None, (1, 1), 60)
-    writer = Writer()
-    rows = hyperprior.rows_of_z(small.config, (1, 1), 60)
-    writer.code("z", np.full((1, 1, 4), value, np.int32), rows, small.tables_z)
-    writer.sections.append(b"")
-    with pytest.raises(CorruptPayloadError, match=r"section 'z': expected \|z\| <= 127"):
-        small.decode_latents(writer.payload(), 60, 16, 16)
-
-
 @pytest.mark.parametrize("value", [32768, -32768, 2**31 - 1, -(2**31)])
 def test_bound_of_r(small, value):
     z = np.zeros((1, 1, 4), np.int16)
@@ -842,8 +808,7 @@ def test_bound_of_r(small, value):
     assert coded.any()
     for edge, is_refused in ((np.sign(value) * 32767, False), (value, True)):
         writer = Writer()
-        rows = hyperprior.rows_of_z(small.config, (1, 1), 60)
-        writer.code("z", z.astype(np.int32), rows, small.tables_z)
+        writer.code_grid("z", z, (1, 1), small.neighbours, small.z_offset(60))
         r = (coded * np.int64(edge)).astype(np.int32)
         writer.code("y", r, indexes, small.tables_r, small.skip_below)
         if is_refused:
@@ -898,16 +863,13 @@ def test_scale_indexes(small, code):
 def test_skip_below(small):
     """Skipped latents take no bits and come back as 0."""
     z = np.zeros((2, 2, 4), np.int16)
-    recorder = Recorder(z.astype(np.int32))
-    small.code(recorder, None, (4, 4), 60)
-    indexes, tables, skip_below = recorder.calls["y"]
-    assert np.array_equal(indexes, small.indexes(z, 60, (4, 4)))
-    assert tables is small.tables_r and skip_below == small.skip_below == 12
+    indexes = small.indexes(z, 60, (4, 4))
+    assert small.skip_below == 12
     coded = indexes >= 12
     assert 0 < coded.sum() < coded.size
     writer = Writer()
     small.code(writer, hyperprior.Latents(z, indexes, coded.astype(np.int16)), (4, 4), 60)
-    only = encode_symbols(np.ones(coded.sum(), np.int32), np.uint16(indexes[coded]), tables)
+    only = encode_symbols(np.ones(coded.sum(), np.int32), np.uint16(indexes[coded]), small.tables_r)
     assert writer.sections[1] == only
     assert np.array_equal(small.decode_latents(writer.payload(), 60, 64, 64).r, coded)
 

@@ -595,7 +595,7 @@ def test_estimate_is_the_file_size(trained):
 def test_priors_fitted_to_tables_give_them_back(trained):
     """To 0.001 bits a symbol, in the mean over the rows; the shipped tables to 0.0003."""
     tensors, about, _ = weights.read(trained / "model.safetensors")
-    priors = {"tables.r": ScaleMixture(), "tables.z": FactorizedPrior(about["config"]["Z"])}
+    priors = {"tables.r": ScaleMixture(), "tables.z_alone": FactorizedPrior(about["config"]["Z"])}
     for name, prior in priors.items():
         frequencies = torch.from_numpy(tensors[name])
         _, share, escape = probabilities_of(frequencies)
