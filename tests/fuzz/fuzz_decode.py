@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 import ncodec
 from ncodec import container
 from ncodec.bytestream import varint
+from ncodec.coder import Writer
 from ncodec.container import Header, Limits
 from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
-from ncodec.coder import Writer
 from ncodec.models.hyperprior.codec import HyperpriorCodec, z_size
 from ncodec.models.hyperprior.layers import R_MAX, STRIDE, Z_MAX
 from ncodec.models.load import load_file, load_for
@@ -97,10 +97,8 @@ def _section_z(codec: HyperpriorCodec, z: NDArray[np.int64], code: int) -> bytes
     offset = codec.z_offset(code)
     if int(abs(z).max()) <= Z_MAX:
         return codec.neighbours.encode(z, offset)
-    start = "neighbours."
-    own = {name.removeprefix(start): t for name, t in codec.tensors.items() if name.startswith(start)}  # fmt: skip
     tables = [row[row > 0].tolist() for row in codec.neighbours.tables.frequencies]
-    return reference.Neighbours(own).encode(z, tables, offset.astype(np.int64))
+    return reference.Neighbours(codec.tensors).encode(z, tables, offset.astype(np.int64))
 
 
 def _any_latents(header: Header, width: int, height: int, rng: random.Random) -> bytes:
