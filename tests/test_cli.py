@@ -130,7 +130,7 @@ def test_options_reach_the_encoder(crops, tmp_path):
         ((*DCT, "--option", "device=cpu"), "no option 'device'"),
         ((*DCT, "--option", "transform"), "expected KEY=VALUE, found 'transform'"),
         ((*DCT, "--effort", 1, "--option", "effort=2"), "'effort' is given twice"),
-        (("--effort", 1), "model hyperprior-s: no option 'effort'"),
+        (("--effort", 4), "model hyperprior-s, effort: expected 1, 2, 3, found 4"),
         (("--tile", 63), "expected 0 or at least 64 pixels, found 63"),
         (("-q", 9), "expected 1 (smallest files) to 8 (best), found 9"),
         (("-q", 90), "4 is the usual one"),

@@ -1,19 +1,15 @@
 """encode and decode of the shipped models on a real photograph."""
 
-import json
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
-from torch.nn.functional import pad
 
 import ncodec
 from ncodec import container
 from ncodec.errors import (
-    CorruptPayloadError,
     InputError,
     LimitError,
     NcodecError,
@@ -21,40 +17,15 @@ from ncodec.errors import (
     WeightsMismatchError,
 )
 from ncodec.metrics import psnr
-from ncodec.models.hyperprior import codec as hyperprior
-from ncodec.models.hyperprior.codec import Reader, Writer
-from ncodec.models.load import load_by_name
 from ncodec.models.weights import find_by_name
-from ncodec.models.weights import read as read_weights
-from ncodec.quality import quality_code
 
 MODELS = [model.name for model in ncodec.list_models()]
-NETWORKS = [model.name for model in ncodec.list_models() if model.family == "hyperprior"]
 
 
 def pytest_generate_tests(metafunc):
-    """A test of `model` holds for every shipped one, a test of `network` for those with latents."""
-    for name, models in (("model", MODELS), ("network", NETWORKS)):
-        if name in metafunc.fixturenames:
-            metafunc.parametrize(name, models)
-
-
-def load(name, device="cpu"):
-    return load_by_name(name, device).codec
-
-
-def batch_of(pixels):
-    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
-    return pad(x, (0, -x.shape[3] % 16, 0, -x.shape[2] % 16), mode="replicate")
-
-
-def latents_of(model, data):
-    """Return the integers of a file as decoded, with the codec that decoded them."""
-    parsed = container.read(data)
-    net = load(model)
-    size = (-(-parsed.header.height // 16), -(-parsed.header.width // 16))
-    reader = Reader(parsed.tiles[:1], len(net.SECTIONS))
-    return net.code(reader, None, size, parsed.header.quality_code), net
+    """A test of `model` holds for every shipped one."""
+    if "model" in metafunc.fixturenames:
+        metafunc.parametrize("model", MODELS)
 
 
 def test_quality_orders_rate_and_psnr(model, sample):
@@ -154,46 +125,14 @@ def batch_files(model, sample):
     return [ncodec.encode(pixels, quality, model, tile=tile) for pixels, quality, tile in cases]
 
 
-def test_batch_is_single_decodes(network, sample, monkeypatch):
-    files = batch_files(network, sample)
-    sizes = []
-    monkeypatch.setattr(hyperprior, "Reader", lambda p, n: sizes.append(len(p)) or Reader(p, n))
+def test_batch_is_single_decodes(model, sample):
+    files = batch_files(model, sample)
     batch = ncodec.decode_batch(files, "numpy", device="cpu")
-    assert sorted(sizes) == [1, 1, 1, 1, 1, 2, 2, 3]  # tiles: 2 + 1 in each of two rows; grey
     for data, pixels in zip(files, batch, strict=True):
-        alone = ncodec.decode(data, "numpy", device="cpu")
-        assert pixels.shape == alone.shape
-        assert np.abs(pixels.astype(int) - alone).max() <= 1
+        assert np.array_equal(pixels, ncodec.decode(data, "numpy", device="cpu"))
     assert ncodec.decode_batch([]) == []
     assert isinstance(ncodec.decode_batch(files[:1])[0], Image.Image)
     assert ncodec.decode_batch(files[3:4], "torch")[0].shape == (1, 65, 97)
-
-
-def test_batch_latents_are_those_of_single_decodes(network, sample):
-    same = [data for i, data in enumerate(batch_files(network, sample)) if i in (0, 2, 3, 6)]
-    net = load(network)
-    reader = Reader([container.read(data).tiles[0] for data in same], len(net.SECTIONS))
-    batch = net.code(reader, None, (5, 7), 60)
-    for k, data in enumerate(same):
-        alone, _ = latents_of(network, data)
-        assert torch.equal(batch.z[k : k + 1], alone.z) and torch.equal(batch.r[k : k + 1], alone.r)
-
-
-def test_batch_is_bounded(network, sample, monkeypatch):
-    """A batch has no more pixels than allowed, but one image of any size."""
-    files = [ncodec.encode(sample[:64, k : k + 64], 4, network) for k in range(5)]
-    for pixels, expected in ((64 * 64 * 2 + 1, [2, 2, 1]), (1, [1] * 5)):
-        sizes = []
-        monkeypatch.setitem(hyperprior.BATCH_PIXELS, "cpu", pixels)
-        monkeypatch.setattr(
-            hyperprior, "Reader", lambda p, n, s=sizes: s.append(len(p)) or Reader(p, n)
-        )
-        assert len(ncodec.decode_batch(files, device="cpu")) == 5 and sizes == expected
-    thin = [ncodec.encode(sample[:1, k : k + 64], 4, network) for k in range(3)]
-    sizes = []
-    monkeypatch.setitem(hyperprior.BATCH_PIXELS, "cpu", 16 * 64 * 2)  # a row is decoded as sixteen
-    monkeypatch.setattr(hyperprior, "Reader", lambda p, n: sizes.append(len(p)) or Reader(p, n))
-    assert len(ncodec.decode_batch(thin, device="cpu")) == 3 and sizes == [2, 1]
 
 
 def test_batch_names_the_file(model, sample):
@@ -214,103 +153,19 @@ def test_batch_names_the_file(model, sample):
 
 
 @pytest.mark.gpu
-def test_gpu_batch(network, sample):
+def test_gpu_batch(model, sample):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    files = batch_files(network, sample)
+    files = batch_files(model, sample)
     gpu = ncodec.decode_batch(files, "numpy", device="cuda")
     for data, pixels in zip(files, gpu, strict=True):
-        alone = ncodec.decode(data, "numpy", device="cpu")
-        assert np.abs(pixels.astype(int) - alone).max() <= 1
-    same = [files[i] for i in (0, 2, 3, 6)]
-    net = load(network, "cuda")
-    reader = Reader([container.read(data).tiles[0] for data in same], len(net.SECTIONS))
-    batch = net.code(reader, None, (5, 7), 60)
-    assert batch.r.is_cuda
-    for k, data in enumerate(same):
-        alone, _ = latents_of(network, data)
-        assert torch.equal(batch.z[k : k + 1].cpu(), alone.z)
-        assert torch.equal(batch.r[k : k + 1].cpu(), alone.r)
+        assert np.array_equal(pixels, ncodec.decode(data, "numpy", device="cpu"))
 
 
 @pytest.mark.parametrize("side", [63, -1])
 def test_bad_tile(model, crop, side):
     with pytest.raises(InputError, match="tile"):
         ncodec.encode(crop, 4, model, tile=side)
-
-
-def test_exactness_of_threads_batches_and_precision(network, sample):
-    """One file decodes to the same symbols, and to pixels within 1, however the networks run."""
-    pixels = sample[100:357, 200:470]
-    data = ncodec.encode(pixels, 4.35, network)
-    code = container.read(data).header.quality_code
-    expected, net = latents_of(network, data)
-    reference = net.synthesise(expected, code)
-
-    def check(run):
-        latents, x_hat = run()
-        assert torch.equal(latents.z, expected.z) and torch.equal(latents.r, expected.r)
-        difference = (x_hat.double() - reference.double()).abs().max() * 255
-        assert difference < 1, difference
-
-    def decode():
-        latents, _ = latents_of(network, data)
-        return latents, net.synthesise(latents, code)
-
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            check(decode)
-    finally:
-        torch.set_num_threads(before)
-    try:
-        torch.backends.mkldnn.set_flags(False)
-        check(decode)
-    finally:
-        torch.backends.mkldnn.set_flags(True)
-    repeated = type(expected)(expected.z.repeat(4, 1, 1, 1), expected.r.repeat(4, 1, 1, 1))
-    for x_hat in net.synthesise(repeated, code):
-        check(lambda x_hat=x_hat: (expected, x_hat[None]))
-    indexes = net.indexes(expected.z.long(), code, expected.r.shape[2:])
-    batched = net.indexes(repeated.z.long(), code, expected.r.shape[2:])
-    assert all(torch.equal(indexes[0], one) for one in batched)
-    try:
-        net.model.double()
-        check(decode)
-    finally:
-        net.model.float()
-
-
-def test_encoder_batches_agree(network, sample):
-    """The encoder's own latents of one image do not depend on its neighbours in the batch."""
-    net = load(network)
-    x = batch_of(sample[:128, :128])
-    alone = net.analyse(x, 60)
-    batch = net.analyse(torch.cat([x, x.flip(3), x, x.flip(2)]), 60)
-    for ours, theirs in zip(alone, batch, strict=True):
-        assert (ours[0] != theirs[0]).double().mean() < 1e-4  # float ties in rounding only
-    writer = Writer()
-    one = type(batch)(batch.z[2:3], batch.r[2:3])
-    net.code(writer, one, one.r.shape[2:], 60)
-    again = net.code(Reader([writer.payload()], 2), None, one.r.shape[2:], 60)
-    assert torch.equal(again.z, one.z) and torch.equal(again.r, one.r)
-
-
-@pytest.mark.parametrize("quality", [1, 4, 8])
-def test_rate_estimate_is_the_file_size(network, sample, quality):
-    """-log2 of the priors, as training's evaluation estimates it, is within 1 % of the real file."""
-    data = ncodec.encode(sample, quality, network)
-    latents, net = latents_of(network, data)
-    code = quality_code(quality)
-    index = net.indexes(latents.z.long(), code, latents.r.shape[2:])
-    bits = net.tables_r.ideal_bits(
-        latents.r.numpy().ravel(), index.numpy().astype(np.uint16).ravel()
-    )
-    z = torch.arange(latents.z.shape[1])[None, :, None, None].expand(latents.z.shape)
-    rows = (z + (quality - 1) * latents.z.shape[1]).numpy().astype(np.uint16).ravel()
-    bits += net.tables_z.ideal_bits(latents.z.numpy().ravel(), rows)
-    assert bits / 8 == pytest.approx(len(data) - 40, rel=0.01)  # 40: all that the container adds
 
 
 @pytest.mark.parametrize("quality", [0.99, 8.01, float("nan"), -3, "4", None])
@@ -377,39 +232,6 @@ def test_damaged_weights(model, crop, tmp_path):
             ncodec.encode(crop, 4, path)
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("exact.index_offset", lambda t: t[:3].clone(), r"index_offset: expected \[8, 320\], found \[3, 320\]"),
-        ("exact.head.bias", lambda t: t.fill_(-(2**63)), r"accumulators reach \d+, limit is 2\*\*53"),
-        ("exact.hidden.weight", lambda t: t.T.contiguous(), "hidden.weight: expected"),
-        ("tables.z", lambda t: t[1:].clone(), r"tables.z: expected \[512, None\], found \[511,"),
-        ("h_s.hidden.bias", lambda t: torch.zeros(128), "h_s.hidden.bias: unknown"),
-        ("g_s.gain", lambda t: None, "g_s.gain: missing"),
-        ("exact.head.shift", lambda t: t + 40, "bad shift"),
-        ("exact.head.weight", lambda t: t.float(), r"head.weight: expected torch.int16, found torch.float32"),
-        ("g_s.gain", lambda t: t.int(), "g_s.gain: expected floats"),
-        ("context_steps", 3, "context_steps: expected 2 or 4, found 3"),
-        ("skip_below", -1, "skip_below: expected 0 to 64, found -1"),
-    ],
-    ids=lambda v: v if isinstance(v, str) and "." in v else "",
-)  # fmt: skip
-def test_weights_of_wrong_shapes(network, crop, tmp_path, name, change, message):
-    """specs/hyperprior.md, H3: each tensor, its shape, no others."""
-    from safetensors.torch import save_file
-
-    tensors, about, _ = read_weights(find_by_name(network))
-    tensors = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
-    if callable(change):
-        changed = change(tensors.pop(name, None))
-        tensors |= {} if changed is None else {name: changed}
-    else:
-        (about if name == "skip_below" else about["config"])[name] = change
-    save_file(tensors, tmp_path / "a.safetensors", {"ncodec": json.dumps(about)})
-    with pytest.raises(WeightsMismatchError, match=rf"a\.safetensors: .*{message}"):
-        ncodec.encode(crop, 4, tmp_path / "a.safetensors")
-
-
 def test_limits(model, crop):
     data = ncodec.encode(crop, 1, model)
     with pytest.raises(LimitError, match="201x135"):
@@ -445,35 +267,15 @@ def test_hostile_payloads(model, crop):
     assert n_errors > 140  # the final state gives nearly every damage away
 
 
-def test_z_out_of_range(network, crop):
-    parsed = container.read(ncodec.encode(crop[:16, :16], 3, network))
-    latents, net = latents_of(network, container.write(parsed))
-    latents.z[0, 0, 0, 0] = 128
-    with pytest.raises(CorruptPayloadError, match="127"):
-        net.code(Writer(), latents, (1, 1), 40)
-
-
-def test_r_out_of_range(network, crop):
-    latents, net = latents_of(network, ncodec.encode(crop[:16, :16], 8, network))
-    coded = net.indexes(latents.z.long(), 140, (1, 1)) >= net.skip_below
-    latents.r[coded] = -(2**31)
-    with pytest.raises(CorruptPayloadError, match="32767"):
-        net.code(Writer(), latents, (1, 1), 140)
-
-
 @pytest.mark.gpu
 def test_gpu_decodes_alike(model, sample):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    data = ncodec.encode(sample, 4, model, device="cuda")
-    cpu, gpu = (ncodec.decode(data, "numpy", device=d).astype(int) for d in ("cpu", "cuda"))
-    assert np.abs(cpu - gpu).max() <= 1
-
-
-def test_no_batch_norm_or_dropout(network):
-    """Nothing in the networks behaves differently in training mode."""
-    kinds = {type(m) for m in load(network).model.modules()}
-    assert not kinds & {nn.BatchNorm2d, nn.Dropout}
+    for tile in (0, 256):  # the tiles are faded together
+        data = ncodec.encode(sample, 4, model, device="cuda", tile=tile)
+        assert data == ncodec.encode(sample, 4, model, tile=tile)
+        cpu, gpu = (ncodec.decode(data, "numpy", device=device) for device in ("cpu", "cuda"))
+        assert np.array_equal(cpu, gpu)
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 100), (720, 320), (48, 64)])

@@ -121,7 +121,7 @@ def test_names(text, name):
         ("dct:transform=wavelet", "transform among dct, angle, found 'wavelet'"),
         ("dct:least=32,most=8", "least 32 is more than most 8"),
         ("dct:effort=0", "effort: expected 1, 2, 3, 4, found 0"),
-        ("hyperprior-s:effort=2", "model hyperprior-s: no option 'effort'; it has tune"),
+        ("hyperprior-s:trials=2", "model hyperprior-s: no option 'trials'; it has effort, tune"),
         ("dct:model=x", "found 'model=x'"),
         ("webp:method=3,method=4", "found 'method=4'"),
     ],
@@ -314,7 +314,7 @@ def test_peak_memory_is_that_of_the_work(sample):
     """A model's activations at 512x768 take tens of MiB; JPEG needs a few."""
     image = [Image("kodim23", sample)]
     ours, jpeg = rd_curve("hyperprior-s", image, [4]), rd_curve("jpeg", image, [50])
-    assert 20 < ours.points["encode_mib"][0] < 1000
+    assert 5 < ours.points["encode_mib"][0] < 200
     assert jpeg.points["encode_mib"][0] < 20
 
 

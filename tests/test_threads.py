@@ -75,11 +75,7 @@ if __name__ == "__main__":
 """
 
 
-NETWORK = pytest.mark.skip(reason="integrator removes")
-MODELS = [
-    pytest.param(entry.name, marks=[NETWORK] * (entry.family == "hyperprior"))
-    for entry in ncodec.list_models()
-]
+MODELS = [entry.name for entry in ncodec.list_models()]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")

@@ -127,6 +127,9 @@ assert selftest.make_self_test(entry.path)["symbols_sha256"] == entry.self_test[
 torch = "needs torch: pip install 'ncodec[torch]'\\n"
 run(f"encode a.png --model {model} --device cuda -o c.nc", f"ncodec: device 'cuda' {torch}", 6)
 run("decode a.nc --device cuda -o c.png", f"device 'cuda' {torch}", 6)
+if model == "hyperprior-s":
+    run(f"encode a.png --model {model} --effort 2 -o c.nc", f"a.png: effort 2 {torch}", 6)
+assert not Path("c.nc").exists()
 run("decode a.nc --device auto -o c.png", "expected 'cpu' or 'cuda'", 2)
 run("compare a.png b.png", "ncodec: compare needs torch: pip install 'ncodec[eval]'\\n", 6)
 run("train hyperprior-s --data more", "ncodec: train needs torch: pip install 'ncodec[train]'\\n", 6)
@@ -140,11 +143,7 @@ for wrong in (lambda: ncodec.decode(data, "torch"), lambda: ncodec.encode(pictur
 assert sys.modules["torch"] is None
 """
 
-NETWORK = pytest.mark.skip(reason="integrator removes")
-MODELS = [
-    pytest.param(entry.name, marks=[NETWORK] * (entry.family == "hyperprior"))
-    for entry in ncodec.list_models()
-]
+MODELS = [entry.name for entry in ncodec.list_models()]
 
 
 def run_blocked(program, *arguments):
@@ -179,7 +178,6 @@ assert sys.modules["torch"] is None
 """
 
 
-@NETWORK
 def test_bench_where_torch_is_missing(tmp_path):
     run_blocked(BENCH, tmp_path)
 

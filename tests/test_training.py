@@ -376,13 +376,23 @@ def test_a_resume_at_step_0_keeps_what_the_run_started_from(tiny, folder, traine
     assert [s["from"].get("weights") for s in starts] == ["tiny", None]
 
 
-def test_a_network_from_weights_exports_the_same_but_tables(trained):
+def test_a_network_from_weights_exports_the_same_but_tables(trained, folder):
+    """As far as its fraction bits are the same; a tensor's largest value may have crossed a power of two."""
     recipe = load_recipe("hyperprior")
     tensors, about, _ = weights.read(trained / "model.safetensors")
-    again, said = recipe.to_weights(recipe.from_weights(tensors, about))
-    assert {"name": "tiny", "family": "hyperprior"} | said == about and set(again) == set(tensors)
-    exact = [name for name in tensors if not name.startswith("tables.")]
-    assert all(np.array_equal(again[name], tensors[name]) for name in exact)
+    network = recipe.from_weights(tensors, about)
+    images = center_crops(load_images([folder], 64).pixels, 32)
+    again, said = recipe.to_weights(network, images)
+    assert {"name": "tiny", "family": "hyperprior"} | said | {"fraction_bits": 0} == about | {
+        "fraction_bits": 0
+    }
+    assert (
+        set(again) == set(tensors) and said["fraction_bits"].keys() == about["fraction_bits"].keys()
+    )
+    found, expected = recipe.from_weights(again, said).state_dict(), network.state_dict()
+    for name in (name for name in expected if not name.startswith("prior_")):
+        difference = (found[name] - expected[name]).abs().max()
+        assert difference <= 1e-3 * expected[name].abs().max(), name
 
 
 def test_what_cannot_be_started_from(tiny, folder, trained, tmp_path, run):
@@ -416,7 +426,7 @@ def test_bad_runs_end_in_one_line(tiny, folder, trained, tmp_path, run):
         ((tiny, folder, tmp_path / "x", "--set", "model.context_steps=3"),
          "config: model.context_steps: expected 2 or 4, found 3"),
         ((tiny, folder, tmp_path / "x", "--set", "model.M=900"), "model.M: expected at most 768"),
-        ((tiny, folder, tmp_path / "x", "--set", "model.H=0"), "model.H: expected 1 to 4096, found 0"),
+        ((tiny, folder, tmp_path / "x", "--set", "model.H=0"), "model.H: expected 1 to 1024, found 0"),
         ((other, folder, tmp_path / "x"), "config: family: expected one that ncodec train trains (hyperprior), found 'dct'"),
         ((tiny, tiny.parent / "validation", tmp_path / "x"), "all of them are validation images"),
         ((tiny, folder, tmp_path / ("x" * 300)), "File name too long"),
@@ -747,11 +757,9 @@ def test_diagnosis_of_a_model_speaks_of_its_files():
     codec = load_by_name("hyperprior-s", "cpu").codec
     image = np.asarray(Image.open(SAMPLE))
     crops = np.stack([image[:192, :192], image[128:320, 320:512]])
-    x = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
-    before = codec.model.log_gain.clone(), codec.index_offset.clone()
-    found = diagnose(codec, x, 5)
-    assert torch.equal(codec.model.log_gain, before[0]) and codec.model.log_gain.shape == (8, 320)
-    assert torch.equal(codec.index_offset, before[1])
+    before = {name: tensor.copy() for name, tensor in codec.tensors.items()}
+    found = diagnose(codec, torch.from_numpy(crops).permute(0, 3, 1, 2), 5)
+    assert all(np.array_equal(codec.tensors[name], tensor) for name, tensor in before.items())
     payloads = [codec.encode_tile(crop, 80, EncodeOptions()) for crop in crops]
     bits = 8 * sum(map(len, payloads))
     assert found.bpp == pytest.approx(bits / (2 * 192**2), rel=0.03)
@@ -769,7 +777,9 @@ def test_diagnosis_of_a_model_speaks_of_its_files():
     )
     assert -1 < found.tables_percent < 8 and found.context_percent < 5
     assert abs(found.gain_down_percent) < 2 and abs(found.gain_up_percent) < 2
-    black = diagnose(codec, torch.zeros(1, 3, 64, 64), 1)  # hardly anything to divide by
+    black = diagnose(
+        codec, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), 1
+    )  # hardly anything to divide by
     assert all(np.isfinite(astuple(black)))
 
 

@@ -1,7 +1,7 @@
 """Encodes and decodes tiles by a trained hyperprior, in integers from end to end: every machine decodes the same pixels.
 
-    encode   pixels --analysis--> y, z --closing--> index, r --code(Writer)--> payload
-    decode   payload --code(Reader)--> z --indexing--> index --code(Reader)--> r;  z, r --synthesis--> pixels
+    encode   pixels --analysis--> y, z --closing--> indexes, r --code(Writer)--> payload
+    decode   payload --code(Reader)--> z --indexing--> indexes --code(Reader)--> r;  z, r --synthesis--> pixels
 
 The networks are graphs.py's; specs/hyperprior.md has all of it.
 """
@@ -9,7 +9,7 @@ The networks are graphs.py's; specs/hyperprior.md has all of it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,28 +17,39 @@ from numpy.typing import NDArray
 from ncodec.coder import Coder, Reader, Writer
 from ncodec.entropy import FrequencyTables
 from ncodec.entropy.neighbours import NAMES, NeighbourCoder
-from ncodec.errors import CorruptPayloadError
+from ncodec.errors import CorruptPayloadError, needing
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.graphs import Network
-from ncodec.models.hyperprior.layers import (  # fmt: skip
+from ncodec.models.hyperprior.layers import (
+    LARGEST,
     PIXEL_BITS,
     R_MAX,
     STRIDE,
+    X_MAX,
     Z_STRIDE,
     HyperpriorConfig,
     check_tensors,
+    checked_bits,
 )
 from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.nn import N_SCALES
 from ncodec.threads import get_num_threads
 
+if TYPE_CHECKING:
+    from ncodec.models.hyperprior.network import Hyperprior
+
 Array = NDArray[Any]
+
+
+REFINEMENTS = {1: 0, 2: 5, 3: 20}  # steps of anneal.py, by effort
+USUAL_EFFORT = 1
 
 
 @dataclass(frozen=True)
 class Options(EncodeOptions):
-    """No choices yet: the networks were trained for squared error."""
+    """Efforts above 1 refine the latents, with torch; the networks were trained for squared error."""
 
+    EFFORTS: ClassVar[tuple[int, ...]] = tuple(REFINEMENTS)
     TUNES: ClassVar[tuple[str, ...]] = ("psnr",)
 
 
@@ -57,6 +68,7 @@ class HyperpriorCodec:
         tensors: of the weights file.
         config: sizes of the networks.
         skip_below: residuals with a smaller index are not coded, they are 0.
+        fraction_bits: of the tensors (layers.py); only efforts above 1 need them.
 
     Raises:
         WeightsMismatchError: integers that specs/exact.md forbids.
@@ -67,9 +79,14 @@ class HyperpriorCodec:
     batch_pixels = 0
 
     def __init__(
-        self, tensors: Mapping[str, Array], config: HyperpriorConfig, skip_below: int
+        self,
+        tensors: Mapping[str, Array],
+        config: HyperpriorConfig,
+        skip_below: int,
+        fraction_bits: Mapping[str, int],
     ) -> None:
         self.tensors, self.config, self.skip_below = tensors, config, skip_below
+        self.fraction_bits = fraction_bits
         self.tables_r = FrequencyTables(tensors["tables.r"])
         own = {name: tensors[f"neighbours.{name}"] for name in NAMES}
         self.neighbours = NeighbourCoder(own, FrequencyTables(tensors["tables.z"]))
@@ -92,7 +109,7 @@ class HyperpriorCodec:
         self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
     ) -> bytes:
         """Return the payload of a tile [h, w, 3] or, grey, [h, w], which is coded as three equal channels."""
-        latents = self.analyse(pixels, quality_code)
+        latents = self.analyse(pixels, quality_code, options.effort or USUAL_EFFORT)
         writer = Writer()
         self.code(writer, latents, latents.r.shape[:2], quality_code)
         return writer.payload()
@@ -126,15 +143,43 @@ class HyperpriorCodec:
         size = (-(-height // STRIDE), -(-width // STRIDE))
         return self.code(Reader(payload, len(self.SECTIONS)), None, size, quality_code)
 
-    def analyse(self, pixels: NDArray[np.uint8], quality_code: int) -> Latents:
-        """Return the latents of an image [h, w, 3] or [h, w]."""
+    def analyse(
+        self, pixels: NDArray[np.uint8], quality_code: int, effort: int = USUAL_EFFORT
+    ) -> Latents:
+        """Return the latents of an image [h, w, 3] or [h, w].
+
+        Raises:
+            InputError: an effort above 1 where torch is missing.
+        """
         colour = (
             pixels if pixels.ndim == 3 else np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3))
         )
-        x = np.ascontiguousarray(2 * colour.astype(np.int16) - 255)
+        x = np.ascontiguousarray(2 * colour.astype(np.int16) - X_MAX)
         y, z = self._run(self._analysis, quality_code, "y", "z", x=x)
-        indexes, r = self._run(self._closing, quality_code, "index", "r", y=y, z=z)
+        indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
+        if steps := REFINEMENTS[effort]:
+            with needing(f"effort {effort}", "torch"):
+                from ncodec.models.hyperprior import anneal
+            unit = np.float32(2.0 ** self.fraction_bits["y"])
+            padding = [(0, -side % STRIDE) for side in colour.shape[:2]]
+            padded = np.pad(colour, [*padding, (0, 0)], "edge")
+            y = anneal.refine(
+                self._floats, padded, quality_code, y / unit, z, indexes, self.tables_r, self.skip_below, steps
+            )  # fmt: skip
+            y = np.rint(y * unit).clip(-LARGEST, LARGEST).astype(np.int16)
+            indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
         return Latents(z, indexes, r)
+
+    @cached_property
+    def _floats(self) -> "Hyperprior":
+        """The float network of these integers."""
+        import torch
+
+        from ncodec.models.hyperprior.quantise import from_integers
+
+        model = from_integers(self.tensors, self.config, self.fraction_bits)
+        model = model.eval().requires_grad_(False)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def code(
         self, coder: Coder, latents: Latents | None, size: tuple[int, ...], quality_code: int
@@ -165,7 +210,7 @@ class HyperpriorCodec:
     def indexes(self, z: Any, quality_code: int, size: tuple[int, ...]) -> Any:
         """Return the table row of every residual [h, w, M]; `size` is h and w."""
         grid = np.zeros((*size, 1), np.int16)
-        return self._run(self._indexing, quality_code, "index", z=z, grid=grid)[0]
+        return self._run(self._indexing, quality_code, "indexes", z=z, grid=grid)[0]
 
     def synthesise(self, latents: Latents, quality_code: int, is_rounded: bool = True) -> Any:
         """Return pixels [16 h, 16 w, 3] int16: 0 … 255, or, not rounded, in 1/64 of these."""
@@ -202,7 +247,7 @@ def finished(pixels: NDArray[np.int16], format: TileFormat) -> NDArray[Any]:
 
 
 def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> HyperpriorCodec:
-    """Return the codec of a weights file (specs/hyperprior.md); `about` has "config" and "skip_below".
+    """Return the codec of a weights file (specs/hyperprior.md); `about` has "config", "skip_below" and "fraction_bits".
 
     Raises:
         ValueError, KeyError, TypeError: tensors are missing or of the wrong shape.
@@ -211,11 +256,12 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
     """
     config = HyperpriorConfig(**about["config"])
     check_tensors(tensors, config)
+    fraction_bits = checked_bits(about["fraction_bits"], config)
     skip_below = about["skip_below"]
     if type(skip_below) is not int or not 0 <= skip_below <= N_SCALES:
         raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {skip_below!r}")
     if device == "cpu":
-        return HyperpriorCodec(tensors, config, skip_below)
+        return HyperpriorCodec(tensors, config, skip_below, fraction_bits)
     from ncodec.models.hyperprior.device import DeviceCodec  # needs torch
 
-    return DeviceCodec(tensors, config, skip_below, device)
+    return DeviceCodec(tensors, config, skip_below, fraction_bits, device)

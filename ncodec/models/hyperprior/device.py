@@ -1,6 +1,6 @@
 """Decodes tiles of a hyperprior on a GPU: the integers of codec.py, so the same pixels. Needs torch.
 
-payloads --DeviceReader--> z --indexing--> index --DeviceReader--> r;  z, r --synthesis--> pixels     [B, h, w, C]
+payloads --DeviceReader--> z --indexing--> indexes --DeviceReader--> r;  z, r --synthesis--> pixels     [B, h, w, C]
 """
 
 from collections.abc import Mapping
@@ -28,9 +28,14 @@ class DeviceCodec(HyperpriorCodec):
     batch_pixels = BATCH_PIXELS
 
     def __init__(
-        self, tensors: Mapping[str, NDArray[Any]], config: HyperpriorConfig, skip_below: int, device: str
-    ) -> None:  # fmt: skip
-        super().__init__(tensors, config, skip_below)
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        config: HyperpriorConfig,
+        skip_below: int,
+        fraction_bits: Mapping[str, int],
+        device: str,
+    ) -> None:
+        super().__init__(tensors, config, skip_below, fraction_bits)
         self.device = torch.device(device)
 
     def decode_tiles(
@@ -43,7 +48,7 @@ class DeviceCodec(HyperpriorCodec):
         known = reader.code_grid("z", None, z_size((height, width)), self.neighbours, offset)
         z = torch.from_numpy(known).to(self.device)
         grid = torch.zeros(len(payloads), height, width, 1, dtype=torch.int32, device=self.device)
-        index = self._on_device(self._indexing, quality_code, "index", z=z, grid=grid)
+        index = self._on_device(self._indexing, quality_code, "indexes", z=z, grid=grid)
         r = reader.code("y", None, index, self.tables_r, self.skip_below)
         if (found := int(r.long().abs().max())) > R_MAX:
             raise CorruptPayloadError(f"section 'y': expected |y| <= {R_MAX}, found {found}")

@@ -100,7 +100,7 @@ def _loss_with_other_gains(codec: HyperpriorCodec, x: Array, code: int, factor: 
         "log_unit": t["log_unit"] - np.int32(octaves),
         "index_offset": t["index_offset"] + np.int16(rows),
     }
-    other = HyperpriorCodec(dict(t) | changed, codec.config, codec.skip_below)
+    other = HyperpriorCodec(dict(t) | changed, codec.config, codec.skip_below, codec.fraction_bits)
     return _code(other, x, code).loss
 
 

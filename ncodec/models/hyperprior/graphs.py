@@ -1,8 +1,8 @@
 """The networks of family `hyperprior` as exact integer graphs (specs/hyperprior.md, specs/exact.md). No torch.
 
-    x --analysis--> y, z                        index, r --coder--> bytes
-    y, z --closing--> index, r                  the encoder's loop: its own means, from its own decoded values
-    z --indexing--> index                       rows of the tables of r
+    x --analysis--> y, z                        indexes, r --coder--> bytes
+    y, z --closing--> indexes, r                  the encoder's loop: its own means, from its own decoded values
+    z --indexing--> indexes                     rows of the tables of r
     z, r --synthesis--> pixels                  means and y_hat by the same steps as in `closing`
 
 Tensors are [h, w, channels], int16. Vectors depend on the quality alone (`vectors`).
@@ -140,30 +140,30 @@ def analysis(tensors: Tensors, c: HyperpriorConfig) -> Network:
 
 
 def indexing(tensors: Tensors, c: HyperpriorConfig) -> Network:
-    """z [h/2, w/2, Z], grid [h, w, 1] (any values) -> index [h, w, M]."""
+    """z [h/2, w/2, Z], grid [h, w, 1] (any values) -> indexes [h, w, M]."""
     net = Network(tensors)
     z, grid = net.input("z", c.Z, Z_MAX), net.input("grid", 1)
-    net.outputs = {"index": _indexes(net, c, z, grid)}
+    net.outputs = {"indexes": _indexes(net, c, z, grid)}
     return net
 
 
 def closing(tensors: Tensors, c: HyperpriorConfig, skip_below: int) -> Network:
-    """y [h, w, M], z [h/2, w/2, Z] -> index and r [h, w, M]: residuals of means from what is decoded so far."""
+    """y [h, w, M], z [h/2, w/2, Z] -> indexes and r [h, w, M]: residuals of means from what is decoded so far."""
     net = Network(tensors)
     g = net.graph
     y, z = net.input("y", c.M), net.input("z", c.Z, Z_MAX)
-    index = _indexes(net, c, z, y)
+    indexes = _indexes(net, c, z, y)
     parts: list[int] = []
 
     def residual(step: int, mean: int) -> int:
-        parts.append(g.gate(net.scaled(g.subtract(y, mean), "gain", c.M), index, skip_below))
+        parts.append(g.gate(net.scaled(g.subtract(y, mean), "gain", c.M), indexes, skip_below))
         return parts[-1]
 
     y_hat = _y_hat(net, c, z, y, residual)
     r = parts[0]
     for step in range(1, c.context_steps):
         r = g.merge(r, parts[step], step, c.context_steps)
-    net.outputs = {"index": index, "r": r, "y_hat": y_hat}
+    net.outputs = {"indexes": indexes, "r": r, "y_hat": y_hat}
     return net
 
 

@@ -169,3 +169,14 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]], c: HyperpriorConfig) -> N
     for name, _, _ in GAINS:
         if tensors[f"{name}_shift"] > 30:
             raise ValueError(f"{name}_shift: expected at most 30, found {tensors[f'{name}_shift']}")
+
+
+def checked_bits(found: Any, c: HyperpriorConfig) -> dict[str, int]:
+    """Return "fraction_bits" of a weights file; ValueError unless it names the tensors of `layers`, and no others."""
+    names = {name for layer in layers(c) for name in (layer.source, layer.result)}
+    if not isinstance(found, dict) or found.keys() != names:
+        raise ValueError("fraction_bits: expected those of the layers' inputs and results")
+    for name, bits in found.items():
+        if type(bits) is not int or abs(bits) > 32:
+            raise ValueError(f"fraction_bits, {name}: expected -32 to 32, found {bits!r}")
+    return found

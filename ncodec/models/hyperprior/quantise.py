@@ -9,6 +9,7 @@ channel: 12 bits, or fewer where 32-bit sums could overflow (X3 of specs/exact.m
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def extremes() -> list[Tensor]:
     i, j = np.mgrid[:side, :side]
     rng = np.random.default_rng(0)
     grey = [np.full((side, side), level) for level in (0, 255)]
-    grey += [(i // cell + j // cell) % 2 * 255 for cell in (1, 2, 8, 16)]
+    grey += [((i + 1) // cell + (j + 1) // cell) % 2 * 255 for cell in (1, 2, 3, 6, 16)]
     grey += [j // 2 % 2 * 255, rng.integers(0, 2, (side, side)) * 255]
     pictures = [np.stack([picture] * 3) for picture in grey]
     pictures += [np.broadcast_to(np.array(colour)[:, None, None], (3, side, side)) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]  # fmt: skip
@@ -77,8 +78,8 @@ def ranges(model: Hyperprior, images: list[Tensor]) -> dict[str, float]:
                 see("features" if name.startswith("context.") else parent, inputs[0], output)
             elif isinstance(module, ContextStep):
                 see("y", inputs[0], output)
-            elif name == "g_s":  # not g_a: where y is larger than y_hat ever is, it is not coded
-                see("y", inputs[0])
+            elif name in ("g_a", "g_s"):
+                see("y", output if name == "g_a" else inputs[0])
             elif name == "h_a.stem":  # its two halves
                 a, weight = inputs[0].chunk(2, 1)[0], model.h_a.stem.weight.chunk(2, 1)
                 see(
@@ -86,7 +87,7 @@ def ranges(model: Hyperprior, images: list[Tensor]) -> dict[str, float]:
                     conv2d(a, weight[0] - weight[1]),
                     conv2d(a.relu(), 2 * weight[1]),
                 )
-            elif name and name != "g_a":
+            elif name:
                 see(name, output)
 
         return hook
@@ -230,7 +231,7 @@ def to_integers(model: Hyperprior, images: list[Tensor]) -> tuple[dict[str, Arra
 
 
 def from_integers(
-    tensors: dict[str, Array], config: HyperpriorConfig, bits: dict[str, int]
+    tensors: Mapping[str, Array], config: HyperpriorConfig, bits: Mapping[str, int]
 ) -> Hyperprior:
     """Return the float network whose integers these are, as near as they tell.
 
