@@ -89,12 +89,12 @@ def check_tensors(tensors, config):
 
 
 class Neighbours:
-    """What z says of its next position; tensors are those under "neighbours."."""
+    """What z says of its next position."""
 
     def __init__(self, tensors):
         names = ("hidden.weight", "hidden.bias", "head.weight", "own.weight", "shifts")
         self.hidden, self.bias, self.head, self.own, self.shifts = (
-            tensors[name].astype(np.int64) for name in names
+            tensors[f"neighbours.{name}"].astype(np.int64) for name in names
         )
         require(self.shifts.min() >= 1 and self.shifts.max() <= 30, "a shift")  # H6
         halves = 1 << self.shifts - 1
@@ -137,10 +137,8 @@ class Neighbours:
         """Return the section of z [h', w', Z]; `how` are lanes and chunks that H15 forbids."""
         looks = [self.look(z, i, j, offset) for i, j in np.ndindex(z.shape[:2])]
         rows, whole = (np.array(part) for part in zip(*looks, strict=True))
-        symbols = z.reshape(whole.shape) - whole
-        return reference_rans.encode(
-            symbols.flatten().tolist(), rows.flatten().tolist(), tables, **how
-        )
+        symbols, rows = (z.reshape(whole.shape) - whole).flatten().tolist(), rows.flatten().tolist()
+        return reference_rans.encode(symbols, rows, tables, **how)
 
 
 def shifted(a, s):
@@ -220,10 +218,7 @@ class Model:
                 require(sum(row) == 1 << 14 and full[: len(row)].all(), "table")  # H4
         for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
             require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")  # H5
-        own = {
-            name[11:]: self.tensors[name] for name in self.tensors if name.startswith("neighbours.")
-        }
-        self.neighbours = Neighbours(own)
+        self.neighbours = Neighbours(self.tensors)
         self.net = Network(self.tensors)
         z, r = (
             self.net.input("z", self.config["Z"], 127),

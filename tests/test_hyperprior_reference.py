@@ -38,16 +38,8 @@ VECTORS = {
 }
 INDEX = json.loads((ROOT / "weights" / "index.json").read_text())["models"]
 FILES = [ROOT / "weights" / model["file"] for model in INDEX if model["family"] == "hyperprior"]
-SMALL = {
-    "N": 8,
-    "M": 10,
-    "Z": 3,
-    "H": 6,
-    "S": 5,
-    "B": 7,
-    "analysis_blocks": 1,
-    "synthesis_blocks": 2,
-}
+SMALL = {"N": 8, "M": 10, "Z": 3, "H": 6, "S": 5, "B": 7}
+SMALL |= {"analysis_blocks": 1, "synthesis_blocks": 2}
 
 
 # ---------------------------------------------------------------- the specification

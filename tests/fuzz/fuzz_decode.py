@@ -97,10 +97,8 @@ def _section_z(codec: HyperpriorCodec, z: NDArray[np.int64], code: int) -> bytes
     offset = codec.z_offset(code)
     if int(abs(z).max()) <= Z_MAX:
         return codec.neighbours.encode(z, offset)
-    start = "neighbours."
-    own = {name.removeprefix(start): t for name, t in codec.tensors.items() if name.startswith(start)}  # fmt: skip
     tables = [row[row > 0].tolist() for row in codec.neighbours.tables.frequencies]
-    return reference.Neighbours(own).encode(z, tables, offset.astype(np.int64))
+    return reference.Neighbours(codec.tensors).encode(z, tables, offset.astype(np.int64))
 
 
 def _any_latents(header: Header, width: int, height: int, rng: random.Random) -> bytes:
