@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 import ncodec
 from ncodec import container
-from ncodec.errors import FormatError, WeightsMismatchError
+from ncodec.errors import FormatError, InputError, WeightsMismatchError
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.codec import Latents, Options
 from ncodec.models.hyperprior.device import DeviceCodec
@@ -330,12 +330,18 @@ def test_together(small):
     """Tiles decoded together by the executor for GPUs, here on the CPU."""
     path, _ = small
     codec = load_by_name(path, "cpu").codec
-    device = DeviceCodec(codec.tensors, codec.config, codec.skip_below, "cpu")
+    device = DeviceCodec(codec.tensors, codec.config, codec.skip_below, {}, "cpu")
     payloads = [codec.encode_tile(noise(37, 50 + k, 3)[:, :50], 50, Options()) for k in range(2)]
     for channels, is_faded in ((3, False), (3, True), (1, False), (1, True)):
         format = TileFormat(50, 37, channels, is_faded=is_faded)
         found = device.decode_tiles(payloads, 50, format)
         np.testing.assert_array_equal(found, codec.decode_tiles(payloads, 50, format))
+
+
+def test_only_a_search_needs_fraction_bits(small):
+    path, _ = small
+    with pytest.raises(InputError, match="effort 2: the weights file has no fraction_bits"):
+        ncodec.encode(noise(16, 16, 3), 4, path, "cpu", effort=2)
 
 
 def test_quality(small):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ncodec.coder import Coder, Reader, Writer
 from ncodec.entropy import FrequencyTables
 from ncodec.entropy.neighbours import NAMES, NeighbourCoder
-from ncodec.errors import CorruptPayloadError, needing
+from ncodec.errors import CorruptPayloadError, InputError, needing
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.graphs import Network
 from ncodec.models.hyperprior.layers import (
@@ -68,7 +68,7 @@ class HyperpriorCodec:
         tensors: of the weights file.
         config: sizes of the networks.
         skip_below: residuals with a smaller index are not coded, they are 0.
-        fraction_bits: of the tensors (layers.py); only efforts above 1 need them.
+        fraction_bits: of the tensors (layers.py); empty: no efforts above 1.
 
     Raises:
         WeightsMismatchError: integers that specs/exact.md forbids.
@@ -149,7 +149,7 @@ class HyperpriorCodec:
         """Return the latents of an image [h, w, 3] or [h, w].
 
         Raises:
-            InputError: an effort above 1 where torch is missing.
+            InputError: an effort above 1 where torch or `fraction_bits` are missing.
         """
         colour = (
             pixels if pixels.ndim == 3 else np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3))
@@ -158,6 +158,8 @@ class HyperpriorCodec:
         y, z = self._run(self._analysis, quality_code, "y", "z", x=x)
         indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
         if steps := REFINEMENTS[effort]:
+            if not self.fraction_bits:
+                raise InputError(f"effort {effort}: the weights file has no fraction_bits")
             with needing(f"effort {effort}", "torch"):
                 from ncodec.models.hyperprior import anneal
             unit = np.float32(2.0 ** self.fraction_bits["y"])
@@ -247,7 +249,9 @@ def finished(pixels: NDArray[np.int16], format: TileFormat) -> NDArray[Any]:
 
 
 def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> HyperpriorCodec:
-    """Return the codec of a weights file (specs/hyperprior.md); `about` has "config", "skip_below" and "fraction_bits".
+    """Return the codec of a weights file (specs/hyperprior.md); `about` has "config" and "skip_below".
+
+    Without "fraction_bits" there are no efforts above 1.
 
     Raises:
         ValueError, KeyError, TypeError: tensors are missing or of the wrong shape.
@@ -256,7 +260,7 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
     """
     config = HyperpriorConfig(**about["config"])
     check_tensors(tensors, config)
-    fraction_bits = checked_bits(about["fraction_bits"], config)
+    fraction_bits = checked_bits(about["fraction_bits"], config) if "fraction_bits" in about else {}
     skip_below = about["skip_below"]
     if type(skip_below) is not int or not 0 <= skip_below <= N_SCALES:
         raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {skip_below!r}")
