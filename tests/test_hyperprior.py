@@ -12,7 +12,6 @@ from small_hyperprior import small_network, small_weights
 import ncodec
 from ncodec import container, exact, threads
 from ncodec.coder import Writer
-from ncodec.entropy.neighbours import NAMES
 from ncodec.errors import CorruptPayloadError, InputError, WeightsMismatchError
 from ncodec.metrics import psnr
 from ncodec.models.hyperprior.device import DeviceCodec
@@ -107,8 +106,7 @@ def test_devices_refuse_the_same(model, device):
     indexes = net.indexes(zeros, 140, (1, 1))
     coded = indexes >= net.skip_below
     tables = [row[row > 0].tolist() for row in net.neighbours.tables.frequencies]
-    own = {name: net.tensors[f"neighbours.{name}"] for name in NAMES}
-    neighbours, offset = reference.Neighbours(own), net.z_offset(140).astype(np.int64)
+    neighbours, offset = reference.Neighbours(net.tensors), net.z_offset(140).astype(np.int64)
     for z, r in ((128, 0), (-(2**30), 0), (0, 32768), (0, -(2**31))):
         writer = Writer()
         writer.sections.append(neighbours.encode(np.full(zeros.shape, z), tables, offset))
