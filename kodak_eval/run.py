@@ -37,6 +37,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
 INDEX = HERE.parent / "weights" / "index.json"
+SEARCHING = ("hyperprior-s:effort=2",)  # encoders that take their time
 CONVENTIONAL = (
     "jpeg",
     "jpeg:subsampling=4:4:4",
@@ -101,7 +102,7 @@ def measure(
             f"expected the 24 Kodak images kodim01.png … in {images}, found {len(files)}"
         )
     begin = time.monotonic()
-    codecs = [model.name for model in list_models()] + list(CONVENTIONAL)
+    codecs = [*(model.name for model in list_models()), *SEARCHING, *CONVENTIONAL]
     if unknown := set(only) - set(codecs):
         raise typer.BadParameter(f"expected some of {', '.join(codecs)}, found {min(unknown)}")
     study = Study(
