@@ -80,11 +80,12 @@ NCODEC_AVX2 NCODEC_INLINE __m256i load(const T* from) {
 // Two taps interleaved are what vpmaddwd multiplies; as there is an odd number, one of weight 0 is added. Channels are
 // in the order of vpunpck, 0 - 3 and 8 - 11 in `low`, 4 - 7 and 12 - 15 in `high`, which vpackssdw undoes.
 template <int SIDE>
-NCODEC_AVX2 inline void depthwise_side_avx2(const Operation& op, const int16_t* const* taps, size_t n, int16_t* y) {
+NCODEC_AVX2 inline void depthwise_side_avx2(const Operation& op, const int16_t* const* taps, size_t n, int16_t* y,
+                                            size_t first = 0) {
   constexpr size_t AREA = SIDE * SIDE, PAIRS = (AREA + 1) / 2;
   const size_t channels = static_cast<size_t>(op.channels), whole = channels / 16 * 16, row = n + SIDE - 1;
   const __m256i least = _mm256_set1_epi16(-LARGEST);
-  for (size_t c = 0; c < whole; c += 16) {
+  for (size_t c = first; c < whole; c += 16) {
     __m256i low[PAIRS], high[PAIRS];
     for (size_t t = 0; t < PAIRS; ++t) {
       const int16_t* w = op.weights.get() + 2 * t * channels + c;
