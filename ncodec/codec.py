@@ -3,8 +3,8 @@
     encode   image --> Picture --> tiles --family's codec--> payloads --> container
     decode   container --> limits, family, weights --> tiles --family's codec--> Picture --> image
 
-The arithmetic of a tile is its family's (models/protocol.py); torch is imported for `device="cuda"` and
-`kind="torch"` only.
+The arithmetic of a tile is its family's (models/protocol.py); torch is imported for `device="cuda"`,
+`kind="torch"` and a family's efforts that need it only.
 """
 
 from pathlib import Path
@@ -156,7 +156,7 @@ def decode(
         kind: "pillow" (with ICC, EXIF and XMP in `info`), "numpy" uint8 [H, W, 3] or [H, W], or
             "torch" uint8 [3, H, W] or [1, H, W].
         model: weights file, needed only for models that are not shipped.
-        device: "cpu" or "cuda", which needs torch. Latents are the same everywhere, pixels to within 1.
+        device: "cpu" or "cuda", which needs torch. The pixels are the same.
         limits: what to accept, checked before allocating.
 
     Raises:
@@ -180,7 +180,7 @@ def decode_batch(
     """Return the images in the bytes of several `.nc` files, in their order.
 
     Images of equal size, model and quality are decoded together, which is faster on a GPU: the pixels
-    are those of `decode` to within 1.
+    are those of `decode`.
 
     Args:
         files: the whole files.

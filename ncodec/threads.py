@@ -1,9 +1,11 @@
 """How many threads the C++ may use: one number for the process. No result depends on it."""
 
 import os
+from numbers import Integral
 
 from ncodec.errors import InputError
 
+MOST = 1024  # threads that are worth having
 _chosen: int | None = None
 
 
@@ -14,9 +16,9 @@ def set_num_threads(n: int) -> None:
         InputError: n is not an integer of at least 1.
     """
     global _chosen
-    if not isinstance(n, int) or n < 1:
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
         raise InputError(f"threads: expected an integer of at least 1, found {n!r}")
-    _chosen = n
+    _chosen = min(int(n), MOST)
 
 
 def get_num_threads() -> int:
@@ -24,7 +26,7 @@ def get_num_threads() -> int:
     if _chosen is not None:
         return _chosen
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) else cores()
+    return min(int(first), MOST) if first.isdecimal() and int(first) else cores()
 
 
 def cores() -> int:

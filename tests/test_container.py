@@ -812,7 +812,7 @@ def test_bound_of_r(small, value):
         r = (coded * np.int64(edge)).astype(np.int32)
         writer.code("y", r, indexes, small.tables_r, small.skip_below)
         if is_refused:
-            with pytest.raises(CorruptPayloadError, match=r"section 'y': expected \|y\| <= 32767"):
+            with pytest.raises(CorruptPayloadError, match=r"section 'y': expected \|r\| <= 32767"):
                 small.decode_latents(writer.payload(), 60, 16, 16)
         else:
             assert np.array_equal(small.decode_latents(writer.payload(), 60, 16, 16).r, r)

@@ -713,3 +713,14 @@ def test_gpu():
         graph, feeds, last = residual_blocks(np.random.default_rng(0), 67, 45, channels, 2)
         expected = reference.run(described(graph), feeds, [last])
         same(expected, on_device(graph, feeds, [last], "cuda"), channels)
+
+
+def test_a_tensor_of_more_than_16_million_pixels():
+    """As a file in one tile may have."""
+    graph = Graph()
+    x = graph.input("x", 1)
+    y = graph.clamp(graph.shift(x, 1), -9, 9)
+    data = np.zeros((4097, 4099, 1), np.int16)
+    data[-1, -1] = 5
+    (found,) = graph.run({x: data}, [y], 3)
+    assert found.shape == data.shape and found[-1, -1, 0] == 3 and found.sum() == 3

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import ncodec
@@ -18,13 +19,23 @@ def not_chosen(monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("3", 3), ("5,2", 5), (" 4 ", 4), ("", None), ("0", None), ("-2", None), ("all", None)],
+    [
+        ("3", 3),
+        ("5,2", 5),
+        (" 4 ", 4),
+        ("", None),
+        ("0", None),
+        ("-2", None),
+        ("all", None),
+        ("9" * 30, 1024),
+    ],
 )
 def test_environment(text, expected, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", text)
     assert ncodec.get_num_threads() == (expected or threads.cores())
-    ncodec.set_num_threads(7)
-    assert ncodec.get_num_threads() == 7
+    for n, used in ((7, 7), (np.int64(3), 3), (2**40, 1024)):
+        ncodec.set_num_threads(n)
+        assert ncodec.get_num_threads() == used
 
 
 def test_cores_of_the_process(monkeypatch):
@@ -36,7 +47,7 @@ def test_cores_of_the_process(monkeypatch):
     assert done.stdout == b"1\n"
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 2.5, "2", None])
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "2", None, True])
 def test_bad_numbers(wrong):
     with pytest.raises(InputError, match="threads: expected an integer of at least 1"):
         ncodec.set_num_threads(wrong)

@@ -102,7 +102,7 @@ static NeighbourNetwork make_network(Weights hidden, Biases hidden_bias, Weights
   const size_t channels = own.shape(1), width = hidden.shape(0);
   if (own.shape(0) != N_NEIGHBOURS || hidden.shape(1) != N_NEIGHBOURS * channels || hidden_bias.shape(0) != width ||
       head.shape(0) != 2 * channels || head.shape(1) != width)
-    raise("WeightsMismatchError", "neighbours: expected hidden [S, 4 Z], its bias [S], head [2 Z, S] and own [4, Z]");
+    raise("WeightsMismatchError", "neighbours: expected hidden [B, 4 Z], its bias [B], head [2 Z, B] and own [4, Z]");
   const auto values = [](const auto& array) { return std::vector(array.data(), array.data() + array.size()); };
   NeighbourNetwork network{channels,  width,     values(hidden), values(hidden_bias), values(head), values(own),
                            shifts[0], shifts[1], shifts[2]};

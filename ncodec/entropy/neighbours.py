@@ -19,12 +19,12 @@ N_NEIGHBOURS = 4  # left, above left, above, above right
 N_EIGHTHS, N_WIDTHS = 8, 32  # row 8·width + eighth: the mean is (eighth - 4) / 8
 MEAN_BITS = 8  # fraction of means and widths
 GRID_MAX = 127  # bound of |z|
-NAMES = {  # the arrays of a network, their types and dimensions
-    "hidden.weight": (np.int16, 2),  # [S, 4 Z]
-    "hidden.bias": (np.int32, 1),  # [S]
-    "head.weight": (np.int16, 2),  # [2 Z, S]: means, then widths
-    "own.weight": (np.int16, 2),  # [4, Z]
-    "shifts": (np.int32, 1),  # [3], of hidden, head and own
+NAMES = {  # the arrays of a network, and their types
+    "hidden.weight": np.int16,  # [B, 4 Z]
+    "hidden.bias": np.int32,  # [B]
+    "head.weight": np.int16,  # [2 Z, B]: means, then widths
+    "own.weight": np.int16,  # [4, Z]
+    "shifts": np.int32,  # [3], of hidden, head and own
 }
 
 
@@ -41,7 +41,7 @@ class NeighbourCoder:
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], tables: FrequencyTables) -> None:
         hidden, bias, head, own, shifts = (
-            np.ascontiguousarray(arrays[name], kind) for name, (kind, _) in NAMES.items()
+            np.ascontiguousarray(arrays[name], kind) for name, kind in NAMES.items()
         )
         self._network = _rans.make_network(hidden, bias, head, own, shifts.tolist())
         self.channels = own.shape[1]

@@ -168,7 +168,7 @@ class Run {
 
   static void check_pixels(const Operation& operation, size_t h, size_t w) {
     if (h < 1 || w < 1 || h > MAX_PIXELS || w > MAX_PIXELS || uint64_t{h} * w > MAX_PIXELS)
-      throw FeedError(operation.label() + ": expected 1 to 2^24 pixels, found " + std::to_string(h) + " x " +
+      throw FeedError(operation.label() + ": expected 1 to 2^29 pixels, found " + std::to_string(h) + " x " +
                       std::to_string(w));
   }
 

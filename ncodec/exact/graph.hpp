@@ -25,7 +25,7 @@ struct FeedError : std::runtime_error {  // what comes with a run
 
 constexpr int LARGEST = 32767;  // of a value, and of a weight
 constexpr int MAX_CHANNELS = 65536, MAX_OPERATIONS = 4096, MAX_SHIFT = 30;
-constexpr size_t MAX_PIXELS = size_t{1} << 24;  // of a tensor
+constexpr size_t MAX_PIXELS = size_t{1} << 29;  // of a tensor: more than any file may have
 constexpr size_t PANEL = 16;                    // outputs of a convolution that kernels compute together
 
 // An array that begins at a cache line; its values are not initialised.

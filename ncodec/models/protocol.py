@@ -91,7 +91,7 @@ class Codec(Protocol):
         ...
 
     def exact_symbols(self, payload: bytes, quality_code: int, format: TileFormat) -> bytes:
-        """Return what every machine must decode to the byte: pixels where they are exact, else latents."""
+        """Return what every machine must decode to the byte: the pixels."""
         ...
 
 

@@ -17,6 +17,8 @@ z stays as it is: refined too, files became larger.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +52,18 @@ class _Window(NamedTuple):
     coded: Tensor  # [1, M, h, w], bool
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """On several threads files have other bytes, and with anything beside them it is far slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 @torch.enable_grad()
 def refine(
     model: Hyperprior,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ncodec.coder import Coder, Reader, Writer
 from ncodec.entropy import FrequencyTables
 from ncodec.entropy.neighbours import NAMES, NeighbourCoder
-from ncodec.errors import CorruptPayloadError, InputError, needing
+from ncodec.errors import CorruptPayloadError, InputError, named, needing
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.graphs import Network
 from ncodec.models.hyperprior.layers import (
@@ -95,11 +95,13 @@ class HyperpriorCodec:
 
     @cached_property
     def _analysis(self) -> Network:
-        return graphs.analysis(self.tensors, self.config)
+        with named("weights: "):
+            return graphs.analysis(self.tensors, self.config)
 
     @cached_property
     def _closing(self) -> Network:
-        return graphs.closing(self.tensors, self.config, self.skip_below)
+        with named("weights: "):
+            return graphs.closing(self.tensors, self.config, self.skip_below)
 
     def _run(self, network: Network, quality_code: int, *wanted: str, **feeds: Any) -> list[Any]:
         known = graphs.vectors(self.tensors, quality_code) | feeds
@@ -131,7 +133,7 @@ class HyperpriorCodec:
 
     def exact_symbols(self, payload: bytes, quality_code: int, format: TileFormat) -> bytes:
         """Return the pixels: they are exact."""
-        pixels = self._decode_tile(payload, quality_code, format)
+        (pixels,) = self.decode_tiles([payload], quality_code, format)
         return pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
 
     def decode_latents(self, payload: bytes, quality_code: int, width: int, height: int) -> Latents:
@@ -168,7 +170,7 @@ class HyperpriorCodec:
             y = anneal.refine(
                 self._floats, padded, quality_code, y / unit, z, indexes, self.tables_r, self.skip_below, steps
             )  # fmt: skip
-            y = np.rint(y * unit).clip(-LARGEST, LARGEST).astype(np.int16)
+            y = np.rint(np.nan_to_num(y * unit)).clip(-LARGEST, LARGEST).astype(np.int16)
             indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
         return Latents(z, indexes, r)
 
@@ -203,7 +205,8 @@ class HyperpriorCodec:
         indexes = latents.indexes if latents else self.indexes(z, quality_code, size)
         r = latents and latents.r.astype(np.int32)
         r = coder.code("y", r, indexes, self.tables_r, self.skip_below)
-        return Latents(z, indexes, within("y", r, R_MAX))
+        check_r(max(int(r.max()), -int(r.min())))
+        return Latents(z, indexes, r.astype(np.int16))
 
     def z_offset(self, quality_code: int) -> NDArray[np.int16]:
         """Return what the quality adds to means and widths of z."""
@@ -226,16 +229,10 @@ def z_size(size: tuple[int, ...]) -> tuple[int, int]:
     return -(-height // Z_STRIDE), -(-width // Z_STRIDE)
 
 
-def within(section: str, symbols: NDArray[np.int32], largest: int) -> NDArray[np.int16]:
-    """Return symbols of a section as 16 bits.
-
-    Raises:
-        CorruptPayloadError: one of them exceeds ±`largest`.
-    """
-    found = max(int(symbols.max()), -int(symbols.min()))
-    if found > largest:
-        raise CorruptPayloadError(f"section {section!r}: expected |{section}| <= {largest}, found {found}")  # fmt: skip
-    return symbols.astype(np.int16)
+def check_r(largest: int) -> None:
+    """Raise CorruptPayloadError unless the largest |r| of a section is one that the networks take."""
+    if largest > R_MAX:
+        raise CorruptPayloadError(f"section 'y': expected |r| <= {R_MAX}, found {largest}")
 
 
 def finished(pixels: NDArray[np.int16], format: TileFormat) -> NDArray[Any]:

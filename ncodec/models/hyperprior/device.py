@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncodec.coder.device import DeviceReader
-from ncodec.errors import CorruptPayloadError
 from ncodec.exact.device import run_on_device
 from ncodec.models.hyperprior import graphs
-from ncodec.models.hyperprior.codec import HyperpriorCodec, finished, z_size
-from ncodec.models.hyperprior.layers import R_MAX, STRIDE, HyperpriorConfig
+from ncodec.models.hyperprior.codec import HyperpriorCodec, check_r, finished, z_size
+from ncodec.models.hyperprior.layers import STRIDE, HyperpriorConfig
 from ncodec.models.protocol import TileFormat
 
 BATCH_PIXELS = 1 << 24
@@ -50,8 +49,7 @@ class DeviceCodec(HyperpriorCodec):
         grid = torch.zeros(len(payloads), height, width, 1, dtype=torch.int32, device=self.device)
         index = self._on_device(self._indexing, quality_code, "indexes", z=z, grid=grid)
         r = reader.code("y", None, index, self.tables_r, self.skip_below)
-        if (found := int(r.long().abs().max())) > R_MAX:
-            raise CorruptPayloadError(f"section 'y': expected |y| <= {R_MAX}, found {found}")
+        check_r(int(r.long().abs().max()))
         wanted = "unrounded" if format.is_faded else "pixels"
         pixels = self._on_device(self._synthesis, quality_code, wanted, z=z, r=r)
         tiles = pixels[:, : format.height, : format.width].to(torch.int16).cpu().numpy()

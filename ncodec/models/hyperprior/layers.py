@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncodec.entropy.neighbours import N_EIGHTHS, N_NEIGHBOURS, N_WIDTHS
+from ncodec.entropy.neighbours import GRID_MAX, N_EIGHTHS, N_NEIGHBOURS, N_WIDTHS
 from ncodec.errors import InputError
 from ncodec.nn import N_SCALES
 from ncodec.quality import N_QUALITIES
@@ -19,7 +19,7 @@ from ncodec.quality import N_QUALITIES
 STRIDE = 16  # pixels per latent of y
 BLOCK_DIMENSION = 3 * STRIDE**2  # of the linear path's blocks
 Z_STRIDE = 2  # latents of y per latent of z
-Z_MAX = 127  # bound of |z|
+Z_MAX = GRID_MAX  # bound of |z|
 LARGEST = 32767  # of any tensor
 R_MAX = LARGEST  # bound of |r|
 X_MAX = 255  # of what analysis sees: twice the 8-bit value, less 255
@@ -61,8 +61,9 @@ class HyperpriorConfig:
     def __post_init__(self) -> None:
         for size in (field.name for field in fields(self)):
             value = getattr(self, size)
-            if type(value) is not int or not 1 <= value <= 1024:
-                raise InputError(f"{size}: expected 1 to 1024, found {value!r}")
+            most = 256 if size.endswith("_blocks") else 1024
+            if type(value) is not int or not 1 <= value <= most:
+                raise InputError(f"{size}: expected 1 to {most}, found {value!r}")
         for name, holds, expected in (
             ("M", self.M <= BLOCK_DIMENSION, f"at most {BLOCK_DIMENSION}, the dimension of a 16x16 RGB block"),
             ("context_steps", self.context_steps in (2, 4), "2 or 4"),
