@@ -619,7 +619,7 @@ def test_grids_that_do_not_fit():
         with pytest.raises(InputError, match=message):
             run_on_device(graph, batch, [number])
     far = graph.pad(x, 65536)
-    with pytest.raises(InputError, match=r"pad.*2\^24"):
+    with pytest.raises(InputError, match=r"pad.*2\^29"):
         graph.run(feeds, [far])
 
 
