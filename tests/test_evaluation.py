@@ -752,7 +752,7 @@ def test_unreadable_images_and_missing_programs_are_gaps(folder, tmp_path):
         (["--report", "x.pdf"], 6, "x.pdf: expected a name in .html"),
         (["--report", "no/such/x.html"], 6, "there is no folder no/such"),
         (["--engine", "slurm", "--codec", "jpeg", "--no-cache"], 2, "'slurm'"),
-        (["--jobs", "-1"], 2, "greater than or equal to 0"),
+        (["--jobs", "-1"], 2, "Invalid value for '--jobs': "),
         (["--codec", "jpeg", "--codec", "jpeg"], 6, "named twice"),
         (["--codec", "jpeg", "--cache", "/dev/null/x"], 6, "/dev/null/x"),
     ],
