@@ -1,7 +1,7 @@
 """Does a shipped model still decode what it decoded when it was shipped?
 
 The model's index entry holds a small file and what came out of it: the SHA-256 of what every machine must
-reproduce (`Codec.exact_symbols`: its pixels), and the PSNR against the picture
+reproduce, its pixels, and the PSNR against the picture
 it was made from.
 """
 
@@ -36,7 +36,7 @@ def picture() -> NDArray[np.uint8]:
 
 
 def symbols_sha256(data: bytes, model: Path | None = None, device: str = "cpu") -> str:
-    """Return the digest of all tiles' exact symbols, in the file's order.
+    """Return the digest of all tiles' pixels, in the file's order, ahead of their fading.
 
     Args:
         data: the whole file, of a family of tiles.
@@ -48,7 +48,8 @@ def symbols_sha256(data: bytes, model: Path | None = None, device: str = "cpu") 
     codec = load_for(header, model, device).codec
     digest = hashlib.sha256()
     for box, payload in zip(header.tile_boxes(), parsed.tiles, strict=True):
-        digest.update(codec.exact_symbols(payload, header.quality_code, format_of(header, box)))
+        (pixels,) = codec.decode_tiles([payload], header.quality_code, format_of(header, box))
+        digest.update(pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
 
 

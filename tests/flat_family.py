@@ -47,9 +47,6 @@ class FlatCodec:
             raise CorruptPayloadError(f"section 'flat': {error}") from error
         return [tile * self.steps[quality_code // 20] for tile in tiles]
 
-    def exact_symbols(self, payload, quality_code, format):
-        return self.decode_tiles([payload], quality_code, format)[0].tobytes()
-
 
 def make_codec(tensors, about, device):
     assert isinstance(tensors["steps"], np.ndarray)

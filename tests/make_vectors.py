@@ -2,7 +2,7 @@
 `python tests/make_vectors.py coder|default|dct|jpeg ...`.
 
 Each vector is an .nc file (of a model: its digest ends the name) with a PNG of what it decoded to on the machine that
-made it, and the SHA-256 of what every machine must find in it (`Codec.exact_symbols`); of a JPEG file, of that. Those
+made it, and the SHA-256 of what every machine must find in it; of a JPEG file, of that. Those
 of weights that are no longer shipped go: until 1.0 no promise holds to old files. coder.json has
 payloads of the entropy coders alone, with their tables, indexes and symbols.
 """

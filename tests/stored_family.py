@@ -30,9 +30,6 @@ class StoredCodec:
         except (zlib.error, ValueError) as error:
             raise CorruptPayloadError(f"section 'stored': {error}") from error
 
-    def exact_symbols(self, payload, quality_code, format):
-        return zlib.decompress(payload)
-
 
 def make_codec(tensors, about, device):
     assert tensors == {} and about == {} and device == "cpu"

@@ -1,7 +1,6 @@
 """The coder equals its specification (specs/entropy.md) and its plain-Python reference."""
 
 import re
-import shutil
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ import torch
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from variants_program import AARCH64, NATIVE, output_of
 
 from ncodec.entropy import (
     FrequencyTables,
@@ -515,24 +515,11 @@ def test_variants_agree_on_damage(lanes, variant):
 
 
 @pytest.mark.parametrize(
-    "compiler, emulator, variant",
-    [
-        ("g++", [], "avx2|neon"),
-        ("aarch64-linux-gnu-g++", ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"], "neon"),
-    ],
+    "compiler, emulator, variant", [(*NATIVE, "avx2|neon"), (*AARCH64, "neon")]
 )
 def test_vector_variants_without_python(compiler, emulator, variant, tmp_path):
-    """NEON is tested under an emulator where there is one: Debian's g++-aarch64-linux-gnu, qemu-user."""
-    for program in [compiler, *emulator[:1]]:
-        if not shutil.which(program):
-            pytest.skip(f"no {program}")
-    source, binary = ROOT / "tests" / "variants.cpp", tmp_path / "variants"
-    subprocess.run([compiler, "-std=c++17", "-O2", "-pthread", source, "-o", binary], check=True)
-    run = subprocess.run([*emulator, binary], capture_output=True, text=True)
-    if run.returncode == 77:
-        pytest.skip("this processor has no vector variant")
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert re.match(rf"({variant}): \d+ streams, [1-9]\d* of them refused", run.stdout)
+    printed = output_of(ROOT / "tests" / "variants.cpp", compiler, emulator, tmp_path)
+    assert re.match(rf"({variant}): \d+ streams, [1-9]\d* of them refused", printed)
 
 
 def test_threads():

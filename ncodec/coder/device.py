@@ -179,7 +179,6 @@ class DeviceReader:
     """
 
     def __init__(self, payloads: list[bytes], n_sections: int) -> None:
-        self.batch = len(payloads)
         self._tiles = [iter(split(payload, n_sections)) for payload in payloads]
 
     def code(

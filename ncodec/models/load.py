@@ -47,7 +47,6 @@ def find_device(device: str) -> str:
 
 @lru_cache(maxsize=4)
 def _load_file(path: Path, mtime_ns: int, device: str) -> LoadedModel:
-    family = weights.family_of(path)
     tensors, about, digest = weights.read(path)
     for entry in weights.list_models():
         if entry.path == path and entry.sha256 != digest.hex():
@@ -55,6 +54,7 @@ def _load_file(path: Path, mtime_ns: int, device: str) -> LoadedModel:
                 f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}"
             )
     with weights.reading(path):
+        family = weights.family_named(about["family"])
         codec: Codec = family.load().make_codec(tensors, about, device)
         return LoadedModel(about["name"], family, digest[:DIGEST_BYTES], codec)
 

@@ -90,10 +90,6 @@ class Codec(Protocol):
         """
         ...
 
-    def exact_symbols(self, payload: bytes, quality_code: int, format: TileFormat) -> bytes:
-        """Return what every machine must decode to the byte: the pixels."""
-        ...
-
 
 class FileFamily(Protocol):
     """The module of a family whose only TILE holds a file of another format."""

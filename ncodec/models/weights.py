@@ -107,8 +107,12 @@ def family_of(path: Path) -> families.Family:
         WeightsMismatchError: it is not a weights file of ncodec.
     """
     with reading(path), safe_open(path, "np") as file:
-        name = json.loads((file.metadata() or {})["ncodec"])["family"]
-        return next(f for f in families.FAMILIES if f.name == name and f.has_weights)
+        return family_named(json.loads((file.metadata() or {})["ncodec"])["family"])
+
+
+def family_named(name: str) -> families.Family:
+    """Return the family that a weights file names; StopIteration if none with weights has the name."""
+    return next(f for f in families.FAMILIES if f.name == name and f.has_weights)
 
 
 def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any], bytes]:

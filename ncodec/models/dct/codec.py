@@ -115,11 +115,6 @@ class DctCodec:
             for payload in payloads
         ]  # fmt: skip
 
-    def exact_symbols(self, payload: bytes, quality_code: int, format: TileFormat) -> bytes:
-        """Return the pixels: they are exact."""
-        (pixels,) = self.decode_tiles([payload], quality_code, format)
-        return bytes(pixels.tobytes())
-
     def _encode(
         self, pixels: NDArray[np.uint8], quality_code: int, options: Options, subsampling: str
     ) -> bytes:

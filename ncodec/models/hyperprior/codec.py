@@ -124,17 +124,12 @@ class HyperpriorCodec:
         Raises:
             TruncatedError, CorruptPayloadError: a payload is damaged.
         """
-        return [self._decode_tile(payload, quality_code, format) for payload in payloads]
-
-    def _decode_tile(self, payload: bytes, quality_code: int, format: TileFormat) -> NDArray[Any]:
-        latents = self.decode_latents(payload, quality_code, format.width, format.height)
-        pixels = self.synthesise(latents, quality_code, not format.is_faded)
-        return finished(pixels[: format.height, : format.width], format)
-
-    def exact_symbols(self, payload: bytes, quality_code: int, format: TileFormat) -> bytes:
-        """Return the pixels: they are exact."""
-        (pixels,) = self.decode_tiles([payload], quality_code, format)
-        return pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+        tiles = []
+        for payload in payloads:
+            latents = self.decode_latents(payload, quality_code, format.width, format.height)
+            pixels = self.synthesise(latents, quality_code, not format.is_faded)
+            tiles.append(finished(pixels[: format.height, : format.width], format))
+        return tiles
 
     def decode_latents(self, payload: bytes, quality_code: int, width: int, height: int) -> Latents:
         """Return the latents of a tile (pixels).
