@@ -47,6 +47,10 @@ FAMILIES = (
         "hyperprior", 4, "ncodec.models.hyperprior.codec", "ncodec.models.hyperprior.recipe",
         stride=16, bytes_a_pixel=48,
     ),
+    Family(
+        "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe",
+        stride=16, bytes_a_pixel=48,
+    ),
 )  # fmt: skip
 
 

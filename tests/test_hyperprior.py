@@ -16,7 +16,8 @@ from ncodec.errors import CorruptPayloadError, InputError, WeightsMismatchError
 from ncodec.metrics import psnr
 from ncodec.models.hyperprior.device import DeviceCodec
 from ncodec.models.hyperprior.layers import layers
-from ncodec.models.hyperprior.quantise import extremes, from_integers, ranges, to_integers
+from ncodec.models.hyperprior.quantise import from_integers, ranges, to_integers
+from ncodec.nn.integers import extremes
 from ncodec.models.hyperprior.recipe import from_weights
 from ncodec.models.load import load_by_name
 from ncodec.models.protocol import EncodeOptions, TileFormat

@@ -28,7 +28,7 @@ def at_quality(table: Tensor, q: Tensor) -> Tensor:
     return rows[:, :, None, None]
 
 
-def lmbda_at_quality(q: Tensor) -> Tensor:
-    """Return lambda [B] for qualities [B]; geometric between the eight values of `LAMBDAS`."""
-    table = torch.tensor(LAMBDAS, device=q.device).log()[:, None]
+def lmbda_at_quality(q: Tensor, lambdas: tuple[float, ...] = LAMBDAS) -> Tensor:
+    """Return lambda [B] for qualities [B]; geometric between its values at qualities 1 … 8."""
+    table = torch.tensor(lambdas, device=q.device).log()[:, None]
     return at_quality(table, q).exp().flatten()

@@ -5,12 +5,25 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from ncodec.quality import LAMBDAS
+
 
 class TrainingOutput(NamedTuple):
     """What the loss needs: reconstructions, and the bits of each image by what they are spent on."""
 
     x_hat: Tensor  # [B, 3, H, W]
     bits: dict[str, Tensor]  # [B] each
+    penalty: Tensor | None = (
+        None  # [B], bits a pixel that are not coded, such as a commitment to codes
+    )
+
+
+class Objective(NamedTuple):
+    """What training lowers (training/loss.py)."""
+
+    lambdas: tuple[float, ...] = LAMBDAS  # of qualities 1 … 8, geometric in between
+    empty_bpp: float = 0.03  # what keeps crops that cost nothing from counting most
+    ms_ssim: float = 0.0  # share of the distortion that is MS-SSIM's, 0 … 1
 
 
 class ParameterGroups(NamedTuple):

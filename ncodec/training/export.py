@@ -113,9 +113,10 @@ def check_export(run: Run, file: Path, images: list[Tensor]) -> dict[str, Any]:
         of it; "container_bytes", the mean of what a file holds beyond its payload, in neither; and "ok": neither
         costs more than 1 % (an export may code better than training knew).
     """
-    trained = validate(run.ema, images, EVERY_QUALITY, run.device)
-    in_files = partial(run.config.recipe.estimate, run.ema)
-    estimate = validate(in_files, images, EVERY_QUALITY, run.device)
+    recipe = run.config.recipe
+    trained = validate(run.ema, images, EVERY_QUALITY, run.device, recipe.OBJECTIVE)
+    in_files = partial(recipe.estimate, run.ema)
+    estimate = validate(in_files, images, EVERY_QUALITY, run.device, recipe.OBJECTIVE)
     files, container_bytes = [], 0
     for quality in EVERY_QUALITY:
         rates, psnrs = [], []

@@ -67,7 +67,7 @@ def training_step(
     options = run.config.training
     with torch.autocast(x.device.type, torch.bfloat16, enabled=options.bfloat16):
         out = network(x, q, noise, progress)
-        loss, parts = rate_distortion_loss(out, x, q)
+        loss, parts = rate_distortion_loss(out, x, q, run.config.recipe.OBJECTIVE)
     run.network.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), MAX_GRADIENT_NORM)

@@ -1,37 +1,46 @@
 """What training lowers: rate and distortion of a sample at its quality's lambda.
 
-    J = lambda * 255**2 * MSE + bits / pixels        loss = log(J + 0.03)
+    J = lambda * 255**2 * D + bits / pixels        loss = log(J + empty)
 
-The loss is relative: a crop counts by the share of its own cost that it saves, so neither one rate nor busy crops
-dominate; 0.03 bits a pixel keep empty ones from doing so.
+D is the mean squared error, or in part MS-SSIM's. The loss is relative: a crop counts by the share of its own cost
+that it saves, so neither one rate nor busy crops dominate; a few hundredths of a bit a pixel keep empty ones from doing so.
 """
 
 import torch
 from torch import Tensor
 
 from ncodec.nn.gain import lmbda_at_quality
-from ncodec.nn.training import TrainingOutput
+from ncodec.nn.training import Objective, TrainingOutput
 
-EMPTY_BPP = 0.03
+MS_SSIM_UNIT = 0.02  # squared error (unit interval) that 1 - MS-SSIM = 1 is worth, as at CompressAI's pairs of lambdas
 
 
 def rate_distortion_loss(
-    out: TrainingOutput, x: Tensor, q: Tensor
+    out: TrainingOutput, x: Tensor, q: Tensor, objective: Objective
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss of a batch, and what it is made of: means of "bpp", "mse" (unit interval) and each part's bpp.
+    """Return the loss of a batch, and what it is made of: means of "bpp", "mse" (unit interval), each part's bpp, "ms_ssim" if it counts.
 
     Args:
         out: of the network.
-        x: images [B, 3, H, W] in [0, 1].
+        x: images [B, 3, H, W] in [0, 1]; sides above 160 where MS-SSIM counts.
         q: their qualities [B].
+        objective: of the recipe.
     """
     pixels = x.shape[2] * x.shape[3]
-    parts = {f"bpp_{name}": bits / pixels for name, bits in out.bits.items()}
+    means = {f"bpp_{name}": bits / pixels for name, bits in out.bits.items()}
     bpp = torch.stack(list(out.bits.values())).sum(0) / pixels
     mse = (out.x_hat - x).square().flatten(1).mean(1)
-    lmbda = lmbda_at_quality(q)
-    cost = lmbda * 255**2 * mse + bpp
-    means = {"bpp": bpp, "mse": mse} | parts
-    return (cost + EMPTY_BPP).log().mean(), {
+    means |= {"bpp": bpp, "mse": mse}
+    distortion = mse
+    if objective.ms_ssim:
+        from pytorch_msssim import ms_ssim
+
+        with torch.autocast(x.device.type, enabled=False):
+            means["ms_ssim"] = ms_ssim(out.x_hat.float(), x, data_range=1.0, size_average=False)
+        distortion = torch.lerp(mse, MS_SSIM_UNIT * (1 - means["ms_ssim"]), objective.ms_ssim)
+    cost = lmbda_at_quality(q, objective.lambdas) * 255**2 * distortion + bpp
+    if out.penalty is not None:
+        cost = cost + out.penalty
+    return (cost + objective.empty_bpp).log().mean(), {
         name: value.detach().mean() for name, value in means.items()
     }

@@ -165,7 +165,8 @@ def _steps(
 
     def watch(qualities: tuple[float, ...]) -> None:
         if crops:
-            log.validation(run, validate(run.ema, crops, qualities, run.device))
+            objective = run.config.recipe.OBJECTIVE
+            log.validation(run, validate(run.ema, crops, qualities, run.device, objective))
 
     def on_step(run: Run, measured: dict[str, Tensor]) -> None:
         nonlocal last_save, last_validation

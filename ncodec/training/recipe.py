@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ncodec.errors import InputError
 from ncodec.families import FAMILIES
-from ncodec.nn.training import ParameterGroups, TrainingOutput
+from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -40,6 +40,11 @@ class Recipe(Protocol):
     @property
     def CROP_STRIDE(self) -> int:
         """Pixels: sides of the images that a network takes are multiples of it."""
+        ...
+
+    @property
+    def OBJECTIVE(self) -> Objective:
+        """What training lowers."""
         ...
 
     def build(self, config: Any) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ncodec.metrics import psnr
-from ncodec.nn.training import TrainingOutput
+from ncodec.nn.training import Objective, TrainingOutput
 from ncodec.training.loss import rate_distortion_loss
 
 IMAGES, SIDE = 16, 320  # at most so many, cut to so many pixels
@@ -30,6 +30,7 @@ def validate(
     images: list[Tensor],
     qualities: tuple[float, ...],
     device: torch.device,
+    objective: Objective,
 ) -> list[dict[str, float]]:
     """Return estimated bpp, mean PSNR (dB, 8-bit pixels) and loss of images, one point per quality.
 
@@ -38,6 +39,7 @@ def validate(
         images: uint8 [3, H, W].
         qualities: one point each.
         device: where the network is.
+        objective: of the recipe.
     """
     points = []
     for quality in qualities:
@@ -46,11 +48,11 @@ def validate(
             x = image[None].to(device).float() / 255
             q = torch.full((1,), quality, device=device)
             out = network(x, q)
-            value, parts = rate_distortion_loss(out, x, q)
+            value, parts = rate_distortion_loss(out, x, q, objective)
             pixels = (out.x_hat[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
             decibels = min(psnr(pixels.numpy(), image.numpy()), LOSSLESS_DB)
-            bpp = {name: float(part) for name, part in parts.items() if name.startswith("bpp")}
-            rows.append({"psnr": decibels, "loss": float(value)} | bpp)
+            kept = {name: float(part) for name, part in parts.items() if name != "mse"}
+            rows.append({"psnr": decibels, "loss": float(value)} | kept)
         means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         points.append({"quality": quality} | means)
     return points

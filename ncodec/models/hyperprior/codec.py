@@ -18,18 +18,23 @@ from ncodec.coder import Coder, Reader, Writer
 from ncodec.entropy import FrequencyTables
 from ncodec.entropy.neighbours import NAMES, NeighbourCoder
 from ncodec.errors import CorruptPayloadError, InputError, named, needing
-from ncodec.models.hyperprior import graphs
-from ncodec.models.hyperprior.graphs import Network
-from ncodec.models.hyperprior.layers import (
+from ncodec.exact.network import (
     LARGEST,
     PIXEL_BITS,
+    Array,
+    Network,
+    at_quality,
+    checked_bits,
+    image_input,
+)
+from ncodec.models.hyperprior import graphs
+from ncodec.models.hyperprior.layers import (
     R_MAX,
     STRIDE,
-    X_MAX,
     Z_STRIDE,
     HyperpriorConfig,
-    check_tensors,
-    checked_bits,
+    check_hyperprior,
+    layers,
 )
 from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.nn import N_SCALES
@@ -37,9 +42,6 @@ from ncodec.threads import get_num_threads
 
 if TYPE_CHECKING:
     from ncodec.models.hyperprior.network import Hyperprior
-
-Array = NDArray[Any]
-
 
 REFINEMENTS = {1: 0, 2: 5, 3: 20}  # steps of anneal.py, by effort
 USUAL_EFFORT = 1
@@ -151,8 +153,7 @@ class HyperpriorCodec:
         colour = (
             pixels if pixels.ndim == 3 else np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3))
         )
-        x = np.ascontiguousarray(2 * colour.astype(np.int16) - X_MAX)
-        y, z = self._run(self._analysis, quality_code, "y", "z", x=x)
+        y, z = self._run(self._analysis, quality_code, "y", "z", x=image_input(pixels))
         indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
         if steps := REFINEMENTS[effort]:
             if not self.fraction_bits:
@@ -205,7 +206,7 @@ class HyperpriorCodec:
 
     def z_offset(self, quality_code: int) -> NDArray[np.int16]:
         """Return what the quality adds to means and widths of z."""
-        return graphs.at_quality(self.tensors["neighbours.offset"], quality_code).astype(np.int16)
+        return at_quality(self.tensors["neighbours.offset"], quality_code).astype(np.int16)
 
     def indexes(self, z: Any, quality_code: int, size: tuple[int, ...]) -> Any:
         """Return the table row of every residual [h, w, M]; `size` is h and w."""
@@ -251,8 +252,10 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
         WeightsMismatchError: integers that specs/exact.md forbids.
     """
     config = HyperpriorConfig(**about["config"])
-    check_tensors(tensors, config)
-    fraction_bits = checked_bits(about["fraction_bits"], config) if "fraction_bits" in about else {}
+    check_hyperprior(tensors, config)
+    fraction_bits = (
+        checked_bits(about["fraction_bits"], layers(config)) if "fraction_bits" in about else {}
+    )
     skip_below = about["skip_below"]
     if type(skip_below) is not int or not 0 <= skip_below <= N_SCALES:
         raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {skip_below!r}")

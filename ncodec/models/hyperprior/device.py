@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ncodec.coder.device import DeviceReader
 from ncodec.exact.device import run_on_device
+from ncodec.exact.network import Network
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.codec import HyperpriorCodec, check_r, finished, z_size
 from ncodec.models.hyperprior.layers import STRIDE, HyperpriorConfig
@@ -56,7 +57,7 @@ class DeviceCodec(HyperpriorCodec):
         return [finished(tile, format) for tile in tiles]
 
     def _on_device(
-        self, network: graphs.Network, quality_code: int, wanted: str, **feeds: Tensor
+        self, network: Network, quality_code: int, wanted: str, **feeds: Tensor
     ) -> Tensor:
         vectors = graphs.vectors(self.tensors, quality_code)
         known: dict[str, Tensor] = {

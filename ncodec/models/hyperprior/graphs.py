@@ -8,84 +8,25 @@
 Tensors are [h, w, channels], int16. Vectors depend on the quality alone (`vectors`).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncodec.exact import Graph
+from ncodec.exact.network import PIXEL_BITS, X_MAX, Array, Network, Tensors, at_quality, gain_at
 from ncodec.models.hyperprior.layers import (
     INDEX_BITS,
-    PIXEL_BITS,
     STEPS_BITS,
     STRIDE,
-    X_MAX,
     Z_MAX,
     Z_STRIDE,
     HyperpriorConfig,
 )
 from ncodec.nn import N_SCALES
-from ncodec.quality import N_QUALITIES, QUALITY_STEPS
 
-Array = NDArray[Any]
-Tensors = Mapping[str, Array]
-
-LEAKY_SLOPE = 3277  # 0.1 in units of 2**-15
 LOG_BITS = 12  # fraction of an octave
 # Mantissas of 2**(k / 4096), k = 0 … 4095: none is within 7e-5 of a half, so any float64 gives these.
 EXP2 = np.rint(2.0 ** (14 + np.arange(1 << LOG_BITS) / (1 << LOG_BITS))).astype(np.int16)
-
-
-@dataclass
-class Network:
-    """A graph under construction, and then with names for what goes in and comes out."""
-
-    tensors: Tensors
-    graph: Graph = field(default_factory=Graph)
-    inputs: dict[str, int] = field(default_factory=dict)
-    outputs: dict[str, int] = field(default_factory=dict)
-
-    def input(self, name: str, channels: int, bound: int = 32767) -> int:
-        self.inputs[name] = self.graph.input(name, channels, bound)
-        return self.inputs[name]
-
-    def vector(self, name: str, channels: int) -> int:
-        if name not in self.inputs:
-            self.inputs[name] = self.graph.vector(name, channels)
-        return self.inputs[name]
-
-    def _layer(self, name: str) -> tuple[Array, Array, Array]:
-        weight, bias, shift = (
-            self.tensors[f"{name}.{part}"] for part in ("weight", "bias", "shift")
-        )
-        return weight, bias, shift
-
-    def conv(self, x: int, name: str) -> int:
-        return self.graph.conv(x, *self._layer(name), name=name)
-
-    def depthwise(self, x: int, name: str) -> int:
-        return self.graph.depthwise(x, *self._layer(name), name=name)
-
-    def blocks(self, x: int, name: str, count: int) -> int:
-        """Return x after `count` residual blocks: x + project(leaky(expand(depth(x))))."""
-        for k in range(count):
-            block = f"{name}.{k}"
-            f = self.conv(self.depthwise(x, f"{block}.depth"), f"{block}.expand")
-            f = self.conv(self.graph.leaky(f, LEAKY_SLOPE), f"{block}.project")
-            x = self.graph.add(x, f)
-        return x
-
-    def scaled(self, x: int, name: str, channels: int) -> int:
-        """Return x times a vector that comes as mantissas and shifts."""
-        factors, shifts = (self.vector(f"{name}.{part}", channels) for part in ("factor", "shift"))
-        return self.graph.scale(x, factors, shifts)
-
-    def run(self, feeds: Mapping[str, Array], wanted: tuple[str, ...], threads: int) -> list[NDArray[np.int16]]:  # fmt: skip
-        """Return some of `outputs`; `feeds` may hold more than this network takes."""
-        numbers = {number: feeds[name] for name, number in self.inputs.items() if name in feeds}
-        return self.graph.run(numbers, [self.outputs[name] for name in wanted], threads)
 
 
 def _indexes(net: Network, c: HyperpriorConfig, z: int, like: int) -> int:
@@ -181,15 +122,6 @@ def synthesis(tensors: Tensors, c: HyperpriorConfig) -> Network:
     return net
 
 
-def at_quality(table: Array, quality_code: int) -> NDArray[np.int64]:
-    """Return the row at quality 1 + code / 20, between the eight rows of a table of integers, rounded down. Exact."""
-    low = min(quality_code // QUALITY_STEPS, N_QUALITIES - 2)
-    fraction = quality_code - low * QUALITY_STEPS
-    rows = table.astype(np.int64)
-    blend = rows[low] * (QUALITY_STEPS - fraction) + rows[low + 1] * fraction
-    return np.floor_divide(blend, QUALITY_STEPS)
-
-
 def _power(logarithm: NDArray[np.int64]) -> tuple[Array, Array]:
     """Return 2**(logarithm / 4096) as mantissas, 2**14 … 2**15, and shifts 0 … 30; what is beyond, as near as these can."""
     mantissa = EXP2[logarithm & ((1 << LOG_BITS) - 1)]
@@ -202,11 +134,7 @@ def vectors(tensors: Tensors, quality_code: int) -> dict[str, Array]:
     """Return what the networks know of the quality."""
     found = {"index_offset": at_quality(tensors["index_offset"], quality_code).astype(np.int16)}
     for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
-        factor = at_quality(tensors[name], quality_code).astype(np.int16)
-        found |= {
-            f"{name}.factor": factor,
-            f"{name}.shift": np.full_like(factor, tensors[f"{name}_shift"]),
-        }
+        found |= gain_at(tensors, name, quality_code)
     gain = at_quality(tensors["log_gain"], quality_code)
     for name, logarithm in (
         ("gain", gain),

@@ -18,24 +18,26 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
+from ncodec.exact.network import image_input
 from ncodec.models.hyperprior.diagnosis import diagnose
 from ncodec.models.hyperprior.graphs import analysis, vectors
-from ncodec.models.hyperprior.layers import STRIDE, X_MAX, Z_STRIDE, check_tensors, layers
+from ncodec.models.hyperprior.layers import STRIDE, Z_STRIDE, check_hyperprior, layers
 from ncodec.models.hyperprior.layers import HyperpriorConfig as Config
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.models.hyperprior.quantise import from_integers, to_integers
 from ncodec.nn.blocks import zero_
 from ncodec.nn.neighbours import fit
 from ncodec.nn.priors import index_of_scale
-from ncodec.nn.training import ParameterGroups, TrainingOutput
+from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import LAMBDAS, N_QUALITIES, QUALITY_STEPS
 
 __all__ = [
-    "CROP_STRIDE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 CROP_STRIDE = STRIDE * Z_STRIDE  # pixels per latent of z
+OBJECTIVE = Objective()
 PCA_IMAGES = 4096
 BLOCKS_AN_IMAGE = 64
 # The linear path starts nearly right and learns slowly; tables of 8 rows and priors learn fast.
@@ -142,7 +144,7 @@ def from_weights(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> Hyp
         ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
     """
     config = Config(**about["config"])
-    check_tensors(tensors, config)
+    check_hyperprior(tensors, config)
     model = from_integers(tensors, config, about["fraction_bits"])
     model.prior_r.fit(torch.from_numpy(tensors["tables.r"]))
     model.prior_z.fit(torch.from_numpy(tensors["tables.z_alone"]))
@@ -176,9 +178,7 @@ def grids_of_z(
     """Return z [n, h, w, Z] of those images that have the commonest size, by quality code, half qualities too."""
     common, _ = Counter(image.shape for image in images).most_common(1)[0]
     inputs = [
-        2 * image.permute(1, 2, 0).contiguous().numpy().astype(np.int16) - X_MAX
-        for image in images
-        if image.shape == common
+        image_input(image.permute(1, 2, 0).numpy()) for image in images if image.shape == common
     ]
     network, grids = analysis(tensors, config), {}
     for code in range(0, QUALITY_STEPS * (N_QUALITIES - 1) + 1, QUALITY_STEPS // 2):

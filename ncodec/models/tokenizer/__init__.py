@@ -1,0 +1,1 @@
+"""Family `tokenizer`: images as grids of FSQ, BSQ or VQ tokens."""

@@ -1,0 +1,145 @@
+"""How `ncodec train` trains family `tokenizer`: start, parameter groups, weights file. A `training.recipe.Recipe`.
+
+    hyperprior-s --its g_a, g_s----\\
+    images --y--> PCA of each stage --> network --training/loop.py--> network --> weights file
+    a tokenizer --its trunk--------/
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ncodec.models.load import load_by_name
+from ncodec.models.tokenizer.network import Tokenizer, nearest
+from ncodec.models.tokenizer.stages import STRIDE
+from ncodec.models.tokenizer.stages import TokenizerConfig as Config
+from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
+
+CROP_STRIDE = STRIDE
+OBJECTIVE = Objective(
+    lambdas=tuple(0.00014 * 13 ** (k / 7) for k in range(8)), empty_bpp=0.01, ms_ssim=0.5
+)
+TRUNK = "hyperprior-s"  # what training starts from
+START_IMAGES = 400
+SLOW, FAST = 0.04, 3.0
+
+
+def build(config: Config) -> Tokenizer:
+    """Return a network with random weights."""
+    return Tokenizer(config)
+
+
+def start(config: Config, images: list[Tensor]) -> Tokenizer:
+    """Return a network with the trunk of `hyperprior-s`, and stages that are principal components of what is left.
+
+    Args:
+        config: sizes, those of the trunk.
+        images: uint8 [3, H, W].
+    """
+    torch.manual_seed(0)
+    network = Tokenizer(config)
+    take_trunk(network)
+    initialise_stages(network, images[:START_IMAGES])
+    return network
+
+
+def take_trunk(network: Tokenizer) -> None:
+    """Give a network g_a and g_s of `hyperprior-s`, as they are at quality 1."""
+    trunk = load_by_name(TRUNK).codec._floats
+    for ours, theirs in ((network.g_a, trunk.g_a), (network.g_s, trunk.g_s)):
+        state = {k: v for k, v in theirs.state_dict().items() if k != "gain"}
+        ours.load_state_dict(state, strict=False)
+    with torch.no_grad():
+        gain = trunk.g_a.gain[0]
+        network.g_a.stem.weight *= gain[:, None, None, None]
+        network.g_a.stem.bias *= gain
+        network.g_s.gain.copy_(trunk.g_s.gain[:1].expand_as(network.g_s.gain))
+
+
+@torch.no_grad()
+def initialise_stages(network: Tokenizer, images: list[Tensor]) -> None:
+    """Set E, D and codebooks: each stage takes the largest components, in pixels, of what those before leave.
+
+    Args:
+        network: with a trunk; changed in place.
+        images: uint8 [3, H, W].
+    """
+    network.eval()
+    rows = []
+    for image in images:
+        height, width = (side - side % STRIDE for side in image.shape[1:])
+        x = image[None, :, :height, :width].float() / 255
+        rows.append(network.g_a(x.contiguous(memory_format=torch.channels_last))[0].flatten(1).T)
+    y = torch.cat(rows)
+    network.centre.copy_(y.mean(0))
+    left = y - network.centre  # [P, M]
+    to_pixels = network.g_s.linear.weight[:, :, 0, 0].double()  # [768, M]
+    power, basis = torch.linalg.eigh(to_pixels.T @ to_pixels)
+    root = power.clamp_min(1e-9 * power.max()).sqrt()
+    start = 0
+    for s, size in enumerate(network.sizes):
+        pixels = left.double() @ basis * root  # [P, M]: |.|^2 is squared error in pixels
+        variance, directions = torch.linalg.eigh(pixels.T @ pixels / len(pixels))
+        variance, directions = variance[-size:].flip(0), directions[:, -size:].flip(1)
+        std = variance.sqrt()
+        if network.config.quantiser == "fsq":
+            # High-rate optimum of lambda * 255**2 * step**2 / (12 * 3) - log2(step), if the levels reach.
+            step = math.sqrt(6 / (OBJECTIVE.lambdas[s] * 255**2 / 3 * math.log(2)))
+            unit = torch.maximum(
+                torch.full_like(std, step),
+                std / network.reach[start : start + size].clamp_max(4) * 1.4,
+            )
+        elif network.config.quantiser == "bsq":
+            unit = 1.6 * std
+        else:
+            unit = std.max().expand_as(std)
+        end = start + size
+        network.encode[start:end] = ((directions / unit).T * root @ basis.T).float()
+        network.decode[:, start:end] = (basis / root @ (directions * unit)).float()
+        u = left @ network.encode[start:end].T
+        if network.config.quantiser == "vq":
+            network.codebooks[s] = k_means(u, network.codebooks.shape[1])
+        c, _ = network.quantise(u.T[None, :, :, None], s)
+        left -= c[0, :, :, 0].T @ network.decode[:, start:end].T
+        start = end
+    network.train()
+
+
+def k_means(rows: Tensor, count: int, steps: int = 12) -> Tensor:
+    """Return centres [count, d] of rows [P, d]; those that lose their rows start again from others."""
+    rows = rows[torch.randperm(len(rows))[:60000]]
+    centres = rows[:count].clone()
+    for _ in range(steps):
+        of = nearest(rows.T[None, :, :, None], centres)[0, :, 0]
+        n = torch.bincount(of, minlength=count)
+        centres.zero_().index_add_(0, of, rows)
+        centres /= n.clamp_min(1)[:, None]
+        empty = (n == 0).nonzero().flatten()
+        centres[empty] = rows[torch.randperm(len(rows))[: len(empty)]]
+    return centres
+
+
+def parameter_groups(network: Tokenizer) -> ParameterGroups:
+    """Return the 1x1 convolutions of the trunk as matrices; and the others by how fast they learn."""
+    dense = {
+        id(module.weight)
+        for name, module in network.named_modules()
+        if type(module) is nn.Conv2d and module.kernel_size == (1, 1) and name.startswith("g_")
+    }
+    matrices, slow, fast, rest = [], [], [], []
+    for name, parameter in network.named_parameters():
+        if id(parameter) in dense:
+            matrices.append(parameter)
+        elif name.startswith(("g_a.linear", "g_s.linear")):
+            slow.append(parameter)
+        elif name.startswith(("prior", "codebooks")):
+            fast.append(parameter)
+        else:
+            rest.append(parameter)
+    return ParameterGroups(matrices, [(SLOW, slow), (FAST, fast), (1.0, rest)])
+
+
+def estimate(network: Tokenizer, x: Tensor, q: Tensor) -> TrainingOutput:
+    """Return reconstruction and rate, of whole stages as in the files of the exported network."""
+    return network(x, q)
