@@ -105,7 +105,7 @@ nb::tuple count(Pixels pixels, const Parameters& parameters, int quality_code, c
     Counter coder(job.model);
     encode_with(coder, job, options);
     for (const auto& c : coder.counts) counts.insert(counts.end(), c.begin(), c.end());
-    for (const Mixer& m : job.model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
+    for (const Mixer<3>& m : job.model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
     bits = coder.bits;
   }
   return nb::make_tuple(to_numpy(std::move(counts), {contexts::COUNT, 2}),

@@ -141,7 +141,7 @@ nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters
       int16_t* of_block = levels.data() + i * area;
       syntax.code(estimator, of_block, std::any_of(of_block, of_block + area, [](int16_t l) { return l != 0; }));
     }
-    for (const Mixer& m : model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
+    for (const Mixer<3>& m : model.mixers) weights.insert(weights.end(), m.w.begin(), m.w.end());
   }
   return nb::make_tuple(to_numpy(std::move(counts), {contexts::COUNT, 2}),
                         to_numpy(std::move(weights), {mixers::COUNT, 3}), bits, to_numpy(std::move(energies), {n}));

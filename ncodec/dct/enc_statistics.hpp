@@ -15,7 +15,7 @@ class AnyCounter {
   explicit AnyCounter(Model& model) : model_(model), counts(contexts::COUNT) {}
 
   uint32_t bin(uint32_t value, const Bin& at) {
-    const Mixture m = mix(model_, at);
+    const Mixture<3> m = mix(model_, at);
     bits += cost(m.p, value);
     if (ADAPTS) learn(model_, at, m, value);
     for (const int context : {at.a, at.b, at.c}) ++counts[context][value];

@@ -41,6 +41,35 @@ class BinaryDecoder:
     def decode(self, contexts: Any) -> NDArray[np.uint8]: ...
     def finish(self) -> None: ...
 
+class TokenStage: ...
+
+class TokenStages:
+    def __init__(self, stages: Sequence[TokenStage]) -> None: ...
+    def encode(
+        self, tokens: NDArray[np.int32], stage: int, depth: int, first: int, end: int
+    ) -> bytes: ...
+    def decode(
+        self,
+        payload: bytes,
+        tokens: NDArray[np.int32],
+        stage: int,
+        depth: int,
+        first: int,
+        end: int,
+    ) -> None: ...
+    def values(self, tokens: NDArray[np.int32], depth: int, values: NDArray[np.int16]) -> None: ...
+
+def make_token_stage(
+    levels: Sequence[int],
+    bits: int,
+    before: int,
+    table: NDArray[Any],
+    hidden: NDArray[Any],
+    hidden_bias: NDArray[Any],
+    head: NDArray[Any],
+    head_bias: NDArray[Any],
+    shifts: Sequence[int],
+) -> TokenStage: ...
 def make_network(
     hidden: NDArray[np.int16],
     hidden_bias: NDArray[np.int32],

@@ -146,6 +146,7 @@ static void decode_grid_bytes(const NeighbourNetwork& network, const Tables& tab
 NB_MODULE(_rans, m) {
   nb::set_leak_warnings(false);  // models cached until the interpreter exits are no leak
   bind_binary(m);
+  bind_tokens(m);
   nb::class_<Tables>(m, "Tables")
       .def("encode", &encode_bytes, nb::arg("symbols").noconvert(), nb::arg("indexes").noconvert(),
            nb::arg("skip_below"), nb::arg("log_lanes"), nb::arg("chunks"), nb::arg("threads"),

@@ -1,4 +1,4 @@
-// What the bindings of both coders share: ncodec's exceptions.
+// What the bindings of the coders share: ncodec's exceptions.
 
 #pragma once
 
@@ -15,3 +15,4 @@ namespace nb = nanobind;
 }
 
 void bind_binary(nb::module_& m);  // binary_bindings.cpp
+void bind_tokens(nb::module_& m);  // token_bindings.cpp
