@@ -51,7 +51,7 @@ FAMILIES = (
         stride=16, bytes_a_pixel=48,
     ),
     Family(
-        "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe",
+        "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe", is_layered=True,
         stride=16, bytes_a_pixel=48,
     ),
 )  # fmt: skip

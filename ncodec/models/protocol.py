@@ -52,6 +52,15 @@ class TileFormat:
         """[h, w] or [h, w, 3]."""
         return (self.height, self.width, *[self.channels] * (self.channels > 1))
 
+    def finished(self, pixels: NDArray[np.int16], fraction_bits: int) -> NDArray[Any]:
+        """Return pixels [h, w, 3] as a tile's: 8 bits, or of a faded one float32 from 1/2**fraction_bits; grey joined."""
+        if self.is_faded:
+            faded = pixels.astype(np.float32) / np.float32(1 << fraction_bits)
+            return faded if self.channels == 3 else faded.sum(2) / np.float32(3)
+        if self.channels == 3:
+            return pixels.astype(np.uint8)
+        return ((pixels.sum(2, dtype=np.int16) + 1) // 3).astype(np.uint8)
+
 
 class Codec(Protocol):
     """A family with its parameters, ready to run."""

@@ -136,7 +136,7 @@ class HyperpriorCodec:
             payload = only_payload(parts)
             latents = self.decode_latents(payload, quality_code, format.width, format.height)
             pixels = self.synthesise(latents, quality_code, not format.is_faded)
-            tiles.append(finished(pixels[: format.height, : format.width], format))
+            tiles.append(format.finished(pixels[: format.height, : format.width], PIXEL_BITS))
         return tiles
 
     def decode_latents(self, payload: bytes, quality_code: int, width: int, height: int) -> Latents:
@@ -235,16 +235,6 @@ def check_r(largest: int) -> None:
     """Raise CorruptPayloadError unless the largest |r| of a section is one that the networks take."""
     if largest > R_MAX:
         raise CorruptPayloadError(f"section 'y': expected |r| <= {R_MAX}, found {largest}")
-
-
-def finished(pixels: NDArray[np.int16], format: TileFormat) -> NDArray[Any]:
-    """Return pixels [h, w, 3] as `format` has them: 8 bits, or of a faded tile float32 from 1/64; grey joined."""
-    if format.is_faded:
-        faded = pixels.astype(np.float32) / np.float32(1 << PIXEL_BITS)
-        return faded if format.channels == 3 else faded.sum(2) / np.float32(3)
-    if format.channels == 3:
-        return pixels.astype(np.uint8)
-    return ((pixels.sum(2, dtype=np.int16) + 1) // 3).astype(np.uint8)
 
 
 def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> HyperpriorCodec:

@@ -14,9 +14,9 @@ from torch import Tensor
 from ncodec.coder.device import DeviceReader
 from ncodec.container import Parts
 from ncodec.exact.device import run_on_device
-from ncodec.exact.network import Network
+from ncodec.exact.network import PIXEL_BITS, Network
 from ncodec.models.hyperprior import graphs
-from ncodec.models.hyperprior.codec import HyperpriorCodec, check_r, finished, z_size
+from ncodec.models.hyperprior.codec import HyperpriorCodec, check_r, z_size
 from ncodec.models.hyperprior.layers import STRIDE, HyperpriorConfig
 from ncodec.models.protocol import TileFormat, only_payload
 
@@ -55,7 +55,7 @@ class DeviceCodec(HyperpriorCodec):
         wanted = "unrounded" if format.is_faded else "pixels"
         pixels = self._on_device(self._synthesis, quality_code, wanted, z=z, r=r)
         tiles = pixels[:, : format.height, : format.width].to(torch.int16).cpu().numpy()
-        return [finished(tile, format) for tile in tiles]
+        return [format.finished(tile, PIXEL_BITS) for tile in tiles]
 
     def _on_device(
         self, network: Network, quality_code: int, wanted: str, **feeds: Tensor

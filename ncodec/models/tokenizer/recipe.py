@@ -10,18 +10,25 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ncodec.models.load import load_by_name
+from ncodec.models import weights
+from ncodec.models.hyperprior import recipe as hyperprior
+from ncodec.models.tokenizer.analysis import Analyser
+from ncodec.models.tokenizer.layers import check_tokenizer, layers
 from ncodec.models.tokenizer.network import Tokenizer, nearest
-from ncodec.models.tokenizer.stages import STRIDE
+from ncodec.models.tokenizer.quantise import from_integers, to_integers
+from ncodec.models.tokenizer.stages import N_STAGES, STRIDE
 from ncodec.models.tokenizer.stages import TokenizerConfig as Config
+from ncodec.nn.tokens import fit
 from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
+from ncodec.quality import MAX_QUALITY_CODE
 
 CROP_STRIDE = STRIDE
 OBJECTIVE = Objective(
-    lambdas=tuple(0.00014 * 13 ** (k / 7) for k in range(8)), empty_bpp=0.01, ms_ssim=0.5
+    lambdas=tuple(0.00018 * 20 ** (k / 7) for k in range(8)), empty_bpp=0.01, ms_ssim=0.5
 )
 TRUNK = "hyperprior-s"  # what training starts from
 START_IMAGES = 400
+CALIBRATION_IMAGES = 32
 SLOW, FAST = 0.04, 3.0
 
 
@@ -46,7 +53,8 @@ def start(config: Config, images: list[Tensor]) -> Tokenizer:
 
 def take_trunk(network: Tokenizer) -> None:
     """Give a network g_a and g_s of `hyperprior-s`, as they are at quality 1."""
-    trunk = load_by_name(TRUNK).codec._floats
+    tensors, about, _ = weights.read(weights.find_by_name(TRUNK))
+    trunk = hyperprior.from_weights(tensors, about)
     for ours, theirs in ((network.g_a, trunk.g_a), (network.g_s, trunk.g_s)):
         state = {k: v for k, v in theirs.state_dict().items() if k != "gain"}
         ours.load_state_dict(state, strict=False)
@@ -143,3 +151,49 @@ def parameter_groups(network: Tokenizer) -> ParameterGroups:
 def estimate(network: Tokenizer, x: Tensor, q: Tensor) -> TrainingOutput:
     """Return reconstruction and rate, of whole stages as in the files of the exported network."""
     return network(x, q)
+
+
+def from_weights(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> Tokenizer:
+    """Return the float network that `to_weights` was given, as near as the integers tell; its rates are learned anew.
+
+    Raises:
+        ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
+    """
+    config = Config(**about["config"])
+    check_tokenizer(tensors, config)
+    return from_integers(tensors, config, about["fraction_bits"])
+
+
+def to_weights(
+    network: Tokenizer, images: list[Tensor]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the integers of specs/tokenizer.md, section 1, and what the file says beside them."""
+    tensors, fraction_bits = to_integers(network, images[:CALIBRATION_IMAGES])
+    tokens = grids_of_tokens(tensors, network.config, images)
+    trees = {s: tensors[name] for s in range(N_STAGES) if (name := f"tokens.{s}.values") in tensors}
+    tensors |= fit(network.config.stages, tokens, trees, network.config.B)
+    return tensors, {"config": asdict(network.config), "fraction_bits": fraction_bits}
+
+
+def grids_of_tokens(
+    tensors: dict[str, NDArray[Any]], config: Config, images: list[Tensor]
+) -> NDArray[np.int32]:
+    """Return tokens [n, 8, h, w] of those images that have the commonest size."""
+    common, _ = Counter(image.shape for image in images).most_common(1)[0]
+    pictures = [image.permute(1, 2, 0).numpy() for image in images if image.shape == common]
+    analyser = Analyser(tensors, config)
+    return np.stack([analyser.tokens(picture, MAX_QUALITY_CODE) for picture in pictures])
+
+
+def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> float:
+    """Return thousands of multiply-accumulates that decoding takes per pixel of an image of whole 16x16 squares."""
+    config = Config(**about["config"])
+    total = 0.0
+    for layer in layers(config):
+        if layer.name.startswith("g_s."):
+            at_eighth = layer.name.startswith(("g_s.blocks", "g_s.head"))
+            total += math.prod(layer.shape) / (8 if at_eighth else STRIDE) ** 2
+    for name, tensor in tensors.items():
+        if name.endswith("hidden.weight"):
+            total += tensor.size / STRIDE**2
+    return total / 1000

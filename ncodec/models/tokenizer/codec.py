@@ -1,0 +1,194 @@
+"""Encodes and decodes tiles as grids of tokens, in integers from end to end: every machine decodes the same pixels.
+
+    encode   pixels --analysis--> v --quantised stage by stage--> tokens --coder--> a payload for each stage and range
+    decode   payloads --coder--> tokens --values--> c --synthesis--> pixels         lost ranges: `conceal`
+
+The networks are graphs.py's; specs/tokenizer.md has all of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncodec.entropy.tokens import TokenCoder
+from ncodec.errors import InputError, named
+from ncodec.exact.network import PIXEL_BITS, Array, checked_bits, gain_at
+from ncodec.models.protocol import EncodeOptions, Parts, TileFormat
+from ncodec.models.tokenizer import graphs
+from ncodec.models.tokenizer.analysis import Analyser
+from ncodec.models.tokenizer.layers import GAINS, check_tokenizer, layers
+from ncodec.models.tokenizer.stages import STRIDE, TokenizerConfig, depth_of_last, n_stages
+from ncodec.quality import QUALITY_STEPS
+from ncodec.threads import get_num_threads
+
+MOST_RANGES = 256
+
+
+@dataclass(frozen=True)
+class Options(EncodeOptions):
+    """Rows of tokens travel in ranges, each of which can be lost without the others."""
+
+    ranges: int = 1
+
+    TUNES: ClassVar[tuple[str, ...]] = ("ms-ssim",)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.ranges <= MOST_RANGES:
+            raise InputError(f"ranges: expected 1 to {MOST_RANGES}, found {self.ranges}")
+
+
+class TokenizerCodec:
+    """A trained model. A `protocol.Codec`.
+
+    Args:
+        tensors: of the weights file.
+        config: sizes of the networks.
+
+    Raises:
+        WeightsMismatchError: integers that specs/exact.md forbids.
+    """
+
+    OVERLAP = 32  # pixels
+    batch_pixels = 0
+
+    def __init__(self, tensors: Mapping[str, Array], config: TokenizerConfig) -> None:
+        self.tensors, self.config = tensors, config
+        self.stages = config.stages
+        self.coder = TokenCoder(config.stages, tensors)
+        self._synthesis = graphs.synthesis(tensors, config)
+
+    @cached_property
+    def _analyser(self) -> Analyser:
+        return Analyser(self.tensors, self.config)
+
+    def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
+        """Return the layers of a file, its stages, and the ranges of each."""
+        assert isinstance(options, Options)
+        return n_stages(quality_code), options.ranges
+
+    def encode_tile(
+        self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
+    ) -> Parts:
+        """Return the payloads of a tile [h, w, 3] or, grey, [h, w], which is coded as three equal channels."""
+        assert isinstance(options, Options)
+        return self.write(self.analyse(pixels, quality_code), quality_code, options.ranges)
+
+    def decode_tiles(
+        self, payloads: list[Parts], quality_code: int, format: TileFormat
+    ) -> list[NDArray[Any]]:
+        """Return the pixels of tiles of one size: uint8, or float32, in 1/64, if they will be faded. Exact.
+
+        Payloads may be of the first stages only; of those that are None, tokens are filled in.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: a payload is damaged.
+        """
+        size = (-(-format.height // STRIDE), -(-format.width // STRIDE))
+        tiles = []
+        for parts in payloads:
+            tokens = self.read(parts, quality_code, size)
+            pixels = self.synthesise(tokens, quality_code, not format.is_faded)
+            tiles.append(format.finished(pixels[: format.height, : format.width], PIXEL_BITS))
+        return tiles
+
+    def analyse(self, pixels: NDArray[np.uint8], quality_code: int) -> NDArray[np.int32]:
+        """Return the tokens [n, h, w] of an image [H, W, 3] or [H, W]: n stages, the last to its depth."""
+        return self._analyser.tokens(pixels, quality_code)
+
+    def synthesise(
+        self, tokens: NDArray[np.int32], quality_code: int, is_rounded: bool = True
+    ) -> NDArray[np.int16]:
+        """Return pixels [16 h, 16 w, 3]: 0 … 255, or, not rounded, in 1/64 of these. Exact.
+
+        Args:
+            tokens: [n, h, w], of any n first stages; -1 is absent and filled in.
+            quality_code: of the file; where there are fewer stages, the picture is that of a lower quality.
+            is_rounded: whether pixels are whole.
+        """
+        is_whole = len(tokens) == n_stages(quality_code)
+        known = quality_code if is_whole else QUALITY_STEPS * (len(tokens) - 1)
+        c = self.coder.values(tokens, depth_of_last(known, self.stages))
+        c = self.conceal(tokens, c)
+        feeds: dict[str, Array] = {"c": c}
+        for name in GAINS:
+            feeds |= gain_at(self.tensors, name, known)
+        wanted = "pixels" if is_rounded else "unrounded"
+        return self._synthesis.run(feeds, (wanted,), get_num_threads())[0]
+
+    def conceal(self, tokens: NDArray[np.int32], c: NDArray[np.int16]) -> NDArray[np.int16]:
+        """Return values c [h, w, D] with those of absent tokens of the first stage filled in from the rows around.
+
+        Absent tokens of later stages have the value 0: the picture is coarser there.
+        """
+        lost = (tokens[0] < 0).all(1)  # rows
+        if not lost.any() or lost.all():
+            return c
+        rows = np.flatnonzero(~lost)
+        size = self.stages[0].n_values
+        for i in np.flatnonzero(lost):
+            k = np.searchsorted(rows, i)
+            above, below = rows[max(k - 1, 0)], rows[min(k, len(rows) - 1)]
+            share = 0.5 if above == below else (i - above) / (below - above)
+            mixed = c[above, :, :size] * (1 - share) + c[below, :, :size] * share
+            c[i, :, :size] = np.rint(mixed)
+        return c
+
+    def write(self, tokens: NDArray[np.int32], quality_code: int, ranges: int = 1) -> Parts:
+        """Return the payloads of tokens [n, h, w], [n][ranges]; what each holds is spread over the rows evenly."""
+        depth = depth_of_last(quality_code, self.stages)
+        return [
+            [
+                self.coder.encode(tokens, s, self._depth(s, len(tokens), depth), first, end)
+                for first, end in rows_of(tokens.shape[1], ranges)
+            ]
+            for s in range(len(tokens))
+        ]
+
+    def read(self, parts: Parts, quality_code: int, size: tuple[int, int]) -> NDArray[np.int32]:
+        """Return the tokens [n, h, w] of a file's payloads; -1 in ranges that are lost, or whose coarser ones are.
+
+        Args:
+            parts: [n][ranges], of the first n stages.
+            quality_code: of the file.
+            size: h and w.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: a payload is damaged.
+        """
+        tokens = np.full((len(parts), *size), -1, np.int32)
+        n, depth = n_stages(quality_code), depth_of_last(quality_code, self.stages)
+        for s, stage in enumerate(parts):
+            for (first, end), payload in zip(rows_of(size[0], len(stage)), stage, strict=True):
+                if payload is None or (s and (tokens[s - 1, first:end] < 0).any()):
+                    continue
+                with named(f"stage {s + 1}: "):
+                    self.coder.decode(payload, tokens, s, self._depth(s, n, depth), first, end)
+        return tokens
+
+    def _depth(self, s: int, n: int, depth: int) -> int:
+        return depth if s == n - 1 else self.stages[s].units
+
+
+def rows_of(height: int, ranges: int) -> list[tuple[int, int]]:
+    """Return first and end rows of each range of a grid; some are empty where it has fewer rows."""
+    edges = [i * height // ranges for i in range(ranges + 1)]
+    return list(zip(edges, edges[1:], strict=False))
+
+
+def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> TokenizerCodec:
+    """Return the codec of a weights file (specs/tokenizer.md); `about` has "config".
+
+    Raises:
+        ValueError, KeyError, TypeError: tensors are missing or of the wrong shape.
+        InputError: sizes that no model has.
+        WeightsMismatchError: integers that specs/exact.md forbids.
+    """
+    config = TokenizerConfig(**about["config"])
+    check_tokenizer(tensors, config)
+    if "fraction_bits" in about:
+        checked_bits(about["fraction_bits"], layers(config))
+    return TokenizerCodec(tensors, config)
