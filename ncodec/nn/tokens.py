@@ -1,0 +1,269 @@
+"""P(tokens | what is decoded): fitted to the tokens of a trained tokenizer, then rounded to the integers of the coder.
+
+    tokens of many images --fit--> a StageModel for each stage --to_arrays--> `tokens.{s}.*` of entropy/tokens.py
+
+A stage's model gives logits of its tokens' decisions from the values around them, and is fitted by itself. What the
+coder adapts while it codes is not part of it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ncodec.entropy.tokens import VALUE_MAX, Stage, TokenCoder
+
+LOGIT_BITS = 8  # the coder's logits are in 1/256 nats
+HIDDEN_BITS = 6  # fraction of hidden values: those of own.weight are 16 bits less these and the logit's
+HIDDEN_MAX = WEIGHT_MAX = 2**15 - 1
+SUM_MAX = 2**31 - 2**29  # of an integer layer, its rounding (up to 2^28) and that of weights apart
+MOST_SHIFT = 29
+BATCH, LEARNING_RATE, MOST_STEPS = 1024, 1e-2, 1500
+PARTIAL = 0.2  # share of steps whose stage is coded to less than full depth
+DECAY = 1e-3  # of a tree's weights that are a node's own
+LEFT, HERE = [(0, -1), (-1, -1), (-1, 0), (-1, 1)], [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+
+
+def values_of(
+    stage: Stage, table: NDArray[np.int16] | None, tokens: NDArray[np.int32], depth: int
+) -> NDArray[np.int16]:
+    """Return [..., D_s], values of tokens of which `depth` units are coded; 0 of absent ones, -1."""
+    if stage.levels:
+        levels = np.stack(np.unravel_index(tokens.clip(0), stage.levels, "F"), -1)
+        values = (2 * levels - np.subtract(stage.levels, 1)) * (np.arange(stage.units) < depth)
+    else:
+        assert table is not None
+        values = table[(1 << depth) - 1 + (tokens.clip(0) >> (stage.bits - depth))]
+    return (values * (tokens >= 0)[..., None]).astype(np.int16)
+
+
+def decisions_of(stage: Stage, tokens: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Return nodes and bins of the decisions of tokens [P], [P, K] each, and the unit of each column.
+
+    A node of -1: there is no such decision.
+    """
+    if not stage.levels:
+        prefixes = tokens[:, None].astype(np.int64) >> np.arange(stage.bits, -1, -1)
+        nodes = (1 << np.arange(stage.bits)) - 1 + prefixes[:, :-1]
+        return nodes, (prefixes[:, 1:] & 1).astype(np.float32), np.arange(stage.bits)
+    nodes_of, bins_of, units, first = [], [], [], 0
+    for unit, n in enumerate(stage.levels):
+        level = tokens // math.prod(stage.levels[:unit]) % n
+        paths = [_path(n, one) for one in range(n)]
+        longest = max(map(len, paths))
+        padded = np.array([path + [(-1, 0)] * (longest - len(path)) for path in paths])[level]
+        nodes_of.append(np.where(padded[..., 0] < 0, -1, padded[..., 0] + first))
+        bins_of.append(padded[..., 1].astype(np.float32))
+        units += [unit] * longest
+        first += n - 1
+    return np.concatenate(nodes_of, 1), np.concatenate(bins_of, 1), np.array(units)
+
+
+def _path(n_levels: int, level: int) -> list[tuple[int, int]]:
+    """Return the nodes and bins of a digit's level: [centre?] which side? [further from the centre? ...]."""
+    side, odd = n_levels // 2, n_levels % 2
+    path = [(0, int(level != side))] if odd else []
+    if odd and level == side:
+        return path
+    is_above = level >= side + odd
+    path.append((odd, int(is_above)))
+    distance = level - side - odd if is_above else side - 1 - level
+    first = odd + 1 + is_above * (side - 1)
+    return path + [(first + i, int(distance > i)) for i in range(min(distance + 1, side - 1))]
+
+
+class StageModel(nn.Module):
+    """Logits of a stage's decisions (nats).
+
+    Args:
+        stage: its tokens.
+        table: [2^(bits + 1) - 1, D_s], values of a tree.
+        before: channels of the stages before.
+        width: hidden units.
+    """
+
+    mask: Tensor  # digits: [nodes, D_s], the digits before a node's
+    apart: Tensor  # trees: [nodes, D_s], between a node's children
+    unit: Tensor  # [inputs], 1 / their usual magnitude
+
+    def __init__(
+        self, stage: Stage, table: NDArray[np.int16] | None, before: int, width: int
+    ) -> None:
+        super().__init__()
+        self.stage = stage
+        inputs = 4 * stage.n_values + 9 * before
+        self.register_buffer("unit", torch.ones(inputs))
+        self.hidden = nn.Linear(inputs, width)
+        self.bias = nn.Parameter(torch.zeros(stage.nodes))
+        self.weight = nn.Parameter(torch.zeros(stage.nodes, width))
+        if stage.levels:
+            digit = np.repeat(np.arange(stage.units), np.subtract(stage.levels, 1))
+            mask = np.arange(stage.units) < digit[:, None]
+            self.register_buffer("mask", torch.from_numpy(mask).float())
+            self.own = nn.Parameter(torch.zeros(stage.nodes, stage.units))
+        else:
+            assert table is not None
+            children = torch.from_numpy(table[1:].reshape(stage.nodes, 2, -1)).float()
+            apart = children[:, 1] - children[:, 0]
+            self.register_buffer("apart", apart / apart.abs().max().clamp_min(1))
+            self.shared = nn.Parameter(torch.zeros(stage.n_values, width))
+
+    def forward(self, x: Tensor, own: Tensor, nodes: Tensor) -> Tensor:
+        """Return logits of nodes [P, K] from inputs [P, inputs] and the tokens' own values [P, D_s]."""
+        hidden = torch.relu(self.hidden(x * self.unit))
+        if self.stage.levels:
+            logits = functional.linear(hidden, self.weight, self.bias)
+            return (logits + functional.linear(own, self.own * self.mask)).gather(1, nodes)
+        heads = functional.embedding(nodes, self.head())
+        return torch.einsum("pkb,pb->pk", heads, hidden) + self.bias[nodes]
+
+    def head(self) -> Tensor:
+        """Return head weights [nodes, B]. A tree's: a linear map of what parts its children, and what is their own."""
+        return self.weight if self.stage.levels else self.weight + self.apart @ self.shared
+
+    @torch.no_grad()
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return the integers of entropy/tokens.py."""
+        hidden, bias, head = self.hidden.weight * self.unit, self.hidden.bias, self.head()
+        own = self.own * self.mask if self.stage.levels else torch.zeros(len(head), 1)
+        of_logit, of_hidden = 2.0**LOGIT_BITS, 2.0**HIDDEN_BITS
+        hidden_shift = _shift(
+            [of_hidden * hidden], VALUE_MAX * hidden.abs().sum(1) * of_hidden + bias.abs() * of_hidden
+        )
+        head_sums = HIDDEN_MAX / of_hidden * head.abs().sum(1) + VALUE_MAX * own.abs().sum(1)
+        head_shift = _shift(
+            [head * (of_logit / of_hidden), own * of_logit], (head_sums + self.bias.abs()) * of_logit
+        )
+        arrays = {
+            "hidden.weight": _integers(hidden * of_hidden, hidden_shift, np.int16),
+            "hidden.bias": _integers(bias * of_hidden, hidden_shift, np.int32),
+            "head.weight": _integers(head * (of_logit / of_hidden), head_shift, np.int16),
+            "head.bias": _integers(self.bias * of_logit, head_shift, np.int32),
+            "shifts": np.array([hidden_shift, head_shift], np.int32),
+        }
+        if self.stage.levels:
+            arrays["own.weight"] = _integers(own * of_logit, head_shift, np.int16)
+        return arrays
+
+
+def _shift(weights: list[Tensor], sums: Tensor) -> int:
+    """Return the largest shift whose weights, and sums of these with their inputs, stay in range."""
+    shift, largest = MOST_SHIFT, max(float(w.abs().max()) for w in weights)
+    while shift > 1 and (largest * 2**shift > WEIGHT_MAX or float(sums.max()) * 2**shift > SUM_MAX):
+        shift -= 1
+    return shift
+
+
+def _integers(values: Tensor, bits: int, kind: type) -> NDArray[np.generic]:
+    scaled = np.rint(values.double().numpy() * 2.0**bits)
+    return scaled.clip(np.iinfo(kind).min + 1, np.iinfo(kind).max).astype(kind)
+
+
+def fit(
+    stages: Sequence[Stage],
+    tokens: NDArray[np.int32],
+    tables: Mapping[int, NDArray[np.int16]] | None = None,
+    width: int = 48,
+    steps: int = MOST_STEPS,
+    seed: int = 0,
+) -> dict[str, NDArray[np.generic]]:
+    """Return the tensors of `TokenCoder` that code such tokens at least cost, `tokens.{s}.*`.
+
+    Args:
+        stages: what the tokens are.
+        tokens: [N, S, h, w], of N images.
+        tables: by stage, values [2^(bits + 1) - 1, D_s] of trees; they become `tokens.{s}.values`.
+        width: hidden units of a stage.
+        steps: of gradient descent, a stage.
+    """
+    tables = dict(tables or {})
+    n, _, height, width_ = tokens.shape
+    padded = np.pad(tokens, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
+    inside = np.pad(np.ones((n, height, width_), bool), ((0, 0), (1, 1), (1, 1)))
+    places = np.flatnonzero(inside)
+    offset = lambda around: np.array([i * (width_ + 2) + j for i, j in around])  # noqa: E731
+    before = np.zeros((inside.size, 0), np.int8)
+    tensors: dict[str, NDArray[np.generic]] = {}
+    for s, stage in enumerate(stages):
+        here = padded[:, s].ravel()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + s)
+            model = StageModel(stage, tables.get(s), before.shape[1], width)
+        rng = np.random.default_rng(seed + s)
+        _start(model, here[places])
+        optimizer = torch.optim.Adam(model.parameters())
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * (1 - step / steps) 
+            at = rng.choice(places, BATCH)
+            depth = stage.units
+            if rng.random() < PARTIAL and stage.units > 1:
+                depth = int(rng.integers(1, stage.units))
+            left = values_of(stage, tables.get(s), here[at[:, None] + offset(LEFT)], depth)
+            around = before[at[:, None] + offset(HERE)]
+            x = np.concatenate([left.reshape(BATCH, -1), around.reshape(BATCH, -1)], 1)
+            if step == 0:
+                model.unit[:] = torch.from_numpy(1 / (np.sqrt((x.astype(float) ** 2).mean(0)) + 0.5))
+            own = values_of(stage, tables.get(s), here[at], stage.units)
+            nodes, bins, units = decisions_of(stage, here[at])
+            mask = (nodes >= 0) & (units < depth)
+            logits = model(
+                torch.from_numpy(x).float(), torch.from_numpy(own).float(), torch.from_numpy(nodes.clip(0))
+            )
+            cost = functional.binary_cross_entropy_with_logits(
+                logits, torch.from_numpy(bins), torch.from_numpy(mask.astype(np.float32)), reduction="sum"
+            )
+            loss = cost / BATCH
+            if not stage.levels:
+                loss = loss + DECAY * model.weight.square().sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        tensors |= {f"tokens.{s}.{name}": array for name, array in model.to_arrays().items()}
+        if not stage.levels:
+            tensors[f"tokens.{s}.values"] = tables[s]
+        full = values_of(stage, tables.get(s), here, stage.units).astype(np.int8)
+        before = np.concatenate([before, full], 1)
+    return tensors
+
+
+def _start(model: StageModel, tokens: NDArray[np.int32]) -> None:
+    """Set the biases to the nodes' log odds over tokens [P]."""
+    nodes, bins, _ = decisions_of(model.stage, tokens)
+    n = model.stage.nodes
+    seen = np.bincount(nodes[nodes >= 0], minlength=n)
+    ones = np.bincount(nodes[nodes >= 0], bins[nodes >= 0], minlength=n)
+    model.bias.data[:] = torch.from_numpy(np.log((ones + 0.5) / (seen - ones + 0.5)))
+
+
+def coded_bits(coder: TokenCoder, tokens: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return [S], bits a token of each stage as the coder writes tokens [N, S, h, w], a payload for each image and stage."""
+    size = [
+        sum(len(coder.encode(image, s, stage.units, 0, image.shape[1])) for image in tokens)
+        for s, stage in enumerate(coder.stages)
+    ]
+    return 8.0 * np.array(size) / tokens[:, 0].size
+
+
+def static_bits(stages: Sequence[Stage], tokens: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return [S, 2], entropies of each stage's tokens [N, S, h, w] (bits): of whole tokens, and the sum of their digits'.
+
+    That is what an ideal coder with fixed frequencies would need. A tree has one digit.
+    """
+    bits = []
+    for s, stage in enumerate(stages):
+        levels = np.unravel_index(tokens[:, s].ravel(), stage.levels, "F") if stage.levels else ()
+        digits = [_entropy(level) for level in levels]
+        whole = _entropy(tokens[:, s])
+        bits.append([whole, sum(digits) if digits else whole])
+    return np.array(bits)
+
+
+def _entropy(values: NDArray[np.integer]) -> float:
+    counts = np.unique(values, return_counts=True)[1]
+    share = counts / counts.sum()
+    return float(-(share * np.log2(share)).sum())
