@@ -18,7 +18,9 @@ from torch.nn import functional
 from ncodec.entropy.tokens import VALUE_MAX, Stage, TokenCoder
 
 LOGIT_BITS = 8  # the coder's logits are in 1/256 nats
-HIDDEN_BITS = 6  # fraction of hidden values: those of own.weight are 16 bits less these and the logit's
+HIDDEN_BITS = (
+    6  # fraction of hidden values: those of own.weight are 16 bits less these and the logit's
+)
 HIDDEN_MAX = WEIGHT_MAX = 2**15 - 1
 SUM_MAX = 2**31 - 2**29  # of an integer layer, its rounding (up to 2^28) and that of weights apart
 MOST_SHIFT = 29
@@ -41,7 +43,9 @@ def values_of(
     return (values * (tokens >= 0)[..., None]).astype(np.int16)
 
 
-def decisions_of(stage: Stage, tokens: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+def decisions_of(
+    stage: Stage, tokens: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
     """Return nodes and bins of the decisions of tokens [P], [P, K] each, and the unit of each column.
 
     A node of -1: there is no such decision.
@@ -132,11 +136,13 @@ class StageModel(nn.Module):
         own = self.own * self.mask if self.stage.levels else torch.zeros(len(head), 1)
         of_logit, of_hidden = 2.0**LOGIT_BITS, 2.0**HIDDEN_BITS
         hidden_shift = _shift(
-            [of_hidden * hidden], VALUE_MAX * hidden.abs().sum(1) * of_hidden + bias.abs() * of_hidden
+            [of_hidden * hidden],
+            VALUE_MAX * hidden.abs().sum(1) * of_hidden + bias.abs() * of_hidden,
         )
         head_sums = HIDDEN_MAX / of_hidden * head.abs().sum(1) + VALUE_MAX * own.abs().sum(1)
         head_shift = _shift(
-            [head * (of_logit / of_hidden), own * of_logit], (head_sums + self.bias.abs()) * of_logit
+            [head * (of_logit / of_hidden), own * of_logit],
+            (head_sums + self.bias.abs()) * of_logit,
         )
         arrays = {
             "hidden.weight": _integers(hidden * of_hidden, hidden_shift, np.int16),
@@ -198,7 +204,7 @@ def fit(
         optimizer = torch.optim.Adam(model.parameters())
         for step in range(steps):
             for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * (1 - step / steps) 
+                group["lr"] = LEARNING_RATE * (1 - step / steps)
             at = rng.choice(places, BATCH)
             depth = stage.units
             if rng.random() < PARTIAL and stage.units > 1:
@@ -207,15 +213,22 @@ def fit(
             around = before[at[:, None] + offset(HERE)]
             x = np.concatenate([left.reshape(BATCH, -1), around.reshape(BATCH, -1)], 1)
             if step == 0:
-                model.unit[:] = torch.from_numpy(1 / (np.sqrt((x.astype(float) ** 2).mean(0)) + 0.5))
+                model.unit[:] = torch.from_numpy(
+                    1 / (np.sqrt((x.astype(float) ** 2).mean(0)) + 0.5)
+                )
             own = values_of(stage, tables.get(s), here[at], stage.units)
             nodes, bins, units = decisions_of(stage, here[at])
             mask = (nodes >= 0) & (units < depth)
             logits = model(
-                torch.from_numpy(x).float(), torch.from_numpy(own).float(), torch.from_numpy(nodes.clip(0))
+                torch.from_numpy(x).float(),
+                torch.from_numpy(own).float(),
+                torch.from_numpy(nodes.clip(0)),
             )
             cost = functional.binary_cross_entropy_with_logits(
-                logits, torch.from_numpy(bins), torch.from_numpy(mask.astype(np.float32)), reduction="sum"
+                logits,
+                torch.from_numpy(bins),
+                torch.from_numpy(mask.astype(np.float32)),
+                reduction="sum",
             )
             loss = cost / BATCH
             if not stage.levels:

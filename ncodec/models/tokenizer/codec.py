@@ -9,6 +9,7 @@ The networks are graphs.py's; specs/tokenizer.md has all of it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -176,7 +177,7 @@ class TokenizerCodec:
 def rows_of(height: int, ranges: int) -> list[tuple[int, int]]:
     """Return first and end rows of each range of a grid; some are empty where it has fewer rows."""
     edges = [i * height // ranges for i in range(ranges + 1)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> TokenizerCodec:

@@ -6,8 +6,13 @@
 """
 
 import math
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ncodec.models import weights
