@@ -233,7 +233,7 @@ class _Reading:
                 number = n_passed if number is None else number
                 n_passed += 1
                 if len(self.payloads) <= number < self.header.n_payloads:
-                    break  # of a layer that is not asked for
+                    continue  # of a layer that is not asked for
                 if number < len(self.payloads) and self.payloads[number] is None:
                     self.payloads[number] = payload
                     self.n_tiles += 1
