@@ -87,8 +87,8 @@ def decode_files(files: list[OpenFile]) -> list[Picture]:
     for position, file in enumerate(files):
         header = file.container.header
         canvas = np.empty(format_of(header, (0, 0, header.width, header.height)).shape, np.uint8)
-        lost, skipped = file.container.lost, file.container.skipped
-        pictures.append(Picture(canvas, file.container.metadata, lost, skipped))
+        lost, skipped_bytes = file.container.lost, file.container.skipped_bytes
+        pictures.append(Picture(canvas, file.container.metadata, lost, skipped_bytes))
         for box, parts in zip(header.tile_boxes(), file.container.tiles, strict=True):
             left, top, _, _ = box
             tile = _Tile(file, format_of(header, box), canvas, left, top, parts)

@@ -61,6 +61,8 @@ def attacks() -> dict[str, tuple[str, bytes]]:
     icc = chunk(b"iCCP", b"profile")
     metadata_length = varint(2**24 + 1)
     four = header(flags=2, width=varint(128), height=varint(128), grid=varint(64) + b"\x00")
+    layered = header(flags=4, grid=b"\x02\x02")  # two layers of two ranges
+    parts = [chunk(b"TILE", varint(number) + b"abc") for number in range(5)]
     return {
         "empty": ("TruncatedError", b""),
         "signature_cut": ("TruncatedError", good[:5]),
@@ -108,6 +110,31 @@ def attacks() -> dict[str, tuple[str, bytes]]:
         "three_of_four_tiles": ("TruncatedError", four + tile * 3),
         "five_of_four_tiles": ("CorruptPayloadError", four + tile * 5),
         "trailing_byte": ("CorruptPayloadError", good + b"\x00"),
+        "layers_0": ("CorruptPayloadError", header(flags=4, grid=b"\x00\x01") + parts[0]),
+        "layers_65": ("CorruptPayloadError", header(flags=4, grid=b"\x41\x01") + parts[0]),
+        "ranges_0": ("CorruptPayloadError", header(flags=4, grid=b"\x01\x00") + parts[0]),
+        "ranges_4097": (
+            "CorruptPayloadError",
+            header(flags=4, grid=b"\x01" + varint(4097)) + parts[0],
+        ),
+        "layers_missing": ("TruncatedError", header(flags=4)[:-4]),
+        "layers_64_of_513": ("LimitError", header(flags=4, grid=b"\x40" + varint(513))),
+        "layered_no_number": ("TruncatedError", layered + chunk(b"TILE", b"")),
+        "layered_number_not_shortest": (
+            "CorruptPayloadError",
+            layered + chunk(b"TILE", b"\x80\x00"),
+        ),
+        "layered_cut": ("TruncatedError", layered + b"".join(parts[:2])),
+        "layered_twice": (
+            "CorruptPayloadError",
+            layered + b"".join(parts[i] for i in (0, 1, 1, 2, 3)),
+        ),
+        "layered_gap": ("CorruptPayloadError", layered + b"".join(parts[i] for i in (0, 1, 3))),
+        "layered_swapped": (
+            "CorruptPayloadError",
+            layered + b"".join(parts[i] for i in (0, 2, 1, 3)),
+        ),
+        "layered_five": ("CorruptPayloadError", layered + b"".join(parts)),
     }
 
 
@@ -317,6 +344,10 @@ def coded_attacks() -> dict[str, tuple[str, bytes]]:
         "z_left_over": ("CorruptPayloadError", one_pixel(varint(len(Z) + 1) + Z + b"\x00" + Y)),
         "unknown_family": ("UnsupportedVersionError", one_pixel(whole, family=b"\x63")),
         "unknown_digest": ("UnknownModelError", one_pixel(whole, digest=DIGEST)),
+        "layers_of_hyperprior": (
+            "CorruptPayloadError",
+            one_pixel(b"\x00" + whole, flags=4, grid=b"\x01\x01"),
+        ),
     }
 
 
@@ -354,6 +385,7 @@ def jpeg_attacks() -> dict[str, tuple[str, bytes]]:
         "jpeg_quality": jpeg_pixel(plain, quality=60),
         "jpeg_tiled": jpeg_pixel(plain, flags=3, grid=b"\x40\x00"),
         "jpeg_icc": with_icc,
+        "jpeg_layers": jpeg_pixel(b"\x00" + plain, flags=5, grid=b"\x01\x01"),
         "jpeg_width": jpeg_pixel(b"\x00" + jpeg_file(2)),
         "jpeg_not_grey": jpeg_pixel(plain, flags=0),
         "jpeg_no_frame": jpeg_pixel(b"\x00\xff\xd8\xff\xd9"),

@@ -1,5 +1,7 @@
 """ncodec.container.read on any bytes: an error about the file, or a Container that survives writing and reading.
 
+What is left of damaged files has the layout that their header says; of sound ones it is all of them.
+
 Run by `python tests/fuzz/run.py --only container`; the mutator repairs checksums (structure.py).
 """
 
@@ -25,7 +27,9 @@ def check(data: bytes) -> bool:
         parsed = container.read(data, LIMITS)
     except (FormatError, LimitError) as error:  # InputError blames the caller
         assert str(error), "an error says what is wrong"
+        _left_of(data)
         return False
+    assert _left_of(data) == parsed and not parsed.lost, "a sound file needs no concealing"
     header = parsed.header
     assert len(parsed.tiles) == header.n_tiles == len(header.tile_boxes()) <= LIMITS.tiles
     assert (
@@ -39,6 +43,20 @@ def check(data: bytes) -> bool:
     assert again == container.Container(header, parsed.tiles, kept)
     assert container.write(again, LIMITS) == written
     return True
+
+
+def _left_of(data: bytes) -> container.Container | None:
+    """Return what is left of a file, None where that is nothing."""
+    try:
+        parsed = container.read(data, LIMITS, conceal=True)
+    except (FormatError, LimitError):
+        return None
+    header = parsed.header
+    assert len(parsed.payloads) == header.n_payloads > parsed.lost
+    assert parsed.skipped_bytes < len(data)
+    first = container.read(data, LIMITS, 1, True) if None not in parsed.payloads else parsed
+    assert [parts[0] for parts in first.tiles] == [parts[0] for parts in parsed.tiles]
+    return parsed
 
 
 def mutate(data: bytes, size: int, seed: int, change: structure.Change | None = None) -> bytes:

@@ -140,6 +140,22 @@ def exact_seeds() -> dict[str, bytes]:
     return {f"{k:02d}": random.Random(k).randbytes(200 + 20 * k) for k in range(12)}
 
 
+def container_seeds() -> dict[str, bytes]:
+    """Layered files: two layers of two ranges, tiled or not; one cut, one without its third chunk."""
+    from ncodec import container
+    from ncodec.container import Container, Header
+
+    seeds = {}
+    for name, width, tile in (("layers", 40, 0), ("layers-tiles", 100, 64)):
+        header = Header(width, 40, 5, bytes(8), 15, tile=tile, is_layered=True, layers=2, ranges=2)
+        parts = [[b"first", b"second"], [b"", b"fourth"]]
+        seeds[name] = container.write(Container(header, [parts] * header.n_tiles, {"xmp": b"<x/>"}))
+    seeds["layers-cut"] = seeds["layers-tiles"][:-30]
+    third = seeds["layers"].index(b"TILE\x01\x02")
+    seeds["layers-gap"] = seeds["layers"][:third] + seeds["layers"][third + 10 :]
+    return {f"{name}.nc": data for name, data in seeds.items()}
+
+
 def decode_seeds() -> dict[str, bytes]:
     """Files of few pixels: extremes of quality, grey, four tiles, metadata."""
     import ncodec
@@ -171,6 +187,7 @@ def main() -> None:
         "binary": binary_seeds(),
         "dct": dct_seeds(),
         "jpeg": jpeg_seeds(),
+        "container": container_seeds(),
         "decode": decode_seeds(),
         "exact": exact_seeds(),
     }

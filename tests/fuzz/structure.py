@@ -17,7 +17,18 @@ from ncodec.entropy import crc32c
 Change = Callable[[bytes, int], bytes]  # of some bytes, to at most so many
 KINDS = [b"TILE", b"iCCP", b"eXIF", b"xMPm", b"abcD", b"ABCD", b"tIL3"]
 NUMBERS = [0, 1, 2, 63, 64, 65, 127, 128, 255, 256, 2048, 16_383, 65_535, 65_536, 2**28, 2**32 - 1, 2**35 - 1]  # fmt: skip
-FIELDS = ["flags", "width", "height", "family", "digest", "quality", "tile", "overlap"]
+FIELDS = [
+    "flags",
+    "width",
+    "height",
+    "family",
+    "digest",
+    "quality",
+    "tile",
+    "overlap",
+    "layers",
+    "ranges",
+]
 
 
 @dataclass
@@ -55,6 +66,9 @@ def take_apart(data: bytes) -> Parts | None:
     fields["digest"], fields["quality"], at = data[at : at + 8], data[at + 8 : at + 9], at + 9
     if fields["flags"][0] & 2:
         for name in ("tile", "overlap"):
+            fields[name], at = take_varint(data, at)
+    if fields["flags"][0] & 4:
+        for name in ("layers", "ranges"):
             fields[name], at = take_varint(data, at)
     at += 4
     chunks = []
@@ -102,12 +116,17 @@ def mutate_fields(parts: Parts, rng: random.Random, change: Change) -> None:
     """Change one header field."""
     name = rng.choice(FIELDS)
     if name == "flags":
-        parts.fields["flags"] = bytes([rng.choice([0, 1, 2, 3, rng.randrange(256)])])
-        for grid, value in (("tile", varint(64)), ("overlap", varint(rng.choice([0, 32, 64])))):
-            if parts.fields["flags"][0] & 2:
-                parts.fields.setdefault(grid, value)
+        parts.fields["flags"] = bytes([rng.choice([0, 1, 2, 3, 4, 7, rng.randrange(256)])])
+        for bit, field, value in (
+            (2, "tile", varint(64)),
+            (2, "overlap", varint(rng.choice([0, 32, 64]))),
+            (4, "layers", varint(rng.randint(1, 3))),
+            (4, "ranges", varint(rng.randint(1, 3))),
+        ):
+            if parts.fields["flags"][0] & bit:
+                parts.fields.setdefault(field, value)
             else:
-                parts.fields.pop(grid, None)
+                parts.fields.pop(field, None)
     elif name == "quality":
         parts.fields[name] = bytes(
             [rng.randrange(256) if rng.random() < 0.2 else rng.randrange(141)]
