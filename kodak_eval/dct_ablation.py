@@ -25,7 +25,7 @@ from ncodec import metrics
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, initial
 from ncodec.models.dct.codec import DctCodec, Options
-from ncodec.models.protocol import TileFormat
+from ncodec.models.protocol import TileFormat, only_payload
 from ncodec.quality import quality_code
 
 RESULTS = Path(__file__).parent / "results"
@@ -95,11 +95,11 @@ def measure(task: tuple[Variant, Path, float, Path]) -> tuple[float, float, floa
     height, width = pixels.shape[:2]
     code = quality_code(quality)
     times = [time.thread_time()]
-    payload = codec.encode_tile(pixels, code, Options(**variant.choices))
+    parts = codec.encode_tile(pixels, code, Options(**variant.choices))
     times.append(time.thread_time())
-    (decoded,) = codec.decode_tiles([payload], code, TileFormat(width, height, 3))
+    (decoded,) = codec.decode_tiles([parts], code, TileFormat(width, height, 3))
     times.append(time.thread_time())
-    bpp = metrics.bpp(len(payload) + 38, width, height)  # 38: the rest of the file
+    bpp = metrics.bpp(len(only_payload(parts)) + 38, width, height)  # 38: the rest of the file
     return bpp, metrics.psnr(pixels, decoded), times[1] - times[0], times[2] - times[1]
 
 

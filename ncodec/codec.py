@@ -7,6 +7,7 @@ The arithmetic of a tile is its family's (models/protocol.py); torch is imported
 `kind="torch"` and a family's efforts that need it only.
 """
 
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -62,23 +63,26 @@ def encode(
     options = options_of(loaded.family.load().Options, loaded.name, given)
     picture = picture_of(image)
     height, width = picture.pixels.shape[:2]
+    code = quality_code(quality) if loaded.family.has_quality else 0
+    layers, ranges = loaded.codec.layout(code, options)
     side = tile_for(width, height, tile)
     header = Header(
         width=width,
         height=height,
         family=loaded.family.wire_id,
         weights_digest=loaded.digest,
-        quality_code=quality_code(quality) if loaded.family.has_quality else 0,
+        quality_code=code,
         is_grey=picture.channels == 1,
         tile=side,
         overlap=loaded.codec.OVERLAP if side else 0,
+        is_layered=loaded.family.is_layered,
+        layers=layers,
+        ranges=ranges,
     )
     container.check_limits(header, Limits())
     _check_memory(header, loaded.family, Limits())
     tiles = [
-        loaded.codec.encode_tile(
-            picture.pixels[top:bottom, left:right], header.quality_code, options
-        )
+        loaded.codec.encode_tile(picture.pixels[top:bottom, left:right], code, options)
         for left, top, right, bottom in header.tile_boxes()
     ]
     return container.write(Container(header, tiles, picture.metadata))
@@ -89,15 +93,22 @@ def _check_memory(header: Header, family: Family, limits: Limits) -> None:
 
 
 def _decode_named(
-    files: list[tuple[str, bytes]], model: str | Path | None, device: str, limits: Limits
+    files: list[tuple[str, bytes]],
+    model: str | Path | None,
+    device: str,
+    limits: Limits,
+    stages: int | None = None,
+    conceal: bool = False,
 ) -> list[Picture]:
     """Return the pictures of files, each with the name that goes ahead of its errors' messages."""
     pictures: dict[int, Picture] = {}
     tiled: dict[int, OpenFile] = {}
     for number, (name, data) in enumerate(files):
         with named(name):
-            parsed = container.read(data, limits)
+            parsed = container.read(data, limits, stages, conceal)
             family = family_by_id(parsed.header.family)
+            if stages is not None and not family.is_layered:
+                raise InputError(f"stages: family {family.name} has none, expected None")
             _check_memory(parsed.header, family, limits)
             if family.holds == "file":
                 find_device(device)
@@ -111,11 +122,24 @@ def _decode_named(
     return [pictures[number] for number in range(len(files))]
 
 
+def check_stages(stages: int | None) -> None:
+    """Raise InputError unless it is a number of stages, or None for all of them."""
+    is_number = isinstance(stages, Integral) and not isinstance(stages, bool) and stages >= 1
+    if stages is not None and not is_number:
+        raise InputError(f"stages: expected an integer of at least 1, found {stages!r}")
+
+
 def decode_picture(
-    data: bytes, model: str | Path | None = None, device: str = "cpu", limits: Limits = Limits()
+    data: bytes,
+    model: str | Path | None = None,
+    device: str = "cpu",
+    limits: Limits = Limits(),
+    stages: int | None = None,
+    conceal: bool = False,
 ) -> Picture:
     """Return the pixels and metadata of a file; see `decode`."""
-    return _decode_named([("", data)], model, device, limits)[0]
+    check_stages(stages)
+    return _decode_named([("", data)], model, device, limits, stages, conceal)[0]
 
 
 @overload
@@ -125,6 +149,8 @@ def decode(
     model: str | Path | None = ...,
     device: str = ...,
     limits: Limits = ...,
+    stages: int | None = ...,
+    conceal: bool = ...,
 ) -> Image.Image: ...
 @overload
 def decode(
@@ -133,6 +159,8 @@ def decode(
     model: str | Path | None = ...,
     device: str = ...,
     limits: Limits = ...,
+    stages: int | None = ...,
+    conceal: bool = ...,
 ) -> NDArray[np.uint8]: ...
 @overload
 def decode(
@@ -141,6 +169,8 @@ def decode(
     model: str | Path | None = ...,
     device: str = ...,
     limits: Limits = ...,
+    stages: int | None = ...,
+    conceal: bool = ...,
 ) -> "Tensor": ...
 def decode(
     data: bytes,
@@ -148,6 +178,8 @@ def decode(
     model: str | Path | None = None,
     device: str = "cpu",
     limits: Limits = Limits(),
+    stages: int | None = None,
+    conceal: bool = False,
 ) -> "Image.Image | NDArray[np.uint8] | Tensor":
     """Return the image in the bytes of an `.nc` file.
 
@@ -158,16 +190,20 @@ def decode(
         model: weights file, needed only for models that are not shipped.
         device: "cpu" or "cuda", which needs torch. The pixels are the same.
         limits: what to accept, checked before allocating.
+        stages: of a layered family (specs/guide.md), how many of them to decode, at most: a coarser picture, from
+            the beginning of the file alone. None: all.
+        conceal: decode what is left of a file that is damaged or cut. A Pillow image's `info` then has "concealed",
+            how many tiles or ranges of their layers are lost, and "skipped", the bytes of no sound chunk.
 
     Raises:
         BadMagicError, UnsupportedVersionError, TruncatedError, ChecksumError, CorruptPayloadError:
             not a file that we can decode.
         LimitError: larger than `limits`.
         UnknownModelError, WeightsMismatchError: the weights cannot be had.
-        InputError: `kind` or `device` is not one of those above, or is not there.
+        InputError: `kind` or `device` is not one of those above, or is not there; `stages` of a family without.
     """
     check_kind(kind)
-    return as_kind(decode_picture(data, model, device, limits), kind)
+    return as_kind(decode_picture(data, model, device, limits, stages, conceal), kind)
 
 
 def decode_batch(

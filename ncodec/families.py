@@ -28,6 +28,9 @@ class Family:
     has_weights: bool = True  # otherwise its name is its model's, and the header's digest is 0
     has_quality: bool = True  # otherwise the header's quality code is 0
     has_tokens: bool = False  # its codec is a `protocol.Tokenizer`, too
+    is_layered: bool = (
+        False  # a tile is coded in layers, each refining those before, and these in ranges
+    )
     stride: int = 1  # pixels: tiles are decoded in whole multiples of it
     bytes_a_pixel: int = (
         8  # memory that decoding takes for each pixel of what it decodes at once (measured)

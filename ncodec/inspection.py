@@ -23,6 +23,8 @@ class Info:
     model: str | None  # name of the shipped model, None where it is not among them
     weights_digest: str
     tiles: int
+    layers: int  # of each tile, 1 where the family has no layers
+    ranges: int  # of each layer of a tile
     size_bytes: int
     bpp: float  # file bits per pixel
     metadata: dict[str, int]  # bytes of "icc", "exif", "xmp"
@@ -48,6 +50,8 @@ def info(data: bytes, limits: Limits = Limits()) -> Info:
         model=names[0] if names else None,
         weights_digest=h.weights_digest.hex(),
         tiles=len(parsed.tiles),
+        layers=h.layers,
+        ranges=h.ranges,
         size_bytes=len(data),
         bpp=bpp(len(data), h.width, h.height),
         metadata={name: len(payload) for name, payload in parsed.metadata.items()},

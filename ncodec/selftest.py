@@ -47,8 +47,8 @@ def symbols_sha256(data: bytes, model: Path | None = None, device: str = "cpu") 
     header = parsed.header
     codec = load_for(header, model, device).codec
     digest = hashlib.sha256()
-    for box, payload in zip(header.tile_boxes(), parsed.tiles, strict=True):
-        (pixels,) = codec.decode_tiles([payload], header.quality_code, format_of(header, box))
+    for box, parts in zip(header.tile_boxes(), parsed.tiles, strict=True):
+        (pixels,) = codec.decode_tiles([parts], header.quality_code, format_of(header, box))
         digest.update(pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
 

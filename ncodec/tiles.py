@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncodec.container import MIN_TILE, Container, Header
+from ncodec.container import MIN_TILE, Container, Header, Parts
 from ncodec.errors import InputError, NcodecError, named
 from ncodec.image import Picture
 from ncodec.models.protocol import Codec, TileFormat
 
 USUAL_TILE = 2048  # pixels
+LOST = 128  # of the pixels of a tile that is lost
 ROWS = 64  # that are faded at once: memory stays near the image's
 
 
@@ -58,7 +59,7 @@ class _Tile(NamedTuple):
     canvas: NDArray[np.uint8]  # of the whole image, [H, W, 3] or [H, W]
     left: int  # pixels
     top: int  # pixels
-    payload: bytes
+    parts: Parts
 
 
 def format_of(header: Header, box: tuple[int, int, int, int]) -> TileFormat:
@@ -81,12 +82,13 @@ def decode_files(files: list[OpenFile]) -> list[Picture]:
     for position, file in enumerate(files):
         header = file.container.header
         canvas = np.empty(format_of(header, (0, 0, header.width, header.height)).shape, np.uint8)
-        pictures.append(Picture(canvas, file.container.metadata))
-        for box, payload in zip(header.tile_boxes(), file.container.tiles, strict=True):
+        lost, skipped = file.container.lost, file.container.skipped
+        pictures.append(Picture(canvas, file.container.metadata, lost, skipped))
+        for box, parts in zip(header.tile_boxes(), file.container.tiles, strict=True):
             left, top, _, _ = box
-            tile = _Tile(file, format_of(header, box), canvas, left, top, payload)
+            tile = _Tile(file, format_of(header, box), canvas, left, top, parts)
             row = (position, top) if header.tile else None
-            key = (id(file.codec), header.quality_code, tile.format, row)
+            key = (id(file.codec), header.quality_code, len(parts), len(parts[0]), tile.format, row)
             groups.setdefault(key, []).append(tile)
     for tiles in groups.values():
         pixels = min(tile.file.batch_pixels for tile in tiles)
@@ -97,14 +99,12 @@ def decode_files(files: list[OpenFile]) -> list[Picture]:
 
 
 def _decode_together(tiles: list[_Tile]) -> None:
-    """Decode tiles of equal size, weights and quality, and put them on their canvases."""
+    """Decode tiles of equal size, weights, quality and layout, and put them on their canvases."""
     file, format = tiles[0].file, tiles[0].format
     header = file.container.header
     with named(file.name if len(tiles) == 1 else ""):
         try:
-            decoded = file.codec.decode_tiles(
-                [tile.payload for tile in tiles], header.quality_code, format
-            )
+            decoded = _decoded(tiles)
         except NcodecError:
             if len(tiles) == 1:
                 raise
@@ -119,6 +119,23 @@ def _decode_together(tiles: list[_Tile]) -> None:
             fade(area, pixels, header.overlap * (tile.left > 0), header.overlap * (tile.top > 0))
         else:
             area[:] = pixels
+
+
+def _decoded(tiles: list[_Tile]) -> list[NDArray[Any]]:
+    """Return the pixels of tiles of equal size, weights, quality and layout; grey of those that are lost.
+
+    In layered families a codec knows what to make of lost payloads.
+    """
+    file, format = tiles[0].file, tiles[0].format
+    header = file.container.header
+    pixels = [np.full(format.shape, LOST, np.uint8) for _ in tiles]
+    kept = [i for i, t in enumerate(tiles) if header.is_layered or t.parts != [[None]]]
+    if kept:
+        parts = [tiles[i].parts for i in kept]
+        decoded = file.codec.decode_tiles(parts, header.quality_code, format)
+        for i, tile in zip(kept, decoded, strict=True):
+            pixels[i] = tile
+    return pixels
 
 
 def fade(area: NDArray[np.uint8], tile: NDArray[Any], left: int, top: int) -> None:

@@ -181,7 +181,7 @@ def file_of(tokens: Tokens, model: str | Path | None = None, **choices: Any) -> 
     layers, ranges = codec.layout(code, options)
     header = Header(
         tokens.width, tokens.height, loaded.family.wire_id, loaded.digest, code, tokens.is_grey,
-        layers=layers, ranges=ranges,
+        is_layered=True, layers=layers, ranges=ranges,
     )  # fmt: skip
     parts = codec.write(tokens.grid, code, ranges)
     return container.write(Container(header, [parts], tokens.metadata))

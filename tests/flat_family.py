@@ -33,15 +33,19 @@ class FlatCodec:
         self.steps = steps
         self.batches = []
 
+    def layout(self, quality_code, options):
+        return 1, 1
+
     def encode_tile(self, pixels, quality_code, options):
         step = self.steps[quality_code // 20]
-        return zlib.compress((pixels // step).tobytes())
+        return [[zlib.compress((pixels // step).tobytes())]]
 
     def decode_tiles(self, payloads, quality_code, format):
         self.batches.append(len(payloads))
         try:
             tiles = [
-                np.frombuffer(zlib.decompress(p), np.uint8).reshape(format.shape) for p in payloads
+                np.frombuffer(zlib.decompress(p), np.uint8).reshape(format.shape)
+                for ((p,),) in payloads
             ]
         except (zlib.error, ValueError) as error:
             raise CorruptPayloadError(f"section 'flat': {error}") from error

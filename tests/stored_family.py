@@ -19,12 +19,15 @@ class Options(EncodeOptions):
 class StoredCodec:
     OVERLAP, batch_pixels = 0, 0
 
+    def layout(self, quality_code, options):
+        return 1, 1
+
     def encode_tile(self, pixels, quality_code, options):
         assert quality_code == 0
-        return zlib.compress(pixels.tobytes(), options.effort or 9)
+        return [[zlib.compress(pixels.tobytes(), options.effort or 9)]]
 
     def decode_tiles(self, payloads, quality_code, format):
-        (payload,) = payloads
+        (((payload,),),) = payloads
         try:
             return [np.frombuffer(zlib.decompress(payload), np.uint8).reshape(format.shape)]
         except (zlib.error, ValueError) as error:

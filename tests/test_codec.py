@@ -138,8 +138,9 @@ def test_batch_is_single_decodes(model, sample):
 def test_batch_names_the_file(model, sample):
     files = batch_files(model, sample)
     parsed = container.read(files[2])
-    for payload in (parsed.tiles[0][:-1], b"", parsed.tiles[0] + b"\1"):
-        files[2] = container.write(container.Container(parsed.header, [payload]))
+    (good,) = parsed.payloads
+    for payload in (good[:-1], b"", good + b"\1"):
+        files[2] = container.write(container.Container(parsed.header, [[[payload]]]))
         with pytest.raises(NcodecError, match=r"^file 2: sect"):
             ncodec.decode_batch(files, "numpy", device="cpu")
     with pytest.raises(NcodecError, match=r"^file 1: signature"):
@@ -214,9 +215,9 @@ def test_unknown_model(model, crop):
     header = container.read(ncodec.encode(crop, 4, model)).header
     foreign = container.Header(*header_fields(header, weights_digest=b"12345678"))
     with pytest.raises(UnknownModelError, match="3132333435363738"):
-        ncodec.decode(container.write(container.Container(foreign, [b""])))
+        ncodec.decode(container.write(container.Container(foreign, [[[b""]]])))
     with pytest.raises(WeightsMismatchError):
-        ncodec.decode(container.write(container.Container(foreign, [b""])), model=model)
+        ncodec.decode(container.write(container.Container(foreign, [[[b""]]])), model=model)
 
 
 def header_fields(header, **changes):
@@ -250,7 +251,7 @@ def test_small_files_of_large_flat_pictures():
 def test_hostile_payloads(model, crop):
     """Payloads with a valid CRC but damaged content end in an NcodecError, or in an image."""
     parsed = container.read(ncodec.encode(crop[:64, :64], 3, model))
-    payload = parsed.tiles[0]
+    (payload,) = parsed.payloads
     rng = np.random.default_rng(0)
     n_errors = 0
     for _ in range(150):
@@ -259,7 +260,7 @@ def test_hostile_payloads(model, crop):
             damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
         else:
             del damaged[rng.integers(len(damaged)) :]
-        data = container.write(container.Container(parsed.header, [bytes(damaged)]))
+        data = container.write(container.Container(parsed.header, [[[bytes(damaged)]]]))
         try:
             assert ncodec.decode(data, "numpy", model).shape == (64, 64, 3)
         except NcodecError:

@@ -32,7 +32,7 @@ from ncodec.errors import (
 from ncodec.metrics import psnr
 from ncodec.models.dct.codec import SUBSAMPLINGS, TRANSFORMS, DctCodec, Options
 from ncodec.models.load import load_by_name
-from ncodec.models.protocol import TileFormat
+from ncodec.models.protocol import TileFormat, only_payload
 from ncodec.models.weights import find_by_name
 from ncodec.quality import lmbda_of
 from ncodec.quality import quality_code as quality_code_of
@@ -44,13 +44,13 @@ WAYS = [{"transform": t, "subsampling": s} for t in TRANSFORMS for s in SUBSAMPL
 
 
 def encode(pixels, quality_code=60, codec=FREE, **options):
-    return codec.encode_tile(pixels, quality_code, Options(**options))
+    return only_payload(codec.encode_tile(pixels, quality_code, Options(**options)))
 
 
 def decode(payload, pixels, quality_code, codec=FREE):
     height, width = pixels.shape[:2]
     format = TileFormat(width, height, 1 if pixels.ndim == 2 else 3)
-    return codec.decode_tiles([payload], quality_code, format)[0]
+    return codec.decode_tiles([[[payload]]], quality_code, format)[0]
 
 
 def cut(sample, height, width, is_grey=False):
@@ -283,7 +283,7 @@ def test_a_cut_tile_ends_at_its_first_square():
 
 def test_damage_is_named(sample):
     good = ncodec.encode(sample[:64, :64], 4, "dct")
-    bad = container.write(Container(container.read(good).header, [b"\0no"]))
+    bad = container.write(Container(container.read(good).header, [[[b"\0no"]]]))
     with pytest.raises(NcodecError, match=r"^file 1: section 'dct'"):
         ncodec.decode_batch([good, bad], "numpy")
 

@@ -116,16 +116,16 @@ def test_devices_refuse_the_same(model, device):
         said = []
         for codec in (net, other):
             with pytest.raises(CorruptPayloadError) as error:
-                codec.decode_tiles([writer.payload()], 140, TileFormat(16, 16, 3))
+                codec.decode_tiles([[[writer.payload()]]], 140, TileFormat(16, 16, 3))
             said.append(str(error.value))
         assert said[0] == said[1]
 
 
 def test_faded_tiles_are_in_64ths(model, sample):
     net = load_by_name(model).codec
-    payload = net.encode_tile(sample[:40, :50], 60, EncodeOptions())
-    (plain,) = net.decode_tiles([payload], 60, TileFormat(50, 40, 3))
-    (faded,) = net.decode_tiles([payload], 60, TileFormat(50, 40, 3, is_faded=True))
+    parts = net.encode_tile(sample[:40, :50], 60, EncodeOptions())
+    (plain,) = net.decode_tiles([parts], 60, TileFormat(50, 40, 3))
+    (faded,) = net.decode_tiles([parts], 60, TileFormat(50, 40, 3, is_faded=True))
     assert (plain.dtype, faded.dtype) == (np.uint8, np.float32)
     assert np.array_equal(faded * 64, np.rint(faded * 64)) and (faded != np.rint(faded)).any()
     assert np.array_equal(plain, np.floor(faded + 0.5))
@@ -138,7 +138,7 @@ def test_faded_tiles_are_in_64ths(model, sample):
 def test_tables_say_the_size_of_the_file(model, sample, quality):
     data = ncodec.encode(sample, quality, model)
     net, code = load_by_name(model).codec, round(20 * (quality - 1))
-    payload = container.read(data).tiles[0]
+    (payload,) = container.read(data).payloads
     z, index, r = net.decode_latents(payload, code, sample.shape[1], sample.shape[0])
     coded = index >= net.skip_below
     assert not r[~coded].any()
@@ -164,12 +164,12 @@ def test_integers_cost_nothing(model, float_network, sample, quality):
     net, code = load_by_name(model).codec, 20 * (quality - 1)
     for pixels in (sample[:256, :256], sample[160:416, 300:556]):
         expected, bits = float_result(float_network, pixels, quality)
-        payload = net.encode_tile(pixels, code, EncodeOptions())
-        (decoded,) = net.decode_tiles([payload], code, TileFormat(256, 256, 3))
+        parts = net.encode_tile(pixels, code, EncodeOptions())
+        (decoded,) = net.decode_tiles([parts], code, TileFormat(256, 256, 3))
         difference = psnr(pixels, decoded) - psnr(pixels, expected)
         assert -0.05 < difference < 0.1  # as measured: -0.049 to 0.079; roundings differ
         # 12 bytes are the coder's; the network does not know what z's neighbours save.
-        assert 0.95 * bits < 8 * len(payload) < 1.01 * bits
+        assert 0.95 * bits < 8 * len(parts[0][0]) < 1.01 * bits
 
 
 @pytest.mark.parametrize("quality", [1, 5, 8])
@@ -179,8 +179,8 @@ def test_extremes_do_not_saturate(model, float_network, quality):
     for k, picture in enumerate(extremes()):
         pixels = np.ascontiguousarray(picture.numpy().transpose(1, 2, 0))
         expected, _ = float_result(float_network, pixels, quality)
-        payload = net.encode_tile(pixels, code, EncodeOptions())
-        (decoded,) = net.decode_tiles([payload], code, TileFormat(128, 128, 3))
+        parts = net.encode_tile(pixels, code, EncodeOptions())
+        (decoded,) = net.decode_tiles([parts], code, TileFormat(128, 128, 3))
         found, limit = psnr(pixels, decoded), psnr(pixels, expected)
         assert found > min(limit, 45) - 0.3, (k, found, limit)
 

@@ -386,7 +386,7 @@ def file_of(model, z, r, index, **how):
 
 def wrap(model, payload):
     header = container.Header(48, 32, 4, model.digest, 40)
-    return container.write(container.Container(header, [payload]))
+    return container.write(container.Container(header, [[[payload]]]))
 
 
 def is_refused(data, path, model):

@@ -157,13 +157,13 @@ def test_a_larger_frame_is_refused_before_its_blocks_are_made(picture):
         ncodec.encode_jpeg(make(picture.crop((0, 0, 16, 16)).convert("L")))
     ).header
     with pytest.raises(NcodecError, match="section 'jpeg'"):
-        ncodec.decode_jpeg(container.write(Container(header, [payload])))
+        ncodec.decode_jpeg(container.write(Container(header, [[[payload]]])))
 
 
 def test_errors_name_the_file(picture):
     coded = ncodec.encode_jpeg(make(picture))
     parsed = container.read(coded)
-    bad = container.write(Container(parsed.header, [parsed.tiles[0][:-9]]))
+    bad = container.write(Container(parsed.header, [[[parsed.payloads[0][:-9]]]]))
     with pytest.raises(NcodecError, match=r"^file 1: section 'jpeg'"):
         ncodec.decode_batch([coded, bad])
 
@@ -271,7 +271,7 @@ def test_bomb(picture):
     with pytest.raises(LimitError, match="limited to"):
         ncodec.encode_jpeg(data + bytes(size - len(data)))
     payload = jpeg.compress(data + bytes(size - len(data)))
-    bomb = container.write(replace(parsed, tiles=[payload]))
+    bomb = container.write(replace(parsed, tiles=[[[payload]]]))
     for decode in (ncodec.decode, ncodec.decode_jpeg):
         with pytest.raises(LimitError, match="limited to"):
             decode(bomb)

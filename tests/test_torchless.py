@@ -256,7 +256,7 @@ def test_files_of_a_wrong_type():
 
 def test_damage_names_the_file(flat, crop):
     good = ncodec.encode(crop, 4, "flat")
-    bad = container.write(container.Container(container.read(good).header, [b"no"]))
+    bad = container.write(container.Container(container.read(good).header, [[[b"no"]]]))
     with pytest.raises(NcodecError, match=r"^file 1: section 'flat'"):
         ncodec.decode_batch([good, bad, good])
 

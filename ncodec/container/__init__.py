@@ -5,15 +5,17 @@
 
     header.py   the fields, and where tiles lie
     limits.py   what a decoder accepts
-    chunks.py   whole files
+    chunks.py   whole files, and what is left of damaged ones
 
 Everything is validated, limits included, before anything is allocated or decoded. Little-endian. Knows no
 family. Standard library only, but for the CRC, which is in the C++ extension.
 """
 
-from ncodec.container.chunks import METADATA, Container, read, write
+from ncodec.container.chunks import METADATA, Container, Parts, read, write
 from ncodec.container.header import (
     MAX_HEADER,
+    MAX_LAYERS,
+    MAX_RANGES,
     MIN_TILE,
     NO_WEIGHTS,
     SIGNATURE,
@@ -24,6 +26,8 @@ from ncodec.container.limits import Limits, check_limits, check_memory, memory_o
 
 __all__ = [
     "MAX_HEADER",
+    "MAX_LAYERS",
+    "MAX_RANGES",
     "METADATA",
     "MIN_TILE",
     "NO_WEIGHTS",
@@ -31,6 +35,7 @@ __all__ = [
     "Container",
     "Header",
     "Limits",
+    "Parts",
     "check_limits",
     "check_memory",
     "memory_of_image",

@@ -1,5 +1,10 @@
-"""Whole files: a header, ancillary chunks, one TILE chunk a tile (specs/format.md, section 3)."""
+"""Whole files: a header, ancillary chunks, TILE chunks (specs/format.md, section 3), and what is left of damaged ones.
 
+TILE chunks: one a tile; in layered files, for each layer, for each tile, for each range
+payload of a TILE in layered files: | its number in that order, varint | what the family codes |
+"""
+
+import re
 from dataclasses import dataclass, field
 
 from ncodec.bytestream import ByteReader, varint
@@ -9,22 +14,41 @@ from ncodec.entropy import crc32c
 from ncodec.errors import (
     ChecksumError,
     CorruptPayloadError,
+    FormatError,
     InputError,
     LimitError,
+    TruncatedError,
     UnsupportedVersionError,
 )
 
 METADATA = {"icc": b"iCCP", "exif": b"eXIF", "xmp": b"xMPm"}
 NAMES = {kind: name for name, kind in METADATA.items()}
+MARKS = re.compile(b"TILE|" + b"|".join(NAMES))
+MOST_VAIN = 32  # times the file's bytes: of what only looks like chunks, looked at
+
+Parts = list[list[bytes | None]]
+"""What a tile is coded in: a payload for each layer and range; [[payload]] in unlayered files. None: lost."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file: header, one payload per tile, metadata by name ("icc", "exif", "xmp")."""
+    """A parsed file: header, the tiles' payloads, metadata by name ("icc", "exif", "xmp")."""
 
     header: Header
-    tiles: list[bytes]
+    tiles: list[Parts]  # of as many layers as were read
     metadata: dict[str, bytes] = field(default_factory=dict)
+    skipped: int = 0  # bytes that belong to no sound chunk, where that was forgiven
+
+    @property
+    def payloads(self) -> list[bytes | None]:
+        """Those of all tiles, in the order of the file."""
+        layers = zip(*self.tiles, strict=True)
+        return [payload for layer in layers for ranges in layer for payload in ranges]
+
+    @property
+    def lost(self) -> int:
+        """How many payloads are lost."""
+        return self.payloads.count(None)
 
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:
@@ -38,19 +62,25 @@ def write(container: Container, limits: Limits = Limits()) -> bytes:
     Raises:
         LimitError: the image or its metadata is larger than a decoder with `limits` would accept.
     """
-    check_limits(container.header, limits)
-    assert len(container.tiles) == container.header.n_tiles
+    header = container.header
+    check_limits(header, limits)
+    assert len(container.tiles) == header.n_tiles
+    assert {(len(parts), *map(len, parts)) for parts in container.tiles} == {
+        (header.layers, *[header.ranges] * header.layers)
+    }
     assert set(container.metadata) <= set(METADATA)
-    parts = [header_bytes(container.header)]
+    out = [header_bytes(header)]
     for name, kind in METADATA.items():
         if payload := container.metadata.get(name):
             if len(payload) > limits.metadata_bytes:
                 raise LimitError(
                     f"{name}: {len(payload)} bytes, limited to {limits.metadata_bytes}"
                 )
-            parts.append(_chunk(kind, payload))
-    parts += [_chunk(b"TILE", payload) for payload in container.tiles]
-    return b"".join(parts)
+            out.append(_chunk(kind, payload))
+    for number, coded in enumerate(container.payloads):
+        assert coded is not None
+        out.append(_chunk(b"TILE", (varint(number) if header.is_layered else b"") + coded))
+    return b"".join(out)
 
 
 def _read_chunk(
@@ -72,8 +102,20 @@ def _read_chunk(
     return kind, payload, place
 
 
-def read(data: bytes | bytearray | memoryview, limits: Limits = Limits()) -> Container:
+def read(
+    data: bytes | bytearray | memoryview,
+    limits: Limits = Limits(),
+    layers: int | None = None,
+    conceal: bool = False,
+) -> Container:
     """Return the header, tile payloads and metadata of a file, everything checked.
+
+    Args:
+        data: the whole file.
+        limits: what to accept.
+        layers: how many to read, at most; what comes after them in the file, or does not, is not looked at.
+        conceal: put None in place of TILE chunks that are damaged or missing. Metadata that is damaged is left
+            out. An error remains if the header is damaged, or nothing of the tiles is left.
 
     Raises:
         BadMagicError, UnsupportedVersionError, TruncatedError, ChecksumError, CorruptPayloadError,
@@ -87,27 +129,143 @@ def read(data: bytes | bytearray | memoryview, limits: Limits = Limits()) -> Con
     source = ByteReader(bytes(data))
     header = read_header(source)
     check_limits(header, limits)
-    tiles: list[bytes] = []
-    metadata: dict[str, bytes] = {}
-    n_chunks = 0
-    while len(tiles) < header.n_tiles:
-        if n_chunks == limits.chunks:
-            raise LimitError(f"chunks: more than {limits.chunks}")
-        progress = f"have {len(tiles)} of {header.n_tiles} tiles"
-        kind, payload, place = _read_chunk(source, n_chunks, progress, limits)
-        n_chunks += 1
-        if kind == b"TILE":
-            tiles.append(payload)
-        elif tiles:
-            raise CorruptPayloadError(f"{place}: stands between or after TILE chunks")
-        elif kind in NAMES:
-            if NAMES[kind] in metadata:
-                raise CorruptPayloadError(f"{place}: appears twice")
-            metadata[NAMES[kind]] = payload
-        elif kind[:1].isupper():
-            raise UnsupportedVersionError(f"{place}: unknown critical chunk: update ncodec")
-    if source.offset != len(source.data):
-        raise CorruptPayloadError(
-            f"end: {len(source.data) - source.offset} bytes after the last tile"
-        )
-    return Container(header, tiles, metadata)
+    n_layers = header.layers if layers is None else min(layers, header.layers)
+    payloads: list[bytes | None] = [None] * (header.n_payloads // header.layers * n_layers)
+    reading = _Reading(source, header, payloads, limits)
+    if conceal:
+        reading.read_what_is_left()
+    else:
+        reading.read_all()
+    rest = len(source.data) - source.offset
+    if rest and n_layers == header.layers:
+        if not conceal:
+            raise CorruptPayloadError(f"end: {rest} bytes after the last tile")
+        reading.skipped += rest
+    rows = [payloads[i : i + header.ranges] for i in range(0, len(payloads), header.ranges)]
+    tiles = [rows[tile :: header.n_tiles] for tile in range(header.n_tiles)]
+    return Container(header, tiles, reading.metadata, reading.skipped)
+
+
+class _Reading:
+    """The chunks of one file, as they are read."""
+
+    def __init__(
+        self, source: ByteReader, header: Header, payloads: list[bytes | None], limits: Limits
+    ) -> None:
+        self.source, self.header, self.limits = source, header, limits
+        self.payloads = payloads  # in the order of the file, to be filled
+        self.metadata: dict[str, bytes] = {}
+        self.n_tiles = self.n_chunks = self.skipped = 0
+        self.n_vain = self.vain = 0  # what looked like chunks, and their bytes
+
+    def next_chunk(self) -> tuple[bytes, int | None, bytes, str]:
+        """Return the next chunk's type, number if it is a TILE with one, payload, and the place that errors name."""
+        what = "ranges of layers" if self.header.is_layered else "tiles"
+        progress = f"have {self.n_tiles} of {len(self.payloads)} {what}"
+        kind, payload, place = _read_chunk(self.source, self.n_chunks, progress, self.limits)
+        if kind != b"TILE" or not self.header.is_layered:
+            return kind, None, payload, place
+        inner = ByteReader(payload)
+        number = inner.varint(f"{place} number")
+        return kind, number, payload[inner.offset :], place
+
+    def count(self) -> None:
+        """Count a chunk that was read; raise LimitError where they are too many."""
+        self.n_chunks += 1
+        if self.n_chunks > self.limits.chunks:
+            raise LimitError(f"chunks: more than {self.limits.chunks}")
+
+    def read_all(self) -> None:
+        """Fill `payloads` and `metadata`, every chunk in its place.
+
+        Raises:
+            FormatError, LimitError: it is not so.
+        """
+        while self.n_tiles < len(self.payloads):
+            try:
+                kind, number, payload, place = self.next_chunk()
+            except (TruncatedError, ChecksumError) as error:
+                if not (self.header.is_layered and self.n_tiles):
+                    raise
+                hint = "decode --conceal (conceal=True), or fewer --stages, shows what is there"
+                raise type(error)(f"{error}; {hint}") from error
+            self.count()
+            if kind == b"TILE":
+                if number not in (None, self.n_tiles):
+                    raise CorruptPayloadError(
+                        f"{place}: expected number {self.n_tiles}, found {number}"
+                    )
+                self.payloads[self.n_tiles] = payload
+                self.n_tiles += 1
+            elif self.n_tiles:
+                raise CorruptPayloadError(f"{place}: stands between or after TILE chunks")
+            elif kind in NAMES:
+                if NAMES[kind] in self.metadata:
+                    raise CorruptPayloadError(f"{place}: appears twice")
+                self.metadata[NAMES[kind]] = payload
+            elif kind[:1].isupper():
+                raise UnsupportedVersionError(f"{place}: unknown critical chunk: update ncodec")
+
+    def read_what_is_left(self) -> None:
+        """Fill `payloads` and `metadata` as far as there are sound chunks; count the bytes between these.
+
+        In layered files TILE chunks are known by their numbers, and after damage the next sound chunk is searched
+        for. Others have only their order: a tile is passed over where its length is sound, and after worse damage
+        all the rest is lost.
+
+        Raises:
+            FormatError: nothing of the tiles is left; or an unknown critical chunk.
+            LimitError: too many chunks.
+        """
+        trouble: FormatError | LimitError | None = None
+        end, n_passed = len(self.source.data), 0  # tiles of an unlayered file, lost or not
+        while self.n_tiles < len(self.payloads) and self.source.offset < end:
+            start = self.source.offset
+            try:
+                kind, number, payload, place = self.next_chunk()
+            except (FormatError, LimitError) as error:
+                trouble = trouble or error
+                n_passed += self.pass_damage(start, error)
+                self.skipped += self.source.offset - start
+                continue
+            self.count()
+            if kind == b"TILE":
+                number = n_passed if number is None else number
+                n_passed += 1
+                if len(self.payloads) <= number < self.header.n_payloads:
+                    break  # of a layer that is not asked for
+                if number < len(self.payloads) and self.payloads[number] is None:
+                    self.payloads[number] = payload
+                    self.n_tiles += 1
+                    continue
+            elif not self.n_tiles and kind in NAMES and NAMES[kind] not in self.metadata:
+                self.metadata[NAMES[kind]] = payload
+                continue
+            elif kind[:1].isupper() and kind not in NAMES:
+                raise UnsupportedVersionError(f"{place}: unknown critical chunk: update ncodec")
+            elif not self.n_tiles and kind not in NAMES:
+                continue
+            self.skipped += self.source.offset - start
+        if not self.n_tiles:
+            raise trouble or TruncatedError(
+                f"chunk {self.n_chunks}: need a TILE at offset {self.source.offset}, file has none"
+            )
+
+    def pass_damage(self, start: int, error: Exception) -> bool:
+        """Go where a sound chunk may be, past one at `start` that is not; return whether that was surely a tile.
+
+        What only looks like chunks takes linear time: so many tries, and so many bytes of them all.
+        """
+        data, end = self.source.data, self.source.offset
+        self.n_vain, self.vain = self.n_vain + 1, self.vain + end - start
+        is_vain = self.n_vain > self.limits.chunks or self.vain > MOST_VAIN * len(data)
+        self.source.offset = len(data)
+        if self.header.is_layered:
+            if not is_vain and (mark := MARKS.search(data, start + 1)):
+                self.source.offset = mark.start()
+            return False
+        is_framed = isinstance(error, ChecksumError) and MARKS.match(data, start) is not None
+        if is_framed and (end == len(data) or MARKS.match(data, end)):
+            self.source.offset = end
+            return data[start : start + 4] == b"TILE"
+        return False

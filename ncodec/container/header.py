@@ -20,8 +20,9 @@ SIGNATURE = MAGIC + b"1\r\n\x1a\n"
 MAX_HEADER = 64  # bytes, and more than any header has
 DIGEST_BYTES = 8
 NO_WEIGHTS = bytes(DIGEST_BYTES)  # the digest of a family without weights
-FLAG_GREY, FLAG_TILED = 1, 2
+FLAG_GREY, FLAG_TILED, FLAG_LAYERED = 1, 2, 4
 MIN_TILE = 64  # pixels
+MAX_LAYERS, MAX_RANGES = 64, 4096
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Header:
     is_grey: bool = False
     tile: int = 0  # side of the tile grid (pixels), 0: one tile
     overlap: int = 0  # pixels by which a tile reaches into its right and lower neighbours
+    is_layered: bool = (
+        False  # its tiles are coded in layers and ranges, each payload with its number
+    )
+    layers: int = 1  # that refine each other
+    ranges: int = 1  # of a tile's layer, each coded apart
 
     @property
     def quality(self) -> float:
@@ -51,6 +57,11 @@ class Header:
     def n_tiles(self) -> int:
         """How many tiles there are."""
         return -(-self.width // self.tile) * -(-self.height // self.tile) if self.tile else 1
+
+    @property
+    def n_payloads(self) -> int:
+        """How many TILE chunks there are: for each layer, for each tile, for each range."""
+        return self.layers * self.n_tiles * self.ranges
 
     @property
     def coded_pixels(self) -> int:
@@ -83,11 +94,16 @@ class Header:
 def header_bytes(header: Header) -> bytes:
     """Return a header as the first bytes of a file, checksum included."""
     assert len(header.weights_digest) == DIGEST_BYTES
+    assert header.is_layered or header.layers == header.ranges == 1
+    assert 1 <= header.layers <= MAX_LAYERS and 1 <= header.ranges <= MAX_RANGES
     flags = FLAG_GREY * header.is_grey | FLAG_TILED * bool(header.tile)
+    flags |= FLAG_LAYERED * header.is_layered
     fields = bytes([flags]) + varint(header.width) + varint(header.height) + varint(header.family)
     fields += header.weights_digest + bytes([header.quality_code])
     if header.tile:
         fields += varint(header.tile) + varint(header.overlap)
+    if header.is_layered:
+        fields += varint(header.layers) + varint(header.ranges)
     return SIGNATURE + fields + crc32c(SIGNATURE + fields).to_bytes(4, "little")
 
 
@@ -112,7 +128,7 @@ def read_header(source: ByteReader) -> Header:
     """
     _read_signature(source)
     flags = source.take(1, "header")[0]
-    if flags & ~(FLAG_GREY | FLAG_TILED):
+    if flags & ~(FLAG_GREY | FLAG_TILED | FLAG_LAYERED):
         raise UnsupportedVersionError(f"header: unknown flags {flags:#04x}: update ncodec")
     width, height = source.varint("header width"), source.varint("header height")
     family = source.varint("header family")
@@ -122,6 +138,11 @@ def read_header(source: ByteReader) -> Header:
         (source.varint("header tile"), source.varint("header overlap"))
         if flags & FLAG_TILED
         else (0, 0)
+    )
+    layers, ranges = (
+        (source.varint("header layers"), source.varint("header ranges"))
+        if flags & FLAG_LAYERED
+        else (1, 1)
     )
     expected = crc32c(source.data[: source.offset])
     found = int.from_bytes(source.take(4, "header checksum"), "little")
@@ -137,9 +158,14 @@ def read_header(source: ByteReader) -> Header:
         raise CorruptPayloadError(
             f"header: expected tile >= {MIN_TILE} and overlap <= tile, found {tile}, {overlap}"
         )
+    if not (1 <= layers <= MAX_LAYERS and 1 <= ranges <= MAX_RANGES):
+        raise CorruptPayloadError(
+            f"header: expected 1 to {MAX_LAYERS} layers of 1 to {MAX_RANGES} ranges, found {layers}, {ranges}"
+        )
     return Header(
-        width, height, family, digest, quality_code, bool(flags & FLAG_GREY), tile, overlap
-    )
+        width, height, family, digest, quality_code, bool(flags & FLAG_GREY), tile, overlap,
+        bool(flags & FLAG_LAYERED), layers, ranges,
+    )  # fmt: skip
 
 
 def peek_header(data: bytes) -> Header | None:

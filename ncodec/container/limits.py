@@ -42,6 +42,11 @@ def check_limits(header: Header, limits: Limits) -> None:
         raise LimitError(f"{size}, pixels are limited to {limits.pixels}")
     if header.n_tiles > limits.tiles:
         raise LimitError(f"header: {header.n_tiles} tiles, limited to {limits.tiles}")
+    if header.n_payloads > limits.chunks:
+        raise LimitError(
+            f"header: {header.layers} layers of {header.n_tiles} tiles of {header.ranges} ranges, "
+            f"chunks are limited to {limits.chunks}"
+        )
     if header.coded_pixels > limits.pixels:
         raise LimitError(
             f"{size} in tiles of {header.coded_pixels} pixels together, limited to {limits.pixels}"

@@ -30,6 +30,7 @@ from ncodec.entropy.binary import BYPASS, BinaryDecoder, BinaryEncoder
 from ncodec.errors import InputError
 from ncodec.models.hyperprior.codec import HyperpriorCodec
 from ncodec.models.load import load_by_name
+from ncodec.models.protocol import only_payload
 from ncodec.parallel import cpu_name
 from ncodec.threads import cores, get_num_threads
 
@@ -373,7 +374,7 @@ def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -
         data = ncodec.encode(pixels, quality, device="cpu", tile=0)
         parsed = container.read(data)
         code = parsed.header.quality_code
-        latents = codec.decode_latents(parsed.tiles[0], code, width, height)
+        latents = codec.decode_latents(only_payload(parsed.tiles[0]), code, width, height)
         row = bench_rans(
             codec.tables_r,
             latents.r.astype(np.int32).ravel(),

@@ -101,10 +101,14 @@ def load_for(header: Header, model: str | Path | None, device: str = "cpu") -> L
     Raises:
         InputError: no such device.
         UnsupportedVersionError: the family is unknown.
-        CorruptPayloadError: a digest of weights in a file of a family without.
+        CorruptPayloadError: layers, or a digest of weights, in a file of a family without; or no layers in one with.
         UnknownModelError, WeightsMismatchError: the weights cannot be had, or the file was made with others.
     """
     family = family_by_id(header.family)
+    if header.is_layered != family.is_layered:
+        raise CorruptPayloadError(
+            f"header: expected {'' if family.is_layered else 'no '}layers of family {family.name}"
+        )
     if not family.has_weights:
         find_device(device)
         if header.weights_digest != NO_WEIGHTS:

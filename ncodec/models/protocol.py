@@ -3,7 +3,7 @@
     encode(image) --> tiles --encode_tile(pixels, quality_code, options)-----> payloads
     decode(file)  <-- tiles <-decode_tiles(payloads, quality_code, format)---- payloads
 
-Imports no torch.
+The payloads of a tile are its `Parts`, [layers][ranges]; in families that are not layered [[payload]]. Imports no torch.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ncodec.container import Container, Limits
+from ncodec.container import Container, Limits, Parts
 from ncodec.errors import InputError
 from ncodec.image import Picture
 
@@ -63,10 +63,14 @@ class Codec(Protocol):
         """Tiles are decoded together up to so many pixels; 0: one by one."""
         ...
 
+    def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
+        """Return how many layers and ranges `encode_tile` makes of every tile; (1, 1) unless the family is layered."""
+        ...
+
     def encode_tile(
         self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
-    ) -> bytes:
-        """Return the payload of a tile [h, w, 3] or, grey, [h, w], of any size from 1x1.
+    ) -> Parts:
+        """Return the payloads [layers][ranges] of a tile [h, w, 3] or, grey, [h, w], of any size from 1x1.
 
         Args:
             pixels: of the tile.
@@ -76,12 +80,13 @@ class Codec(Protocol):
         ...
 
     def decode_tiles(
-        self, payloads: list[bytes], quality_code: int, format: TileFormat
+        self, payloads: list[Parts], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
         """Return the pixels of tiles of one size, shaped as `format` says: uint8, or float32 in 0 … 255.
 
         Args:
-            payloads: of the tiles; one, unless `batch_pixels` allows more.
+            payloads: of the tiles, of equal layers and ranges; one tile, unless `batch_pixels` allows more. In
+                layered families layers may be missing at the end, and a payload may be None: lost.
             quality_code: of all of them.
             format: of each tile.
 
@@ -107,11 +112,11 @@ class Tokenizer(Codec, Protocol):
         """Return pixels [16 h, 16 w, 3], 0 … 255, of tokens [n, h, w]; -1: absent. Exact."""
         ...
 
-    def write(self, tokens: NDArray[np.int32], quality_code: int, ranges: int) -> Any:
-        """Return the payloads of tokens, none of them absent: parts[stage][range]."""
+    def write(self, tokens: NDArray[np.int32], quality_code: int, ranges: int) -> Parts:
+        """Return the payloads of tokens, none of them absent: [stages][ranges]."""
         ...
 
-    def read(self, parts: Any, quality_code: int, size: tuple[int, int]) -> NDArray[np.int32]:
+    def read(self, parts: Parts, quality_code: int, size: tuple[int, int]) -> NDArray[np.int32]:
         """Return the tokens of payloads; `size` is h and w, in tokens.
 
         Raises:
@@ -130,6 +135,13 @@ class FileFamily(Protocol):
     def unpack(self, parsed: Container, limits: Limits) -> bytes:
         """Return the file within, byte for byte."""
         ...
+
+
+def only_payload(parts: Parts) -> bytes:
+    """Return the payload of a tile of an unlayered family."""
+    ((payload,),) = parts
+    assert payload is not None
+    return payload
 
 
 Options = TypeVar("Options", bound=EncodeOptions)

@@ -93,7 +93,7 @@ def index_entry(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
 def _code(image: Tensor, quality: float, model: Path) -> tuple[int, int, float]:
     """Return the bytes of an image's payload and of the container around it, and the PSNR (dB)."""
     data = encode(image, quality, model)
-    payload = sum(len(tile) for tile in container.read(data, container.Limits()).tiles)
+    payload = sum(len(payload or b"") for payload in container.read(data).payloads)
     decoded = decode(data, "numpy", model=model)
     return payload, len(data) - payload, psnr(image.permute(1, 2, 0).numpy(), decoded)
 

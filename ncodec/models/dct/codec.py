@@ -19,10 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ncodec.container import Parts
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors
 from ncodec.errors import InputError
-from ncodec.models.protocol import EncodeOptions, TileFormat
+from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
 from ncodec.quality import lmbda_of
 
 TRANSFORMS = {"dct": 0, "angle": 2}  # of the payload's first byte, specs/dct.md
@@ -89,19 +90,23 @@ class DctCodec:
     def __init__(self, parameters: _dct.Parameters) -> None:
         self.parameters = parameters
 
+    def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
+        """Return (1, 1): one layer and range."""
+        return 1, 1
+
     def encode_tile(
         self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
-    ) -> bytes:
+    ) -> Parts:
         """Return the payload of a tile [h, w, 3] or [h, w]."""
         assert isinstance(options, Options)
         wanted = options.subsampling if pixels.ndim == 3 else "4:4:4"
         if wanted != "auto":
-            return self._encode(pixels, quality_code, options, wanted)
+            return [[self._encode(pixels, quality_code, options, wanted)]]
         payloads = [self._encode(pixels, quality_code, options, name) for name in SUBSAMPLINGS]
-        return min(payloads, key=lambda payload: self._cost(payload, pixels, quality_code))
+        return [[min(payloads, key=lambda payload: self._cost(payload, pixels, quality_code))]]
 
     def decode_tiles(
-        self, payloads: list[bytes], quality_code: int, format: TileFormat
+        self, payloads: list[Parts], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
         """Return the pixels of tiles of one size. Exact.
 
@@ -110,9 +115,10 @@ class DctCodec:
         """
         return [
             _dct.decode(
-                payload, self.parameters, quality_code, format.width, format.height, format.channels == 1
+                only_payload(parts), self.parameters, quality_code, format.width, format.height,
+                format.channels == 1,
             )
-            for payload in payloads
+            for parts in payloads
         ]  # fmt: skip
 
     def _encode(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncodec.coder import Coder, Reader, Writer
+from ncodec.container import Parts
 from ncodec.entropy import FrequencyTables
 from ncodec.entropy.neighbours import NAMES, NeighbourCoder
 from ncodec.errors import CorruptPayloadError, InputError, named, needing
@@ -31,7 +32,7 @@ from ncodec.models.hyperprior.layers import (
     check_tensors,
     checked_bits,
 )
-from ncodec.models.protocol import EncodeOptions, TileFormat
+from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
 from ncodec.nn import N_SCALES
 from ncodec.threads import get_num_threads
 
@@ -107,17 +108,21 @@ class HyperpriorCodec:
         known = graphs.vectors(self.tensors, quality_code) | feeds
         return network.run(known, wanted, get_num_threads())
 
+    def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
+        """Return (1, 1): one layer and range."""
+        return 1, 1
+
     def encode_tile(
         self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
-    ) -> bytes:
+    ) -> Parts:
         """Return the payload of a tile [h, w, 3] or, grey, [h, w], which is coded as three equal channels."""
         latents = self.analyse(pixels, quality_code, options.effort or USUAL_EFFORT)
         writer = Writer()
         self.code(writer, latents, latents.r.shape[:2], quality_code)
-        return writer.payload()
+        return [[writer.payload()]]
 
     def decode_tiles(
-        self, payloads: list[bytes], quality_code: int, format: TileFormat
+        self, payloads: list[Parts], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
         """Return the pixels of tiles of one size: uint8, or float32, in 1/64, if they will be faded. Exact.
 
@@ -125,7 +130,8 @@ class HyperpriorCodec:
             TruncatedError, CorruptPayloadError: a payload is damaged.
         """
         tiles = []
-        for payload in payloads:
+        for parts in payloads:
+            payload = only_payload(parts)
             latents = self.decode_latents(payload, quality_code, format.width, format.height)
             pixels = self.synthesise(latents, quality_code, not format.is_faded)
             tiles.append(finished(pixels[: format.height, : format.width], format))

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncodec.coder.device import DeviceReader
+from ncodec.container import Parts
 from ncodec.exact.device import run_on_device
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.codec import HyperpriorCodec, check_r, finished, z_size
 from ncodec.models.hyperprior.layers import STRIDE, HyperpriorConfig
-from ncodec.models.protocol import TileFormat
+from ncodec.models.protocol import TileFormat, only_payload
 
 BATCH_PIXELS = 1 << 24
 
@@ -38,10 +39,10 @@ class DeviceCodec(HyperpriorCodec):
         self.device = torch.device(device)
 
     def decode_tiles(
-        self, payloads: list[bytes], quality_code: int, format: TileFormat
+        self, payloads: list[Parts], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
         """Return the pixels of tiles of one size; see `HyperpriorCodec.decode_tiles`."""
-        reader = DeviceReader(payloads, len(self.SECTIONS))
+        reader = DeviceReader([only_payload(parts) for parts in payloads], len(self.SECTIONS))
         height, width = -(-format.height // STRIDE), -(-format.width // STRIDE)
         offset = self.z_offset(quality_code)
         known = reader.code_grid("z", None, z_size((height, width)), self.neighbours, offset)

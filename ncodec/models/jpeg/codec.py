@@ -22,6 +22,7 @@ from ncodec.errors import (
 )
 from ncodec.families import FAMILIES
 from ncodec.image import Picture
+from ncodec.models.protocol import only_payload
 
 FAMILY = next(family for family in FAMILIES if family.module == __name__)
 # A progressive file has about 10 scans. Each takes the time of the whole image, however few its bytes are.
@@ -55,7 +56,7 @@ def pack(data: bytes) -> bytes:
     if len(data) > (most := _most_bytes(header, Limits())):
         raise LimitError(f"JPEG: {len(data)} bytes for its sides, limited to {most}")
     payload = jpeg.compress(data)
-    return container.write(Container(header, [payload]))
+    return container.write(Container(header, [[[payload]]]))
 
 
 def unpack(parsed: Container, limits: Limits) -> bytes:
@@ -65,14 +66,20 @@ def unpack(parsed: Container, limits: Limits) -> bytes:
         TruncatedError, CorruptPayloadError, LimitError: the payload is damaged, or of another image.
     """
     h = parsed.header
-    if h.weights_digest != NO_WEIGHTS or h.quality_code or h.tile or parsed.metadata:
+    if (
+        h.weights_digest != NO_WEIGHTS
+        or h.quality_code
+        or h.tile
+        or h.is_layered
+        or parsed.metadata
+    ):
         raise CorruptPayloadError(
-            "header: expected no weights digest, quality, tiles or metadata of family jpeg"
+            "header: expected no weights digest, quality, tiles, layers or metadata of family jpeg"
         )
     # Each component has at most one block for each 8x8 pixels of whole MCUs.
     most = 4 * (_whole(h.width) // 8) * (_whole(h.height) // 8)
     with named("section 'jpeg': "):
-        data = jpeg.restore(parsed.tiles[0], _most_bytes(h, limits), most)
+        data = jpeg.restore(only_payload(parsed.tiles[0]), _most_bytes(h, limits), most)
     try:
         found = jpeg.header(data)
     except InputError as error:
