@@ -68,7 +68,7 @@ def tokenize_image(way: Way, source: str, data: bytes) -> tuple["Tokens", list[i
         loaded, code = tokens.load_tokenizer(way.model, way.device), quality_code(way.quality)
         found = tokens.analyse(picture, code, loaded)
         parts = tokens.codec_of(loaded).write(found.grid, code, 1)
-        return found, [len(payload) for (payload,) in parts]
+        return found, [sum(len(payload or b"") for payload in row) for row in parts]
 
 
 def prepared(picture: "Picture", crop: int | None, resize: int | None) -> "Picture":

@@ -67,13 +67,15 @@ class Tokens:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", integers(self.grid, 3))
-        object.__setattr__(self, "codebooks", tuple(self.codebooks))
+        if isinstance(self.codebooks, list):
+            object.__setattr__(self, "codebooks", tuple(self.codebooks))
         object.__setattr__(self, "quality", quality_of(quality_code(self.quality)))
         n = stages_of(self.quality)
-        if len(self.codebooks) != n or not all(
-            isinstance(c, int) and c > 0 for c in self.codebooks
-        ):
-            raise InputError(f"codebooks: expected {n} sizes, found {self.codebooks}")
+        are_sizes = isinstance(self.codebooks, tuple) and all(
+            isinstance(size, int) and size > 0 for size in self.codebooks
+        )
+        if not are_sizes or len(self.codebooks) != n:
+            raise InputError(f"codebooks: expected {n} sizes, found {self.codebooks!r}")
         if not all(isinstance(side, int) and side > 0 for side in (self.width, self.height)):
             raise InputError(f"size: expected at least 1x1, found {self.width!r}x{self.height!r}")
         if not all(isinstance(text, str) for text in (self.model, self.name, self.weights_digest)):
@@ -251,7 +253,7 @@ def load(path: str | Path) -> list[Tokens]:
             with named(f"image {number}: "):
                 images.append(
                     Tokens(
-                        grid, tuple(facts["codebooks"]), facts["quality"], image["width"], image["height"],
+                        grid, facts["codebooks"], facts["quality"], image["width"], image["height"],
                         facts["model"], facts["weights"], image["grey"], image["name"], metadata,
                     )
                 )  # fmt: skip

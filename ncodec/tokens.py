@@ -12,15 +12,22 @@ from typing import Any, cast
 import numpy as np
 
 from ncodec import container
+from ncodec.codec import check_stages
 from ncodec.container import Container, Header, Limits
-from ncodec.errors import InputError, UnknownModelError, WeightsMismatchError, named
+from ncodec.errors import (
+    CorruptPayloadError,
+    InputError,
+    UnknownModelError,
+    WeightsMismatchError,
+    named,
+)
 from ncodec.families import family_by_id
 from ncodec.image import Kind, Picture, as_kind, check_kind, picture_of
 from ncodec.models import weights
 from ncodec.models.load import LoadedModel, load_by_name, load_file, load_for
 from ncodec.models.protocol import Tokenizer, options_of
 from ncodec.quality import MAX_QUALITY, quality_code, quality_of
-from ncodec.shards import ABSENT, STRIDE, Tokens, integers
+from ncodec.shards import ABSENT, STRIDE, Tokens, integers, stages_of
 
 __all__ = ["Tokens", "detokenize", "file_of", "tokenize", "tokens_of"]
 
@@ -137,7 +144,8 @@ def tokens_of(
         FormatError, LimitError, UnknownModelError, WeightsMismatchError: as `decode`.
         InputError: the file's family has no tokens, or not so many stages; or the file has several tiles.
     """
-    parsed = container.read(data, limits, layers=stages)
+    check_stages(stages)
+    parsed = container.read(data, limits, stages)
     header = parsed.header
     family = family_by_id(header.family)
     if not family.has_tokens:
@@ -145,6 +153,10 @@ def tokens_of(
     if header.n_tiles > 1:
         raise InputError(
             f"file: {header.n_tiles} tiles, which have a grid of tokens each: encode with tile=0 (--tile 0) for one"
+        )
+    if header.layers != stages_of(header.quality):
+        raise CorruptPayloadError(
+            f"header: expected {stages_of(header.quality)} layers of quality {header.quality:g}, found {header.layers}"
         )
     loaded = load_for(header, model)
     _check_size(header.width, header.height, loaded, limits)
