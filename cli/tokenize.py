@@ -22,10 +22,10 @@ from ncodec.cli.options import (
     Engine,
     Jobs,
     Json,
-    Quality,
     Quiet,
     Threads,
     UsageError,
+    checked,
     refuse_both,
     use_threads,
 )
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ncodec.image import Picture
     from ncodec.shards import Tokens, Usage
 
-USUAL_QUALITY = 8.0  # all stages
 SHARD = "tokens-{:05d}.safetensors"
 
 
@@ -271,6 +270,12 @@ def _settings(way: Way) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _check_quality(quality: float) -> float:
+    from ncodec.quality import quality_code
+
+    return checked(quality_code, quality)
+
+
 def tokenize(
     inputs: Annotated[
         list[str],
@@ -281,7 +286,15 @@ def tokenize(
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="FOLDER", help="Where the shards go.")
     ],
-    quality: Quality = None,
+    quality: Annotated[
+        float,
+        typer.Option(
+            "-q",
+            "--quality",
+            callback=_check_quality,
+            help="1 (one stage) to 8 (all), fractions allowed.",
+        ),
+    ] = 8,
     model: Annotated[
         str | None,
         typer.Option(
@@ -318,7 +331,7 @@ def tokenize(
     if "-" in inputs:
         raise UsageError("tokenize takes files and folders, not standard input")
     use_threads(threads, jobs)
-    way = Way(USUAL_QUALITY if quality is None else quality, model, device, crop, resize)
+    way = Way(quality, model, device, crop, resize)
     settings, out = _settings(way), Path(output)
     shards = plan(find_images(inputs), out, settings, shard_size)
     try:

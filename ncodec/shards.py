@@ -63,7 +63,7 @@ class Tokens:
     weights_digest: str  # first 8 bytes of the weights file's SHA-256, in hex
     is_grey: bool = False
     name: str = ""  # of the file that the picture was in, where that is known
-    metadata: dict[str, bytes] = field(default_factory=dict)  # "icc", "exif", "xmp"
+    metadata: dict[str, bytes] = field(default_factory=dict, repr=False)  # "icc", "exif", "xmp"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", integers(self.grid, 3))
@@ -239,7 +239,7 @@ def load(path: str | Path) -> list[Tokens]:
                 f"tokens: expected int16 or int32 [n], found {flat.dtype} {list(flat.shape)}"
             )
         n, place = stages_of(facts["quality"]), 0
-        images = []
+        images, names = [], set(file.keys())
         for number, image in enumerate(facts["images"]):
             shape = (n, -(-image["height"] // STRIDE), -(-image["width"] // STRIDE))
             end = place + shape[0] * shape[1] * shape[2]
@@ -247,7 +247,7 @@ def load(path: str | Path) -> list[Tokens]:
                 raise CorruptPayloadError(
                     f"image {number}: expected {list(shape)} tokens, found {len(flat) - place}"
                 )
-            keys = [key for key in METADATA if f"{number}.{key}" in file.keys()]
+            keys = [key for key in METADATA if f"{number}.{key}" in names]
             metadata = {key: file.get_tensor(f"{number}.{key}").tobytes() for key in keys}
             grid = flat[place:end].reshape(shape)
             with named(f"image {number}: "):

@@ -569,6 +569,7 @@ def test_what_is_refused(tiny, photos):
         (("tokenize", "-", "--model", "tiny", "-o", "new"), 2, "not standard input"),
         (("tokenize", "photos/cats/1.png", "photos/cats/1.png", "--model", "tiny", "-o", "new"), 6, "named twice"),
         (("tokenize", "photos", "--model", "tiny", "-o", "photos/notes.txt"), 6, "cannot make the folder"),
+        ((*base, "-q", 9), 2, "quality: expected 1"),
         ((*base, "--crop", 9, "--resize", 9), 2, "either --crop or --resize"),
         ((*base, "--shard-size", 4, "-q", 3), 6, "of another run: expected quality 3.0, found 8.0"),
         ((*base, "--shard-size", 4, "--resize", 32), 6, "expected resize 32, found None"),
