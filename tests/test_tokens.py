@@ -622,3 +622,42 @@ def test_quiet_and_a_terminal(tiny, photos):
     )
     assert json.loads(many.out)["images"] == 4
     assert next(one.name for one in ncodec.read_shards("c")) == "photos/cats/1.png"
+
+
+TORCHLESS = """
+import sys
+
+sys.modules["torch"] = None  # importing it fails from here on
+import numpy as np
+import ncodec
+from ncodec.cli.main import main
+
+main()
+(first, *_) = found = list(ncodec.read_shards("out"))
+assert len(found) == 7 and ncodec.detokenize(first, "numpy").shape == (91, 80, 3)
+assert np.array_equal(ncodec.tokens_of(ncodec.file_of(first)).grid, first.grid)
+try:
+    ncodec.detokenize(first, "torch")
+except ncodec.errors.InputError as error:
+    assert str(error) == "kind 'torch' needs torch: pip install 'ncodec[torch]'"
+else:
+    raise AssertionError
+"""
+
+
+def test_without_torch(tiny, photos):
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        TORCHLESS,
+        "tokenize",
+        "photos",
+        "--model",
+        "tiny",
+        "-o",
+        "out",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
