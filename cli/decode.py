@@ -3,7 +3,7 @@
 import time
 from functools import partial
 from io import BytesIO
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from ncodec.cli import batch, files
@@ -26,29 +26,45 @@ from ncodec.cli.options import (
 from ncodec.errors import FormatError, named
 
 
-def decode_file(
-    suffix: str, model: str | None, device: str, source: str, data: bytes
-) -> tuple[bytes, Report]:
-    """Return the image file in an .nc file, in the format of `suffix`, and the report; on any machine."""
+class Way(NamedTuple):
+    """How files are decoded."""
+
+    suffix: str  # of the format; "": what the file holds, or PNG
+    model: str | None
+    device: str
+    stages: int | None  # at most; None: all
+    conceal: bool
+
+
+def decode_file(way: Way, source: str, data: bytes) -> tuple[bytes, Report]:
+    """Return the image file in an .nc file and the report; on any machine."""
     from ncodec import codec, container, image
 
     name = files.shown(source)
     begin = time.perf_counter()
+    damage, text = {}, ""
+    is_jpeg = way.suffix in ("", *files.JPEG_SUFFIXES) and way.stages is None and _holds_jpeg(data)
     with named(f"{name}: "):
-        if suffix in ("", *files.JPEG_SUFFIXES) and _holds_jpeg(data):
+        if is_jpeg:
             restored = codec.decode_jpeg(data)
             seconds = time.perf_counter() - begin
             header = container.read(data).header
             width, height = header.width, header.height
         else:
-            picture = codec.decode_picture(data, model, device)
+            picture = codec.decode_picture(
+                data, way.model, way.device, stages=way.stages, conceal=way.conceal
+            )
             seconds = time.perf_counter() - begin
             height, width = picture.pixels.shape[:2]
             stream = BytesIO()
-            image.write(picture, stream, suffix or ".png")
+            image.write(picture, stream, way.suffix or ".png")
             restored = stream.getvalue()
-    facts = {"input": source, "width": width, "height": height, "decode_s": seconds}
-    return restored, Report(facts, f"{width}x{height}, {seconds:.2f} s")
+            if way.conceal:
+                damage = {"lost": picture.lost, "skipped_bytes": picture.skipped_bytes}
+            if picture.lost or picture.skipped_bytes:
+                text = f"; damaged: {picture.lost} lost and concealed, {picture.skipped_bytes} bytes skipped"
+    facts = {"input": source, "width": width, "height": height, "decode_s": seconds} | damage
+    return restored, Report(facts, f"{width}x{height}, {seconds:.2f} s{text}")
 
 
 def _holds_jpeg(data: bytes) -> bool:
@@ -97,6 +113,18 @@ def decode(
     ],
     output: Output = None,
     model: ModelOption = None,
+    stages: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Decode so many of a file's layers, at most: coarser. Of families that have layers.",
+            show_default="all",
+        ),
+    ] = None,
+    conceal: Annotated[
+        bool,
+        typer.Option("--conceal", help="Decode what is left of files that are damaged or cut."),
+    ] = False,
     device: Device = "cpu",
     jobs: Jobs = 1,
     threads: Threads = None,
@@ -122,5 +150,5 @@ def decode(
     items = files.plan(inputs, output, [".nc"], _suffix_of_decoded, force, skip_existing)
     is_named = items[0].target == output
     suffix = files.suffix_of(items[0].target) if is_named else ""
-    work = partial(decode_file, suffix, model, device)
+    work = partial(decode_file, Way(suffix, model, device, stages, conceal))
     batch.run(items, work, jobs, engine, quiet, as_json)

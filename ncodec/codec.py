@@ -193,7 +193,7 @@ def decode(
         stages: of a layered family (specs/guide.md), how many of them to decode, at most: a coarser picture, from
             the beginning of the file alone. None: all.
         conceal: decode what is left of a file that is damaged or cut. A Pillow image's `info` then has "concealed",
-            how many tiles or ranges of their layers are lost, and "skipped", the bytes of no sound chunk.
+            how many tiles or ranges of their layers are lost, and "skipped_bytes", the bytes of no sound chunk.
 
     Raises:
         BadMagicError, UnsupportedVersionError, TruncatedError, ChecksumError, CorruptPayloadError:

@@ -52,7 +52,7 @@ class Picture:
     lost: int = (
         0  # payloads of a damaged file that are concealed: of tiles, or of ranges of their layers
     )
-    skipped: int = 0  # bytes of a damaged file that belong to no sound chunk
+    skipped_bytes: int = 0  # bytes of a damaged file that belong to no sound chunk
 
     @property
     def channels(self) -> int:
@@ -176,13 +176,13 @@ def without_layout(exif: Image.Exif) -> Image.Exif:
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """Return a Pillow image whose `info` holds the metadata under Pillow's names; of damage "concealed" and "skipped"."""
+    """Return a Pillow image whose `info` holds the metadata under Pillow's names; of damage "concealed" and "skipped_bytes"."""
     image = Image.fromarray(picture.pixels)
     for key, name in (("icc", "icc_profile"), ("exif", "exif"), ("xmp", "xmp")):
         if key in picture.metadata:
             image.info[name] = picture.metadata[key]
-    if picture.lost or picture.skipped:
-        image.info |= {"concealed": picture.lost, "skipped": picture.skipped}
+    if picture.lost or picture.skipped_bytes:
+        image.info |= {"concealed": picture.lost, "skipped_bytes": picture.skipped_bytes}
     return image
 
 

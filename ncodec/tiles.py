@@ -61,6 +61,11 @@ class _Tile(NamedTuple):
     top: int  # pixels
     parts: Parts
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing is left of it that a codec could decode; in layered families codecs conceal by themselves."""
+        return self.parts == [[None]] and not self.file.container.header.is_layered
+
 
 def format_of(header: Header, box: tuple[int, int, int, int]) -> TileFormat:
     """Return what the tile (left, top, right, bottom) of a file decodes to."""
@@ -82,8 +87,8 @@ def decode_files(files: list[OpenFile]) -> list[Picture]:
     for position, file in enumerate(files):
         header = file.container.header
         canvas = np.empty(format_of(header, (0, 0, header.width, header.height)).shape, np.uint8)
-        lost, skipped = file.container.lost, file.container.skipped
-        pictures.append(Picture(canvas, file.container.metadata, lost, skipped))
+        lost, skipped_bytes = file.container.lost, file.container.skipped_bytes
+        pictures.append(Picture(canvas, file.container.metadata, lost, skipped_bytes))
         for box, parts in zip(header.tile_boxes(), file.container.tiles, strict=True):
             left, top, _, _ = box
             tile = _Tile(file, format_of(header, box), canvas, left, top, parts)
@@ -122,20 +127,15 @@ def _decode_together(tiles: list[_Tile]) -> None:
 
 
 def _decoded(tiles: list[_Tile]) -> list[NDArray[Any]]:
-    """Return the pixels of tiles of equal size, weights, quality and layout; grey of those that are lost.
-
-    In layered families a codec knows what to make of lost payloads.
-    """
+    """Return the pixels of tiles of equal size, weights, quality and layout; grey of those that are lost."""
     file, format = tiles[0].file, tiles[0].format
-    header = file.container.header
-    pixels = [np.full(format.shape, LOST, np.uint8) for _ in tiles]
-    kept = [i for i, t in enumerate(tiles) if header.is_layered or t.parts != [[None]]]
-    if kept:
-        parts = [tiles[i].parts for i in kept]
-        decoded = file.codec.decode_tiles(parts, header.quality_code, format)
-        for i, tile in zip(kept, decoded, strict=True):
-            pixels[i] = tile
-    return pixels
+    kept = [tile.parts for tile in tiles if not tile.is_lost]
+    code = file.container.header.quality_code
+    decoded = iter(file.codec.decode_tiles(kept, code, format) if kept else [])
+    grey = np.uint8(LOST)
+    return [
+        np.broadcast_to(grey, format.shape) if tile.is_lost else next(decoded) for tile in tiles
+    ]
 
 
 def fade(area: NDArray[np.uint8], tile: NDArray[Any], left: int, top: int) -> None:

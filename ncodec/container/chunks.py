@@ -37,7 +37,7 @@ class Container:
     header: Header
     tiles: list[Parts]  # of as many layers as were read
     metadata: dict[str, bytes] = field(default_factory=dict)
-    skipped: int = 0  # bytes that belong to no sound chunk, where that was forgiven
+    skipped_bytes: int = 0  # bytes that belong to no sound chunk, where that was forgiven
 
     @property
     def payloads(self) -> list[bytes | None]:
@@ -140,10 +140,10 @@ def read(
     if rest and n_layers == header.layers:
         if not conceal:
             raise CorruptPayloadError(f"end: {rest} bytes after the last tile")
-        reading.skipped += rest
+        reading.skipped_bytes += rest
     rows = [payloads[i : i + header.ranges] for i in range(0, len(payloads), header.ranges)]
     tiles = [rows[tile :: header.n_tiles] for tile in range(header.n_tiles)]
-    return Container(header, tiles, reading.metadata, reading.skipped)
+    return Container(header, tiles, reading.metadata, reading.skipped_bytes)
 
 
 class _Reading:
@@ -155,7 +155,7 @@ class _Reading:
         self.source, self.header, self.limits = source, header, limits
         self.payloads = payloads  # in the order of the file, to be filled
         self.metadata: dict[str, bytes] = {}
-        self.n_tiles = self.n_chunks = self.skipped = 0
+        self.n_tiles = self.n_chunks = self.skipped_bytes = 0
         self.n_vain = self.vain = 0  # what looked like chunks, and their bytes
 
     def next_chunk(self) -> tuple[bytes, int | None, bytes, str]:
@@ -226,7 +226,7 @@ class _Reading:
             except (FormatError, LimitError) as error:
                 trouble = trouble or error
                 n_passed += self.pass_damage(start, error)
-                self.skipped += self.source.offset - start
+                self.skipped_bytes += self.source.offset - start
                 continue
             self.count()
             if kind == b"TILE":
@@ -245,7 +245,7 @@ class _Reading:
                 raise UnsupportedVersionError(f"{place}: unknown critical chunk: update ncodec")
             elif not self.n_tiles and kind not in NAMES:
                 continue
-            self.skipped += self.source.offset - start
+            self.skipped_bytes += self.source.offset - start
         if not self.n_tiles:
             raise trouble or TruncatedError(
                 f"chunk {self.n_chunks}: need a TILE at offset {self.source.offset}, file has none"
