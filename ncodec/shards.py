@@ -66,7 +66,7 @@ class Tokens:
     metadata: dict[str, bytes] = field(default_factory=dict, repr=False)  # "icc", "exif", "xmp"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "grid", integers(self.grid, 3))
+        object.__setattr__(self, "grid", integers(self.grid))
         if isinstance(self.codebooks, list):
             object.__setattr__(self, "codebooks", tuple(self.codebooks))
         object.__setattr__(self, "quality", quality_of(quality_code(self.quality)))
@@ -146,20 +146,20 @@ def stages_of(quality: float) -> int:
     return 1 - (-quality_code(quality) // QUALITY_STEPS)
 
 
-def integers(array: Any, *dimensions: int) -> NDArray[np.int32]:
-    """Return an array or tensor of integers as int32.
+def integers(array: Any) -> NDArray[np.int32]:
+    """Return a grid of integers, an array or tensor [stages, h, w], as int32.
 
     Raises:
-        InputError: not integers, not of so many dimensions, or beyond int32.
+        InputError: not integers, of other dimensions, empty, or beyond int32.
     """
     torch: Any = sys.modules.get("torch")  # whoever has a tensor has imported it
     if torch and isinstance(array, torch.Tensor):
         array = array.detach().cpu()
         array = array.float().numpy() if array.is_floating_point() else array.numpy()
-    wanted = "integers [stages, h, w]" + " or [B, stages, h, w]" * (4 in dimensions)
+    wanted = "integers [stages, h, w]"
     if not isinstance(array, np.ndarray):
         raise InputError(f"grid: expected {wanted}, found {type(array).__name__}")
-    if array.dtype.kind not in "iu" or array.ndim not in dimensions or 0 in array.shape:
+    if array.dtype.kind not in "iu" or array.ndim != 3 or 0 in array.shape:
         raise InputError(f"grid: expected {wanted}, found {array.dtype} {list(array.shape)}")
     if array.dtype.itemsize >= 4 and (array.max() >= 2**31 or array.min() < -(2**31)):
         raise InputError(f"grid: expected 32 bits, found {array.min()} to {array.max()}")
@@ -381,7 +381,7 @@ class Usage:
         ):
             n = max(int(count.sum()), 1)
             p = count[count > 0] / n
-            entropy = max(float(-(p * np.log2(p)).sum()), 0.0)
+            entropy = float((p * np.log2(1 / p)).sum())
             rows.append(
                 {
                     "stage": stage + 1,

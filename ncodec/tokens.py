@@ -111,7 +111,7 @@ def _picture(tokens: Any, model: str | Path | None, device: str, place: str = ""
 
 def _of_grid(grid: Any, loaded: LoadedModel) -> Tokens:
     """Return the tokens of a grid, of a picture that it fills."""
-    array, sizes = integers(grid, 3), _sizes(loaded)
+    array, sizes = integers(grid), _sizes(loaded)
     n, height, width = array.shape
     if n > len(sizes):
         raise InputError(f"grid: expected 1 to {len(sizes)} stages, found {list(array.shape)}")

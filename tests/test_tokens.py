@@ -462,6 +462,7 @@ def test_usage_of_nothing_and_of_one():
     usage.add([one], [2, 0])
     first, second = usage.stages()
     assert (first["used"], first["coded_bits"], second["used"]) == (0.25, 16, 0)
+    assert str(first["entropy_bits"]) == "0.0"  # not -0.0
 
 
 def test_jobs_change_nothing(tiny, photos):
