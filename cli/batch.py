@@ -8,9 +8,9 @@ A file that cannot be done is named on standard error and the others go on.
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ncodec.cli.files import Item, read_bytes, write_output
 
@@ -33,6 +33,8 @@ class Report(NamedTuple):
 
 Work = Callable[[str, bytes], tuple[bytes, Report]]  # from the input's name and bytes
 Outcome = Report | NcodecError
+Task = tuple[str, bytes | NcodecError]  # an input's name and bytes, or why there are none
+Result = TypeVar("Result")
 
 
 def exit_code(error: NcodecError) -> int:
@@ -48,10 +50,11 @@ def print_aside(text: str) -> None:
 
 def print_error(error: NcodecError) -> None:
     """Print what an error says, on standard error."""
-    print_aside(_prefixed(error))
+    print_aside(prefixed(error))
 
 
-def _prefixed(error: NcodecError) -> str:
+def prefixed(error: NcodecError) -> str:
+    """Return what an error says, line by line as the command's."""
     return "\n".join(f"ncodec: {line}" for line in str(error).splitlines())
 
 
@@ -72,14 +75,15 @@ def run(items: list[Item], work: Work, jobs: int, engine: str, quiet: bool, as_j
     has_bar = sys.stderr is not None and sys.stderr.isatty() and not quiet
     is_seen = sys.stdout is not None and sys.stdout.isatty()
     has_lines = not quiet and (as_json or not (has_bar and is_seen and len(items) > FEW))
+    label = items[0].source if len(items) == 1 else ""
     begin = time.perf_counter()
     codes: list[int] = []
     n_done = n_skipped = size_bytes = 0
     try:
-        with _Screen(items, has_bar) as screen:
+        with Screen(len(items), has_bar, label) as screen:
             for item, outcome in _outcomes(items, work, jobs, engine):
                 if isinstance(outcome, NcodecError):
-                    screen.print(_prefixed(outcome), True, "red")
+                    screen.print(prefixed(outcome), True, "red")
                     codes.append(exit_code(outcome))
                 else:
                     n_skipped += item.is_skipped
@@ -107,7 +111,7 @@ def _outcomes(
     items: list[Item], work: Work, jobs: int, engine: str
 ) -> Iterator[tuple[Item, Outcome]]:
     """Yield what came of each item; those that will not be worked on first, the others as they are done."""
-    from ncodec.parallel import attempt, run_all
+    from ncodec.parallel import attempt
 
     todo = []
     for item in items:
@@ -119,12 +123,7 @@ def _outcomes(
         else:
             todo.append(item)
     tasks = ((item.source, attempt(read_bytes, item.source)) for item in todo)
-    step = partial(_work_on, work, len(items) > 1)
-    if jobs == 1 and engine == "local":
-        results: Any = ((number, attempt(step, task)) for number, task in enumerate(tasks))
-    else:
-        results = run_all(step, tasks, engine, jobs)
-    for number, result in results:
+    for number, result in spread(work, len(items) > 1, tasks, jobs, engine):
         item = todo[number]
         if not isinstance(result, NcodecError):
             data, report = result
@@ -137,9 +136,23 @@ def _outcomes(
         yield item, result
 
 
-def _work_on(
-    work: Work, is_batch: bool, task: tuple[str, bytes | NcodecError]
-) -> tuple[bytes, Report]:
+def spread(
+    work: Callable[[str, bytes], Result],
+    is_batch: bool,
+    tasks: Iterable[Task],
+    jobs: int,
+    engine: str,
+) -> Iterator[tuple[int, Any]]:
+    """Yield (number of the task, result or NcodecError): one after the other here, or as they are done elsewhere."""
+    from ncodec.parallel import attempt, run_all
+
+    step = partial(_work_on, work, is_batch)
+    if jobs == 1 and engine == "local":
+        return ((number, attempt(step, task)) for number, task in enumerate(tasks))
+    return run_all(step, tasks, engine, jobs)
+
+
+def _work_on(work: Callable[[str, bytes], Result], is_batch: bool, task: Task) -> Result:
     """Return what `work` makes of an input. An exception that nobody foresaw must not end a batch."""
     source, read = task
     if isinstance(read, NcodecError):
@@ -154,16 +167,15 @@ def _work_on(
         raise InputError(f"{source}: {type(error).__name__}: {error}") from error
 
 
-class _Screen:
+class Screen:
     """What is seen while files are worked on: lines on standard output; errors and a bar on standard error."""
 
-    def __init__(self, items: list[Item], has_bar: bool) -> None:
-        self._bar = _bar(len(items)) if has_bar else None
+    def __init__(self, n_items: int, has_bar: bool, label: str = "") -> None:
+        self._bar = _bar(n_items) if has_bar else None
         if self._bar is not None:
-            label = items[0].source if len(items) == 1 else ""
-            self._task = self._bar.add_task(label, total=len(items))
+            self._task = self._bar.add_task(label, total=n_items)
 
-    def __enter__(self) -> "_Screen":
+    def __enter__(self) -> "Screen":
         if self._bar is not None:
             self._bar.start()
         return self

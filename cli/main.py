@@ -1,4 +1,4 @@
-"""`ncodec encode | decode | info | models | eval | compare | train | bench`, a file a verb (compare beside eval). Nothing heavy is imported before work begins.
+"""`ncodec encode | decode | info | models | tokenize | eval | compare | train | bench`, a file a verb (compare beside eval). Nothing heavy is imported before work begins.
 
     options.py  what verbs' options share; wrong values of them are wrong usage
     files.py    which files are read and written
@@ -23,6 +23,7 @@ from ncodec.cli.evaluate import compare, evaluate
 from ncodec.cli.info import info
 from ncodec.cli.models import models
 from ncodec.cli.options import UsageError
+from ncodec.cli.tokenize import tokenize
 from ncodec.cli.train import repeat_options, train
 
 from ncodec import __version__
@@ -41,6 +42,7 @@ app.command()(encode)
 app.command()(decode)
 app.command()(info)
 app.command()(models)
+app.command()(tokenize)
 app.command("eval")(evaluate)
 app.command()(compare)
 app.command()(train)

@@ -27,6 +27,7 @@ class Family:
     holds: Literal["tiles", "file"] = "tiles"  # of pixels; or one file of another format, whole
     has_weights: bool = True  # otherwise its name is its model's, and the header's digest is 0
     has_quality: bool = True  # otherwise the header's quality code is 0
+    has_tokens: bool = False  # its codec is a `protocol.Tokenizer`, too
     is_layered: bool = (
         False  # a tile is coded in layers, each refining those before, and these in ranges
     )

@@ -105,6 +105,35 @@ class Codec(Protocol):
         ...
 
 
+class Tokenizer(Codec, Protocol):
+    """A codec whose tiles are grids of tokens, int32 [stages, h, w]; h = ceil(H / 16), w = ceil(W / 16)."""
+
+    @property
+    def stages(self) -> tuple[Any, ...]:
+        """All stages; `size` of each is its codebook's."""
+        ...
+
+    def analyse(self, pixels: NDArray[np.uint8], quality_code: int) -> NDArray[np.int32]:
+        """Return the tokens of a picture [H, W, 3] or, grey, [H, W]: the stages that the quality has."""
+        ...
+
+    def synthesise(self, tokens: NDArray[np.int32], quality_code: int) -> NDArray[np.int16]:
+        """Return pixels [16 h, 16 w, 3], 0 … 255, of tokens [n, h, w]; -1: absent. Exact."""
+        ...
+
+    def write(self, tokens: NDArray[np.int32], quality_code: int, ranges: int) -> Parts:
+        """Return the payloads of tokens, none of them absent: [stages][ranges]."""
+        ...
+
+    def read(self, parts: Parts, quality_code: int, size: tuple[int, int]) -> NDArray[np.int32]:
+        """Return the tokens of payloads; `size` is h and w, in tokens.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: a payload is damaged.
+        """
+        ...
+
+
 class FileFamily(Protocol):
     """The module of a family whose only TILE holds a file of another format."""
 
