@@ -52,7 +52,7 @@ FAMILIES = (
         stride=16, bytes_a_pixel=48,
     ),
     Family(
-        "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe", is_layered=True,
+        "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe", is_layered=True, has_tokens=True,
         stride=16, bytes_a_pixel=48,
     ),
 )  # fmt: skip

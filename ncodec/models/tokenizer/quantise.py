@@ -181,22 +181,30 @@ def from_integers(
     """
     network = Tokenizer(config)
     D = sum(network.sizes)
-    if 2 * D > config.M:
-        raise ValueError(f"M: expected at least {2 * D}, found {config.M}")
+    if config.M < D:
+        raise ValueError(f"M: expected at least {D}, found {config.M}")
+    fed = torch.from_numpy(tensors["feedback"].astype(np.float64)) * 2.0 ** (bits["c"] - V_BITS)
+    encode = torch.eye(D, dtype=torch.float64) + fed  # v of values c, as they would be unquantised
     with torch.no_grad():
         for layer in layers(config):
             weight, bias = float_layer(tensors, layer, bits, HALF.get(layer.name, 0.0))
-            if layer.name in OF_V:  # y is v, then nothing
-                weight, bias = (_placed(x, 0, config.M, 0) for x in (weight, bias))
-            elif layer.name in OF_C:  # y_hat is what v loses to c, then c
-                weight = _placed(weight, D, config.M, 1)
+            if layer.name in OF_V:
+                weight, bias = (
+                    _padded(
+                        torch.linalg.solve_triangular(encode, x.view(D, -1), upper=False),
+                        config.M,
+                        0,
+                    )
+                    for x in (weight, bias)
+                )
+                bias = bias[:, 0]
+            elif layer.name in OF_C:
+                weight = _padded(weight, config.M, 1)
             module = network.get_submodule(layer.name)
             assert isinstance(module, nn.Conv2d)
             load_layer(module, weight, bias, layer)
-        network.encode[:, :D] = torch.eye(D)
-        scale = 2.0 ** (bits["c"] - V_BITS)
-        network.decode[:D] = torch.from_numpy(tensors["feedback"].astype(np.float64)) * scale
-        network.decode[D : 2 * D] = torch.eye(D)
+        network.encode[:, :D] = encode
+        network.decode[:D] = torch.eye(D)
         for name, (source, result) in GAINS.items():
             power = int(tensors[f"{name}_shift"]) + bits[result] - bits[source]
             table = torch.from_numpy(tensors[name].astype(np.float64))
@@ -211,9 +219,8 @@ def from_integers(
     return network
 
 
-def _placed(x: Tensor, start: int, size: int, axis: int) -> Tensor:
-    """Return x among zeros, from `start` of `size` on along an axis."""
+def _padded(x: Tensor, size: int, axis: int) -> Tensor:
+    """Return a matrix with zeros after it, up to `size` along an axis."""
     shape = list(x.shape)
-    before, after = list(shape), list(shape)
-    before[axis], after[axis] = start, size - start - shape[axis]
-    return torch.cat([x.new_zeros(before), x, x.new_zeros(after)], axis)
+    shape[axis] = size - shape[axis]
+    return torch.cat([x, x.new_zeros(shape)], axis)

@@ -31,7 +31,7 @@ CROP_STRIDE = STRIDE
 OBJECTIVE = Objective(
     lambdas=tuple(0.00018 * 20 ** (k / 7) for k in range(8)), empty_bpp=0.01, ms_ssim=0.5
 )
-TRUNK = "hyperprior-s"  # what training starts from
+TRUNKS = {"fsq": "hyperprior-s", "bsq": "fsq-s", "vq": "fsq-s"}  # what training starts from
 START_IMAGES = 400
 CALIBRATION_IMAGES = 32
 SLOW, FAST = 0.04, 3.0
@@ -43,31 +43,35 @@ def build(config: Config) -> Tokenizer:
 
 
 def start(config: Config, images: list[Tensor]) -> Tokenizer:
-    """Return a network with the trunk of `hyperprior-s`, and stages that are principal components of what is left.
+    """Return a network with the trunk of a shipped model, and stages that are principal components of what is left.
 
     Args:
         config: sizes, those of the trunk.
         images: uint8 [3, H, W].
     """
-    torch.manual_seed(0)
     network = Tokenizer(config)
-    take_trunk(network)
+    take_trunk(network, TRUNKS[config.quantiser])
     initialise_stages(network, images[:START_IMAGES])
     return network
 
 
-def take_trunk(network: Tokenizer) -> None:
-    """Give a network g_a and g_s of `hyperprior-s`, as they are at quality 1."""
-    tensors, about, _ = weights.read(weights.find_by_name(TRUNK))
+@torch.no_grad()
+def take_trunk(network: Tokenizer, name: str) -> None:
+    """Give a network g_a and g_s of a shipped model: another tokenizer's, or those of `hyperprior-s` at quality 1."""
+    tensors, about, _ = weights.read(weights.find_by_name(name))
+    if about["family"] == "tokenizer":
+        other = from_weights(tensors, about)
+        network.g_a.load_state_dict(other.g_a.state_dict())
+        network.g_s.load_state_dict(other.g_s.state_dict())
+        return
     trunk = hyperprior.from_weights(tensors, about)
     for ours, theirs in ((network.g_a, trunk.g_a), (network.g_s, trunk.g_s)):
-        state = {k: v for k, v in theirs.state_dict().items() if k != "gain"}
+        state = {name: value for name, value in theirs.state_dict().items() if name != "gain"}
         ours.load_state_dict(state, strict=False)
-    with torch.no_grad():
-        gain = trunk.g_a.gain[0]
-        network.g_a.stem.weight *= gain[:, None, None, None]
-        network.g_a.stem.bias *= gain
-        network.g_s.gain.copy_(trunk.g_s.gain[:1].expand_as(network.g_s.gain))
+    gain = trunk.g_a.gain[0]
+    network.g_a.stem.weight *= gain[:, None, None, None]
+    network.g_a.stem.bias *= gain
+    network.g_s.gain.copy_(trunk.g_s.gain[:1].expand_as(network.g_s.gain))
 
 
 @torch.no_grad()
@@ -89,7 +93,7 @@ def initialise_stages(network: Tokenizer, images: list[Tensor]) -> None:
     left = y - network.centre  # [P, M]
     to_pixels = network.g_s.linear.weight[:, :, 0, 0].double()  # [768, M]
     power, basis = torch.linalg.eigh(to_pixels.T @ to_pixels)
-    root = power.clamp_min(1e-9 * power.max()).sqrt()
+    root = power.clamp_min(1e-6 * power.max()).sqrt()
     start = 0
     for s, size in enumerate(network.sizes):
         pixels = left.double() @ basis * root  # [P, M]: |.|^2 is squared error in pixels
