@@ -210,8 +210,8 @@ class _Reading:
         """Fill `payloads` and `metadata` as far as there are sound chunks; count the bytes between these.
 
         In layered files TILE chunks are known by their numbers, and after damage the next sound chunk is searched
-        for. Others have only their order: a tile is passed over where its length is sound, and after worse damage
-        all the rest is lost.
+        for. Others have only their order: a tile is passed over where its length seems to be right, and after worse
+        damage all the rest is lost (specs/format.md, section 10).
 
         Raises:
             FormatError: nothing of the tiles is left; or an unknown critical chunk.
@@ -230,26 +230,37 @@ class _Reading:
                 continue
             self.count()
             if kind == b"TILE":
-                number = n_passed if number is None else number
+                is_kept = self.keep_tile(n_passed if number is None else number, payload)
                 n_passed += 1
-                if len(self.payloads) <= number < self.header.n_payloads:
-                    continue  # of a layer that is not asked for
-                if number < len(self.payloads) and self.payloads[number] is None:
-                    self.payloads[number] = payload
-                    self.n_tiles += 1
-                    continue
-            elif not self.n_tiles and kind in NAMES and NAMES[kind] not in self.metadata:
-                self.metadata[NAMES[kind]] = payload
-                continue
-            elif kind[:1].isupper() and kind not in NAMES:
-                raise UnsupportedVersionError(f"{place}: unknown critical chunk: update ncodec")
-            elif not self.n_tiles and kind not in NAMES:
-                continue
-            self.skipped_bytes += self.source.offset - start
+            else:
+                is_kept = self.keep_other(kind, payload, place)
+            if not is_kept:
+                self.skipped_bytes += self.source.offset - start
         if not self.n_tiles:
             raise trouble or TruncatedError(
                 f"chunk {self.n_chunks}: need a TILE at offset {self.source.offset}, file has none"
             )
+
+    def keep_tile(self, number: int, payload: bytes) -> bool:
+        """Put a payload in its place; return whether there is one for it."""
+        if number >= len(self.payloads):
+            return number < self.header.n_payloads  # of a layer that is not asked for
+        if self.payloads[number] is not None:
+            return False
+        self.payloads[number] = payload
+        self.n_tiles += 1
+        return True
+
+    def keep_other(self, kind: bytes, payload: bytes, place: str) -> bool:
+        """Keep what a chunk that is no TILE says, if it says something; return whether it has its place here."""
+        if kind not in NAMES:
+            if kind[:1].isupper():
+                raise UnsupportedVersionError(f"{place}: unknown critical chunk: update ncodec")
+            return not self.n_tiles
+        if self.n_tiles or NAMES[kind] in self.metadata:
+            return False
+        self.metadata[NAMES[kind]] = payload
+        return True
 
     def pass_damage(self, start: int, error: Exception) -> bool:
         """Go where a sound chunk may be, past one at `start` that is not; return whether that was surely a tile.
@@ -264,8 +275,8 @@ class _Reading:
             if not is_vain and (mark := MARKS.search(data, start + 1)):
                 self.source.offset = mark.start()
             return False
-        is_framed = isinstance(error, ChecksumError) and MARKS.match(data, start) is not None
-        if is_framed and (end == len(data) or MARKS.match(data, end)):
+        is_whole = isinstance(error, ChecksumError) and not MARKS.search(data, start + 4, end)
+        if is_whole and MARKS.match(data, start) and (end == len(data) or MARKS.match(data, end)):
             self.source.offset = end
             return data[start : start + 4] == b"TILE"
         return False
