@@ -30,8 +30,10 @@ NCODEC_INLINE Mixture<3> mix(const Model& model, const Bin& at) {
   return m;
 }
 
+constexpr int MIXER_RATE = 16;
+
 NCODEC_INLINE void learn(Model& model, const Bin& at, const Mixture<3>& m, uint32_t bin) {
-  learn(model.mixers[at.mixer], m, bin);
+  learn(model.mixers[at.mixer], m, MIXER_RATE, bin);
   model.contexts[at.a].update(bin);
   model.contexts[at.b].update(bin);
   model.contexts[at.c].update(bin);

@@ -71,7 +71,6 @@ struct Context {
 
 // |w| <= 2^18 and |stretch| < 2^11: the sum of three products is below 2^31.
 constexpr int WEIGHT_MAX = 1 << 18;
-constexpr int MIXER_RATE = 16;  // weights move by stretch * error / 2^16
 
 template <size_t N>
 struct Mixer {
@@ -96,13 +95,12 @@ NCODEC_INLINE void mix(const Mixer<N>& mixer, Mixture<N>& m) {
   m.p = std::clamp(p, SHARE_LOW, 65536 - SHARE_LOW);
 }
 
-// D10.
+// D10: weights move by stretch * error / 2^rate.
 template <size_t N>
-NCODEC_INLINE void learn(Mixer<N>& mixer, const Mixture<N>& m, uint32_t bin) {
+NCODEC_INLINE void learn(Mixer<N>& mixer, const Mixture<N>& m, int rate, uint32_t bin) {
   const int error = (bin ? 65535 : 0) - m.p;
   for (size_t i = 0; i < N; ++i)
-    mixer.w[i] =
-        std::clamp(mixer.w[i] + ((m.s[i] * error + (1 << (MIXER_RATE - 1))) >> MIXER_RATE), -WEIGHT_MAX, WEIGHT_MAX);
+    mixer.w[i] = std::clamp(mixer.w[i] + ((m.s[i] * error + (1 << (rate - 1))) >> rate), -WEIGHT_MAX, WEIGHT_MAX);
 }
 
 }  // namespace ncodec

@@ -3,8 +3,9 @@
 //   values of this stage:   b c d     of the stages before it, at 3x3 places:   . . .
 //                           a                                                   . + .
 //                                                                               . . .
-//     x = [a; b; c; d; nine places], 0 outside --hidden--> ReLU --head--> + --> logit of a decision --\ mixed --> share
-//     values of the token's digits so far ------------------own-----------^     adaptive context of it -/
+//     x = [a; b; c; d; nine places], 0 outside --hidden--> ReLU --head--> + --> logit of a decision ---\
+//     values of the token's digits so far ------------------own-----------^    context of the decision -+ mixed --> P
+//                                                                context of it and the logit's band --/
 //
 // A token is a list of digits, each in turn: centre? which side? further? ...; or a path from the root of a tree. The
 // rows of a payload depend on nothing outside them. specs/tokenizer.md has the integers of it. Encoder and decoder
@@ -22,7 +23,9 @@ namespace ncodec {
 constexpr int TOKEN_VALUE_MAX = 127;
 constexpr int TOKEN_LAYER_MAX = 32767;
 constexpr size_t TOKEN_LANES = 16;  // inputs of a layer are padded to a multiple of it
-constexpr int LOGIT_MAX = STRETCH_MAX;
+constexpr int TOKEN_MIXER_RATE = 13;
+constexpr int BAND_BITS = 8;  // a band of logits is 1 nat wide
+constexpr size_t N_BANDS = 4096 >> BAND_BITS;
 
 inline size_t padded(size_t n) { return (n + TOKEN_LANES - 1) / TOKEN_LANES * TOKEN_LANES; }
 
@@ -143,7 +146,8 @@ class TokenModel {
         stage_(stage),
         hidden_(padded(stage.hidden.outputs)),
         contexts_(stage.nodes()),
-        mixers_(static_cast<size_t>(stage.units()), Mixer<2>{{1 << 16, 0}}) {}
+        bands_(stage.nodes()),
+        mixers_(stage.is_tree() ? static_cast<size_t>(stage.bits) : stage.nodes(), Mixer<3>{{1 << 16, 0, 0}}) {}
 
   std::vector<int16_t> x;    // [inputs, padded with 0]
   std::vector<int16_t> own;  // [channels], of the digits of this token so far
@@ -154,43 +158,47 @@ class TokenModel {
     std::fill(own.begin(), own.end(), int16_t{0});
   }
 
-  // A decision of digit, or depth, `unit`. A coder takes the bin's value and returns it; the decoder ignores what it is
-  // given.
+  // A decision. A coder takes the bin's value and returns it; the decoder ignores what it is given.
   template <class Coder>
-  uint32_t decide(Coder& coder, uint32_t value, size_t unit, size_t node) {
-    Mixture<2> m{{logit(node), contexts_[node].stretched()}, 0};
-    mix(mixers_[unit], m);
+  uint32_t decide(Coder& coder, uint32_t value, size_t node, size_t mixer) {
+    const int logit = logit_of(node);
+    Context &context = contexts_[node], &band = bands_[node][static_cast<size_t>(logit + 2048) >> BAND_BITS];
+    Mixture<3> m{{logit, context.stretched(), band.stretched()}, 0};
+    mix(mixers_[mixer], m);
     const uint32_t bin = coder.bin(value, m.share());
-    learn(mixers_[unit], m, bin);
-    contexts_[node].update(bin);
+    learn(mixers_[mixer], m, TOKEN_MIXER_RATE, bin);
+    context.update(bin);
+    band.update(bin);
     return bin;
   }
 
  private:
-  int logit(size_t node) const {
+  int logit_of(size_t node) const {
     const TokenLayer& head = stage_.head;
     int32_t sum = head.bias[node] + token_dot(head.row(node), hidden_.data(), head.stride / TOKEN_LANES);
     if (!stage_.is_tree())
       for (size_t k = 0; k < own.size(); ++k) sum += stage_.own[node * own.size() + k] * own[k];
-    return std::clamp(rounded(sum, head.shift), -LOGIT_MAX, LOGIT_MAX);
+    return std::clamp(rounded(sum, head.shift), -STRETCH_MAX, STRETCH_MAX);
   }
 
   const TokenStage& stage_;
   std::vector<int16_t> hidden_;
-  std::vector<Context> contexts_;
-  std::vector<Mixer<2>> mixers_;
+  std::vector<Context> contexts_;                    // of nodes
+  std::vector<std::array<Context, N_BANDS>> bands_;  // of nodes and logits about as large
+  std::vector<Mixer<3>> mixers_;                     // digits: of nodes; tree: of depths
 };
 
-// The level of digit `unit`, whose nodes begin at `node`: [centre?] which side? [further from the centre? ...].
+// The level of a digit whose nodes begin at `node`: [centre?] which side? [further from the centre? ...].
 template <class Coder>
-int32_t code_digit(Coder& coder, TokenModel& model, size_t unit, size_t node, int32_t n_levels, int32_t level) {
+int32_t code_digit(Coder& coder, TokenModel& model, size_t node, int32_t n_levels, int32_t level) {
+  const auto decide = [&](bool value, size_t at) { return model.decide(coder, value, at, at) != 0; };
   const int32_t side = n_levels / 2;  // levels on each
-  if (n_levels % 2 == 1 && !model.decide(coder, level != side, unit, node++)) return side;
-  const bool is_above = model.decide(coder, level >= n_levels - side, unit, node++);
+  if (n_levels % 2 == 1 && !decide(level != side, node++)) return side;
+  const bool is_above = decide(level >= n_levels - side, node++);
   const int32_t distance = is_above ? level - (n_levels - side) : side - 1 - level;
   if (is_above) node += static_cast<size_t>(side) - 1;
   int32_t i = 0;
-  while (i < side - 1 && model.decide(coder, distance > i, unit, node + static_cast<size_t>(i))) ++i;
+  while (i < side - 1 && decide(distance > i, node + static_cast<size_t>(i))) ++i;
   return is_above ? n_levels - side + i : side - 1 - i;
 }
 
@@ -202,14 +210,14 @@ int32_t code_token(Coder& coder, const TokenStage& stage, TokenModel& model, int
     for (int t = 0; t < depth; ++t) {
       const auto row = static_cast<size_t>((1 << t) - 1 + prefix);
       const auto bit = static_cast<uint32_t>(token >> (stage.bits - 1 - t)) & 1u;
-      prefix = 2 * prefix + static_cast<int32_t>(model.decide(coder, bit, static_cast<size_t>(t), row));
+      prefix = 2 * prefix + static_cast<int32_t>(model.decide(coder, bit, row, static_cast<size_t>(t)));
     }
     return prefix << (stage.bits - depth);
   }
   int32_t coded = 0, radix = 1;
   size_t node = 0;
   for (size_t k = 0; k < static_cast<size_t>(depth); ++k) {
-    const int32_t n = stage.levels[k], level = code_digit(coder, model, k, node, n, token % n);
+    const int32_t n = stage.levels[k], level = code_digit(coder, model, node, n, token % n);
     model.own[k] = stage.value_of(k, level);
     coded += level * radix;
     token /= n;
