@@ -1,5 +1,5 @@
 """Write tests/vectors/v1: the only program that does. Run it for a new format or new weights only:
-`python tests/make_vectors.py coder|default|dct|jpeg ...`.
+`python tests/make_vectors.py coder|default|dct|jpeg|tokenizer ...`.
 
 Each vector is an .nc file (of a model: its digest ends the name) with a PNG of what it decoded to on the machine that
 made it, and the SHA-256 of what every machine must find in it; of a JPEG file, of that. Those
@@ -119,6 +119,29 @@ def dct_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
     }
 
 
+def tokenizer_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
+    """Return files of the tokenizers."""
+    noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    cases: dict[str, tuple[NDArray[np.uint8], float, int, dict[str, object]]] = {
+        "q1": (photo[100:300, 200:456], 1, 0, {}),
+        "q4.35-odd": (photo[33:166, 77:278], 4.35, 0, {}),
+        "q8": (photo[300:400, 500:628], 8, 0, {}),
+        "one-pixel": (photo[:1, :1], 8, 0, {}),
+        "black": (np.zeros((48, 64, 3), np.uint8), 3, 0, {}),
+        "noise-q8": (noise, 8, 0, {}),
+        "grey": (photo[100:164, 200:280, 1], 5, 0, {}),
+        "tiles-ranges": (photo[100:260, 200:420], 2.5, 64, {"ranges": 3}),
+    }
+    models = [model for model in weights.list_models() if model.family == "tokenizer"]
+    return {
+        f"{model.name}-{case}-{model.digest.hex()[:8]}": ncodec.encode(
+            pixels, quality, model.name, tile=tile, **choices
+        )
+        for model in models
+        for case, (pixels, quality, tile, choices) in cases.items()
+    }
+
+
 def jpeg_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
     """Return recompressed JPEG files."""
     colour, grey = (
@@ -141,7 +164,12 @@ def jpeg_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
     return made
 
 
-MAKERS = {"default": default_vectors, "dct": dct_vectors, "jpeg": jpeg_vectors}
+MAKERS = {
+    "default": default_vectors,
+    "dct": dct_vectors,
+    "jpeg": jpeg_vectors,
+    "tokenizer": tokenizer_vectors,
+}
 
 
 def is_shipped(data: bytes) -> bool:

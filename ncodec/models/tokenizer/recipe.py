@@ -29,7 +29,7 @@ from ncodec.quality import MAX_QUALITY_CODE
 
 CROP_STRIDE = STRIDE
 OBJECTIVE = Objective(
-    lambdas=tuple(0.00018 * 20 ** (k / 7) for k in range(8)), empty_bpp=0.01, ms_ssim=0.5
+    lambdas=tuple(0.00018 * 64 ** (k / 7) for k in range(8)), empty_bpp=0.01, ms_ssim=0.5
 )
 TRUNKS = {"fsq": "hyperprior-s", "bsq": "fsq-s", "vq": "fsq-s"}  # what training starts from
 START_IMAGES = 400
