@@ -27,7 +27,7 @@ def rows_of(height, ranges):
 
 
 class PlanesCodec:
-    OVERLAP, batch_pixels = 0, 0
+    OVERLAP, batch_pixels = 0, 1 << 20
 
     def layout(self, quality_code, options):
         return min(1 + -(-quality_code // 20), MOST), options.ranges
@@ -48,6 +48,7 @@ class PlanesCodec:
         return parts
 
     def decode_tiles(self, payloads, quality_code, format):
+        assert len({(len(parts), *map(len, parts)) for parts in payloads}) == 1, "one layout"
         return [self._decode(parts, format) for parts in payloads]
 
     def _decode(self, parts, format):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ncodec
-from ncodec import codec, container, families
+from ncodec import codec, container, families, tiles
 from ncodec.bytestream import varint
 from ncodec.container import SIGNATURE, Container, Header, Limits, chunks
 from ncodec.entropy import crc32c
@@ -349,6 +349,15 @@ def test_tiles_of_which_nothing_is_left(pixels):
     found, lost, skipped = left_of(head + b"".join(upper))
     assert (lost, skipped) == (9, 0) and (found[64:] == 128).all()
     assert np.array_equal(found[:64], ncodec.decode(data, "numpy")[:64])
+
+
+def test_a_codec_conceals_by_itself(pixels, monkeypatch):
+    """Even with one layer and one range."""
+    monkeypatch.setattr(tiles, "LOST", 1)
+    data = encode(pixels, 1, 1, tile=64)
+    head, coded = pieces(data)
+    found, lost, skipped = left_of(head + coded[0])
+    assert (lost, skipped) == (1, 0) and (found[64:] == 128).all()
 
 
 def test_damage_in_many_places(pixels):
