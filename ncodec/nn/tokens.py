@@ -257,7 +257,7 @@ def coded_bits(coder: TokenCoder, tokens: NDArray[np.int32]) -> NDArray[np.float
     """Return [S], bits a token of each stage as the coder writes tokens [N, S, h, w], a payload for each image and stage."""
     size = [
         sum(len(coder.encode(image, s, stage.units, 0, image.shape[1])) for image in tokens)
-        for s, stage in enumerate(coder.stages)
+        for s, stage in enumerate(coder.stages[: tokens.shape[1]])
     ]
     return 8.0 * np.array(size) / tokens[:, 0].size
 

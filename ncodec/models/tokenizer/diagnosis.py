@@ -22,7 +22,7 @@ class Diagnosis:
     psnr: float  # dB, mean
     raw_bits: float  # log2 of the codebook's size
     used_percent: float  # of the codebook
-    static_bits: float  # entropy of the tokens' frequencies on these images
+    static_bits: float  # entropy of the frequencies, on these images, of its tokens or of their digits, the lesser
     coded_bits: float  # in files
     saved_percent: float  # of the lesser of raw and static
 
@@ -39,10 +39,9 @@ def diagnose(codec: TokenizerCodec, x: Tensor, quality: int) -> Diagnosis:
     pictures = [picture.permute(1, 2, 0).numpy() for picture in x]
     tokens = np.stack([codec.analyse(picture, code) for picture in pictures])  # [B, n, h, w]
     decoded = [codec.synthesise(grid, code).astype(np.uint8) for grid in tokens]
-    places = tokens[:, 0].size
-    coded = coded_bits(codec.coder, tokens) / places
+    coded = coded_bits(codec.coder, tokens)  # [n]
     stage, last = codec.stages[quality - 1], tokens[:, -1]
-    raw, static = math.log2(stage.size), float(static_bits(codec.stages[:quality], tokens)[-1])
+    raw, static = math.log2(stage.size), float(static_bits(codec.stages[:quality], tokens)[-1].min())
     return Diagnosis(
         stage=quality,
         bpp=float(coded.sum()) / STRIDE**2,
