@@ -41,7 +41,10 @@ def diagnose(codec: TokenizerCodec, x: Tensor, quality: int) -> Diagnosis:
     decoded = [codec.synthesise(grid, code).astype(np.uint8) for grid in tokens]
     coded = coded_bits(codec.coder, tokens)  # [n]
     stage, last = codec.stages[quality - 1], tokens[:, -1]
-    raw, static = math.log2(stage.size), float(static_bits(codec.stages[:quality], tokens)[-1].min())
+    raw, static = (
+        math.log2(stage.size),
+        float(static_bits(codec.stages[:quality], tokens)[-1].min()),
+    )
     return Diagnosis(
         stage=quality,
         bpp=float(coded.sum()) / STRIDE**2,
