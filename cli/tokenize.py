@@ -199,7 +199,7 @@ def run(
     from ncodec.parallel import attempt
     from ncodec.shards import Usage
 
-    usage, errors, failed = Usage(settings["codebooks"]), [], []
+    usage, errors, failed = Usage(settings["codebooks"], _levels(way)), [], []
     new: list[dict[str, Any]] = [{} for _ in shards]
     left = [len(shard.images) - len(shard.done) for shard in shards]
     todo = [
@@ -243,17 +243,36 @@ def run(
 
 
 def _table(index: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of what a run has come to."""
+    """Yield the lines of what a run has come to; the last of all stages together, bits a place of the grid."""
+    kinds = ("raw_bits", "digit_bits", "entropy_bits", "coded_bits")
     yield (
         f"{len(index['shards'])} shards, {index['images']} images, {index['tokens']} tokens;"
         f" model {index['model']}, quality {index['quality']:g}; bits a token:"
     )
-    yield "stage  codebook     used  perplexity  entropy  coded"
+    yield "stage  codebook     used  perplexity    raw  digits  entropy  coded  of raw  of entropy"
     for row in index["stages"]:
-        yield (
-            f"{row['stage']:5}  {row['codebook']:8}  {100 * row['used']:5.1f} %  {row['perplexity']:10.1f}"
-            f"  {row['entropy_bits']:7.2f}  {row['coded_bits']:5.2f}"
-        )
+        left = f"{row['stage']:5}  {row['codebook']:8}  {100 * row['used']:5.1f} %  {row['perplexity']:10.1f}"
+        yield left + _bits(*(row[kind] for kind in kinds))
+    columns = [[row[kind] for row in index["stages"]] for kind in kinds]
+    yield f"{'all':34}" + _bits(*(None if None in column else sum(column) for column in columns))
+
+
+def _bits(raw: float, digits: float | None, entropy: float, coded: float) -> str:
+    """Return the right half of a line: bits, and what share of the raw ones and of the entropy the coded ones are."""
+    shares = [f"{100 * coded / bits:.1f} %" if bits else "-" for bits in (raw, entropy)]
+    shown = "-" if digits is None else f"{digits:.2f}"
+    return (
+        f"  {raw:5.2f}  {shown:>6}  {entropy:7.2f}  {coded:5.2f}  {shares[0]:>6}  {shares[1]:>10}"
+    )
+
+
+def _levels(way: Way) -> list[tuple[int, ...]]:
+    """Return the levels of the digits of each stage's tokens; () of tokens without digits."""
+    from ncodec import tokens
+    from ncodec.shards import stages_of
+
+    stages = tokens.codec_of(tokens.load_tokenizer(way.model, way.device)).stages
+    return [stage.levels for stage in stages[: stages_of(way.quality)]]
 
 
 def _settings(way: Way) -> dict[str, Any]:
