@@ -249,7 +249,7 @@ def _table(index: dict[str, Any]) -> Iterator[str]:
         f"{len(index['shards'])} shards, {index['images']} images, {index['tokens']} tokens;"
         f" model {index['model']}, quality {index['quality']:g}; bits a token:"
     )
-    yield "stage  codebook     used  perplexity    raw  digits  entropy  coded  of raw  of entropy"
+    yield "stage  codebook     used  perplexity    raw  digits  entropy  coded   vs raw  vs entropy"
     for row in index["stages"]:
         left = f"{row['stage']:5}  {row['codebook']:8}  {100 * row['used']:5.1f} %  {row['perplexity']:10.1f}"
         yield left + _bits(*(row[kind] for kind in kinds))
@@ -258,12 +258,10 @@ def _table(index: dict[str, Any]) -> Iterator[str]:
 
 
 def _bits(raw: float, digits: float | None, entropy: float, coded: float) -> str:
-    """Return the right half of a line: bits, and what share of the raw ones and of the entropy the coded ones are."""
-    shares = [f"{100 * coded / bits:.1f} %" if bits else "-" for bits in (raw, entropy)]
+    """Return the right half of a line: bits, and how far the coded ones are from the raw ones and from the entropy."""
+    saved = [f"{100 * coded / bits - 100:+.1f} %" if bits else "-" for bits in (raw, entropy)]
     shown = "-" if digits is None else f"{digits:.2f}"
-    return (
-        f"  {raw:5.2f}  {shown:>6}  {entropy:7.2f}  {coded:5.2f}  {shares[0]:>6}  {shares[1]:>10}"
-    )
+    return f"  {raw:5.2f}  {shown:>6}  {entropy:7.2f}  {coded:5.2f}  {saved[0]:>7}  {saved[1]:>10}"
 
 
 def _levels(way: Way) -> list[tuple[int, ...]]:

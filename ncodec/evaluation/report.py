@@ -353,7 +353,7 @@ def to_plot(curves: Sequence[RDCurve], form: str) -> bytes:
     colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
     axes = figure.subplots(1, 3)
     rates = [rate for curve in curves for rate in curve.points["bpp"]] or [1.0]
-    ticks = [t for t in TICKS if min(rates) / 2 < t < 2 * max(rates)]
+    ticks = [t for t in TICKS if min(rates) / 1.5 < t < 2 * max(rates)]
     for axis, (metric, label) in zip(axes, AXES.items(), strict=True):
         for i, curve in enumerate(curves):
             points = np.array(sorted(points_of(curve, metric))).reshape(-1, 2)
