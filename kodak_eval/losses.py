@@ -23,7 +23,7 @@ import ncodec
 from ncodec import container
 from ncodec.bytestream import varint
 from ncodec.evaluation import Image, compare, read_image
-from ncodec.metrics import bpp
+from ncodec.metrics import bpp, ms_ssim, psnr
 from ncodec.models.weights import family_named
 
 RANGES = 16
@@ -86,10 +86,10 @@ def losses(images: list[Image], model: str) -> Iterator[str]:
             values = compare(image.pixels, decoded)
             rate = bpp(len(data), image.pixels.shape[1], image.pixels.shape[0])
             rows.append([rate, len(lost) / n, gone(lost, q, RANGES), *values.values()])
-        rate, chunks, tokens, psnr, ms_ssim, ssimulacra2 = np.mean(rows, 0)
+        rate, chunks, tokens, *values = np.mean(rows, 0)
         yield (
             f"| {q} | {rate:.4f} | {chunks:.1%} | {tokens:.1%} "
-            f"| {psnr:.2f} | {ms_ssim:.4f} | {ssimulacra2:.1f} |"
+            f"| {values[0]:.2f} | {values[1]:.4f} | {values[2]:.1f} |"
         )
 
 
@@ -106,13 +106,13 @@ def prefixes(images: list[Image], model: str) -> Iterator[str]:
             alone = ncodec.encode(image.pixels, n, model, tile=0)
             decoded = ncodec.decode(prefix, "numpy", stages=n)
             is_equal = np.array_equal(decoded, ncodec.decode(alone, "numpy"))
-            values = compare(image.pixels, decoded)
             rates = [bpp(len(file), width, height) for file in (prefix, alone)]
-            rows.append([*rates, is_equal, values["psnr"], values["ms_ssim"]])
-        rate, rate_alone, equal, psnr, ms_ssim = np.mean(rows, 0)
+            values = [metric(image.pixels, decoded) for metric in (psnr, ms_ssim)]
+            rows.append([*rates, is_equal, *values])
+        rate, rate_alone, equal, *values = np.mean(rows, 0)
         yield (
             f"| {n} | {rate:.4f} | {rate_alone:.4f} | {equal * len(images):.0f} of {len(images)} "
-            f"| {psnr:.2f} | {ms_ssim:.4f} |"
+            f"| {values[0]:.2f} | {values[1]:.4f} |"
         )
 
 
