@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from ncodec.cli.batch import INTERRUPTED, exit_code
-from ncodec.cli.options import Engine, Json
+from ncodec.cli.options import Engine, Json, refuse_both
 
 from ncodec.errors import InputError, NcodecError
 
@@ -27,6 +27,17 @@ def _parsed(parse: Callable[[str], Value], text: str, option: str) -> Value:
         return parse(text)
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def _rates(text: str) -> list[float]:
+    """Return rates (bpp), each once, from the lowest."""
+    try:
+        rates = sorted({float(part) for part in text.split(",")}) if text else []
+    except ValueError:
+        rates = [math.nan]
+    if not all(0 < rate < math.inf for rate in rates):
+        raise typer.BadParameter(f"expected bpp such as 0.1,0.2, found {text!r}", param_hint="--at")
+    return rates
 
 
 def _read_images(paths: list[Path]) -> tuple[list["evaluation.Image"], list[dict[str, str]]]:
@@ -89,6 +100,7 @@ def _study(
     jobs: int,
     cache: Path | None,
     no_cache: bool,
+    low: bool,
 ) -> tuple["evaluation.Study", list[dict[str, str]]]:
     """Return what is to be measured, and the images that cannot be read; `anchors` get their codecs' shortest names."""
     from ncodec import evaluation
@@ -109,7 +121,7 @@ def _study(
     if not pictures and gaps:
         raise InputError(f"no image can be read: {gaps[0]['message']}")
     kept = evaluation.Cache(None if no_cache else cache or evaluation.default_cache())
-    return evaluation.Study(named, pictures, qualities, kept, engine, jobs), gaps
+    return evaluation.Study(named, pictures, qualities, kept, engine, jobs, low), gaps
 
 
 def evaluate(
@@ -133,6 +145,15 @@ def evaluate(
         typer.Option(
             help="In the codecs' own scales: 1,2,4; or targets searched for each image: 0.25bpp,0.5bpp or 35dB.",
             show_default="a curve of each codec",
+        ),
+    ] = "",
+    low: Annotated[
+        bool, typer.Option("--low", help="Curves of low rates, each codec's from its lowest on.")
+    ] = False,
+    at: Annotated[
+        str,
+        typer.Option(
+            metavar="BPP,...", help="Print a table of every metric at these rates, such as 0.1,0.2."
         ),
     ] = "",
     anchors: Annotated[
@@ -163,17 +184,19 @@ def evaluate(
 
     # Ended from outside, it ends its processes as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    refuse_both(("--quality", bool(quality)), ("--low", low))
+    rates = _rates(at)
     for path in reports:
         report.check_report(path)
     views: list[Any] = []
     if [path.suffix for path in images] == [".json"]:
-        if codecs or quality:
+        if codecs or quality or low:
             raise typer.BadParameter("an earlier study is not measured again", param_hint="--codec")
         curves = evaluation.read_curves(images[0])
         for name in anchors:
             evaluation.find_anchor(name, curves)
     else:
-        study, gaps = _study(images, codecs, quality, anchors, engine, jobs, cache, no_cache)
+        study, gaps = _study(images, codecs, quality, anchors, engine, jobs, cache, no_cache, low)
         try:
             _run_study(study)
         except KeyboardInterrupt:
@@ -188,11 +211,13 @@ def evaluate(
             views = report.views_of(study, visual, visual_bpp)
     found = [evaluation.find_anchor(name, curves) for name in anchors]
     print(report.summary_markdown(curves, found), flush=True)
+    if rates:
+        print(f"\n{report.rates_markdown(curves, found, rates)}", flush=True)
     if quality:
         for curve in curves:
             print(f"\n{curve.codec}\n\n{report.points_markdown(curve)}", flush=True)
     for path in reports:
-        report.write_report(path, curves, found, views)
+        report.write_report(path, curves, found, views, rates)
     for row in evaluation.bd_table(curves, found).to_dict("records"):
         if row["note"] and row["metric"] == "psnr":
             print(f"ncodec: {row['codec']} against {row['anchor']}: {row['note']}", file=sys.stderr)

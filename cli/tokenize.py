@@ -8,7 +8,7 @@ A shard is written whole or not at all, index.json last. The same command again 
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ncodec.shards import Tokens, Usage
 
 SHARD = "tokens-{:05d}.safetensors"
+BITS = ("raw_bits", "digit_bits", "entropy_bits", "coded_bits")  # a token, in the index
 
 
 class Way(NamedTuple):
@@ -199,7 +200,7 @@ def run(
     from ncodec.parallel import attempt
     from ncodec.shards import Usage
 
-    usage, errors, failed = Usage(settings["codebooks"]), [], []
+    usage, errors, failed = Usage(settings["codebooks"], _levels(way)), [], []
     new: list[dict[str, Any]] = [{} for _ in shards]
     left = [len(shard.images) - len(shard.done) for shard in shards]
     todo = [
@@ -243,17 +244,35 @@ def run(
 
 
 def _table(index: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of what a run has come to."""
+    """Yield the lines of what a run has come to; the last of all stages together, bits a place of the grid."""
     yield (
         f"{len(index['shards'])} shards, {index['images']} images, {index['tokens']} tokens;"
         f" model {index['model']}, quality {index['quality']:g}; bits a token:"
     )
-    yield "stage  codebook     used  perplexity  entropy  coded"
+    yield "stage  codebook     used  perplexity    raw  digits  entropy  coded   vs raw  vs entropy"
     for row in index["stages"]:
-        yield (
-            f"{row['stage']:5}  {row['codebook']:8}  {100 * row['used']:5.1f} %  {row['perplexity']:10.1f}"
-            f"  {row['entropy_bits']:7.2f}  {row['coded_bits']:5.2f}"
-        )
+        left = f"{row['stage']:5}  {row['codebook']:8}  {100 * row['used']:5.1f} %  {row['perplexity']:10.1f}"
+        yield left + _bits(row)
+    columns = {kind: [row[kind] for row in index["stages"]] for kind in BITS}
+    sums = {kind: None if None in column else sum(column) for kind, column in columns.items()}
+    yield f"{'all':34}" + _bits(sums)
+
+
+def _bits(row: Mapping[str, Any]) -> str:
+    """Return the right half of a line: bits, and how far the coded ones are from the raw ones and from the entropy."""
+    raw, digits, entropy, coded = (row[kind] for kind in BITS)
+    saved = [f"{100 * coded / bits - 100:+.1f} %" if bits else "-" for bits in (raw, entropy)]
+    shown = "-" if digits is None else f"{digits:.2f}"
+    return f"  {raw:5.2f}  {shown:>6}  {entropy:7.2f}  {coded:5.2f}  {saved[0]:>7}  {saved[1]:>10}"
+
+
+def _levels(way: Way) -> list[tuple[int, ...]]:
+    """Return the levels of the digits of each stage's tokens; () of tokens without digits."""
+    from ncodec import tokens
+    from ncodec.shards import stages_of
+
+    stages = tokens.codec_of(tokens.load_tokenizer(way.model, way.device)).stages
+    return [stage.levels for stage in stages[: stages_of(way.quality)]]
 
 
 def _settings(way: Way) -> dict[str, Any]:

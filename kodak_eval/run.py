@@ -1,6 +1,7 @@
-"""The Kodak study: every shipped model and every conventional codec, from real files.
+"""The Kodak studies: shipped models and conventional codecs, from real files.
 
-    python kodak_eval/run.py measure FOLDER_OF_24_PNG    measures, writes results/, the README, weights/index.json
+    python kodak_eval/run.py measure FOLDER_OF_24_PNG    measures, writes results/kodak.*, the README, weights/index.json
+    python kodak_eval/run.py low FOLDER_OF_24_PNG        the same at low rates, tokenizers among the codecs: results/low_rates.*
     python kodak_eval/run.py readme                      writes the README's plot and tables from results/ again
 
 What is in the cache of `ncodec eval` is not measured again. A codec that cannot run here (vvenc needs its
@@ -20,6 +21,7 @@ import typer
 from ncodec.errors import NcodecError
 from ncodec.evaluation import (
     Cache,
+    Image,
     RDCurve,
     Study,
     bd_rate,
@@ -28,10 +30,16 @@ from ncodec.evaluation import (
     read_curves,
     write_report,
 )
-from ncodec.evaluation.report import points_markdown, summary_markdown, views_of
+from ncodec.evaluation.report import (
+    points_markdown,
+    rates_markdown,
+    summary_markdown,
+    views_of,
+)
 from ncodec.evaluation.study import read_image
 from ncodec.files import write_whole
 from ncodec.inspection import list_models
+from ncodec.models.weights import family_named
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -52,7 +60,8 @@ CONVENTIONAL = (
     "svtav1",
     "vvenc",
 )
-BEGIN, END = "<!-- kodak: begin -->", "<!-- kodak: end -->"
+LOW_PEERS = ("dct", "hyperprior-s", "avif", "jxl", "webp")
+LOW_RATES = (0.03, 0.06, 0.1, 0.2)  # bpp
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -76,13 +85,38 @@ def anchors_among(curves: list[RDCurve]) -> list[RDCurve]:
 
 
 def record_in_index(curves: list[RDCurve]) -> None:
-    """Write the models' BD-rates into their entries, where `ncodec models` shows them."""
+    """Write the measured models' BD-rates into their entries, where `ncodec models` shows them."""
     index = json.loads(INDEX.read_text())
     measured = {curve.codec: curve for curve in curves}
-    for entry in index["models"]:
+    for entry in [entry for entry in index["models"] if entry["name"] in measured]:
         percent = bd_rate(measured[entry["name"]], find_anchor("vtm")).percent
         entry["about"]["kodak_bd_rate_vs_vtm_percent"] = round(percent, 1)
     write_whole(INDEX, (json.dumps(index, indent=2) + "\n").encode())
+
+
+def models(has_tokens: bool) -> list[str]:
+    """Return the shipped models that are tokenizers, or that are not."""
+    entries = list_models()
+    return [m.name for m in entries if family_named(m.family).has_tokens is has_tokens]
+
+
+def read_kodak(folder: Path) -> list[Image]:
+    """Return the 24 images of a folder."""
+    files = sorted(folder.glob("kodim*.png"))
+    if len(files) != 24:
+        raise typer.BadParameter(
+            f"expected the 24 Kodak images kodim01.png … in {folder}, found {len(files)}"
+        )
+    return [read_image(file) for file in files]
+
+
+def run(study: Study) -> None:
+    """Measure, and say from time to time how far it is."""
+    begin, last = time.monotonic(), 0.0
+    for done, total, label in study.run():
+        if time.monotonic() - last > 20 or done == total:
+            last = time.monotonic()
+            print(f"{done} of {total}, {last - begin:.0f} s: {label}", file=sys.stderr, flush=True)
 
 
 @app.command()
@@ -96,47 +130,71 @@ def measure(
     out: Path = RESULTS / "kodak.json",
 ) -> None:
     """Measure everything, or some; with the default `out`, write the README and the index too."""
-    files = sorted(images.glob("kodim*.png"))
-    if len(files) != 24:
-        raise typer.BadParameter(
-            f"expected the 24 Kodak images kodim01.png … in {images}, found {len(files)}"
-        )
-    begin = time.monotonic()
-    codecs = [*(model.name for model in list_models()), *SEARCHING, *CONVENTIONAL]
+    codecs = [*models(has_tokens=False), *SEARCHING, *CONVENTIONAL]
     if unknown := set(only) - set(codecs):
         raise typer.BadParameter(f"expected some of {', '.join(codecs)}, found {min(unknown)}")
-    study = Study(
-        only or codecs, [read_image(file) for file in files], (), Cache(cache), "local", jobs
-    )
-    last = 0.0
-    for done, total, label in study.run():
-        if time.monotonic() - last > 20 or done == total:
-            last = time.monotonic()
-            print(f"{done} of {total}, {last - begin:.0f} s: {label}", file=sys.stderr, flush=True)
+    study = Study(only or codecs, read_kodak(images), (), Cache(cache), "local", jobs)
+    run(study)
     earlier = read_curves(out) if out.exists() else []
     curves = with_earlier(codecs, study.curves(), earlier)
     anchors = anchors_among(curves)
     write_report(out, curves, anchors)
     write_report(out.with_suffix(".html"), curves, anchors, views_of(study, 3, 0.25))
-    print(f"{out} and its HTML report: {time.monotonic() - begin:.0f} s in all", file=sys.stderr)
+    print(f"{out} and its HTML report are written", file=sys.stderr)
     if out == RESULTS / "kodak.json":
         record_in_index(curves)
         readme()
 
 
 @app.command()
+def low(
+    images: Path,
+    jobs: int = os.cpu_count() or 1,
+    cache: Path = default_cache(),
+    out: Path = RESULTS / "low_rates.json",
+) -> None:
+    """Measure at low rates; with the default `out`, write the README too."""
+    codecs = [*models(has_tokens=True), *LOW_PEERS]
+    study = Study(codecs, read_kodak(images), (), Cache(cache), "local", jobs, is_low=True)
+    run(study)
+    curves = study.curves()
+    write_report(out, curves, low_anchors(curves))
+    if out == RESULTS / "low_rates.json":
+        readme()
+
+
+def low_anchors(curves: list[RDCurve]) -> list[RDCurve]:
+    """Return what the study of low rates is compared with."""
+    return [find_anchor(name, curves) for name in ("avif", "webp")]
+
+
+@app.command()
 def readme() -> None:
-    """Write results/kodak.md, kodak.svg and the README's figures from results/kodak.json."""
+    """Write what is made of results/kodak.json and low_rates.json: .md and .svg beside them, and the README's figures."""
     curves = read_curves(RESULTS / "kodak.json")
     anchors = anchors_among(curves)
     write_report(RESULTS / "kodak.md", curves, anchors)
     write_report(RESULTS / "kodak.svg", curves, anchors)
-    parts = [BEGIN, "![Rate-distortion curves on Kodak](kodak_eval/results/kodak.svg)"]
+    parts = ["![Rate-distortion curves on Kodak](kodak_eval/results/kodak.svg)"]
     parts += [summary_markdown(curves, anchors), f"The points of `{curves[0].codec}`:"]
-    parts += [points_markdown(curves[0]), END]
+    parts += [points_markdown(curves[0])]
+    write_between("kodak", parts)
+    if (RESULTS / "low_rates.json").exists():
+        curves = read_curves(RESULTS / "low_rates.json")
+        anchors = low_anchors(curves)
+        write_report(RESULTS / "low_rates.md", curves, anchors, rates=LOW_RATES)
+        write_report(RESULTS / "low_rates.svg", curves, anchors)
+        table = rates_markdown(curves, anchors, LOW_RATES)
+        title = "Low rates, every codec from its smallest files on (kodak_eval/results/low_rates.md has the points):"
+        write_between("low rates", [title, table])
+
+
+def write_between(name: str, parts: list[str]) -> None:
+    """Write paragraphs between the README's marks of this name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     text = README.read_text()
-    before, after = text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
-    write_whole(README, (before + "\n\n".join(parts) + after).encode())
+    before, after = text[: text.index(begin)], text[text.index(end) + len(end) :]
+    write_whole(README, (before + "\n\n".join([begin, *parts, end]) + after).encode())
 
 
 if __name__ == "__main__":

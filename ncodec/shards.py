@@ -11,6 +11,7 @@ ICC profile, EXIF and XMP of image i are tensors "i.icc", "i.exif", "i.xmp".
 """
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -359,9 +360,15 @@ def read_shards(folder: str | Path) -> Iterator[Tokens]:
 
 
 class Usage:
-    """How the tokens of many images use their codebooks."""
+    """How the tokens of many images use their codebooks, and what bits they take: fixed, by histograms, coded.
 
-    def __init__(self, codebooks: Sequence[int]) -> None:
+    Args:
+        codebooks: sizes, one a stage.
+        levels: of a token's digits, of each stage, the first digit fastest; () where a token has none.
+    """
+
+    def __init__(self, codebooks: Sequence[int], levels: Sequence[tuple[int, ...]] = ()) -> None:
+        self.levels = levels or [()] * len(codebooks)
         self.counts = [np.zeros(size, np.int64) for size in codebooks]
         self.coded_bytes = [0] * len(codebooks)
 
@@ -372,24 +379,38 @@ class Usage:
             for count, grid in zip(self.counts, image.grid, strict=True):
                 count += np.bincount(grid[grid != ABSENT], minlength=len(count))
 
-    def stages(self) -> list[dict[str, float]]:
-        """Return of each stage: stage, codebook (size), used (share of it that occurs at all), perplexity (2**entropy),
-        entropy_bits and coded_bits (a token: of the marginal, and in an `.nc` file)."""
+    def stages(self) -> list[dict[str, float | None]]:
+        """Return of each stage: stage, codebook (size), used (share of it that occurs at all), perplexity (2**entropy_bits).
+
+        And, a token: raw_bits, log2(codebook); entropy_bits, of these tokens' histogram: the least that static
+        frequencies take; digit_bits, the same of each digit's own histogram, None where there are no digits; coded_bits,
+        in `.nc` files, payloads alone.
+        """
         rows = []
-        for stage, (count, size_bytes) in enumerate(
-            zip(self.counts, self.coded_bytes, strict=True)
+        for stage, (count, levels, size_bytes) in enumerate(
+            zip(self.counts, self.levels, self.coded_bytes, strict=True)
         ):
             n = max(int(count.sum()), 1)
-            p = count[count > 0] / n
-            entropy = float((p * np.log2(1 / p)).sum())
+            entropy = _entropy(count)
+            by_digit = count.reshape(levels[::-1] or -1)
+            axes = range(by_digit.ndim)
+            digits = [_entropy(by_digit.sum(tuple({*axes} - {axis}))) for axis in axes]
             rows.append(
                 {
                     "stage": stage + 1,
                     "codebook": len(count),
-                    "used": len(p) / len(count),
+                    "used": np.count_nonzero(count) / len(count),
                     "perplexity": 2.0**entropy,
+                    "raw_bits": math.log2(len(count)),
+                    "digit_bits": sum(digits) if levels else None,
                     "entropy_bits": entropy,
                     "coded_bits": 8 * size_bytes / n,
                 }
             )
         return rows
+
+
+def _entropy(count: NDArray[np.int64]) -> float:
+    """Return the bits a symbol of a histogram."""
+    p = count[count > 0] / max(int(count.sum()), 1)
+    return float((p * np.log2(1 / p)).sum())

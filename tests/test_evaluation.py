@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from ncodec.evaluation import (
     rd_curve,
     read_curves,
     to_json,
+    value_at,
 )
 from ncodec.evaluation.cells import Cell, digest_of, measure
 from ncodec.evaluation.peers.video import to_pixels, to_planes
@@ -601,8 +603,37 @@ def test_every_codec_is_known():
     for name in [*CODECS, *(model.name for model in list_models())]:
         codec = parse_codec(name)
         low, high = sorted((codec.WORST, codec.BEST))
-        assert all(low <= quality <= high for quality in codec.QUALITIES)
-        assert len(codec.QUALITIES) >= 5
+        assert all(low <= quality <= high for quality in (*codec.QUALITIES, *codec.LOW))
+        assert len(codec.QUALITIES) >= 5 and len(codec.LOW) >= 3
+
+
+@pytest.mark.parametrize("name", ["webp", "avif", "jxl", "dct"])
+def test_curves_of_low_rates(name, images):
+    """They begin with the smallest file that the codec can make, and rise in every metric and in rate."""
+    study = Study([name], images, is_low=True)
+    for _ in study.run():
+        pass
+    (curve,) = study.curves()
+    codec = parse_codec(name)
+    assert len(curve.points) == len(codec.LOW) and not curve.failures
+    assert curve.points["quality"][0] == codec.WORST
+    for metric in ("bpp", "psnr", "ms_ssim"):
+        assert (np.diff(curve.points[metric]) > 0).all(), metric
+
+
+def test_low_rates_of_our_models():
+    """All qualities of a tokenizer, the first of others."""
+    kinds = {model.name: len(parse_codec(model.name).LOW) for model in list_models()}
+    assert kinds["dct"] == kinds["hyperprior-s"] == 3
+    assert all(n == 8 for name, n in kinds.items() if name[:3] in ("fsq", "bsq", "vq-"))
+
+
+def test_values_at_rates():
+    """On the curve, at its ends, beyond it; where two qualities have one rate, the better one counts."""
+    mine = curve("c", [(0.1, 20), (0.2, 25), (0.2, 26), (0.4, 30)])
+    assert [value_at(mine, "psnr", rate) for rate in (0.1, 0.2, 0.4)] == [20, 26, 30]
+    assert 26 < value_at(mine, "psnr", 0.3) < 30
+    assert math.isnan(value_at(mine, "psnr", 0.099)) and math.isnan(value_at(mine, "psnr", 0.41))
 
 
 # ---------------------------------------------------------------- the command
@@ -665,6 +696,24 @@ def test_eval(folder, tmp_path):
         "--cache", tmp_path / "cache", "--report", tmp_path / "cached.json",
     )  # fmt: skip
     assert (tmp_path / "cached.json").read_text() == (tmp_path / "out.json").read_text()
+
+
+def test_eval_at_low_rates(folder, tmp_path):
+    """The table is printed, and is in the reports; from the JSON alone it is the same."""
+    common = ("--at", "0.2,0.01", "--anchor", "webp")
+    done = ncodec(
+        "eval", folder / "a.png", "--codec", "webp", "--codec", "dct", "--low", *common,
+        "--no-cache", "--report", tmp_path / "s.json", "--report", tmp_path / "s.md", "--report", tmp_path / "s.html",
+    )  # fmt: skip
+    head = "| codec | its rates (bpp) | 0.01 bpp | 0.2 bpp | BD-rates vs webp (%) |"
+    assert head in done.stdout and "8 of 8" in done.stderr
+    table = done.stdout[done.stdout.index(head) :]
+    webp = read_curves(tmp_path / "s.json")[0]
+    assert f"| webp | {webp.points['bpp'][0]:.3f} to {webp.points['bpp'][4]:.3f} | - |" in table
+    assert re.search(r"\| dct \| [\d. to]+ \| - \| (\d+\.\d\d, 0\.\d{3}, -?\d+\.\d|-) \|", table)
+    again = ncodec("eval", tmp_path / "s.json", *common).stdout
+    assert table in again and table.strip() in (tmp_path / "s.md").read_text()
+    assert "<th>0.01 bpp</th>" in (tmp_path / "s.html").read_text()
 
 
 def test_ctrl_c_ends_everything_and_the_same_command_goes_on(folder, program, tmp_path):
@@ -753,6 +802,9 @@ def test_unreadable_images_and_missing_programs_are_gaps(folder, tmp_path):
         (["--report", "no/such/x.html"], 6, "there is no folder no/such"),
         (["--engine", "slurm", "--codec", "jpeg", "--no-cache"], 2, "'slurm'"),
         (["--jobs", "-1"], 2, "Invalid value for '--jobs': "),
+        (["--at", "0.1,low"], 2, "expected bpp such as 0.1,0.2, found '0.1,low'"),
+        (["--at", "0.1,0"], 2, "found '0.1,0'"),
+        (["--low", "--quality", "3"], 2, "either --quality or --low"),
         (["--codec", "jpeg", "--codec", "jpeg"], 6, "named twice"),
         (["--codec", "jpeg", "--cache", "/dev/null/x"], 6, "/dev/null/x"),
     ],

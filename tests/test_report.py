@@ -7,10 +7,19 @@ import shutil
 import pytest
 from conftest import ROOT
 
-from ncodec.evaluation import Image, Study, find_anchor, read_curves, value_at, write_report
+from ncodec.evaluation import (
+    Image,
+    Study,
+    bd_rate,
+    find_anchor,
+    read_curves,
+    value_at,
+    write_report,
+)
 from ncodec.evaluation.report import (
     bd_markdown,
     gaps_of,
+    rate_rows,
     speed_table,
     summary_markdown,
     summary_rows,
@@ -58,6 +67,25 @@ def test_summary_is_sorted_by_the_first_anchor(curves, anchors):
         "| codec | BD-rate vs vtm (published) (%) | BD-rate vs jpeg (%) | PSNR"
     )
     assert text[4].startswith("| vvenc:encoder=no-such (gaps) | - | - | - |")
+
+
+def test_rates(curves, anchors):
+    """Every metric where the curve has the rate, MS-SSIM as such; BD-rates, marked where little is in both."""
+    jpeg = curves[0]
+    rate = float(jpeg.points["bpp"][1])
+    head, row, webp, missing = rate_rows(curves, anchors, (rate, 0.001))
+    assert head[1:3] == ["its rates (bpp)", f"{rate:g} bpp"] and head[4].startswith(
+        "BD-rates vs vtm"
+    )
+    point = jpeg.points.loc[1]
+    assert row[2] == f"{point['psnr']:.2f}, {point['ms_ssim']:.3f}, {point['ssimulacra2']:.1f}"
+    assert row[3] == "-" and row[5] == "-"  # beyond it; itself
+    for cell, metric in zip(webp[5].split(", "), ("psnr", "ms_ssim", "ssimulacra2"), strict=True):
+        found = bd_rate(curves[1], jpeg, metric)
+        assert cell == f"{found.percent:+.1f}" + "*" * bool(found.warning)
+    assert missing[0].endswith("(gaps)") and set(missing[1:]) == {"-"}
+    assert "its rates (bpp)" in to_markdown(curves, anchors, [rate])
+    assert "its rates (bpp)" not in to_markdown(curves, anchors)
 
 
 def test_markdown(curves, anchors):

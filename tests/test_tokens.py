@@ -447,22 +447,40 @@ def test_statistics(tiny, photos):
             row["perplexity"], 2**entropy
         )
         assert np.isclose(row["coded_bits"], 8 * coded / len(flat))
-    assert (
-        f"{row['perplexity']:.1f}"
-        in command("tokenize", photos, "--model", "tiny", "-o", "shards", "-q", "2").out
-    )
+        assert np.isclose(row["raw_bits"], np.log2(27))
+        digits = np.stack([flat % 3, flat // 3 % 3, flat // 9])
+        shares = np.stack([(digits == level).mean(1) for level in range(3)])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            assert np.isclose(row["digit_bits"], -np.nansum(shares * np.log2(shares)))
+        assert row["entropy_bits"] <= row["digit_bits"] + 1e-9 <= row["raw_bits"] + 2e-9
+    first, second = json.loads(out)["stages"]
+    table = command("tokenize", photos, "--model", "tiny", "-o", "shards", "-q", "2").out
+    assert f"{row['perplexity']:.1f}" in table
+    raw, coded = (first[kind] + second[kind] for kind in ("raw_bits", "coded_bits"))
+    (total,) = [line.split() for line in table.splitlines() if line.startswith("all ")]
+    assert total[1] == f"{raw:.2f}" and f"{100 * coded / raw - 100:+.1f}" in total
 
 
 def test_usage_of_nothing_and_of_one():
     usage = Usage([4, 4])
     assert usage.stages()[0] == {
-        "stage": 1, "codebook": 4, "used": 0, "perplexity": 1, "entropy_bits": 0, "coded_bits": 0,
+        "stage": 1, "codebook": 4, "used": 0, "perplexity": 1, "raw_bits": 2, "digit_bits": None,
+        "entropy_bits": 0, "coded_bits": 0,
     }  # fmt: skip
     one = ncodec.Tokens(np.array([[[3]], [[-1]]]), (4, 4), 2, 5, 5, "tiny", "0" * 16)
     usage.add([one], [2, 0])
     first, second = usage.stages()
     assert (first["used"], first["coded_bits"], second["used"]) == (0.25, 16, 0)
     assert str(first["entropy_bits"]) == "0.0"  # not -0.0
+
+
+def test_bits_of_digits():
+    """The first digit, which runs fastest, is always 1; the second is 0, 1 or 2, as often."""
+    usage = Usage([6], [(2, 3)])
+    grid = np.array([[[1, 3, 5]]])
+    usage.add([ncodec.Tokens(grid, (6,), 1, 48, 16, "tiny", "0" * 16)], [0])
+    (row,) = usage.stages()
+    assert np.isclose(row["digit_bits"], np.log2(3)) and np.isclose(row["entropy_bits"], np.log2(3))
 
 
 def test_jobs_change_nothing(tiny, photos):

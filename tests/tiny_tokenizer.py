@@ -34,6 +34,7 @@ class Options(EncodeOptions):
 
 class Stage(NamedTuple):
     size: int
+    levels: tuple[int, ...] = (3, 3, 3)
 
 
 class TinyCodec:

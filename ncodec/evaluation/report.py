@@ -22,7 +22,15 @@ from PIL import Image as PillowImage
 from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation.cells import COLUMNS
 from ncodec.evaluation.peers.common import Pixels
-from ncodec.evaluation.study import RDCurve, Study, bd_table, points_of, to_json, value_at
+from ncodec.evaluation.study import (
+    RDCurve,
+    Study,
+    bd_rate,
+    bd_table,
+    points_of,
+    to_json,
+    value_at,
+)
 from ncodec.files import write_whole
 
 if TYPE_CHECKING:
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".html", ".md", ".svg", ".png", ".csv", ".json")
 AXES = {"psnr": "PSNR (dB)", "ms_ssim": "MS-SSIM (dB)", "ssimulacra2": "SSIMULACRA2"}
 RATES = (0.25, 0.5, 1.0)  # bpp at which the summary shows PSNR
+TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4)  # bpp
 LARGEST_VIEW = 1024  # pixels: larger images are cut to their middle for the visual comparison
 DEFINITIONS = (
     "A point is the mean over all images of file bits per pixel (whole file, header included) and of each metric: "
@@ -63,9 +72,13 @@ def check_report(path: Path) -> None:
 
 
 def write_report(
-    path: Path, curves: Sequence[RDCurve], anchors: Sequence[RDCurve], views: Sequence[View] = ()
+    path: Path,
+    curves: Sequence[RDCurve],
+    anchors: Sequence[RDCurve],
+    views: Sequence[View] = (),
+    rates: Sequence[float] = (),
 ) -> None:
-    """Write a study in the form that the suffix names, whole or not at all.
+    """Write a study in the form that the suffix names, whole or not at all; `rates`: of a table of metrics at rates (bpp).
 
     Raises:
         InputError: an unknown suffix, or the file cannot be written.
@@ -73,9 +86,9 @@ def write_report(
     check_report(path)
     form = path.suffix.lower()
     if form == ".html":
-        data = to_html(curves, anchors, views).encode(errors="backslashreplace")
+        data = to_html(curves, anchors, views, rates).encode(errors="backslashreplace")
     elif form == ".md":
-        data = to_markdown(curves, anchors).encode(errors="backslashreplace")
+        data = to_markdown(curves, anchors, rates).encode(errors="backslashreplace")
     elif form == ".csv":
         data = all_cells(curves).to_csv(index=False).encode(errors="backslashreplace")
     elif form == ".json":
@@ -196,6 +209,57 @@ def summary_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> s
     return _markdown_table(head, rows)
 
 
+RATE_CELLS = (
+    "PSNR (dB), MS-SSIM, SSIMULACRA2 at rates on the mean curves; -: beyond a curve's own rates. BD-rates over the same "
+    "three metrics; *: under 60 % of one of the curves is in both."
+)
+
+
+def rate_rows(
+    curves: Sequence[RDCurve], anchors: Sequence[RDCurve], rates: Sequence[float]
+) -> list[list[str]]:
+    """Return the cells of a table, its head first: a row a codec, of every metric values at rates (bpp) and BD-rates."""
+    head = ["codec", "its rates (bpp)", *(f"{rate:g} bpp" for rate in rates)]
+    rows = [[*head, *(f"BD-rates vs {anchor.codec} (%)" for anchor in anchors)]]
+    for curve in curves:
+        bpp = curve.points["bpp"]
+        span = f"{bpp.min():.3f} to {bpp.max():.3f}" if len(bpp) else "-"
+        row = [curve.codec + (" (gaps)" if curve.failures else ""), span]
+        row += [_joined([_at(curve, metric, rate) for metric in AXES]) for rate in rates]
+        row += [_joined([_bd(curve, anchor, metric) for metric in AXES]) for anchor in anchors]
+        rows.append(row)
+    return rows
+
+
+def _at(curve: RDCurve, metric: str, rate: float) -> str:
+    value = value_at(curve, metric, rate)
+    if metric == "ms_ssim":
+        return _number(1 - 10 ** (-value / 10), 3)
+    return _number(value, 2 if metric == "psnr" else 1)
+
+
+def _bd(curve: RDCurve, anchor: RDCurve, metric: str) -> str:
+    if curve is anchor:
+        return "-"
+    try:
+        found = bd_rate(curve, anchor, metric)
+    except InputError:
+        return "-"
+    return _number(found.percent, 1, "+") + ("*" if found.warning else "")
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return "-" if set(cells) == {"-"} else ", ".join(cells)
+
+
+def rates_markdown(
+    curves: Sequence[RDCurve], anchors: Sequence[RDCurve], rates: Sequence[float]
+) -> str:
+    """Return what `rate_rows` does as a Markdown table, and what its cells are."""
+    head, *rows = rate_rows(curves, anchors, rates)
+    return f"{_markdown_table(head, rows)}\n\n{RATE_CELLS.replace('*', chr(92) + '*')}"
+
+
 def points_markdown(curve: RDCurve) -> str:
     """Return the points of a curve as a Markdown table."""
     head = ["quality", "bpp", "PSNR (dB)", "MS-SSIM", "SSIMULACRA2", "encode (s)", "decode (s)"]
@@ -255,11 +319,15 @@ def gaps_of(curves: Sequence[RDCurve]) -> list[str]:
     return lines
 
 
-def to_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
-    """Return a study as Markdown: summary, BD-rates, gaps, points of every codec."""
+def to_markdown(
+    curves: Sequence[RDCurve], anchors: Sequence[RDCurve], rates: Sequence[float] = ()
+) -> str:
+    """Return a study as Markdown: summary, metrics at rates, BD-rates, gaps, points of every codec."""
     parts = ["# Rate-distortion study", DEFINITIONS]
     parts += [f"Machine: {name}" for name in machines_of(curves)]
     parts += ["## Summary", summary_markdown(curves, anchors)]
+    if rates:
+        parts += ["## At rates", rates_markdown(curves, anchors, rates)]
     if anchors:
         parts += ["## BD-rates", bd_markdown(curves, anchors)]
     if gaps := gaps_of(curves):
@@ -284,6 +352,8 @@ def to_plot(curves: Sequence[RDCurve], form: str) -> bytes:
     figure = Figure(figsize=(15, 5.2), layout="constrained")
     colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
     axes = figure.subplots(1, 3)
+    rates = [rate for curve in curves for rate in curve.points["bpp"]] or [1.0]
+    ticks = [t for t in TICKS if min(rates) / 1.5 < t < 2 * max(rates)]
     for axis, (metric, label) in zip(axes, AXES.items(), strict=True):
         for i, curve in enumerate(curves):
             points = np.array(sorted(points_of(curve, metric))).reshape(-1, 2)
@@ -295,7 +365,7 @@ def to_plot(curves: Sequence[RDCurve], form: str) -> bytes:
                     label=curve.codec if axis is axes[0] else None,
                 )  # fmt: skip
         axis.set(xlabel="bits per pixel", ylabel=label, xscale="log")
-        axis.set_xticks([0.1, 0.2, 0.5, 1, 2, 4], labels=["0.1", "0.2", "0.5", "1", "2", "4"])
+        axis.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
         axis.grid(alpha=0.3)
     figure.legend(loc="outside right center", fontsize=8)
     stream = BytesIO()
@@ -363,7 +433,10 @@ def _plot_data(curves: Sequence[RDCurve]) -> list[dict[str, Any]]:
 
 
 def to_html(
-    curves: Sequence[RDCurve], anchors: Sequence[RDCurve], views: Sequence[View] = ()
+    curves: Sequence[RDCurve],
+    anchors: Sequence[RDCurve],
+    views: Sequence[View] = (),
+    rates: Sequence[float] = (),
 ) -> str:
     """Return the report as one self-contained page.
 
@@ -394,6 +467,8 @@ def to_html(
         rates=RATES,
         anchors=[anchor.codec for anchor in anchors],
         summary=summary_rows(curves, anchors),
+        at_rates=rate_rows(curves, anchors, rates) if rates else [],
+        rate_cells=RATE_CELLS,
         deltas=bd_table(curves, anchors).to_dict("records"),
         axes=AXES,
         speeds=speed_table(curves).to_dict("records"),

@@ -154,8 +154,9 @@ class Study:
         cache: Cache = Cache(None),
         engine: str = "local",
         jobs: int = 1,
+        is_low: bool = False,
     ) -> None:
-        """Check what can be checked before any work: names, codecs.
+        """Check what can be checked before any work: names, codecs. `is_low`: curves of low rates, the codecs' `LOW`.
 
         Raises:
             InputError: no images, two images of one name, or no such codec or option.
@@ -172,7 +173,7 @@ class Study:
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise InputError(f"codecs: {twice!r} is named twice")
         self.images, self.qualities = images, qualities
-        self.cache, self.engine, self.jobs = cache, engine, jobs
+        self.cache, self.engine, self.jobs, self.is_low = cache, engine, jobs, is_low
         self.digests = {image.name: digest_of(image.pixels) for image in images}
         self.found: dict[tuple[str, str, str], Measurement] = {}  # codec, asked, image
         self.failures: dict[str, list[dict[str, str]]] = {name: [] for name in self.names}
@@ -223,7 +224,8 @@ class Study:
 
     def asked_of(self, codec: Codec) -> list[str]:
         """Return the qualities and targets of a codec, each once, as `text_of` writes them."""
-        return list(dict.fromkeys(map(text_of, self.qualities or codec.QUALITIES)))
+        own = codec.LOW if self.is_low else codec.QUALITIES
+        return list(dict.fromkeys(map(text_of, self.qualities or own)))
 
     def file_of(self, codec: str, image: str, asked: str) -> bytes:
         """Return the file that was measured for one cell, by the quality or target that was asked for."""
@@ -342,10 +344,11 @@ def _images(curve: RDCurve) -> set[str]:
 
 
 def value_at(curve: RDCurve, metric: str, rate: float) -> float:
-    """Return a metric at a rate (bpp), by pchip over log(bpp); NaN outside the curve."""
+    """Return a metric at a rate (bpp), by pchip over log(bpp); MS-SSIM as dB; NaN outside the curve."""
     from scipy.interpolate import PchipInterpolator
 
-    points = np.array(sorted(points_of(curve, metric))).reshape(-1, 2)
+    best = dict(sorted(points_of(curve, metric)))  # one point a rate
+    points = np.array(list(best.items())).reshape(-1, 2)
     if len(points) < 2 or not points[0, 0] <= rate <= points[-1, 0]:
         return float("nan")
     return float(PchipInterpolator(np.log(points[:, 0]), points[:, 1])(np.log(rate)))

@@ -110,7 +110,7 @@ class Tokenizer(Codec, Protocol):
 
     @property
     def stages(self) -> tuple[Any, ...]:
-        """All stages; `size` of each is its codebook's."""
+        """All stages; `size` of each is its codebook's, `levels` are those of its tokens' digits, if they have any."""
         ...
 
     def analyse(self, pixels: NDArray[np.uint8], quality_code: int) -> NDArray[np.int32]:

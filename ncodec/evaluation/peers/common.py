@@ -19,6 +19,11 @@ class Codec(Protocol):
     STEP: ClassVar[float]  # between two qualities; 0: any number
     QUALITIES: ClassVar[tuple[float, ...]]  # of a curve, where none are asked for
 
+    @property
+    def LOW(self) -> tuple[float, ...]:
+        """Qualities of a curve of low rates: from the smallest files to some 0.3 bpp."""
+        ...
+
     def versions(self) -> dict[str, str]:
         """Return the versions of all that decides on bytes and pixels.
 

@@ -41,6 +41,7 @@ class CompressAi:
     BEST: ClassVar[float] = 8
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
+    LOW: ClassVar[tuple[float, ...]] = (1, 2, 3)
     STRIDE: ClassVar[int] = 64
 
     def versions(self) -> dict[str, str]:

@@ -27,6 +27,7 @@ class JpegXl:
     BEST: ClassVar[float] = 0.05
     STEP: ClassVar[float] = 0
     QUALITIES: ClassVar[tuple[float, ...]] = (20, 14, 9, 6, 4, 2.8, 2, 1.2, 0.7)
+    LOW: ClassVar[tuple[float, ...]] = (25, 20, 17, 14, 9)
 
     def __post_init__(self) -> None:
         check_option("jxl", "effort", self.effort, range(1, 11))

@@ -43,6 +43,12 @@ class Ncodec:
     STEP: ClassVar[float] = 0
     QUALITIES: ClassVar[tuple[float, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
 
+    @property
+    def LOW(self) -> tuple[float, ...]:
+        """All of a tokenizer, whose rates are all low; the first three of others."""
+        family = weights.family_of(weights.find_by_name(self.model or None))
+        return self.QUALITIES if family.has_tokens else self.QUALITIES[:3]
+
     def versions(self) -> dict[str, str]:
         from ncodec import __version__
         from ncodec.models.load import load_by_name

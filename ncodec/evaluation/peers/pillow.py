@@ -40,6 +40,7 @@ class Jpeg:
     BEST: ClassVar[float] = 100
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (5, 10, 18, 30, 45, 60, 75, 85, 92, 96)
+    LOW: ClassVar[tuple[float, ...]] = (1, 3, 5, 8, 10, 14)
 
     def __post_init__(self) -> None:
         check_option("jpeg", "subsampling", self.subsampling, ("4:4:4", "4:2:2", "4:2:0"))
@@ -67,6 +68,7 @@ class Webp:
     BEST: ClassVar[float] = 100
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (0, 5, 15, 30, 50, 70, 82, 90, 95, 98)
+    LOW: ClassVar[tuple[float, ...]] = (0, 1, 2, 5, 15)
 
     def __post_init__(self) -> None:
         check_option("webp", "method", self.method, range(7))
@@ -93,6 +95,7 @@ class Avif:
     BEST: ClassVar[float] = 100
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (8, 20, 32, 44, 54, 64, 74, 82, 90)
+    LOW: ClassVar[tuple[float, ...]] = (0, 4, 8, 14, 20, 32)
 
     def __post_init__(self) -> None:
         check_option("avif", "subsampling", self.subsampling, ("4:4:4", "4:2:2", "4:2:0"))
@@ -119,6 +122,7 @@ class Jpeg2000:
     BEST: ClassVar[float] = 60
     STEP: ClassVar[float] = 0
     QUALITIES: ClassVar[tuple[float, ...]] = (24, 26, 28, 30, 32, 34, 37, 40, 43)
+    LOW: ClassVar[tuple[float, ...]] = (16, 18, 20, 22, 24, 26, 28)
 
     def versions(self) -> dict[str, str]:
         return _pillow_versions("jpg_2000")

@@ -132,6 +132,7 @@ class Hevc:
     BEST: ClassVar[float] = 0
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (44, 41, 38, 35, 32, 29, 26, 23, 20)
+    LOW: ClassVar[tuple[float, ...]] = (51, 49, 47, 44, 41, 38)
 
     def __post_init__(self) -> None:
         check_option("hevc", "subsampling", self.subsampling, SUBSAMPLINGS)
@@ -160,6 +161,7 @@ class SvtAv1:
     BEST: ClassVar[float] = 1
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (58, 52, 47, 42, 37, 32, 26, 20, 14)
+    LOW: ClassVar[tuple[float, ...]] = (63, 61, 58, 55, 52, 47)
 
     def __post_init__(self) -> None:
         check_option("svtav1", "preset", self.preset, range(14))
@@ -264,6 +266,7 @@ class Vvenc:
     BEST: ClassVar[float] = 0
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (47, 42, 37, 32, 27, 22, 17)
+    LOW: ClassVar[tuple[float, ...]] = (60, 56, 52, 47, 42, 37)
 
     def versions(self) -> dict[str, str]:
         find_program(self.decoder, "vvenc", "decoder")
@@ -310,6 +313,7 @@ class Vtm:
     BEST: ClassVar[float] = 0
     STEP: ClassVar[float] = 1
     QUALITIES: ClassVar[tuple[float, ...]] = (42, 37, 32, 27, 22)
+    LOW: ClassVar[tuple[float, ...]] = (60, 55, 50, 46, 42, 37)
 
     def __post_init__(self) -> None:
         check_option("vtm", "subsampling", self.subsampling, SUBSAMPLINGS)
