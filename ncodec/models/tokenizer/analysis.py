@@ -44,19 +44,32 @@ class Analyser:
             u = v[:, :, channel:end] - c[:, :, :channel] @ feedback.T
             units = depth_of_last(quality_code, self.stages) if s == n - 1 else stage.units
             if stage.levels:
-                tokens[s], c[:, :, channel:end] = self._digits(u, stage, node, units)
+                within = self.tensors["feedback"][channel:end, channel:end]
+                tokens[s], c[:, :, channel:end] = self._digits(u, within, stage, node, units)
                 node += stage.nodes
             else:
                 tokens[s], c[:, :, channel:end] = self._nearest(u, s, units)
             channel = end
         return tokens
 
-    def _digits(self, u: Array, stage: Stage, node: int, units: int) -> tuple[Array, Array]:
-        """Return the tokens [h, w] and values [h, w, D_s] of u [h, w, D_s]; `node`: the stage's first threshold."""
+    def _digits(
+        self, u: Array, within: Array, stage: Stage, node: int, units: int
+    ) -> tuple[Array, Array]:
+        """Return the tokens [h, w] and values [h, w, D_s] of u [h, w, D_s].
+
+        Args:
+            u: after the stages before.
+            within: [D_s, D_s], feedback of its values to those after them; 0 but for BSQ.
+            stage: which.
+            node: its first threshold.
+            units: how many digits.
+        """
         tokens, values, place = np.zeros(u.shape[:2], np.int32), np.zeros(u.shape), 1
         for k, levels in enumerate(stage.levels[:units]):
             edges = self.tensors["thresholds"][node : node + levels - 1]
-            level = np.searchsorted(edges, u[:, :, k]).astype(np.int32)
+            level = np.searchsorted(edges, u[:, :, k] - values[:, :, :k] @ within[k, :k]).astype(
+                np.int32
+            )
             tokens += place * level
             values[:, :, k] = 2 * level - (levels - 1)
             place, node = place * levels, node + levels - 1

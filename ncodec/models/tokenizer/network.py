@@ -5,7 +5,7 @@
     x_hat <--g_s-- y_hat = D c <----------------+----------------------+-- ...
 
 A stage is a token a place: FSQ digits (https://arxiv.org/abs/2309.15505), BSQ signs on the sphere
-(https://arxiv.org/abs/2406.07548) or a VQ index. E and D are linear, so are the stages' corrections of each other
+(https://arxiv.org/abs/2406.07548), each of what the signs before it leave, or a VQ index. E and D are linear, so are the stages' corrections of each other
 (residual quantisation): what ships has them folded into the layers around them (quantise.py). A picture at quality q
 is made of floor(q) stages and a part of the next; what is missing is 0.
 
@@ -29,7 +29,7 @@ from ncodec.quality import N_QUALITIES
 ROOM = 0.45  # of a step, beyond the outermost level, where u saturates
 LEAST_LIKELIHOOD = 2.0**-12
 PRIOR_WIDTH = 48  # hidden units a stage of the rates in training
-COMMITMENT = 0.01  # of (u - code)^2, beside bits a pixel
+COMMITMENT = 0.1  # of (u - code)^2, beside bits a pixel
 REVIVED_BELOW = 0.03  # of its fair share: a code that is used less is moved
 
 
@@ -151,7 +151,7 @@ class Tokenizer(nn.Module):
             values = self.codebooks[stage].T[:, code].transpose(0, 1)
             if self.training and torch.is_grad_enabled():
                 self._count(u, code, stage)
-            return u + (values - u).detach(), values
+            return values, values
         half = self.reach[start : start + self.sizes[stage], None, None]
         if self.config.quantiser == "bsq":
             on_sphere = u * (u.square().mean(1, keepdim=True) + 1e-6).rsqrt()
@@ -189,7 +189,10 @@ class Tokenizer(nn.Module):
     def values(self, y: Tensor, coded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return values c, bounded u and u [B, D, h, w] of y [B, M, h, w]; 0 where not coded."""
         v = conv2d(y - self.centre[:, None, None], self.encode[:, :, None, None])
+        if self.config.quantiser == "vq":
+            v = v.detach()  # codes follow the vectors; vectors that follow codes as well ran away
         fed = self.encode @ self.decode  # [D, D]
+        fed = fed.detach() if self.config.quantiser == "vq" else fed
         values: list[Tensor] = []
         bounded, inputs = [], []
         start = 0
@@ -198,6 +201,8 @@ class Tokenizer(nn.Module):
             if s:
                 before = torch.cat(values, 1)
                 u = u - conv2d(before, fed[start : start + size, :start, None, None])
+            if self.config.quantiser == "bsq":
+                u = after_signs(u, fed[start : start + size, start : start + size])
             c, b = self.quantise(u, s)
             values.append(c * coded[:, start : start + size])
             bounded.append(b)
@@ -234,7 +239,7 @@ class Tokenizer(nn.Module):
             size = self.sizes[0]
             bits = coded[:, ::size].sum((1, 2, 3)) * self.config.stages[0].bits * c[0, 0].numel()
             codes = bounded  # with the codebook's gradient
-            distance = ((u - codes.detach()).square() + (u.detach() - codes).square()) * coded
+            distance = (u.detach() - codes).square() * coded
             return bits, COMMITMENT * distance.mean((1, 2, 3))
         mean, log_scale = self.prior(c)
         if self.config.quantiser == "bsq":
@@ -262,6 +267,15 @@ class Tokenizer(nn.Module):
         sign = torch.where(above + below > 0, -1.0, 1.0)  # the tail that is not near 1
         p = (torch.sigmoid(sign * above) - torch.sigmoid(sign * below)).abs()
         return p.clamp_min(LEAST_LIKELIHOOD)
+
+
+def after_signs(u: Tensor, fed: Tensor) -> Tensor:
+    """Return what each of a stage's values u [B, D_s, h, w] is when the signs before it are known; `fed` [D_s, D_s]."""
+    left = [u[:, :1]]
+    for k in range(1, u.shape[1]):
+        signs = torch.where(torch.cat(left, 1).detach() > 0, 0.5, -0.5)
+        left.append(u[:, k : k + 1] - conv2d(signs, fed[k : k + 1, :k, None, None]))
+    return torch.cat(left, 1)
 
 
 def nearest(u: Tensor, codebook: Tensor) -> Tensor:

@@ -153,6 +153,8 @@ def to_integers(
         tensors[name], tensors[f"{name}_shift"] = integer_gain(table, power)
     fed = network.encode.double() @ network.decode.double()
     stage = torch.arange(len(network.sizes)).repeat_interleave(torch.tensor(network.sizes))
+    if network.config.quantiser == "bsq":
+        stage = torch.arange(len(fed))  # signs follow one another
     fed = torch.where(stage[:, None] > stage, fed, 0.0)  # what a value takes from those after it
     tensors["feedback"] = rounded(fed * 2.0 ** (V_BITS - bits["c"]), np.int32)
     if network.config.quantiser != "vq":

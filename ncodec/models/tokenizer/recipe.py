@@ -103,31 +103,39 @@ def initialise_stages(network: Tokenizer, images: list[Tensor]) -> None:
     root = power.clamp_min(1e-6 * power.max()).sqrt()
     start = 0
     for s, size in enumerate(network.sizes):
-        pixels = left.double() @ basis * root  # [P, M]: |.|^2 is squared error in pixels
-        variance, directions = torch.linalg.eigh(pixels.T @ pixels / len(pixels))
-        variance, directions = variance[-size:].flip(0), directions[:, -size:].flip(1)
-        std = variance.sqrt()
-        if network.config.quantiser == "fsq":
-            # High-rate optimum of lambda * 255**2 * step**2 / (12 * 3) - log2(step), if the levels reach.
-            step = math.sqrt(6 / (OBJECTIVE.lambdas[s] * 255**2 / 3 * math.log(2)))
-            unit = torch.maximum(
-                torch.full_like(std, step),
-                std / network.reach[start : start + size].clamp_max(4) * 1.4,
-            )
-        elif network.config.quantiser == "bsq":
-            unit = 1.6 * std
-        else:
-            unit = std.max().expand_as(std)
-        end = start + size
-        network.encode[start:end] = ((directions / unit).T * root @ basis.T).float()
-        network.decode[:, start:end] = (basis / root @ (directions * unit)).float()
-        u = left @ network.encode[start:end].T
-        if network.config.quantiser == "vq":
-            network.codebooks[s] = k_means(u, network.codebooks.shape[1])
-        c, _ = network.quantise(u.T[None, :, :, None], s)
-        left -= c[0, :, :, 0].T @ network.decode[:, start:end].T
-        start = end
+        # Signs come one after the other, each of what those before leave.
+        for size_ in [1] * size if network.config.quantiser == "bsq" else [size]:
+            end = start + size_
+            pixels = (
+                left[:: 8 if size_ == 1 else 1].double() @ basis * root
+            )  # |.|^2 is squared error in pixels
+            variance, directions = torch.linalg.eigh(pixels.T @ pixels / len(pixels))
+            std, directions = variance[-size_:].flip(0).sqrt(), directions[:, -size_:].flip(1)
+            unit = _units(network, s, start, std)
+            network.encode[start:end] = ((directions / unit).T * root @ basis.T).float()
+            network.decode[:, start:end] = (basis / root @ (directions * unit)).float()
+            u = left @ network.encode[start:end].T
+            if network.config.quantiser == "vq":
+                network.codebooks[s] = k_means(u, network.codebooks.shape[1])
+            if network.config.quantiser == "bsq":
+                c = torch.where(u > 0, 0.5, -0.5)
+            else:
+                c = network.quantise(u.T[None, :, :, None], s)[0][0, :, :, 0].T
+            left -= c @ network.decode[:, start:end].T
+            start = end
     network.train()
+
+
+def _units(network: Tokenizer, stage: int, start: int, std: Tensor) -> Tensor:
+    """Return what one step of u is, of components from value `start` on with standard deviations `std`."""
+    if network.config.quantiser == "vq":
+        return std.max().expand_as(std)
+    if network.config.quantiser == "bsq":
+        return 1.6 * std  # a sign is half of it either way: the means of a Gaussian's halves
+    # High-rate optimum of lambda * 255**2 * step**2 / (12 * 3) - log2(step), if the levels reach.
+    step = math.sqrt(6 / (OBJECTIVE.lambdas[stage] * 255**2 / 3 * math.log(2)))
+    reach = network.reach[start : start + len(std)].clamp_max(4)
+    return torch.maximum(torch.full_like(std, step), std / reach * 1.4)
 
 
 def k_means(rows: Tensor, count: int, steps: int = 12) -> Tensor:
