@@ -138,6 +138,10 @@ class Tokenizer(nn.Module):
             codes, channels = c.stages[0].size, c.stages[0].channels
             self.codebooks = nn.Parameter(torch.randn(len(c.stages), codes, channels))
             self.register_buffer("used", torch.ones(len(c.stages), codes))  # share · codes
+            # Codes follow the vectors; vectors that follow codes as well ran away.
+            self.g_a.requires_grad_(False)
+            self.encode.requires_grad_(False)
+            self.centre.requires_grad_(False)
         else:
             self.prior = Prior(self.sizes, PRIOR_WIDTH)
             half = [(level - 1) / 2 for stage in c.stages for level in stage.levels]
@@ -147,6 +151,7 @@ class Tokenizer(nn.Module):
         """Return the values of a stage, with gradients, and u within their bounds. u [B, D_s, h, w]."""
         start = sum(self.sizes[:stage])
         if self.config.quantiser == "vq":
+            u = u.detach()
             code = nearest(u, self.codebooks[stage])
             values = self.codebooks[stage].T[:, code].transpose(0, 1)
             if self.training and torch.is_grad_enabled():
@@ -189,10 +194,7 @@ class Tokenizer(nn.Module):
     def values(self, y: Tensor, coded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return values c, bounded u and u [B, D, h, w] of y [B, M, h, w]; 0 where not coded."""
         v = conv2d(y - self.centre[:, None, None], self.encode[:, :, None, None])
-        if self.config.quantiser == "vq":
-            v = v.detach()  # codes follow the vectors; vectors that follow codes as well ran away
         fed = self.encode @ self.decode  # [D, D]
-        fed = fed.detach() if self.config.quantiser == "vq" else fed
         values: list[Tensor] = []
         bounded, inputs = [], []
         start = 0

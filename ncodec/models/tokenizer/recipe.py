@@ -153,7 +153,7 @@ def k_means(rows: Tensor, count: int, steps: int = 12) -> Tensor:
 
 
 def parameter_groups(network: Tokenizer) -> ParameterGroups:
-    """Return the 1x1 convolutions of the trunk as matrices; and the others by how fast they learn."""
+    """Return the 1x1 convolutions of the trunk as matrices; and the others by how fast they learn; none that stay."""
     dense = {
         id(module.weight)
         for name, module in network.named_modules()
@@ -161,6 +161,8 @@ def parameter_groups(network: Tokenizer) -> ParameterGroups:
     }
     matrices, slow, fast, rest = [], [], [], []
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if id(parameter) in dense:
             matrices.append(parameter)
         elif name.startswith(("g_a.linear", "g_s.linear")):
