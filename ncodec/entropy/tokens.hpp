@@ -3,9 +3,9 @@
 //   values of this stage:   b c d     of the stages before it, at 3x3 places:   . . .
 //                           a                                                   . + .
 //                                                                               . . .
-//     x = [a; b; c; d; nine places], 0 outside --hidden--> ReLU --head--> + --> logit of a decision ---\
-//     values of the token's digits so far ------------------own-----------^    context of the decision -+ mixed --> P
-//                                                                context of it and the logit's band --/
+//     x = [a; b; c; d; nine places], 0 outside --hidden--> ReLU --head--> + --> logit of a decision ---> mixed --> P
+//     values of the token's digits so far ------------------own-----------^     context of the decision -^
+//                                                                 context of it and the logit's band -^
 //
 // A token is a list of digits, each in turn: centre? which side? further? ...; or a path from the root of a tree. The
 // rows of a payload depend on nothing outside them. specs/tokenizer.md has the integers of it. Encoder and decoder

@@ -66,6 +66,23 @@ def binary_seeds() -> dict[str, bytes]:
     return seeds
 
 
+def tokens_seeds() -> dict[str, bytes]:
+    """One to three stages of both kinds, every depth; edits; raw bytes."""
+    seeds = {}
+    for k in range(12):
+        rng = random.Random(k)
+        n_stages = k % 3
+        mode = (k < 10) | n_stages << 1
+        stages = b"".join(
+            bytes([rng.randrange(8), rng.randrange(16), rng.randrange(20), 4 + k % 7, 8, 11])
+            for _ in range(1 + n_stages)
+        )
+        rows = bytes([8 - k % 3, 3 + k % 6, 59 - k % 2, 8 - k % 3, k % 4 // 3])
+        rest = rng.randbytes(4) if 6 <= k < 10 else rng.randbytes(40) if k >= 10 else b""
+        seeds[f"{k:02d}"] = bytes([mode]) + generated(rng) + stages + rows + rest
+    return seeds
+
+
 def dct_seeds() -> dict[str, bytes]:
     """Pictures of every style, grey and colour, both transforms and subsamplings, any parameters; edits; raw bytes."""
     seeds = {}
@@ -185,6 +202,7 @@ def main() -> None:
         "rans": rans_seeds(),
         "tables": tables_seeds(),
         "binary": binary_seeds(),
+        "tokens": tokens_seeds(),
         "dct": dct_seeds(),
         "jpeg": jpeg_seeds(),
         "container": container_seeds(),

@@ -1,7 +1,7 @@
 """Fuzz the coder and the decoder: `python tests/fuzz/run.py [--minutes 10] [--only NAME]` (README.md).
 
-    rans, tables, binary, dct, jpeg | C++, clang's libFuzzer, AddressSanitizer, UndefinedBehaviorSanitizer
-    container, decode               | Python, atheris
+    rans, tables, binary, tokens, dct, jpeg | C++, clang's libFuzzer, AddressSanitizer, UndefinedBehaviorSanitizer
+    container, decode                       | Python, atheris
 
 Exit code 0: nothing found; 1: a finding, kept in tests/fuzz/findings; 2: a tool is missing.
 """
@@ -24,7 +24,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "build" / "fuzz"  # programs, corpora, logs; ignored by git
 PACKAGE = WORK / "package"
-CPP, PYTHON = ("rans", "tables", "binary", "dct", "jpeg"), ("container", "decode", "exact")
+CPP, PYTHON = (
+    ("rans", "tables", "binary", "tokens", "dct", "jpeg"),
+    ("container", "decode", "exact"),
+)
 MAX_LEN = 4096
 LARGEST_SEED = 4096  # bytes, of those taken from tests/vectors
 SANITIZE = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]

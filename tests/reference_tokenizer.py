@@ -1,0 +1,279 @@
+"""Section 3 of specs/tokenizer.md in numpy and plain Python, written from the specification to check the C++.
+
+Imports nothing of ncodec. Tensors are those of a weights file; a stage is its levels, (5, 5, 3), or its bits, 10.
+"""
+
+import math
+
+import numpy as np
+
+SQUASH = [
+    22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768, 40793, 47911, 53581,
+    57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514,
+]  # fmt: skip
+LEFT = [(0, -1), (-1, -1), (-1, 0), (-1, 1)]
+AROUND = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+
+
+def clip(v, low, high):
+    return max(low, min(int(v), high))
+
+
+def squash(d):
+    i = d + 2048
+    a, b = SQUASH[i // 128], SQUASH[i // 128 + 1]
+    return a + ((b - a) * (i % 128) + 64) // 128
+
+
+SQUASHED = [squash(d) for d in range(-2048, 2048)]
+STRETCHED = [
+    clip(next((i for i, v in enumerate(SQUASHED) if v >= 16 * p + 8), 4095) - 2048, -2047, 2047)
+    for p in range(4096)
+]
+
+
+def rounded(x, s):
+    return (x + (1 << (s - 1))) >> s
+
+
+class Context:
+    def __init__(self):
+        self.p, self.n = 32768, 0
+
+    def adapt(self, bin_):
+        self.p += (65535 * bin_ - self.p) * (131072 // (2 * self.n + 3)) >> 16
+        self.n += self.n < 120
+
+
+class RangeEncoder:
+    """specs/binary.md with shares from elsewhere."""
+
+    def __init__(self):
+        self.low, self.range, self.shifts, self.any = 0, 1 << 32, 0, False
+
+    def bin(self, value, share):
+        upper = self.range * share >> 17
+        self.low += value * (self.range - upper)
+        self.range = upper if value else self.range - upper
+        self.any = True
+        while self.range < 1 << 24:
+            self.low, self.range, self.shifts = self.low << 8, self.range << 8, self.shifts + 1
+        return value
+
+    def finish(self):
+        if not self.any:
+            return b""
+        return (self.low + (1 << 24) - 1 >> 24).to_bytes(self.shifts + 1, "big")
+
+
+class RangeDecoder:
+    """ValueError where the payload breaks a rule."""
+
+    def __init__(self, payload):
+        self.payload, self.offset, self.position = payload, 0, 0
+        self.range, self.any = 1 << 32, False
+        if payload:
+            for _ in range(4):
+                self.shift()
+
+    def shift(self):
+        if self.position >= len(self.payload) + 3:
+            raise ValueError("truncated")
+        byte = self.payload[self.position] if self.position < len(self.payload) else 0
+        self.offset, self.position = self.offset << 8 | byte, self.position + 1
+
+    def bin(self, _, share):
+        if not self.payload:
+            raise ValueError("truncated")
+        upper = self.range * share >> 17
+        value = int(self.offset >= self.range - upper)
+        self.offset -= value * (self.range - upper)
+        self.range = upper if value else self.range - upper
+        self.any = True
+        while self.range < 1 << 24:
+            self.range <<= 8
+            self.shift()
+        return value
+
+    def finish(self):
+        if not self.any:
+            if self.payload:
+                raise ValueError("left over")
+        elif self.position != len(self.payload) + 3:
+            raise ValueError("left over")
+        elif self.offset >= 1 << 24:
+            raise ValueError("bad end")
+
+
+class Tokens:
+    """Payloads of tokens [n, h, w] of a model, its stages and its tensors; ValueError if these do not fit."""
+
+    def __init__(self, stages, tensors):
+        self.stages = stages
+        self.tensors = [
+            {k.split(".", 2)[2]: v for k, v in tensors.items() if k.startswith(f"tokens.{s}.")}
+            for s in range(len(stages))
+        ]
+        for stage, arrays in zip(stages, self.tensors, strict=True):
+            self._check(stage, {k: v.astype(object) for k, v in arrays.items()})
+
+    @staticmethod
+    def _check(stage, arrays):
+        """T9, and T4 of values: no sum leaves 32 bits."""
+        shifts = arrays["shifts"]
+        if not all(1 <= s <= 30 for s in shifts):
+            raise ValueError("shifts")
+        hidden = abs(arrays["hidden.bias"]) + 127 * abs(arrays["hidden.weight"]).sum(1)
+        head = abs(arrays["head.bias"]) + 32767 * abs(arrays["head.weight"]).sum(1)
+        if isinstance(stage, tuple):
+            head = head + 127 * abs(arrays["own.weight"]).sum(1)
+        elif abs(arrays["values"]).max() > 127:
+            raise ValueError("values")
+        for sums, s in ((hidden, shifts[0]), (head, shifts[1])):
+            if max(sums) + 2 ** (int(s) - 1) >= 2**31:
+                raise ValueError("sums")
+
+    def units(self, s):
+        return len(self.stages[s]) if isinstance(self.stages[s], tuple) else self.stages[s]
+
+    def channels(self, s):
+        return (
+            len(self.stages[s])
+            if isinstance(self.stages[s], tuple)
+            else self.tensors[s]["values"].shape[1]
+        )
+
+    def value(self, s, token, depth):
+        """T2, T4: the values of a token."""
+        if token < 0:
+            return [0] * self.channels(s)
+        stage = self.stages[s]
+        if not isinstance(stage, tuple):
+            return self.tensors[s]["values"][2**depth - 1 + (token >> (stage - depth))].tolist()
+        digits = [token // math.prod(stage[:k]) % stage[k] for k in range(len(stage))]
+        return [
+            2 * d - (n - 1) if k < depth else 0
+            for k, (d, n) in enumerate(zip(digits, stage, strict=True))
+        ]
+
+    def values(self, tokens, depth):
+        """[h, w, D] of tokens of the first stages."""
+        n, height, width = tokens.shape
+        channels = [
+            [
+                [self.value(s, int(t), depth if s == n - 1 else self.units(s)) for t in row]
+                for row in tokens[s]
+            ]
+            if s < n
+            else np.zeros((height, width, self.channels(s)), int)
+            for s in range(len(self.stages))
+        ]
+        return np.concatenate([np.array(c).reshape(height, width, -1) for c in channels], 2)
+
+    def encode(self, tokens, s, depth, first, end):
+        coder = RangeEncoder()
+        self._code(coder, tokens, s, depth, first, end)
+        return coder.finish()
+
+    def decode(self, payload, tokens, s, depth, first, end):
+        """Return rows `first` to `end` of stage s."""
+        coder = RangeDecoder(payload)
+        rows = self._code(coder, tokens, s, depth, first, end)
+        coder.finish()
+        return rows
+
+    def _code(self, coder, tokens, s, depth, first, end):
+        width, arrays = tokens.shape[2], self.tensors[s]
+        self.model = Model(arrays, isinstance(self.stages[s], tuple))
+        coded = np.full((end - first, width), -1)
+        before = [[[] for _ in range(width)] for _ in range(first, end)]
+        for i in range(end - first):
+            for j in range(width):
+                for k in range(s):
+                    before[i][j] += self.value(k, int(tokens[k, first + i, j]), self.units(k))
+        n_before = sum(self.channels(k) for k in range(s))
+
+        def at(i, j):
+            return 0 <= i < end - first and 0 <= j < width
+
+        for i in range(end - first):
+            for j in range(width):
+                x = []
+                for di, dj in LEFT:  # T7
+                    inside = at(i + di, j + dj)
+                    x += self.value(s, int(coded[i + di, j + dj]) if inside else -1, depth)
+                for di, dj in AROUND:
+                    x += before[i + di][j + dj] if at(i + di, j + dj) else [0] * n_before
+                self.model.enter(x)
+                token = int(tokens[s, first + i, j])
+                code = self._digits if isinstance(self.stages[s], tuple) else self._path
+                coded[i, j] = code(coder, s, depth, token)
+        return coded
+
+    def _digits(self, coder, s, depth, token):
+        """T5: each digit's decisions; the node of each."""
+        coded, radix, node, own = 0, 1, 0, [0] * self.channels(s)
+        for k, n in enumerate(self.stages[s][:depth]):
+            level, side = token // radix % n, n // 2
+
+            def ask(fact, at, own=own):
+                return self.model.decide(coder, int(fact), at, at, own)
+
+            zero = n % 2
+            above = node + zero
+            if zero and not ask(level != side, node):
+                found = side
+            elif ask(level > (n - 1) / 2, above):
+                found = n - side
+                while found < n - 1 and ask(level > found, above + side + found - (n - side)):
+                    found += 1
+            else:
+                found = side - 1
+                while found > 0 and ask(level < found, above + 1 + side - 1 - found):
+                    found -= 1
+            own[k] = 2 * found - (n - 1)
+            coded += found * radix
+            radix *= n
+            node += n - 1
+        return coded
+
+    def _path(self, coder, s, depth, token):
+        """T6."""
+        bits, prefix = self.stages[s], 0
+        for t in range(depth):
+            bit = token >> (bits - 1 - t) & 1
+            prefix = 2 * prefix + self.model.decide(coder, bit, 2**t - 1 + prefix, t, None)
+        return prefix << (bits - depth)
+
+
+class Model:
+    """T8 to T14: the network, contexts, mixers."""
+
+    def __init__(self, arrays, is_digits):
+        self.arrays = {k: v.astype(np.int64) for k, v in arrays.items()}
+        self.is_digits = is_digits
+        self.contexts, self.bands, self.mixers = {}, {}, {}
+
+    def enter(self, x):
+        a = self.arrays
+        sums = a["hidden.bias"] + a["hidden.weight"] @ np.array(x, np.int64)
+        self.hidden = rounded(sums, int(a["shifts"][0])).clip(0, 32767)
+
+    def decide(self, coder, value, node, mixer, own):
+        a = self.arrays
+        total = int(a["head.bias"][node] + a["head.weight"][node] @ self.hidden)
+        if self.is_digits:
+            total += int(a["own.weight"][node] @ np.array(own))
+        logit = clip(rounded(total, int(a["shifts"][1])), -2047, 2047)
+        context = self.contexts.setdefault(node, Context())
+        band = self.bands.setdefault((node, (logit + 2048) // 256), Context())
+        w = self.mixers.setdefault(mixer, [65536, 0, 0])
+        s = [logit, STRETCHED[context.p >> 4], STRETCHED[band.p >> 4]]
+        d = clip(sum(map(int.__mul__, w, s)) >> 16, -2048, 2047)
+        p = clip(SQUASHED[d + 2048], 64, 65472)
+        found = coder.bin(value, 2 * p)
+        for k in range(3):
+            w[k] = clip(w[k] + ((s[k] * (65535 * found - p) + 2**12) >> 13), -(2**18), 2**18)
+        context.adapt(found)
+        band.adapt(found)
+        return found
