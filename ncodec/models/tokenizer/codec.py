@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncodec.entropy.tokens import TokenCoder
-from ncodec.errors import InputError, named
+from ncodec.errors import CorruptPayloadError, InputError, named
 from ncodec.exact.network import PIXEL_BITS, Array, checked_bits, gain_at
-from ncodec.models.protocol import EncodeOptions, Parts, TileFormat
+from ncodec.container import Parts
+from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.models.tokenizer import graphs
 from ncodec.models.tokenizer.analysis import Analyser
 from ncodec.models.tokenizer.layers import GAINS, check_tokenizer, layers
 from ncodec.models.tokenizer.stages import STRIDE, TokenizerConfig, depth_of_last, n_stages
-from ncodec.quality import QUALITY_STEPS
+from ncodec.quality import QUALITY_STEPS, quality_of
 from ncodec.threads import get_num_threads
 
 MOST_RANGES = 256
@@ -113,34 +114,28 @@ class TokenizerCodec:
         is_whole = len(tokens) == n_stages(quality_code)
         known = quality_code if is_whole else QUALITY_STEPS * (len(tokens) - 1)
         c = self.coder.values(tokens, depth_of_last(known, self.stages))
-        c = self.conceal(tokens, c)
+        conceal(tokens[0] >= 0, c[:, :, : self.stages[0].n_values])
         feeds: dict[str, Array] = {"c": c}
         for name in GAINS:
             feeds |= gain_at(self.tensors, name, known)
-        wanted = "pixels" if is_rounded else "unrounded"
+        return self._pixels(feeds, "pixels" if is_rounded else "unrounded")
+
+    def _pixels(self, feeds: dict[str, Array], wanted: str) -> NDArray[np.int16]:
         return self._synthesis.run(feeds, (wanted,), get_num_threads())[0]
 
-    def conceal(self, tokens: NDArray[np.int32], c: NDArray[np.int16]) -> NDArray[np.int16]:
-        """Return values c [h, w, D] with those of absent tokens of the first stage filled in from the rows around.
-
-        Absent tokens of later stages have the value 0: the picture is coarser there.
-        """
-        lost = (tokens[0] < 0).all(1)  # rows
-        if not lost.any() or lost.all():
-            return c
-        rows = np.flatnonzero(~lost)
-        size = self.stages[0].n_values
-        for i in np.flatnonzero(lost):
-            k = np.searchsorted(rows, i)
-            above, below = rows[max(k - 1, 0)], rows[min(k, len(rows) - 1)]
-            share = 0.5 if above == below else (i - above) / (below - above)
-            mixed = c[above, :, :size] * (1 - share) + c[below, :, :size] * share
-            c[i, :, :size] = np.rint(mixed)
-        return c
-
     def write(self, tokens: NDArray[np.int32], quality_code: int, ranges: int = 1) -> Parts:
-        """Return the payloads of tokens [n, h, w], [n][ranges]; what each holds is spread over the rows evenly."""
+        """Return the payloads of tokens [n, h, w], [n][ranges]; what each holds is spread over the rows evenly.
+
+        Raises:
+            InputError: a token is out of range, or goes deeper than the quality.
+        """
         depth = depth_of_last(quality_code, self.stages)
+        if (deeper := tokens[-1] != self.stages[len(tokens) - 1].cut(tokens[-1], depth)).any():
+            found = int(tokens[-1][deeper][0])
+            raise InputError(
+                f"tokens: stage {len(tokens)} of quality {quality_of(quality_code):g} has {depth} of "
+                f"{self.stages[len(tokens) - 1].units} digits, found a token with more, {found}"
+            )
         return [
             [
                 self.coder.encode(tokens, s, self._depth(s, len(tokens), depth), first, end)
@@ -162,6 +157,10 @@ class TokenizerCodec:
         """
         tokens = np.full((len(parts), *size), -1, np.int32)
         n, depth = n_stages(quality_code), depth_of_last(quality_code, self.stages)
+        if len(parts) > n:
+            raise CorruptPayloadError(
+                f"header: expected at most {n} layers at quality {quality_of(quality_code):g}, found {len(parts)}"
+            )
         for s, stage in enumerate(parts):
             for (first, end), payload in zip(rows_of(size[0], len(stage)), stage, strict=True):
                 if payload is None or (s and (tokens[s - 1, first:end] < 0).any()):
@@ -172,6 +171,28 @@ class TokenizerCodec:
 
     def _depth(self, s: int, n: int, depth: int) -> int:
         return depth if s == n - 1 else self.stages[s].units
+
+
+def conceal(is_known: NDArray[np.bool_], c: NDArray[np.int16]) -> None:
+    """Fill in values c [h, w, D] of the first stage where they are not known: in each column, between the known rows around.
+
+    Where a column has none they stay 0, as those of later stages do: the picture is coarser there.
+
+    Args:
+        is_known: [h, w].
+        c: changed in place.
+    """
+    height = len(is_known)
+    row = np.broadcast_to(np.arange(height)[:, None], is_known.shape)
+    above = np.maximum.accumulate(np.where(is_known, row, -1), 0)
+    below = np.minimum.accumulate(np.where(is_known, row, height)[::-1], 0)[::-1]
+    i, j = np.nonzero(~is_known & ((above >= 0) | (below < height)))
+    first, last = above[i, j], below[i, j]
+    first, last = np.where(first < 0, last, first), np.where(last == height, first, last)
+    span = np.maximum(last - first, 1)[:, None]
+    share = np.where(last > first, i - first, 0)[:, None]  # of the row below, of `span`
+    mixed = c[first, j].astype(np.int32) * (span - share) + c[last, j].astype(np.int32) * share
+    c[i, j] = (2 * mixed + span) // (2 * span)
 
 
 def rows_of(height: int, ranges: int) -> list[tuple[int, int]]:
@@ -192,4 +213,8 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
     check_tokenizer(tensors, config)
     if "fraction_bits" in about:
         checked_bits(about["fraction_bits"], layers(config))
-    return TokenizerCodec(tensors, config)
+    if device == "cpu":
+        return TokenizerCodec(tensors, config)
+    from ncodec.models.tokenizer.device import DeviceCodec  # needs torch
+
+    return DeviceCodec(tensors, config, device)
