@@ -190,7 +190,7 @@ class Tokens:
 
     def _code(self, coder, tokens, s, depth, first, end):
         width, arrays = tokens.shape[2], self.tensors[s]
-        self.model = Model(arrays, isinstance(self.stages[s], tuple))
+        self.model = StageModel(arrays, isinstance(self.stages[s], tuple))
         coded = np.full((end - first, width), -1)
         before = [[[] for _ in range(width)] for _ in range(first, end)]
         for i in range(end - first):
@@ -252,7 +252,7 @@ class Tokens:
         return prefix << (bits - depth)
 
 
-class Model:
+class StageModel:
     """T14 to T18: the network, contexts, mixers."""
 
     def __init__(self, arrays, is_digits):
