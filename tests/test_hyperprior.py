@@ -17,12 +17,12 @@ from ncodec.metrics import psnr
 from ncodec.models.hyperprior.device import DeviceCodec
 from ncodec.models.hyperprior.layers import layers
 from ncodec.models.hyperprior.quantise import from_integers, ranges, to_integers
-from ncodec.nn.integers import extremes
 from ncodec.models.hyperprior.recipe import from_weights
 from ncodec.models.load import load_by_name
 from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.models.weights import find_by_name
 from ncodec.models.weights import read as read_weights
+from ncodec.nn.integers import extremes
 
 MODELS = [model.name for model in ncodec.list_models() if model.family == "hyperprior"]
 

@@ -73,6 +73,16 @@ class Stage:
         """Depths a token can be coded to, 0 apart: digits, or bits."""
         return len(self.levels) or self.bits
 
+    def cut(self, tokens: NDArray[np.int32], depth: int) -> NDArray[np.int32]:
+        """Return tokens as they are known to a depth: 0 in the digits or bits beyond.
+
+        >>> Stage(levels=(5, 3)).cut(np.array([14], np.int32), 1), Stage(bits=4, channels=1).cut(np.array([14], np.int32), 2)
+        (array([4], dtype=int32), array([12], dtype=int32))
+        """
+        if self.levels:
+            return tokens % math.prod(self.levels[:depth])
+        return tokens >> (self.bits - depth) << (self.bits - depth)
+
     @property
     def n_values(self) -> int:
         """Channels of a token's value, D_s."""

@@ -24,10 +24,11 @@ HIDDEN_BITS = (
 HIDDEN_MAX = WEIGHT_MAX = 2**15 - 1
 SUM_MAX = 2**31 - 2**29  # of an integer layer, its rounding (up to 2^28) and that of weights apart
 MOST_SHIFT = 29
-BATCH, LEARNING_RATE, MOST_STEPS = 1024, 1e-2, 1500
+BATCH, LEARNING_RATE, MOST_STEPS = 512, 2e-2, 4000
 PARTIAL = 0.2  # share of steps whose stage is coded to less than full depth
-DECAY = 1e-3  # of a tree's weights that are a node's own
-LEFT, HERE = [(0, -1), (-1, -1), (-1, 0), (-1, 1)], [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+DECAY = 3e-4  # of a tree's weights that are a node's own
+LEFT = [(0, -1), (-1, -1), (-1, 0), (-1, 1)]  # rows, columns from a place: decoded before it
+AROUND = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
 
 
 def values_of(
@@ -181,83 +182,111 @@ def fit(
 
     Args:
         stages: what the tokens are.
-        tokens: [N, S, h, w], of N images.
-        tables: by stage, values [2^(bits + 1) - 1, D_s] of trees; they become `tokens.{s}.values`.
+        tokens: [N, S, h, w], of N images, each of all stages.
+        tables: by stage, int16 values [2^(bits + 1) - 1, D_s] of trees; they are returned as `tokens.{s}.values`.
         width: hidden units of a stage.
-        steps: of gradient descent, a stage.
+        steps: of gradient descent, for each stage.
     """
-    tables = dict(tables or {})
-    n, _, height, width_ = tokens.shape
-    padded = np.pad(tokens, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
-    inside = np.pad(np.ones((n, height, width_), bool), ((0, 0), (1, 1), (1, 1)))
-    places = np.flatnonzero(inside)
-    offset = lambda around: np.array([i * (width_ + 2) + j for i, j in around])  # noqa: E731
-    before = np.zeros((inside.size, 0), np.int8)
     tensors: dict[str, NDArray[np.generic]] = {}
     for s, stage in enumerate(stages):
-        here = padded[:, s].ravel()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed + s)
-            model = StageModel(stage, tables.get(s), before.shape[1], width)
-        rng = np.random.default_rng(seed + s)
-        _start(model, here[places])
-        optimizer = torch.optim.Adam(model.parameters())
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * (1 - step / steps)
-            at = rng.choice(places, BATCH)
-            depth = stage.units
-            if rng.random() < PARTIAL and stage.units > 1:
-                depth = int(rng.integers(1, stage.units))
-            left = values_of(stage, tables.get(s), here[at[:, None] + offset(LEFT)], depth)
-            around = before[at[:, None] + offset(HERE)]
-            x = np.concatenate([left.reshape(BATCH, -1), around.reshape(BATCH, -1)], 1)
-            if step == 0:
-                model.unit[:] = torch.from_numpy(
-                    1 / (np.sqrt((x.astype(float) ** 2).mean(0)) + 0.5)
-                )
-            own = values_of(stage, tables.get(s), here[at], stage.units)
-            nodes, bins, units = decisions_of(stage, here[at])
-            mask = (nodes >= 0) & (units < depth)
-            logits = model(
-                torch.from_numpy(x).float(),
-                torch.from_numpy(own).float(),
-                torch.from_numpy(nodes.clip(0)),
-            )
-            cost = functional.binary_cross_entropy_with_logits(
-                logits,
-                torch.from_numpy(bins),
-                torch.from_numpy(mask.astype(np.float32)),
-                reduction="sum",
-            )
-            loss = cost / BATCH
-            if not stage.levels:
-                loss = loss + DECAY * model.weight.square().sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        table = None if stage.levels else (tables or {})[s]
+        field = Field(stages[: s + 1], tokens[:, : s + 1], dict(tables or {}))
+        model = fit_stage(field, width, steps, seed + s)
         tensors |= {f"tokens.{s}.{name}": array for name, array in model.to_arrays().items()}
-        if not stage.levels:
-            tensors[f"tokens.{s}.values"] = tables[s]
-        full = values_of(stage, tables.get(s), here, stage.units).astype(np.int8)
-        before = np.concatenate([before, full], 1)
+        if table is not None:
+            tensors[f"tokens.{s}.values"] = table
     return tensors
 
 
-def _start(model: StageModel, tokens: NDArray[np.int32]) -> None:
-    """Set the biases to the nodes' log odds over tokens [P]."""
-    nodes, bins, _ = decisions_of(model.stage, tokens)
-    n = model.stage.nodes
-    seen = np.bincount(nodes[nodes >= 0], minlength=n)
-    ones = np.bincount(nodes[nodes >= 0], bins[nodes >= 0], minlength=n)
+class Field:
+    """Tokens of the last of some stages, all images' in a row, and what is around them.
+
+    Args:
+        stages, tokens: [N, S, h, w], the stages before and this one.
+        tables: values of trees by stage.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        tokens: NDArray[np.int32],
+        tables: Mapping[int, NDArray[np.int16]],
+    ) -> None:
+        _, n_stages, _, width = tokens.shape
+        border = ((0, 0), (0, 0), (1, 1), (1, 1))
+        padded = np.pad(tokens, border, constant_values=-1).swapaxes(0, 1).reshape(n_stages, -1)
+        self.stage, self.table = stages[-1], tables.get(n_stages - 1)
+        self.here = padded[-1]  # [P], -1 around each image
+        earlier = [
+            values_of(stage, tables.get(s), padded[s], stage.units).astype(np.int8)
+            for s, stage in enumerate(stages[:-1])
+        ]
+        self.before = np.concatenate([np.zeros((len(self.here), 0), np.int8), *earlier], 1)
+        self.places = np.flatnonzero(self.here >= 0)
+        self.nodes, bins, self.units = decisions_of(self.stage, self.here[self.places])
+        self.bins = bins.astype(np.float32)
+        self._stride = width + 2
+
+    def inputs(self, which: NDArray[np.integer], depth: int) -> tuple[Tensor, Tensor]:
+        """Return x [B, inputs] of some of `places`, and the tokens' own values [B, D_s]."""
+        at = self.places[which]
+        left, around = (
+            at[:, None] + np.array([i * self._stride + j for i, j in offsets])
+            for offsets in (LEFT, AROUND)
+        )
+        x = np.concatenate(
+            [
+                values_of(self.stage, self.table, self.here[left], depth).reshape(len(at), -1),
+                self.before[around].reshape(len(at), -1),
+            ],
+            1,
+        )
+        own = values_of(self.stage, self.table, self.here[at], self.stage.units)
+        return torch.from_numpy(x).float(), torch.from_numpy(own).float()
+
+    def cost(self, model: StageModel, which: NDArray[np.integer], depth: int) -> Tensor:
+        """Return what the first `depth` units of some of `places` cost, nats a token."""
+        x, own = self.inputs(which, depth)
+        nodes = self.nodes[which]
+        logits = model(x, own, torch.from_numpy(nodes.clip(0)))
+        is_coded = torch.from_numpy(((nodes >= 0) & (self.units < depth)).astype(np.float32))
+        bins = torch.from_numpy(self.bins[which])
+        return functional.binary_cross_entropy_with_logits(
+            logits, bins, is_coded, reduction="sum"
+        ) / len(which)
+
+
+def fit_stage(field: Field, width: int, steps: int, seed: int) -> StageModel:
+    """Return the model of a field's tokens that costs least; `width` hidden units, `steps` of gradient descent."""
+    stage, rng = field.stage, np.random.default_rng(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = StageModel(stage, field.table, field.before.shape[1], width)
+    x, _ = field.inputs(rng.integers(len(field.places), size=8 * BATCH), stage.units)
+    model.unit[:] = 1 / (x.square().mean(0).sqrt() + 0.5)
+    seen = np.bincount(field.nodes[field.nodes >= 0], minlength=stage.nodes)
+    ones = np.bincount(field.nodes[field.nodes >= 0], field.bins[field.nodes >= 0], stage.nodes)
     model.bias.data[:] = torch.from_numpy(np.log((ones + 0.5) / (seen - ones + 0.5)))
+    optimizer = torch.optim.Adam(model.parameters())
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * (1 - step / steps)
+        is_partial = stage.units > 1 and rng.random() < PARTIAL
+        depth = int(rng.integers(1, stage.units)) if is_partial else stage.units
+        loss = field.cost(model, rng.integers(len(field.places), size=BATCH), depth)
+        if not stage.levels:
+            loss = loss + DECAY * model.weight.square().sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return model
 
 
 def coded_bits(coder: TokenCoder, tokens: NDArray[np.int32]) -> NDArray[np.float64]:
     """Return [S], bits a token of each stage as the coder writes tokens [N, S, h, w], a payload for each image and stage."""
     size = [
         sum(len(coder.encode(image, s, stage.units, 0, image.shape[1])) for image in tokens)
-        for s, stage in enumerate(coder.stages)
+        for s, stage in enumerate(coder.stages[: tokens.shape[1]])
     ]
     return 8.0 * np.array(size) / tokens[:, 0].size
 

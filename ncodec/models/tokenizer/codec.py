@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ncodec.container import Parts
 from ncodec.entropy.tokens import TokenCoder
 from ncodec.errors import CorruptPayloadError, InputError, named
 from ncodec.exact.network import PIXEL_BITS, Array, checked_bits, gain_at
-from ncodec.container import Parts
 from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.models.tokenizer import graphs
 from ncodec.models.tokenizer.analysis import Analyser

@@ -5,8 +5,8 @@
 Tensors are [h, w, channels], int16.
 """
 
+from ncodec.entropy.tokens import VALUE_MAX
 from ncodec.exact.network import PIXEL_BITS, X_MAX, Network, Tensors
-from ncodec.models.tokenizer.layers import VALUE_MAX
 from ncodec.models.tokenizer.stages import STRIDE, TokenizerConfig
 
 

@@ -109,7 +109,7 @@ class Prior(nn.Module):
     def forward(self, c: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(c.device.type, enabled=False):
             f = conv2d(c, self.hidden.weight * self.hidden_mask, self.hidden.bias, padding=1)
-            parts = f.relu().split(self.width, 1)
+            parts = f.relu().split(self.width, 1)  # type: ignore[no-untyped-call]
             out = [head(part) for head, part in zip(self.heads, parts, strict=True)]
             mean = torch.cat([part[:, : part.shape[1] // 2] for part in out], 1)
             scale = torch.cat([part[:, part.shape[1] // 2 :] for part in out], 1)

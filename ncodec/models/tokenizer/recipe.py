@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ncodec.models import weights
 from ncodec.models.hyperprior import recipe as hyperprior
 from ncodec.models.tokenizer.analysis import Analyser
+from ncodec.models.tokenizer.diagnosis import diagnose
 from ncodec.models.tokenizer.layers import check_tokenizer, layers
 from ncodec.models.tokenizer.network import Tokenizer, nearest
 from ncodec.models.tokenizer.quantise import from_integers, to_integers
@@ -26,6 +27,11 @@ from ncodec.models.tokenizer.stages import TokenizerConfig as Config
 from ncodec.nn.tokens import fit
 from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import MAX_QUALITY_CODE
+
+__all__ = [
+    "CROP_STRIDE", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "parameter_groups", "start", "to_weights",
+]  # fmt: skip
 
 CROP_STRIDE = STRIDE
 OBJECTIVE = Objective(
@@ -70,6 +76,7 @@ def take_trunk(network: Tokenizer, name: str) -> None:
         ours.load_state_dict(state, strict=False)
     gain = trunk.g_a.gain[0]
     network.g_a.stem.weight *= gain[:, None, None, None]
+    assert network.g_a.stem.bias is not None
     network.g_a.stem.bias *= gain
     network.g_s.gain.copy_(trunk.g_s.gain[:1].expand_as(network.g_s.gain))
 

@@ -10,7 +10,11 @@ STRIDE = 16  # pixels per token
 BLOCK_DIMENSION = 3 * STRIDE**2  # of the linear path's blocks
 N_STAGES = 8  # one a quality
 STAGES = {  # what a token of each stage is
-    "fsq": (Stage(levels=(16, 8, 8)), *[Stage(levels=(5, 5, 3, 3, 3))] * (N_STAGES - 1)),
+    "fsq": (
+        Stage(levels=(16, 8, 8)),
+        *[Stage(levels=(5, 5, 3, 3, 3))] * 2,
+        *[Stage(levels=(3,) * 8)] * 5,
+    ),
     "bsq": (Stage(levels=(2,) * 10),) * N_STAGES,
     "vq": (Stage(bits=10, channels=8),) * N_STAGES,
 }
