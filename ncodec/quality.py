@@ -1,4 +1,5 @@
 """One quality scale for every family: 1 (smallest files) to 8 (best), fractions allowed; each names a lambda.
+(Family tokenizer is for lower rates: there a quality is a number of stages.)
 
 quality       1 ... 8, to the nearest 1/20
 quality code  (quality - 1) * 20, what a header holds

@@ -18,9 +18,7 @@ from torch.nn import functional
 from ncodec.entropy.tokens import VALUE_MAX, Stage, TokenCoder
 
 LOGIT_BITS = 8  # the coder's logits are in 1/256 nats
-HIDDEN_BITS = (
-    6  # fraction of hidden values: those of own.weight are 16 bits less these and the logit's
-)
+HIDDEN_BITS = 6  # fraction of hidden values: more would leave head.weight fewer of its 16 bits
 HIDDEN_MAX = WEIGHT_MAX = 2**15 - 1
 SUM_MAX = 2**31 - 2**29  # of an integer layer, its rounding (up to 2^28) and that of weights apart
 MOST_SHIFT = 29

@@ -28,6 +28,7 @@ from ncodec.quality import N_QUALITIES
 
 ROOM = 0.45  # of a step, beyond the outermost level, where u saturates
 LEAST_LIKELIHOOD = 2.0**-12
+PRIOR_WIDTH = 48  # hidden units a stage of the rates in training
 COMMITMENT = 0.01  # of (u - code)^2, beside bits a pixel
 REVIVED_BELOW = 0.03  # of its fair share: a code that is used less is moved
 
@@ -138,7 +139,7 @@ class Tokenizer(nn.Module):
             self.codebooks = nn.Parameter(torch.randn(len(c.stages), codes, channels))
             self.register_buffer("used", torch.ones(len(c.stages), codes))  # share · codes
         else:
-            self.prior = Prior(self.sizes, c.B)
+            self.prior = Prior(self.sizes, PRIOR_WIDTH)
             half = [(level - 1) / 2 for stage in c.stages for level in stage.levels]
             self.register_buffer("reach", torch.tensor(half), persistent=False)
 

@@ -32,7 +32,7 @@ class TokenizerConfig:
     N: int = 128  # width of the trunk at 1/8
     M: int = 320  # channels of y at 1/16, in training
     H: int = 192  # width of the trunk at 1/16
-    B: int = 48  # width of the networks that know a token's neighbours
+    B: int = 64  # width of the networks that know a token's neighbours
     analysis_blocks: int = 6
     synthesis_blocks: int = 10
     deep_blocks: int = 3  # at 1/16, on either side
