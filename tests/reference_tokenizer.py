@@ -293,7 +293,7 @@ STAGES = {
     "vq": [10] * 8,
 }
 CHANNELS = 8  # of a tree's token
-DEFAULTS = {"quantiser": "fsq", "N": 128, "M": 320, "H": 192, "B": 48}  # section 8
+DEFAULTS = {"quantiser": "fsq", "N": 128, "M": 320, "H": 192, "B": 64}  # section 8
 DEFAULTS |= {"analysis_blocks": 6, "synthesis_blocks": 10, "deep_blocks": 3}
 
 
