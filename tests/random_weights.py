@@ -1,6 +1,6 @@
 """Weights of any sizes, from the tables of a family's specification: its layers and tensors, random layers; and their mutations.
 
-    | layer | in → out | k | which |          | tensor | type, shape | meaning |
+| layer | in → out | k | which |          | tensor | type, shape | meaning |
 """
 
 import re

@@ -327,7 +327,12 @@ def read_file(data):
         numbers.append(number)
     width, height, family = numbers
     file = {"width": width, "height": height, "is_grey": data[8] & 1 > 0, "overlap": 0}
-    file |= {"family": family, "digest": data[at : at + 8], "code": data[at + 8], "tile": max(width, height)}
+    file |= {
+        "family": family,
+        "digest": data[at : at + 8],
+        "code": data[at + 8],
+        "tile": max(width, height),
+    }
     at += 9
     if data[8] & 2:
         file["tile"], at = reference_rans.read_varint(data, at)

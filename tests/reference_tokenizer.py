@@ -12,7 +12,6 @@ import numpy as np
 from reference_hyperprior import Network, boxes, check_tensors, join, read_file, read_tensors
 from reference_rans import read_varint, require
 
-
 SQUASH = [
     22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768, 40793, 47911, 53581,
     57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514,
@@ -432,7 +431,9 @@ def tiles(data, model, layers=64, lost=()):
     require(set(range(layers * ranges * len(places))) - set(lost) <= payloads.keys(), "truncated")
     found = []
     for t, (left, top, width, height) in enumerate(places):
-        numbers = [[(s * len(places) + t) * ranges + i for i in range(ranges)] for s in range(layers)]
+        numbers = [
+            [(s * len(places) + t) * ranges + i for i in range(ranges)] for s in range(layers)
+        ]
         parts = [[None if k in lost else payloads[k] for k in row] for row in numbers]
         tokens = model.tokens(parts, file["code"], width, height)
         pixels = model.pixels(tokens, file["code"])[:height, :width]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from ncodec.models.tokenizer import recipe
 from ncodec.models.tokenizer.codec import Options
 from ncodec.models.tokenizer.device import DeviceCodec
 from ncodec.models.tokenizer.network import REVIVED_BELOW, Tokenizer
-from ncodec.models.tokenizer.quantise import from_integers, thresholds, to_integers, tree
+from ncodec.models.tokenizer.quantise import thresholds, to_integers, tree
 from ncodec.models.tokenizer.stages import STAGES, depth_of_last, n_stages
 from ncodec.models.weights import find_by_name
 from ncodec.models.weights import read as read_weights
@@ -210,7 +211,9 @@ def test_tree_is_balanced_and_prefixes_are_means():
         float((codebook[order].view(1 << depth, -1, 3) - nodes[(1 << depth) - 1 : (2 << depth) - 1, None]).square().mean())
         for depth in range(7)
     ]  # fmt: skip
-    assert all(a > b for a, b in zip(spread, spread[1:], strict=False)) and spread[3] < 0.3 * spread[0]
+    assert (
+        all(a > b for a, b in zip(spread, spread[1:], strict=False)) and spread[3] < 0.3 * spread[0]
+    )
 
 
 def test_dead_codes_come_back():
@@ -249,7 +252,9 @@ def folder(tmp_path, sample):
     for i in range(5):
         path = tmp_path / ("data" if i < 4 else "validation")
         path.mkdir(exist_ok=True)
-        Image.fromarray(sample[80 * i : 80 * i + 192, 140 * i : 140 * i + 176]).save(path / f"{i}.png")
+        Image.fromarray(sample[80 * i : 80 * i + 192, 140 * i : 140 * i + 176]).save(
+            path / f"{i}.png"
+        )
     return tmp_path / "data"
 
 

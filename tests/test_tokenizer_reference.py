@@ -375,7 +375,11 @@ def test_refused_files(small):
                 parts = [list(ranges) for ranges in good]
                 parts[s][i] = bad
                 outcomes.append(is_refused(wrap(model, parts), path, model))
-            assert all(outcomes[:3]) and sum(outcomes) > 5, (s, i, outcomes)  # some are other tokens
+            assert all(outcomes[:3]) and sum(outcomes) > 5, (
+                s,
+                i,
+                outcomes,
+            )  # some are other tokens
     thin = parts_of(path, ranges=8)  # of 3 rows
     assert not is_refused(wrap(model, thin), path, model)
     for bad in (b"\0", b"\0\0\0\0", thin[1][-1]):
@@ -392,10 +396,10 @@ def test_layers_refused(small):
     for code, n in ((0, 1), (1, 2), (20, 2), (39, 3), (140, 8)):
         header = {"code": code}
         coded = parts_of(path, 1 + code / 20)
-        for layers in range(1, 9):
-            more = coded[:layers] + parts[len(coded) : layers]
+        for count in range(1, 9):
+            more = coded[:count] + parts[len(coded) : count]
             data = wrap(model, more, **header)
-            assert is_refused(data, path, model) == (layers > n), (code, layers)
+            assert is_refused(data, path, model) == (count > n), (code, count)
     data = wrap(model, [*parts, parts[-1]], 140)
     assert is_refused(data, path, model)
 
@@ -404,7 +408,7 @@ def test_layers_refused(small):
 def test_prefixes(case, small):
     """The first stages of a file, cut there or not, are the file of a lower quality."""
     path, model = small
-    image, quality, tile, ranges = CASES[case]
+    image, _, tile, ranges = CASES[case]
     data = file_of(case, path)
     header = container.peek_header(data)
     n_tiles, (start, chunks) = header.n_tiles, pieces(data)
@@ -447,6 +451,7 @@ def test_concealing(case, small):
 
 def test_concealed_values():
     """By hand: between rows, above the first and below the last, columns apart, halves up, negative ones too."""
+
     def filled(known, values):
         c = np.array(values, np.int16)[:, None, None]
         c[~np.array(known, bool)] = 0
@@ -521,7 +526,9 @@ def test_sums_of_layers_just_fit(layer, tmp_path):
     path = save(tmp_path, tensors, "bsq")
     reference.Model(path.read_bytes())
     data = ncodec.encode(noise(16, 16, 3), 4, path, "cpu")
-    same_pixels(ncodec.decode(data, "numpy", path, "cpu"), reference.decode(data, path.read_bytes()))
+    same_pixels(
+        ncodec.decode(data, "numpy", path, "cpu"), reference.decode(data, path.read_bytes())
+    )
     bias[0] -= 1
     are_refused(save(tmp_path, tensors, "bsq"))
 
