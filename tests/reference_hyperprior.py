@@ -24,12 +24,12 @@ PLACES = [(0, -1), (-1, -1), (-1, 0), (-1, 1)]  # of neighbours, H16
 # ---------------------------------------------------------------- weights file, section 1
 
 
-def read_tensors(data):
+def read_tensors(data, family="hyperprior"):
     """Return the tensors of a weights file and the object under `ncodec`. H1, H2."""
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     about = json.loads(header.pop("__metadata__")["ncodec"])
-    require(about["family"] == "hyperprior", "family")
+    require(about["family"] == family, "family")
     tensors = {}
     for name, entry in header.items():
         first, end = entry["data_offsets"]
@@ -74,9 +74,8 @@ def shapes_of(c):
     return found
 
 
-def check_tensors(tensors, config):
+def check_tensors(tensors, shapes):
     """H3."""
-    shapes = shapes_of(config)
     require(tensors.keys() == shapes.keys(), "tensors")
     for name, (kind, shape) in shapes.items():
         tensor = tensors[name]
@@ -210,7 +209,7 @@ class Model:
         self.tensors, about = read_tensors(data)
         self.skip_below, self.config = about["skip_below"], DEFAULTS | about["config"]
         require(self.skip_below in range(65), "skip_below")  # H2
-        check_tensors(self.tensors, self.config)
+        check_tensors(self.tensors, shapes_of(self.config))
         self.tables = {}
         for name in ("tables.r", "tables.z"):
             self.tables[name] = [row[row > 0].tolist() for row in self.tensors[name]]
@@ -320,20 +319,27 @@ class Model:
 
 
 def read_file(data):
-    """Return the header's fields and the payloads of the tiles."""
-    require(data[:8] == b"\x89NC1\r\n\x1a\n" and data[8] < 4, "signature")
+    """Return the header's fields and the payloads of the TILE chunks."""
+    require(data[:8] == b"\x89NC1\r\n\x1a\n" and data[8] < 8, "signature")
     numbers, at = [], 9
     for _ in range(3):
         number, at = reference_rans.read_varint(data, at)
         numbers.append(number)
     width, height, family = numbers
-    require(family == 4, "family")
     file = {"width": width, "height": height, "is_grey": data[8] & 1 > 0, "overlap": 0}
-    file |= {"digest": data[at : at + 8], "code": data[at + 8], "tile": max(width, height)}
+    file |= {
+        "family": family,
+        "digest": data[at : at + 8],
+        "code": data[at + 8],
+        "tile": max(width, height),
+    }
     at += 9
     if data[8] & 2:
         file["tile"], at = reference_rans.read_varint(data, at)
         file["overlap"], at = reference_rans.read_varint(data, at)
+    if data[8] & 4:
+        file["layers"], at = reference_rans.read_varint(data, at)
+        file["ranges"], at = reference_rans.read_varint(data, at)
     at, payloads = at + 4, []
     while at < len(data):
         length, start = reference_rans.read_varint(data, at + 4)
@@ -342,16 +348,20 @@ def read_file(data):
     return file, payloads
 
 
+def boxes(file):
+    """Return left, top, width and height of every tile."""
+    width, height, side = (file[key] for key in ("width", "height", "tile"))
+    reach = side + file["overlap"]
+    corners = [(left, top) for top in range(0, height, side) for left in range(0, width, side)]
+    return [(x, y, min(reach, width - x), min(reach, height - y)) for x, y in corners]
+
+
 def tiles(data, model):
     """Return for each tile of a file its left and top, z and r, and pixels."""
     file, payloads = read_file(data)
-    require(file["digest"] == model.digest, "digest")
-    width, height, side, code = (file[key] for key in ("width", "height", "tile", "code"))
-    reach = side + file["overlap"]
-    corners = [(left, top) for top in range(0, height, side) for left in range(0, width, side)]
-    found = []
-    for (left, top), payload in zip(corners, payloads, strict=True):
-        size = (min(reach, width - left), min(reach, height - top))
+    require((file["family"], file["digest"]) == (4, model.digest), "family or digest")
+    code, found = file["code"], []
+    for (left, top, *size), payload in zip(boxes(file), payloads, strict=True):
         z, r = model.latents(payload, code, *size)
         found.append((left, top, z, r, model.pixels(z, r, code, *size)))
     return file, found
@@ -390,7 +400,7 @@ def join(file, found):
     """Return the image [height, width, 3] or, grey, [height, width], uint8. F26."""
     shape = file["height"], file["width"], 1 if file["is_grey"] else 3
     image = np.zeros(shape, np.float32)
-    for left, top, _, _, tile in found:
+    for left, top, *_, tile in found:
         tile = finished(file, tile)
         height, width, _ = tile.shape
         area = image[top : top + height, left : left + width]

@@ -1,11 +1,16 @@
-"""Section 3 of specs/tokenizer.md in numpy and plain Python, written from the specification to check the C++.
+"""specs/tokenizer.md in numpy and plain Python, and of the file what leads to the payloads, written from the specifications.
 
-Imports nothing of ncodec. Tensors are those of a weights file; a stage is its levels, (5, 5, 3), or its bits, 10.
+    decode(file, weights) -> pixels        bytes in; imports neither ncodec nor torch nor safetensors
+
+Tensors are those of a weights file; a stage is its levels, (5, 5, 3), or its bits, 10.
 """
 
+import hashlib
 import math
 
 import numpy as np
+from reference_hyperprior import Network, boxes, check_tensors, join, read_file, read_tensors
+from reference_rans import read_varint, require
 
 SQUASH = [
     22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768, 40793, 47911, 53581,
@@ -119,7 +124,7 @@ class Tokens:
 
     @staticmethod
     def _check(stage, arrays):
-        """T9, and T4 of values: no sum leaves 32 bits."""
+        """T4, T5: no sum leaves 32 bits."""
         shifts = arrays["shifts"]
         if not all(1 <= s <= 30 for s in shifts):
             raise ValueError("shifts")
@@ -144,7 +149,7 @@ class Tokens:
         )
 
     def value(self, s, token, depth):
-        """T2, T4: the values of a token."""
+        """T7 to T9: the values of a token."""
         if token < 0:
             return [0] * self.channels(s)
         stage = self.stages[s]
@@ -157,7 +162,7 @@ class Tokens:
         ]
 
     def values(self, tokens, depth):
-        """[h, w, D] of tokens of the first stages."""
+        """[h, w, D] of tokens of the first stages. T10."""
         n, height, width = tokens.shape
         channels = [
             [
@@ -184,7 +189,7 @@ class Tokens:
 
     def _code(self, coder, tokens, s, depth, first, end):
         width, arrays = tokens.shape[2], self.tensors[s]
-        self.model = Model(arrays, isinstance(self.stages[s], tuple))
+        self.model = StageModel(arrays, isinstance(self.stages[s], tuple))
         coded = np.full((end - first, width), -1)
         before = [[[] for _ in range(width)] for _ in range(first, end)]
         for i in range(end - first):
@@ -199,7 +204,7 @@ class Tokens:
         for i in range(end - first):
             for j in range(width):
                 x = []
-                for di, dj in LEFT:  # T7
+                for di, dj in LEFT:  # T13
                     inside = at(i + di, j + dj)
                     x += self.value(s, int(coded[i + di, j + dj]) if inside else -1, depth)
                 for di, dj in AROUND:
@@ -211,7 +216,7 @@ class Tokens:
         return coded
 
     def _digits(self, coder, s, depth, token):
-        """T5: each digit's decisions; the node of each."""
+        """T12: each digit's decisions; the node of each."""
         coded, radix, node, own = 0, 1, 0, [0] * self.channels(s)
         for k, n in enumerate(self.stages[s][:depth]):
             level, side = token // radix % n, n // 2
@@ -238,7 +243,7 @@ class Tokens:
         return coded
 
     def _path(self, coder, s, depth, token):
-        """T6."""
+        """T12."""
         bits, prefix = self.stages[s], 0
         for t in range(depth):
             bit = token >> (bits - 1 - t) & 1
@@ -246,8 +251,8 @@ class Tokens:
         return prefix << (bits - depth)
 
 
-class Model:
-    """T8 to T14: the network, contexts, mixers."""
+class StageModel:
+    """T14 to T18: the network, contexts, mixers."""
 
     def __init__(self, arrays, is_digits):
         self.arrays = {k: v.astype(np.int64) for k, v in arrays.items()}
@@ -277,3 +282,165 @@ class Model:
         context.adapt(found)
         band.adapt(found)
         return found
+
+
+# ---------------------------------------------------------------- weights file, section 1
+
+STAGES = {
+    "fsq": [(16, 8, 8)] + [(5, 5, 3, 3, 3)] * 2 + [(3,) * 8] * 5,
+    "bsq": [(2,) * 10] * 8,
+    "vq": [10] * 8,
+}
+CHANNELS = 8  # of a tree's token
+DEFAULTS = {"quantiser": "fsq", "N": 128, "M": 320, "H": 192, "B": 64}  # section 8
+DEFAULTS |= {"analysis_blocks": 6, "synthesis_blocks": 10, "deep_blocks": 3}
+
+
+def shapes_of(c):
+    """Return {name: (type, shape)}. T3."""
+    n, h, b, stages = c["N"], c["H"], c["B"], STAGES[c["quantiser"]]
+    is_vq = c["quantiser"] == "vq"
+    sizes = [CHANNELS if is_vq else len(stage) for stage in stages]
+    nodes = [2**stage - 1 if is_vq else sum(stage) - len(stage) for stage in stages]
+    d = sum(sizes)
+    weights = {
+        "g_s.linear": (768, d), "g_s.stem": (4 * n, d), "g_s.deep_stem": (h, d), "g_s.up": (4 * n, h), "g_s.head": (192, n),
+        "g_a.linear": (d, 768), "g_a.stem": (n, 192), "g_a.head": (d, 4 * n), "g_a.down": (h, 4 * n), "g_a.deep_head": (d, h),
+    }  # fmt: skip
+    for name, width, count in [
+        ("g_s.deep", h, c["deep_blocks"]), ("g_s.blocks", n, c["synthesis_blocks"]),
+        ("g_a.deep", h, c["deep_blocks"]), ("g_a.blocks", n, c["analysis_blocks"]),
+    ]:  # fmt: skip
+        for s in range(count):
+            weights[f"{name}.{s}.depth"] = (width, 3, 3)
+            weights[f"{name}.{s}.expand"] = (2 * width, width)
+            weights[f"{name}.{s}.project"] = (width, 2 * width)
+    found = {"feedback": ("<i4", (d, d)), "value_bits": ("u1", ())}
+    if not is_vq:
+        found["thresholds"] = ("<i2", (sum(nodes),))
+    for name, width in (("g_s.deep_gain", h), ("g_s.gain", n)):
+        found |= {name: ("<i2", (8, width)), f"{name}_shift": ("u1", ())}
+    for name, shape in weights.items():
+        found |= {f"{name}.weight": ("<i2", shape), f"{name}.bias": ("<i4", shape[:1]), f"{name}.shift": ("u1", shape[:1])}  # fmt: skip
+    for s, (size, count) in enumerate(zip(sizes, nodes, strict=True)):
+        tensors = {
+            "hidden.weight": ("<i2", (b, 4 * size + 9 * sum(sizes[:s]))), "hidden.bias": ("<i4", (b,)),
+            "head.weight": ("<i2", (count, b)), "head.bias": ("<i4", (count,)), "shifts": ("<i4", (2,)),
+            "values" if is_vq else "own.weight": ("<i2", (2 * count + 1 if is_vq else count, size)),
+        }  # fmt: skip
+        found |= {f"tokens.{s}.{name}": what for name, what in tensors.items()}
+    return found
+
+
+class Model:
+    """A weights file: what turns payloads into tokens, and tokens into pixels."""
+
+    def __init__(self, data):
+        self.digest = hashlib.sha256(data).digest()[:8]
+        self.tensors, about = read_tensors(data, "tokenizer")
+        self.config = DEFAULTS | about["config"]
+        self.stages = STAGES[self.config["quantiser"]]
+        check_tensors(self.tensors, shapes_of(self.config))
+        require(self.tensors["value_bits"] <= 10, "value_bits")  # T6
+        for name in ("g_s.deep_gain", "g_s.gain"):
+            require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")
+        self.coder = Tokens(self.stages, self.tensors)
+        self.net = Network(self.tensors)
+        self.pixels_number = self._pixels(self.net)
+        self.net.check()
+
+    def _pixels(self, net):
+        """T25, B(c) as T6 says."""
+        c = net.input("c", sum(map(self.coder.channels, range(8))), 127)
+        deep = net.scaled(net.layer(c, "g_s.deep_stem"), "g_s.deep_gain", self.config["H"])
+        deep = net.blocks(deep, "g_s.deep", self.config["deep_blocks"])
+        f = net.add("add", net.layer(c, "g_s.stem"), net.layer(deep, "g_s.up"))
+        f = net.scaled(net.add("shuffle", f, numbers=(2,)), "g_s.gain", self.config["N"])
+        f = net.layer(net.blocks(f, "g_s.blocks", self.config["synthesis_blocks"]), "g_s.head")
+        linear = net.add("shuffle", net.layer(c, "g_s.linear"), numbers=(16,))
+        u = net.add("add", linear, net.add("shuffle", f, numbers=(8,)))
+        return net.add("clamp", u, numbers=(0, 255 * 64))
+
+    def at(self, name, code):
+        """T23: a vector."""
+        k = min(code // 20, 6)
+        g = code - 20 * k
+        low, high = self.tensors[name].astype(np.int64)[k : k + 2]
+        return (low * (20 - g) + high * g) // 20
+
+    def depth(self, s, code):
+        """T21."""
+        units, part = self.coder.units(s), code % 20
+        return -(-units * part // 20) if part and s == -(-code // 20) else units
+
+    def tokens(self, parts, code, width, height):
+        """Return [layers, h, w] of the payloads [layers][ranges] of a tile; -1 of those that are None. T19 to T22, T30."""
+        h, w = -(-height // 16), -(-width // 16)
+        require(len(parts) <= 1 - (-code // 20), "layers")
+        tokens = np.full((len(parts), h, w), -1)
+        for s, payloads in enumerate(parts):
+            for i, payload in enumerate(payloads):
+                first, end = (k * h // len(payloads) for k in (i, i + 1))
+                if payload is not None and (s == 0 or (tokens[s - 1, first:end] >= 0).all()):
+                    depth = self.depth(s, code)
+                    rows = self.coder.decode(payload, tokens, s, depth, first, end)
+                    tokens[s, first:end] = rows
+        return tokens
+
+    def values(self, tokens, code):
+        """Return c [h, w, D]. T10, T31."""
+        c = self.coder.values(tokens, self.depth(len(tokens) - 1, code))
+        size, known = self.coder.channels(0), tokens[0] >= 0
+        for i, j in np.argwhere(~known).tolist():
+            rows = np.flatnonzero(known[:, j]).tolist()
+            above, below = [a for a in rows if a < i], [b for b in rows if b > i]
+            if above and below:
+                a, b = above[-1], below[0]
+                line = 2 * (c[a, j, :size] * (b - i) + c[b, j, :size] * (i - a)) + b - a
+                c[i, j, :size] = line // (2 * (b - a))
+            elif rows:
+                c[i, j, :size] = c[above[-1] if above else below[0], j, :size]
+        return c
+
+    def pixels(self, tokens, code):
+        """Return [16 h, 16 w, 3] in 1/64."""
+        if len(tokens) < 1 - (-code // 20):
+            code = 20 * (len(tokens) - 1)  # T29
+        feeds = {"c": self.values(tokens, code)}
+        for name in ("g_s.deep_gain", "g_s.gain"):
+            m = self.at(name, code)
+            feeds |= {f"{name}.m": m, f"{name}.t": 0 * m + self.tensors[f"{name}_shift"]}
+        return self.net.run(feeds, self.pixels_number)[0]
+
+
+# ---------------------------------------------------------------- the file, specs/format.md
+
+
+def tiles(data, model, layers=64, lost=()):
+    """Return for each tile of a file its left and top, tokens and pixels.
+
+    `layers` are decoded at most; numbers of `lost` payloads are concealed. Chunks may be missing at the end.
+    """
+    file, chunks = read_file(data)
+    require((file["family"], file["digest"]) == (5, model.digest), "family or digest")
+    payloads = {}
+    for chunk in chunks:
+        number, start = read_varint(chunk, 0)
+        payloads[number] = chunk[start:]
+    layers, ranges, places = min(layers, file["layers"]), file["ranges"], boxes(file)
+    require(set(range(layers * ranges * len(places))) - set(lost) <= payloads.keys(), "truncated")
+    found = []
+    for t, (left, top, width, height) in enumerate(places):
+        numbers = [
+            [(s * len(places) + t) * ranges + i for i in range(ranges)] for s in range(layers)
+        ]
+        parts = [[None if k in lost else payloads[k] for k in row] for row in numbers]
+        tokens = model.tokens(parts, file["code"], width, height)
+        pixels = model.pixels(tokens, file["code"])[:height, :width]
+        found.append((left, top, tokens, pixels))
+    return file, found
+
+
+def decode(data, weights):
+    """Return the pixels of a file, made with these weights."""
+    return join(*tiles(data, Model(weights)))

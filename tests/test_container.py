@@ -519,6 +519,11 @@ def test_what_attacks_depart_from_decodes(chunks):
     assert ncodec.decode(make_attacks.control(chunks), "numpy").shape == (1, 1, 3)
 
 
+def test_what_attacks_on_tokens_depart_from_decodes():
+    data = make_attacks.tokens_file([make_attacks.tokens_payload()])
+    assert ncodec.decode(data, "numpy").shape == (16, 64, 3)
+
+
 def test_what_attacks_on_jpeg_depart_from_decodes():
     data = make_attacks.jpeg_pixel(b"\0" + make_attacks.jpeg_file(1))
     assert ncodec.decode(data, "numpy").tolist() == [[128]]

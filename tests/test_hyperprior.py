@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import reference_hyperprior as reference
 import torch
+from random_weights import mutate
 from safetensors.numpy import save_file
 from small_hyperprior import small_network, small_weights
 
@@ -251,52 +252,6 @@ def test_weights_that_are_not_right(model, crop, tmp_path, name, change, message
     save_file(tensors, tmp_path / "a.safetensors", {"ncodec": json.dumps(about)})
     with pytest.raises((WeightsMismatchError, InputError), match=message):
         ncodec.encode(crop, 4, tmp_path / "a.safetensors")
-
-
-def mutate(tensors, about, rng):
-    """Change one thing of a weights file: values, a shape, a kind, what is there, or what it says of itself."""
-    name = str(rng.choice(sorted(tensors)))
-    tensor = tensors[name]
-    information = np.iinfo(tensor.dtype)
-    kind = rng.integers(8)
-    if kind <= 2:  # one value, many, all
-        share = (1 / tensor.size, 0.1, 1.1)[kind]
-        edges = [information.min, information.min + 1, -1, 0, 1, 15, 30, 31, 2**14, information.max]
-        edges = np.array(
-            [edge for edge in edges if information.min <= edge <= information.max], tensor.dtype
-        )
-        tensor = np.where(rng.random(tensor.shape) < share, rng.choice(edges), tensor)
-    elif kind == 3:  # noise
-        tensor = rng.integers(
-            information.min, information.max, tensor.shape, tensor.dtype, endpoint=True
-        )
-    elif kind == 4:
-        shapes = [
-            tensor[None],
-            tensor.reshape(-1),
-            tensor[..., None],
-            tensor.T,
-            tensor.reshape(-1)[:0],
-        ]
-        shapes += [tensor[:-1], tensor[..., :-1]] if tensor.ndim else []
-        tensor = shapes[rng.integers(len(shapes))]
-    elif kind == 5:
-        tensor = tensor.astype(
-            rng.choice(["int8", "uint8", "int16", "uint16", "int32", "int64", "float32", "float64"])
-        )
-    elif kind == 6:
-        del tensors[name]
-        if rng.random() < 0.5:
-            tensors[f"{name}.more"] = tensor
-        return
-    else:
-        value = rng.choice(
-            np.array([-1, 0, 1, 2, 63, 64, 65, 2**31, 2**70, 1.5, "8", None, True, [4]], object)
-        )
-        key = str(rng.choice(["skip_below", *about["config"]]))
-        (about if key == "skip_below" else about["config"])[key] = value
-        return
-    tensors[name] = np.array(tensor, order="C")
 
 
 def test_hostile_weights(sample, tmp_path):

@@ -16,6 +16,7 @@ import reference_hyperprior as reference
 import reference_rans
 from conftest import ROOT
 from PIL import Image
+from random_weights import layers, random_layer, rows, tensors_of
 from safetensors.numpy import load_file, save_file
 
 import ncodec
@@ -60,49 +61,12 @@ def test_requirements():
     assert SPEC.count("MUST") == musts
 
 
-def rows(first, text=SPEC):
-    """The table with this heading, its cells as text."""
-    table = text.split(f"\n| {first} |")[1].split("\n\n")[0]
-    return [line[1:-1].split("|") for line in table.splitlines()[2:]]
-
-
-def layers(config):
-    """Yield name and the weight's shape, of section 1."""
-    for name, channels, kernel, which in rows("layer"):
-        name, (inputs, outputs) = name.strip(" `"), channels.replace("·", "*").split("→")
-        inputs, outputs = eval(inputs, dict(config)), eval(outputs, dict(config))
-        first, last = 0, 0
-        if found := re.search(r"s = (\d) … (\w+) − 1", which):
-            first, last = int(found[1]), config[found[2]] - 1
-        for s in range(first, last + 1):
-            full = re.sub(r"\bs$|\bs\.", lambda m, s=s: m[0].replace("s", str(s)), name)
-            if kernel.strip() == "block":
-                yield f"{full}.depth", [inputs, 3, 3]
-                yield f"{full}.expand", [2 * inputs, inputs]
-                yield f"{full}.project", [inputs, 2 * inputs]
-            else:
-                yield full, [outputs, 5, 5] if "depthwise" in kernel else [outputs, inputs]
-
-
-def tensors_of(config):
-    """Return {name: (type, shape)} by section 1; "any" is 0."""
-    found = {}
-    for name, shape in layers(config):
-        found[f"{name}.weight"] = ("I16", shape)
-        found[f"{name}.bias"] = ("I32", shape[:1])
-        found[f"{name}.shift"] = ("U8", shape[:1])
-    for name, kind, _ in rows("tensor"):
-        dtype, shape = kind.strip().split(" ", 1)
-        found[name.strip(" `")] = (dtype, eval(shape.replace("·", "*"), {**config, "any": 0}))
-    return found
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_weights(path):
     tensors, about = reference.read_tensors(path.read_bytes())
     for name, tensor in load_file(path).items():
         np.testing.assert_array_equal(tensors[name], tensor)
-    expected = tensors_of(reference.DEFAULTS | about["config"])
+    expected = tensors_of(reference.DEFAULTS | about["config"], SPEC)
     assert set(tensors) == set(expected)
     for name, (dtype, shape) in expected.items():
         assert tensors[name].dtype == reference.TYPES[dtype], name
@@ -111,13 +75,13 @@ def test_weights(path):
 
 
 def test_sizes():
-    sizes = {name.strip(): int(default) for name, default, _ in rows("size")}
+    sizes = {name.strip(): int(default) for name, default, _ in rows("size", SPEC)}
     assert sizes == reference.DEFAULTS
     tensors, about = reference.read_tensors(FILES[0].read_bytes())
     skip_below = reference.Model(FILES[0].read_bytes()).skip_below
     assert about["config"] == sizes and f"`skip_below` {skip_below}." in SPEC
     macs = 0
-    for names, numbers, size_bytes, mac in rows("tensors"):
+    for names, numbers, size_bytes, mac in rows("tensors", SPEC):
         patterns = re.findall(r"`(.*?)`", names)
         group = [tensors[name] for name in tensors if any(fnmatch(name, p) for p in patterns)]
         assert sum(tensor.size for tensor in group) == int(numbers.replace(" ", ""))
@@ -161,26 +125,8 @@ def test_vector(name, models):
 # ---------------------------------------------------------------- files of random weights
 
 
-BOUNDS = {
-    "h_s.hidden": (127, 3),
-    "h_m.stem": (127, 3),
-    "g_a.linear": (255, 120),
-    "g_a.stem": (255, 120),
-}
-
-
-def random_layer(rng, name, shape):
-    """Return weight, bias and shift: sums that just fit, and results of some thousands."""
-    bound, usual = BOUNDS.get(name, (32767, 4000))  # of the input
-    result = 4 if name == "h_a.head" else 4000
-    n = int(np.prod(shape[1:]))
-    total = min((1 << 30) / bound, 12_000 * n)  # of a row's magnitudes
-    weight = rng.normal(size=(shape[0], n))
-    weight = np.rint(weight * (total / np.abs(weight).sum(1, keepdims=True))).clip(-32767, 32767)
-    power = round(np.log2(total / np.sqrt(n) * usual / result))
-    shift = (power + rng.integers(-1, 2, shape[0])).clip(1, 30)
-    bias = rng.normal(size=shape[0]) * result / 4 * 2.0**shift
-    return weight.reshape(shape), bias.clip(-(2**29), 2**29), shift
+BOUNDS = {"h_s.hidden": (127, 3), "h_m.stem": (127, 3)}  # of inputs
+BOUNDS |= {"g_a.linear": (255, 120), "g_a.stem": (255, 120)}
 
 
 def random_neighbours(rng, shapes):
@@ -193,10 +139,10 @@ def random_neighbours(rng, shapes):
 
 def random_tensors(config, seed=0):
     rng, values = np.random.default_rng(seed), {}
-    shapes = tensors_of(config)
-    for name, shape in layers(config):
-        parts = random_layer(rng, name, shape)
-        values |= {f"{name}.{part}": x for part, x in zip(("weight", "bias", "shift"), parts, strict=True)}  # fmt: skip
+    shapes = tensors_of(config, SPEC)
+    for name, shape in layers(config, SPEC):
+        bound = BOUNDS.get(name, (32767, 4000))
+        values |= random_layer(rng, name, shape, *bound, 4 if name == "h_a.head" else 4000)
     for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
         values[name] = rng.integers(-3000, 32768, shapes[name][1])
         values[f"{name}_shift"] = np.array(rng.integers(13, 15))

@@ -13,7 +13,10 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+import numpy as np  # noqa: E402
 import reference_rans  # noqa: E402
+import reference_tokenizer  # noqa: E402
+from reference_hyperprior import read_tensors  # noqa: E402
 
 SIGNATURE = b"\x89NC1\r\n\x1a\n"
 DIGEST = bytes.fromhex("0123456789abcdef")
@@ -418,9 +421,44 @@ def dct_attacks() -> dict[str, tuple[str, bytes]]:
     return files | {name: ("TruncatedError", dct_pixel(data)) for name, data in truncated.items()}
 
 
+def tokens_file(chunks: list[bytes], layers: int = 1, ranges: int = 1, **fields: Any) -> bytes:
+    """Return a file of 64x16 pixels, four tokens a stage, quality 1, made with the shipped weights of model fsq-s."""
+    index = json.loads((HERE.parent.parent / "weights" / "index.json").read_text())
+    sha256 = next(model["sha256"] for model in index["models"] if model["name"] == "fsq-s")
+    known = {"flags": 4, "family": b"\x05", "quality": 0, "grid": bytes([layers, ranges])}
+    known |= {"width": b"\x40", "height": b"\x10", "digest": bytes.fromhex(sha256)[:8]}
+    payloads = [varint(number) + payload for number, payload in enumerate(chunks)]
+    return header(**(known | fields)) + b"".join(chunk(b"TILE", data) for data in payloads)
+
+
+def tokens_payload() -> bytes:
+    """Return a payload of stage 0."""
+    data = (HERE.parent.parent / "weights" / "fsq-s.safetensors").read_bytes()
+    stage = reference_tokenizer.STAGES["fsq"][:1]
+    coder = reference_tokenizer.Tokens(stage, read_tensors(data, "tokenizer")[0])
+    return coder.encode(np.array([[[0, 1023, 500, 77]]]), 0, 3, 0, 1)
+
+
+def tokens_attacks() -> dict[str, tuple[str, bytes]]:
+    """Return error class and bytes of files of family tokenizer; `tokens_file([tokens_payload()])` is sound."""
+    good = tokens_payload()
+    corrupt = {
+        "tokens_left_over": tokens_file([good + b"\0"]),
+        "tokens_layers": tokens_file([good, good], layers=2),
+        "tokens_range_not_empty": tokens_file([b"\0", good], ranges=2),
+        "tokens_unlayered": tokens_file([good], flags=0, grid=b""),
+    }
+    files = {name: ("CorruptPayloadError", data) for name, data in corrupt.items()}
+    truncated = {
+        "tokens_empty": tokens_file([b""]),
+        "tokens_cut": tokens_file([good[:2]]),
+    }
+    return files | {name: ("TruncatedError", data) for name, data in truncated.items()}
+
+
 def every_attack() -> dict[str, tuple[str, bytes]]:
     """Return all files by name; all but those of `attacks` need a decoder to be refused."""
-    return attacks() | coded_attacks() | dct_attacks() | jpeg_attacks()
+    return attacks() | coded_attacks() | dct_attacks() | jpeg_attacks() | tokens_attacks()
 
 
 if __name__ == "__main__":

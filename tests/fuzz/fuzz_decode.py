@@ -1,6 +1,6 @@
 """ncodec.decode of whole small files on the CPU: an error about the file, or an image of the declared size.
 
-    mutate: | header fields, chunks | sections' bytes, lengths kept right | any latents, coded well |
+    mutate: | header fields, chunks | sections' bytes, lengths kept right | any latents or tokens, coded well |
             (families dct and jpeg: | header fields, chunks | bytes of payloads |)
 
 Damaged rANS sections nearly always fail the final states, so one mutation writes a valid payload of
@@ -21,16 +21,19 @@ import ncodec
 from ncodec import container
 from ncodec.bytestream import varint
 from ncodec.coder import Writer
-from ncodec.container import Header, Limits
+from ncodec.container import Container, Header, Limits
 from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
 from ncodec.models.hyperprior.codec import HyperpriorCodec, z_size
 from ncodec.models.hyperprior.layers import R_MAX, STRIDE, Z_MAX
 from ncodec.models.load import load_file, load_for
+from ncodec.models.tokenizer.codec import TokenizerCodec
+from ncodec.models.tokenizer.stages import depth_of_last, n_stages
+from ncodec.quality import QUALITY_STEPS
 
 LIMITS = Limits(side=256, pixels=1 << 14, tiles=8, metadata_bytes=1024, chunks=16)
 MAX_LEN = 4096
-HYPERPRIOR = 4  # wire id of the family with latents
+HYPERPRIOR, TOKENIZER = 4, 5  # wire ids
 LONGEST_S = 5.0
 MOST_MEMORY = 256 << 20  # bytes, above what the process had before
 
@@ -117,6 +120,30 @@ def _any_latents(header: Header, width: int, height: int, rng: random.Random) ->
     return varint(len(section)) + section + writer.sections[0]
 
 
+def _any_tokens(header: Header, rng: random.Random) -> list[bytes]:
+    """Return the payloads of all TILE chunks, of any tokens."""
+    codec = load_for(header, None, "cpu").codec
+    n = header.layers
+    if not isinstance(codec, TokenizerCodec) or n > n_stages(header.quality_code):
+        raise UnknownModelError("weights of another family, or other layers")
+    generator = np.random.default_rng(rng.getrandbits(31))
+    code = header.quality_code if n == n_stages(header.quality_code) else QUALITY_STEPS * (n - 1)
+    depth, tiles = depth_of_last(code, codec.stages), []
+    for left, top, right, bottom in header.tile_boxes():
+        size = (-(-(bottom - top) // STRIDE), -(-(right - left) // STRIDE))
+        grids = [generator.integers(0, stage.size, size) for stage in codec.stages[:n]]
+        grids[-1] = codec.stages[n - 1].cut(grids[-1].astype(np.int32), depth)
+        tiles.append(codec.write(np.stack(grids).astype(np.int32), code, header.ranges))
+    return [varint(i) + part for i, part in enumerate(Container(header, tiles).payloads)]
+
+
+def _any_payloads(header: Header, rng: random.Random) -> list[bytes]:
+    if header.family == TOKENIZER:
+        return _any_tokens(header, rng)
+    boxes = header.tile_boxes()
+    return [_any_latents(header, right - left, bottom - top, rng) for left, top, right, bottom in boxes]  # fmt: skip
+
+
 def mutate(data: bytes, size: int, seed: int, change: structure.Change | None = None) -> bytes:
     """Return a changed file of at most `size` bytes; `change` is atheris.Mutate while fuzzing."""
     rng = random.Random(seed)
@@ -130,26 +157,27 @@ def mutate(data: bytes, size: int, seed: int, change: structure.Change | None = 
         if tiles:
             i = rng.choice(tiles)
             payload = parts.chunks[i][1]
-            if _family(parts) == HYPERPRIOR:
+            if _family(parts) == TOKENIZER:
+                number, start = structure.take_varint(payload, 0)
+                payload = number + change(payload[start:], 2048)
+            elif _family(parts) == HYPERPRIOR:
                 payload = _mutate_sections(payload, rng, change)
             else:
                 payload = change(payload, 2048)
             parts.chunks[i] = (b"TILE", payload)
         return structure.put_together(parts)[:size]
-    if rng.random() < 0.5 or _family(parts) != HYPERPRIOR:
+    has_latents = _family(parts) in (HYPERPRIOR, TOKENIZER)
+    if rng.random() < 0.5 or not has_latents:
         structure.mutate_fields(parts, rng, change)
     repaired = structure.put_together(parts)[:size]
-    if _family(parts) != HYPERPRIOR:
+    if not has_latents:
         return repaired
     try:  # as many tiles as the header says; what cannot be made is left to `check`
         header = container.peek_header(repaired)
         if header is None:
             return repaired
         container.check_limits(header, LIMITS)
-        made = [
-            (b"TILE", _any_latents(header, right - left, bottom - top, rng))
-            for left, top, right, bottom in header.tile_boxes()
-        ]
+        made = [(b"TILE", payload) for payload in _any_payloads(header, rng)]
     except NcodecError:
         return repaired
     parts.chunks = [chunk for chunk in parts.chunks if chunk[0] != b"TILE"] + made

@@ -174,7 +174,7 @@ def container_seeds() -> dict[str, bytes]:
 
 
 def decode_seeds() -> dict[str, bytes]:
-    """Files of few pixels: extremes of quality, grey, four tiles, metadata."""
+    """Files of few pixels: extremes of quality, grey, four tiles, ranges, metadata."""
     import ncodec
     from ncodec import container
     from ncodec.container import Container
@@ -188,6 +188,8 @@ def decode_seeds() -> dict[str, bytes]:
         "grey-tiles": ncodec.encode(ramp, 3, device="cpu", tile=64),
         "dct-noise": ncodec.encode(noise[:16, :16], 8, "dct"),
         "dct-grey-tiles": ncodec.encode(ramp, 3, "dct", tile=64),
+        "tokens-noise": ncodec.encode(noise, 4.3, "fsq-s", device="cpu", ranges=2),
+        "tokens-grey-tiles": ncodec.encode(ramp, 2, "fsq-s", device="cpu", tile=64),
     }
     plain = container.read(seeds["noise-q1"])
     metadata = {"icc": b"profile", "exif": b"Exif", "xmp": b"<x/>"}

@@ -187,7 +187,7 @@ class Tokenizer(nn.Module):
         for s, size in enumerate(self.sizes):
             part = (q - 1 - (s - 1)).clamp(0, 1) if s else torch.ones_like(q)
             units = torch.arange(size, device=q.device)
-            present = (part[:, None] * (1 if tree else size)).ceil() > units * (not tree)
+            present = (part[:, None] * (1 if tree else size) - 1e-4).ceil() > units * (not tree)
             rows.append(present & (part[:, None] >= 1) if tree else present)
         return torch.cat(rows, 1)[:, :, None, None].float()
 

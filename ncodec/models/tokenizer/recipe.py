@@ -141,14 +141,14 @@ def _units(network: Tokenizer, stage: int, start: int, std: Tensor) -> Tensor:
 def k_means(rows: Tensor, count: int, steps: int = 12) -> Tensor:
     """Return centres [count, d] of rows [P, d]; those that lose their rows start again from others."""
     rows = rows[torch.randperm(len(rows))[:60000]]
-    centres = rows[:count].clone()
+    centres = rows[torch.arange(count) % len(rows)]
     for _ in range(steps):
         of = nearest(rows.T[None, :, :, None], centres)[0, :, 0]
         n = torch.bincount(of, minlength=count)
         centres.zero_().index_add_(0, of, rows)
         centres /= n.clamp_min(1)[:, None]
         empty = (n == 0).nonzero().flatten()
-        centres[empty] = rows[torch.randperm(len(rows))[: len(empty)]]
+        centres[empty] = rows[torch.randperm(max(len(rows), len(empty)))[: len(empty)] % len(rows)]
     return centres
 
 
