@@ -567,7 +567,10 @@ def tokens_by_text(image, model, code):
         if isinstance(stage, tuple):
             for k, n in enumerate(stage[:depth]):
                 edges = model.tensors["thresholds"][first : first + n - 1]
-                grid += place * (u[:, :, k, None] > edges).sum(2)
+                own = values[:, :, start : start + k] @ feedback[start + k, start : start + k]
+                level = ((u[:, :, k] - own)[:, :, None] > edges).sum(2)
+                values[:, :, start + k] = 2 * level - (n - 1)
+                grid += place * level
                 place, first = place * n, first + n - 1
         else:
             nodes = model.tensors[f"tokens.{s}.values"][2**depth - 1 : 2 ** (depth + 1) - 1]
