@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -388,7 +389,10 @@ def _tokenize(
             f"ncodec: interrupted; {there} of {len(shards)} shards are there, the same command goes on"
         )
         raise SystemExit(batch.INTERRUPTED) from None
-    if index["images"]:
+    if not index["images"]:
+        with suppress(OSError):  # others' files are in it
+            out.rmdir()
+    else:
         save_bytes(out / INDEX, (json.dumps(index, indent=1) + "\n").encode())
         if as_json:
             print(json.dumps(index))

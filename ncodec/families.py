@@ -53,7 +53,7 @@ FAMILIES = (
     ),
     Family(
         "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe", is_layered=True, has_tokens=True,
-        stride=16, bytes_a_pixel=32,
+        stride=16, bytes_a_pixel=64,
     ),
 )  # fmt: skip
 

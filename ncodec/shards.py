@@ -6,7 +6,8 @@
 
 A file of tokens is safetensors, so that nothing in it is run: a tensor "tokens" int16 (int32 where a codebook is
 larger than that), the grids one after the other, each [stages, h, w] row by row, and a JSON text under the metadata
-key "ncodec-tokens": version, model, weights, quality, codebooks, and of each image name, width, height, grey.
+key "ncodec-tokens": version, model, weights, quality, codebooks, crc32c of all tensors' bytes in the order of their
+names, and of each image name, width, height, grey.
 ICC profile, EXIF and XMP of image i are tensors "i.icc", "i.exif", "i.xmp".
 """
 
@@ -26,8 +27,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors
 
 from ncodec.container import METADATA
+from ncodec.entropy import crc32c
 from ncodec.errors import (
     BadMagicError,
+    ChecksumError,
     CorruptPayloadError,
     InputError,
     NcodecError,
@@ -72,6 +75,11 @@ class Tokens:
             object.__setattr__(self, "codebooks", tuple(self.codebooks))
         object.__setattr__(self, "quality", quality_of(quality_code(self.quality)))
         n = stages_of(self.quality)
+        is_known = isinstance(self.metadata, dict) and self.metadata.keys() <= METADATA.keys()
+        if not is_known or not all(isinstance(v, bytes) for v in self.metadata.values()):
+            raise InputError(
+                f"metadata: expected bytes by the names {', '.join(METADATA)}, found {self.metadata!r}"
+            )
         are_sizes = isinstance(self.codebooks, tuple) and all(
             isinstance(size, int) and size > 0 for size in self.codebooks
         )
@@ -200,8 +208,17 @@ def pack(images: Sequence[Tokens], **extra: Any) -> bytes:
     facts = [
         {"name": i.name, "width": i.width, "height": i.height, "grey": i.is_grey} for i in images
     ]
+    shared["crc32c"] = _checksum(tensors)
     # One key: several would be written in an order of their own.
     return safetensors.save(tensors, {KEY: json.dumps(shared | {"images": facts} | extra)})
+
+
+def _checksum(tensors: dict[str, NDArray[Any]]) -> int:
+    """Return the CRC-32C of all tensors' bytes, in the order of their names."""
+    crc = 0
+    for name in sorted(tensors):
+        crc = crc32c(tensors[name].tobytes(), crc)
+    return crc
 
 
 def about(path: Path) -> dict[str, Any]:
@@ -234,6 +251,9 @@ def load(path: str | Path) -> list[Tokens]:
     """
     with _reading(Path(path)), safe_open(path, "np") as file:
         facts = _about(file)
+        expected = _checksum({name: file.get_tensor(name) for name in file.keys()})
+        if facts["crc32c"] != expected:
+            raise ChecksumError(f"CRC-32C is {expected:#010x}, file says {facts['crc32c']!r}")
         flat = file.get_tensor("tokens")
         if flat.dtype not in (np.int16, np.int32) or flat.ndim != 1:
             raise CorruptPayloadError(
@@ -291,7 +311,14 @@ def _reading(path: Path) -> Iterator[None]:
         raise type(error)(f"{path}: {error}") from error
     except SafetensorError as error:
         raise BadMagicError(f"{path}: damaged, or not a file of tokens ({error})") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CorruptPayloadError(f"{path}: damaged ({reason})") from error
     except OSError as error:

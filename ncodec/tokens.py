@@ -154,13 +154,14 @@ def tokens_of(
         raise InputError(
             f"file: {header.n_tiles} tiles, which have a grid of tokens each: encode with tile=0 (--tile 0) for one"
         )
-    if header.layers != stages_of(header.quality):
+    if header.layers > stages_of(header.quality):
         raise CorruptPayloadError(
-            f"header: expected {stages_of(header.quality)} layers of quality {header.quality:g}, found {header.layers}"
+            f"header: expected at most {stages_of(header.quality)} layers of quality {header.quality:g}, found {header.layers}"
         )
     loaded = load_for(header, model)
     _check_size(header.width, header.height, loaded, limits)
-    quality = header.quality if stages is None else min(header.quality, float(stages))
+    n = header.layers if stages is None else min(stages, header.layers)
+    quality = header.quality if n == stages_of(header.quality) else float(n)
     size = (-(-header.height // STRIDE), -(-header.width // STRIDE))
     grid = codec_of(loaded).read(parsed.tiles[0], quality_code(quality), size)
     return Tokens(

@@ -559,7 +559,7 @@ def test_command_line(pixels, tmp_path):
     head, coded = pieces(data)
     a.write_bytes(head + b"".join(coded[:5]) + b"TI")
     done = run("decode", a, "-o", b, code=3)
-    assert "decode --conceal (conceal=True), or fewer --stages, shows what is there" in done.err
+    assert "decode --conceal (conceal=True) or --stages 1 shows what is there" in done.err
     run("info", a, code=3)
     run("decode", a, "--stages", 1, "-o", b)
     done = run("decode", a, "--conceal", "-o", b)

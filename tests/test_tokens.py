@@ -20,6 +20,7 @@ import ncodec
 from ncodec import container, families, shards
 from ncodec.errors import (
     BadMagicError,
+    ChecksumError,
     CorruptPayloadError,
     FormatError,
     InputError,
@@ -223,10 +224,15 @@ def test_a_file_in_tiles_has_no_grid(tiny, crop):
 
 
 def test_layers_that_the_quality_has_not(tiny, crop):
+    """Fewer are a coarser picture, as for decode; more are damage."""
     parsed = container.read(ncodec.encode(crop, 2, tiny, tile=0))
     more = replace(parsed, header=replace(parsed.header, quality_code=60))
-    with pytest.raises(CorruptPayloadError, match="expected 4 layers of quality 4, found 2"):
-        ncodec.tokens_of(container.write(more))
+    coarse = ncodec.tokens_of(container.write(more))
+    assert coarse.quality == 2
+    np.testing.assert_array_equal(coarse.grid, ncodec.tokenize(crop, 2, tiny).grid)
+    fewer = replace(parsed, header=replace(parsed.header, quality_code=0))
+    with pytest.raises(CorruptPayloadError, match="at most 1 layers of quality 1, found 2"):
+        ncodec.tokens_of(container.write(fewer))
 
 
 def test_other_weights(tokens, tmp_path):
@@ -340,7 +346,9 @@ def damage(path, tensors=None, **facts):
     """Write a file of tokens again, with other tensors and facts; a fact None is left out."""
     before = shards.about(path)
     kept = {key: value for key, value in (before | facts).items() if value is not None}
-    save_file(load_file(path) | (tensors or {}), path, {KEY: json.dumps(kept)})
+    changed = load_file(path) | (tensors or {})
+    kept["crc32c"] = shards._checksum(changed)
+    save_file(changed, path, {KEY: json.dumps(kept)})
 
 
 @pytest.mark.parametrize(
@@ -396,14 +404,26 @@ def test_bytes_that_are_no_file_of_tokens(tokens, tmp_path):
         with pytest.raises(BadMagicError, match=r"a.safetensors: .*not a file of tokens"):
             load(path)
     rng = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(300):  # what is still read has the tokens that were written
         bad = bytearray(data)
-        bad[rng.integers(min(len(bad), 900))] ^= 1 << rng.integers(8)
+        bad[rng.integers(len(bad))] ^= 1 << rng.integers(8)
         path.write_bytes(bad)
         try:
-            load(path)
+            np.testing.assert_array_equal(load(path)[0].grid, tokens.grid)
         except FormatError:
             pass
+    path.write_bytes(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+    with pytest.raises(ChecksumError, match=r"a.safetensors: CRC-32C"):
+        load(path)
+    save_file({"tokens": np.zeros(3, np.int16)}, path, {KEY: "[" * 100_000})
+    with pytest.raises(CorruptPayloadError, match="RecursionError"):
+        load(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"x": b"1"}, {"icc": "text"}])
+def test_metadata_refused(tokens, metadata):
+    with pytest.raises(InputError, match="metadata: expected bytes by the names icc, exif, xmp"):
+        replace(tokens, metadata=metadata)
 
 
 # ---------------------------------------------------------------- ncodec tokenize

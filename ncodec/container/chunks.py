@@ -187,7 +187,9 @@ class _Reading:
             except (TruncatedError, ChecksumError) as error:
                 if not (self.header.is_layered and self.n_tiles):
                     raise
-                hint = "decode --conceal (conceal=True), or fewer --stages, shows what is there"
+                whole = self.n_tiles // (self.header.n_payloads // self.header.layers)  # layers
+                stages = f" or --stages {whole}" if whole else ""
+                hint = f"decode --conceal (conceal=True){stages} shows what is there"
                 raise type(error)(f"{error}; {hint}") from error
             self.count()
             if kind == b"TILE":
