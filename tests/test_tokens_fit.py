@@ -55,9 +55,9 @@ def test_decisions_are_the_coders(stage, monkeypatch):
         asked.append((node, value))
         return value
 
-    monkeypatch.setattr(reference.Model, "decide", decide)
-    monkeypatch.setattr(reference.Model, "__init__", lambda *_: None)
-    monkeypatch.setattr(reference.Model, "enter", lambda *_: None)
+    monkeypatch.setattr(reference.StageModel, "decide", decide)
+    monkeypatch.setattr(reference.StageModel, "__init__", lambda *_: None)
+    monkeypatch.setattr(reference.StageModel, "enter", lambda *_: None)
     kind = stage.levels or stage.bits
     plain = object.__new__(reference.Tokens)
     plain.stages, plain.tensors = [kind], [{} if stage.levels else {"values": table_of(stage)}]

@@ -22,6 +22,7 @@ import torch
 from conftest import ROOT, SAMPLE
 from ncodec.cli.main import main
 from PIL import Image
+from pytorch_msssim import ms_ssim
 
 import ncodec
 from ncodec.errors import InputError
@@ -35,6 +36,7 @@ from ncodec.models.load import load_by_name
 from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.nn.gain import at_quality, lmbda_at_quality
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture, probabilities_of
+from ncodec.nn.training import Objective, TrainingOutput
 from ncodec.quality import LAMBDAS
 from ncodec.training import ship as shipping
 from ncodec.training.config import read_config
@@ -417,7 +419,7 @@ def test_bad_runs_end_in_one_line(tiny, folder, trained, tmp_path, run):
         ((tiny, folder, trained, "--steps", 1), "holds a run already"),
         ((tiny, folder, tmp_path / "none", "--resume"), "no checkpoint.pt"),
         ((tiny, tmp_path / "absent", tmp_path / "x"), "absent: expected a folder"),
-        ((tmp_path / "no.toml", folder, tmp_path / "x"), "expected a TOML file or one of hyperprior-m"),
+        ((tmp_path / "no.toml", folder, tmp_path / "x"), "expected a TOML file or one of bsq-s, fsq-s, hyperprior-m"),
         ((tiny, folder, tmp_path / "x", "--set", "training.batch=many"), "expected int, found 'many'"),
         ((tiny, folder, tmp_path / "x", "--set", "model.width=3"), "model.width: unknown"),
         ((tiny, folder, tmp_path / "x", "--set", "training.crop=100"), "a multiple of 32"),
@@ -427,7 +429,7 @@ def test_bad_runs_end_in_one_line(tiny, folder, trained, tmp_path, run):
          "config: model.context_steps: expected 2 or 4, found 3"),
         ((tiny, folder, tmp_path / "x", "--set", "model.M=900"), "model.M: expected at most 768"),
         ((tiny, folder, tmp_path / "x", "--set", "model.H=0"), "model.H: expected 1 to 1024, found 0"),
-        ((other, folder, tmp_path / "x"), "config: family: expected one that ncodec train trains (hyperprior), found 'dct'"),
+        ((other, folder, tmp_path / "x"), "config: family: expected one that ncodec train trains (hyperprior, tokenizer), found 'dct'"),
         ((tiny, tiny.parent / "validation", tmp_path / "x"), "all of them are validation images"),
         ((tiny, folder, tmp_path / ("x" * 300)), "File name too long"),
     ]  # fmt: skip
@@ -532,9 +534,24 @@ def test_loss_is_what_the_specification_says(tiny):
     x, q = torch.zeros(2, 3, 32, 32), torch.tensor([1.0, 8.0])
     lmbda, mse = torch.tensor([0.0018, 0.18]), out.x_hat.square().mean((1, 2, 3))
     cost = lmbda * 255**2 * mse + (out.bits["y"] + out.bits["z"]) / 32**2
-    loss, parts = rate_distortion_loss(out, x, q)
+    loss, parts = rate_distortion_loss(out, x, q, Objective())
     torch.testing.assert_close(loss, (cost + 0.03).log().mean())
     assert set(parts) == {"bpp", "mse", "bpp_y", "bpp_z"}
+
+
+def test_objective():
+    """specs/training.md: other lambdas, half MS-SSIM, what is not coded."""
+    x, q = torch.rand(2, 3, 176, 176), torch.tensor([1.0, 8.0])
+    x_hat = (x + 0.1 * torch.rand_like(x)).clamp(0, 1)
+    out = TrainingOutput(x_hat, {"tokens": torch.tensor([10.0, 20.0])}, torch.tensor([0.5, 0.25]))
+    lambdas = (0.1, *[0.2] * 6, 0.4)
+    loss, parts = rate_distortion_loss(out, x, q, Objective(lambdas, 0.01, 0.5))
+    mse = (x_hat - x).square().mean((1, 2, 3))
+    likeness = ms_ssim(x_hat, x, data_range=1.0, size_average=False)
+    distortion = mse / 2 + 0.02 * (1 - likeness) / 2
+    cost = torch.tensor([0.1, 0.4]) * 255**2 * distortion + torch.tensor([10.0, 20.0]) / 176**2
+    torch.testing.assert_close(loss, (cost + torch.tensor([0.5, 0.25]) + 0.01).log().mean())
+    torch.testing.assert_close(parts["ms_ssim"], likeness.mean())
 
 
 @pytest.mark.gpu
@@ -794,7 +811,7 @@ def test_diagnose_by_its_command(tiny, trained, monkeypatch, capsys):
 
     assert (
         diagnose_model("dct")
-        == "diagnose: family: expected one that ncodec train trains (hyperprior), found 'dct'"
+        == "diagnose: family: expected one that ncodec train trains (hyperprior, tokenizer), found 'dct'"
     )
     assert not diagnose_model(trained / "model.safetensors")
     head, line, *rows = capsys.readouterr().out.splitlines()
