@@ -17,6 +17,7 @@ from ncodec.errors import (
     WeightsMismatchError,
 )
 from ncodec.metrics import psnr
+from ncodec.models.load import load_by_name
 from ncodec.models.weights import find_by_name
 
 MODELS = [model.name for model in ncodec.list_models()]
@@ -28,13 +29,25 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("model", MODELS)
 
 
+def has_tokens(model):
+    """Tokenizers are for low rates, and weigh MS-SSIM."""
+    return load_by_name(model).family.has_tokens
+
+
+def with_payload(parsed, number, payload):
+    """Return a file of one tile and one range with another payload."""
+    parts = [[payload if i == number else one] for i, (one,) in enumerate(parsed.tiles[0])]
+    return container.Container(parsed.header, [parts])
+
+
 def test_quality_orders_rate_and_psnr(model, sample):
     points = []
     for quality in (1, 2.5, 4, 6, 8):
         data = ncodec.encode(sample, quality, model)
         points.append((len(data), psnr(sample, ncodec.decode(data, "numpy"))))
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(points)), points
-    assert points[0][1] > 29 and points[-1][1] > 39, points
+    least, best = (18, 26) if has_tokens(model) else (29, 39)
+    assert points[0][1] > least and points[-1][1] > best, points
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (17, 1), (15, 16), (16, 17), (33, 31), (65, 97)])
@@ -42,7 +55,7 @@ def test_any_size_round_trips(model, sample, size):
     image = sample[200 : 200 + size[0], 300 : 300 + size[1]]
     decoded = ncodec.decode(ncodec.encode(image, 6, model), "numpy")
     assert decoded.shape == image.shape
-    assert psnr(image, decoded) > 30
+    assert psnr(image, decoded) > (22 if has_tokens(model) else 30)
 
 
 def test_padding_costs_little(model, sample):
@@ -51,7 +64,9 @@ def test_padding_costs_little(model, sample):
         even = len(ncodec.encode(sample[:496, :752], quality, model))
         odd = len(ncodec.encode(sample[:497, :753], quality, model))
         pixels = 497 * 753 / (496 * 752)
-        assert odd / even / pixels < 1.03
+        assert odd / even / pixels < (
+            1.055 if has_tokens(model) else 1.03
+        )  # places all have tokens
 
 
 @pytest.mark.parametrize("kind", ["pillow", "numpy", "torch"])
@@ -73,7 +88,8 @@ def test_kinds_of_image(model, crop, kind, is_grey):
     if kind == "torch":
         assert decoded.shape == image.shape
         array = array[0] if is_grey else array.transpose(1, 2, 0)
-    assert array.shape == pixels.shape and psnr(pixels, array) > 33
+    assert array.shape == pixels.shape
+    assert psnr(pixels, array) > (25 if has_tokens(model) else 33)
     assert data == ncodec.encode(pixels, 5, model)
 
 
@@ -138,10 +154,10 @@ def test_batch_is_single_decodes(model, sample):
 def test_batch_names_the_file(model, sample):
     files = batch_files(model, sample)
     parsed = container.read(files[2])
-    (good,) = parsed.payloads
+    good = parsed.payloads[0]
     for payload in (good[:-1], b"", good + b"\1"):
-        files[2] = container.write(container.Container(parsed.header, [[[payload]]]))
-        with pytest.raises(NcodecError, match=r"^file 2: sect"):
+        files[2] = container.write(with_payload(parsed, 0, payload))
+        with pytest.raises(NcodecError, match=r"^file 2: (section|stage)"):
             ncodec.decode_batch(files, "numpy", device="cpu")
     with pytest.raises(NcodecError, match=r"^file 1: signature"):
         ncodec.decode_batch([files[0], b"no"], device="cpu")
@@ -212,12 +228,12 @@ def test_tensor_with_gradient(model, crop):
 def test_unknown_model(model, crop):
     with pytest.raises(UnknownModelError, match="expected one of"):
         ncodec.encode(crop, 4, "no-such-model")
-    header = container.read(ncodec.encode(crop, 4, model)).header
-    foreign = container.Header(*header_fields(header, weights_digest=b"12345678"))
+    parsed = container.read(ncodec.encode(crop, 4, model))
+    foreign = container.Header(*header_fields(parsed.header, weights_digest=b"12345678"))
     with pytest.raises(UnknownModelError, match="3132333435363738"):
-        ncodec.decode(container.write(container.Container(foreign, [[[b""]]])))
+        ncodec.decode(container.write(container.Container(foreign, parsed.tiles)))
     with pytest.raises(WeightsMismatchError):
-        ncodec.decode(container.write(container.Container(foreign, [[[b""]]])), model=model)
+        ncodec.decode(container.write(container.Container(foreign, parsed.tiles)), model=model)
 
 
 def header_fields(header, **changes):
@@ -251,16 +267,16 @@ def test_small_files_of_large_flat_pictures():
 def test_hostile_payloads(model, crop):
     """Payloads with a valid CRC but damaged content end in an NcodecError, or in an image."""
     parsed = container.read(ncodec.encode(crop[:64, :64], 3, model))
-    (payload,) = parsed.payloads
     rng = np.random.default_rng(0)
     n_errors = 0
     for _ in range(150):
-        damaged = bytearray(payload)
+        number = int(rng.integers(len(parsed.payloads)))
+        damaged = bytearray(parsed.payloads[number])
         if rng.random() < 0.5:
             damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
         else:
             del damaged[rng.integers(len(damaged)) :]
-        data = container.write(container.Container(parsed.header, [[[bytes(damaged)]]]))
+        data = container.write(with_payload(parsed, number, bytes(damaged)))
         try:
             assert ncodec.decode(data, "numpy", model).shape == (64, 64, 3)
         except NcodecError:

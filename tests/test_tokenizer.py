@@ -152,7 +152,7 @@ def test_integers_cost_nothing(model, sample, quality):
         _, expected = float_result(network, np.ascontiguousarray(pixels), quality)
         decoded = codec.synthesise(codec.analyse(pixels, code), code).astype(np.uint8)
         found, limit = psnr(pixels, decoded), psnr(pixels, expected)
-        most = 35 if model == "vq-s" and k > 1 else 45  # of codes about as near either may be taken
+        most = 30 if model == "vq-s" and k > 1 else 45  # its v leaves 32 steps there, and saturates
         assert found > min(limit, most) - (0.1 if k < 2 else 0.3), (k, found, limit)
 
 
@@ -282,7 +282,9 @@ def test_training_by_its_command(quantiser, folder, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "argv", [*map(str, [*words, "--device", "cpu", *more])])
         main()
     check = json.loads((out / "check.json").read_text())
-    assert abs(check["bd_rate_percent"]) < 100  # of steps so few the rates mean nothing yet
+    # After steps so few rates mean nothing yet, but files decode to what the network makes.
+    for file, trained in zip(check["files"], check["float"], strict=True):
+        assert abs(file["psnr"] - trained["psnr"]) < 3
     pixels, model = photos()[0].permute(1, 2, 0).numpy(), out / "model.safetensors"
     for quality in (1, 4.5, 8):
         data = ncodec.encode(pixels, quality, model)
