@@ -3,9 +3,14 @@
 | layer | in → out | k | which |          | tensor | type, shape | meaning |
 """
 
+import json
 import re
 
 import numpy as np
+from safetensors.numpy import save_file
+
+import ncodec
+from ncodec.errors import InputError, WeightsMismatchError
 
 
 def rows(first, text):
@@ -112,3 +117,24 @@ def mutate(tensors, about, rng):
         (about if key == "skip_below" else about["config"])[key] = value
         return
     tensors[name] = np.array(tensor, order="C")
+
+
+def outcomes_of_mutations(good, said, pixels, folder, count):
+    """Return, of so many changes to weights, whether a model came of it that codes; the others end in an error about them."""
+    outcomes = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        tensors, about = dict(good), json.loads(json.dumps(said))
+        for _ in range(rng.integers(1, 3)):
+            mutate(tensors, about, rng)
+        path = folder / f"{seed}.safetensors"
+        save_file(tensors, path, {"ncodec": json.dumps(about)})
+        try:
+            data = ncodec.encode(pixels, 4.5, path)
+            assert ncodec.decode(data, "numpy", path).shape == pixels.shape
+            outcomes.append(True)
+        except (WeightsMismatchError, InputError) as error:
+            assert str(error)
+            outcomes.append(False)
+        path.unlink()
+    return outcomes

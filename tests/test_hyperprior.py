@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference_hyperprior as reference
 import torch
-from random_weights import mutate
+from random_weights import outcomes_of_mutations
 from safetensors.numpy import save_file
 from small_hyperprior import small_network, small_weights
 
@@ -257,21 +257,5 @@ def test_weights_that_are_not_right(model, crop, tmp_path, name, change, message
 def test_hostile_weights(sample, tmp_path):
     """Any change ends in an error about the weights, or in a model that codes: never in another error."""
     pixels = sample[100:133, 200:250]
-    good, said = small_weights()
-    outcomes = []
-    for seed in range(300):
-        rng = np.random.default_rng(seed)
-        tensors, about = dict(good), json.loads(json.dumps(said))
-        for _ in range(rng.integers(1, 3)):
-            mutate(tensors, about, rng)
-        path = tmp_path / f"{seed}.safetensors"
-        save_file(tensors, path, {"ncodec": json.dumps(about)})
-        try:
-            data = ncodec.encode(pixels, 4.5, path)
-            assert ncodec.decode(data, "numpy", path).shape == pixels.shape
-            outcomes.append(True)
-        except (WeightsMismatchError, InputError) as error:
-            assert str(error)
-            outcomes.append(False)
-        path.unlink()
+    outcomes = outcomes_of_mutations(*small_weights(), pixels, tmp_path, 300)
     assert 50 < sum(outcomes) < 250, sum(outcomes)

@@ -101,9 +101,14 @@ def check_tensors(tensors: Tensors, known: Known) -> None:
             raise ValueError(f"{name}: expected at most 30, found {found}")
 
 
+def tensors_of(layers: Iterator[Layer]) -> set[str]:
+    """Return the names of what layers see and make."""
+    return {name for layer in layers for name in (layer.source, layer.result)}
+
+
 def checked_bits(found: Any, layers: Iterator[Layer]) -> dict[str, int]:
     """Return "fraction_bits" of a weights file; ValueError unless it names the tensors of the layers, and no others."""
-    names = {name for layer in layers for name in (layer.source, layer.result)}
+    names = tensors_of(layers)
     if not isinstance(found, dict) or found.keys() != names:
         raise ValueError("fraction_bits: expected those of the layers' inputs and results")
     for name, bits in found.items():
@@ -178,8 +183,13 @@ def gain_at(tensors: Tensors, name: str, quality_code: int) -> dict[str, Array]:
     return {f"{name}.factor": factor, f"{name}.shift": shift}
 
 
+def in_colour(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return pixels [h, w, 3], of grey [h, w] as three equal channels."""
+    if pixels.ndim == 3:
+        return pixels
+    return np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3))
+
+
 def image_input(pixels: NDArray[np.uint8]) -> NDArray[np.int16]:
     """Return what analysis sees of pixels [h, w, 3] or, grey, [h, w]: [h, w, 3], -255 … 255."""
-    if pixels.ndim == 2:
-        pixels = np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3))
-    return np.ascontiguousarray(2 * pixels.astype(np.int16) - X_MAX)
+    return np.ascontiguousarray(2 * in_colour(pixels).astype(np.int16) - X_MAX)

@@ -27,6 +27,7 @@ from ncodec.exact.network import (
     at_quality,
     checked_bits,
     image_input,
+    in_colour,
 )
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.layers import (
@@ -156,9 +157,6 @@ class HyperpriorCodec:
         Raises:
             InputError: an effort above 1 where torch or `fraction_bits` are missing.
         """
-        colour = (
-            pixels if pixels.ndim == 3 else np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3))
-        )
         y, z = self._run(self._analysis, quality_code, "y", "z", x=image_input(pixels))
         indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
         if steps := REFINEMENTS[effort]:
@@ -167,8 +165,8 @@ class HyperpriorCodec:
             with needing(f"effort {effort}", "torch"):
                 from ncodec.models.hyperprior import anneal
             unit = np.float32(2.0 ** self.fraction_bits["y"])
-            padding = [(0, -side % STRIDE) for side in colour.shape[:2]]
-            padded = np.pad(colour, [*padding, (0, 0)], "edge")
+            padding = [(0, -side % STRIDE) for side in pixels.shape[:2]]
+            padded = np.pad(in_colour(pixels), [*padding, (0, 0)], "edge")
             y = anneal.refine(
                 self._floats, padded, quality_code, y / unit, z, indexes, self.tables_r, self.skip_below, steps
             )  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from ncodec.exact.network import LARGEST, Array, Layer
+from ncodec.exact.network import LARGEST, Array, Layer, tensors_of
 from ncodec.models.hyperprior.graphs import LOG_BITS
 from ncodec.models.hyperprior.layers import (
     ASINH_BITS,
@@ -116,8 +116,7 @@ def to_integers(model: Hyperprior, images: list[Tensor]) -> tuple[dict[str, Arra
     for name, source, result in GAINS:
         table, power = model.get_parameter(name), bits[result] - bits[source]
         tensors[name], tensors[f"{name}_shift"] = integer_gain(table, power)
-    used = {name for layer in layers(model.config) for name in (layer.source, layer.result)}
-    return tensors, {name: bits[name] for name in sorted(used)}
+    return tensors, {name: bits[name] for name in sorted(tensors_of(layers(model.config)))}
 
 
 def from_integers(

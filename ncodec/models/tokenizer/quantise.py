@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ncodec.entropy.tokens import VALUE_MAX
-from ncodec.exact.network import Array
+from ncodec.exact.network import Array, tensors_of
 from ncodec.models.tokenizer.layers import (
     DIGIT_BITS,
     FIXED_BITS,
@@ -161,8 +161,7 @@ def to_integers(
         tensors["thresholds"] = np.concatenate(
             [thresholds(level) for stage in network.config.stages for level in stage.levels]
         )
-    used = {name for layer in layers(network.config) for name in (layer.source, layer.result)}
-    return tensors, {name: bits[name] for name in sorted(used)}
+    return tensors, {name: bits[name] for name in sorted(tensors_of(layers(network.config)))}
 
 
 def thresholds(levels: int) -> Array:
