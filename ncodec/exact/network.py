@@ -27,6 +27,9 @@ LEAKY_SLOPE = 3277  # 0.1 in units of 2**-15
 X_MAX = 255  # of what analysis sees: twice the 8-bit value, less 255
 PIXEL_BITS = 6  # of an 8-bit step
 X_BITS = 9  # x, -1/2 to 1/2, is its integers · 2**-9 · 512/510
+LOG_BITS = 12  # fraction of an octave
+# Mantissas of 2**(k / 4096), k = 0 … 4095: none is within 7e-5 of a half, so any float64 gives these.
+EXP2 = np.rint(2.0 ** (14 + np.arange(1 << LOG_BITS) / (1 << LOG_BITS))).astype(np.int16)
 
 
 class Layer(NamedTuple):
@@ -181,6 +184,14 @@ def gain_at(tensors: Tensors, name: str, quality_code: int) -> dict[str, Array]:
     factor = at_quality(tensors[name], quality_code).astype(np.int16)
     shift = np.full_like(factor, tensors[f"{name}_shift"])
     return {f"{name}.factor": factor, f"{name}.shift": shift}
+
+
+def power(logarithm: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return 2**(logarithm / 4096) as mantissas, 2**14 … 2**15, and shifts 0 … 30; what is beyond, as near as these can."""
+    mantissa = EXP2[logarithm & ((1 << LOG_BITS) - 1)]
+    shift = 14 - (logarithm >> LOG_BITS)
+    mantissa = mantissa >> np.clip(shift - 30, 0, 15).astype(np.int16)
+    return mantissa, np.clip(shift, 0, 30).astype(np.int16)
 
 
 def in_colour(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -25,10 +25,11 @@ from ncodec.container import Container, Header, Limits
 from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
 from ncodec.models.hyperprior.codec import HyperpriorCodec, z_size
-from ncodec.models.hyperprior.layers import R_MAX, STRIDE, Z_MAX
+from ncodec.models.hyperprior.layers import R_MAX, Z_MAX
 from ncodec.models.load import load_file, load_for
 from ncodec.models.tokenizer.codec import TokenizerCodec
 from ncodec.models.tokenizer.stages import depth_of_last, n_stages
+from ncodec.nn import STRIDE
 from ncodec.quality import QUALITY_STEPS
 
 LIMITS = Limits(side=256, pixels=1 << 14, tiles=8, metadata_bytes=1024, chunks=16)

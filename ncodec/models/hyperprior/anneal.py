@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
-from ncodec.models.hyperprior.layers import STRIDE, Z_STRIDE
+from ncodec.models.hyperprior.layers import Z_STRIDE
 from ncodec.models.hyperprior.network import Hyperprior
+from ncodec.nn import STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.quantize import bound
 from ncodec.quality import lmbda_of, quality_of

@@ -32,14 +32,13 @@ from ncodec.exact.network import (
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.layers import (
     R_MAX,
-    STRIDE,
     Z_STRIDE,
     HyperpriorConfig,
     check_hyperprior,
     layers,
 )
 from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
-from ncodec.nn import N_SCALES
+from ncodec.nn import N_SCALES, STRIDE
 from ncodec.threads import get_num_threads
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from ncodec.exact.device import run_on_device
 from ncodec.exact.network import PIXEL_BITS, Network
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.codec import HyperpriorCodec, check_r, z_size
-from ncodec.models.hyperprior.layers import STRIDE, HyperpriorConfig
+from ncodec.models.hyperprior.layers import HyperpriorConfig
 from ncodec.models.protocol import TileFormat, only_payload
+from ncodec.nn import STRIDE
 
 BATCH_PIXELS = 1 << 24
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from ncodec.entropy import FrequencyTables
-from ncodec.exact.network import PIXEL_BITS
+from ncodec.exact.network import LOG_BITS, PIXEL_BITS
 from ncodec.models.hyperprior.codec import HyperpriorCodec, Latents
-from ncodec.models.hyperprior.graphs import LOG_BITS
-from ncodec.models.hyperprior.layers import INDEX_BITS, STRIDE
+from ncodec.models.hyperprior.layers import INDEX_BITS
+from ncodec.nn import STRIDE
 from ncodec.nn.priors import LOG_SCALE_STEP
 from ncodec.quality import LAMBDAS, QUALITY_STEPS
 

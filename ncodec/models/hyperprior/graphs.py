@@ -11,22 +11,18 @@ Tensors are [h, w, channels], int16. Vectors depend on the quality alone (`vecto
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ncodec.exact.network import PIXEL_BITS, X_MAX, Array, Network, Tensors, at_quality, gain_at
+from ncodec.exact.network import LOG_BITS, Array, Network, Tensors, at_quality, gain_at, power
 from ncodec.models.hyperprior.layers import (
+    GAINS,
     INDEX_BITS,
     STEPS_BITS,
-    STRIDE,
     Z_MAX,
     Z_STRIDE,
     HyperpriorConfig,
 )
+from ncodec.models.trunk import analyse, synthesise
 from ncodec.nn import N_SCALES
-
-LOG_BITS = 12  # fraction of an octave
-# Mantissas of 2**(k / 4096), k = 0 … 4095: none is within 7e-5 of a half, so any float64 gives these.
-EXP2 = np.rint(2.0 ** (14 + np.arange(1 << LOG_BITS) / (1 << LOG_BITS))).astype(np.int16)
 
 
 def _indexes(net: Network, c: HyperpriorConfig, z: int, like: int) -> int:
@@ -65,12 +61,7 @@ def analysis(tensors: Tensors, c: HyperpriorConfig) -> Network:
     """x [H, W, 3], twice the 8-bit values less 255 -> y [h, w, M], z [h/2, w/2, Z]."""
     net = Network(tensors)
     g = net.graph
-    x = g.pad(net.input("x", 3, X_MAX), STRIDE)
-    f = net.scaled(net.conv(g.unshuffle(x, 8), "g_a.stem"), "g_a.gain", c.N)
-    f = net.blocks(f, "g_a.blocks", c.analysis_blocks)  # [2h, 2w, N]
-    y = g.add(
-        net.conv(g.unshuffle(x, STRIDE), "g_a.linear"), net.conv(g.unshuffle(f, 2), "g_a.head")
-    )
+    y = analyse(net, c)
     steps = g.pad(net.scaled(y, "steps", c.M), Z_STRIDE)
     a = g.table(steps, tensors["h_a.asinh"], "h_a.asinh")
     f = g.add(net.conv(a, "h_a.stem"), net.conv(g.leaky(a, 0), "h_a.stem_positive"))
@@ -111,29 +102,16 @@ def closing(tensors: Tensors, c: HyperpriorConfig, skip_below: int) -> Network:
 def synthesis(tensors: Tensors, c: HyperpriorConfig) -> Network:
     """z [h/2, w/2, Z], r [h, w, M] -> pixels [16 h, 16 w, 3]: 0 … 255, and "unrounded" in 1/64 of them."""
     net = Network(tensors)
-    g = net.graph
     z, r = net.input("z", c.Z, Z_MAX), net.input("r", c.M)
     y_hat = _y_hat(net, c, z, r, lambda step, mean: r)
-    f = net.scaled(g.shuffle(net.conv(y_hat, "g_s.stem"), 2), "g_s.gain", c.N)
-    f = net.conv(net.blocks(f, "g_s.blocks", c.synthesis_blocks), "g_s.head")  # [2h, 2w, 192]
-    x_hat = g.add(g.shuffle(net.conv(y_hat, "g_s.linear"), STRIDE), g.shuffle(f, 8))
-    x_hat = g.clamp(x_hat, 0, 255 << PIXEL_BITS)
-    net.outputs = {"y_hat": y_hat, "unrounded": x_hat, "pixels": g.shift(x_hat, PIXEL_BITS)}
+    net.outputs = {"y_hat": y_hat, **synthesise(net, c, y_hat)}
     return net
-
-
-def _power(logarithm: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Return 2**(logarithm / 4096) as mantissas, 2**14 … 2**15, and shifts 0 … 30; what is beyond, as near as these can."""
-    mantissa = EXP2[logarithm & ((1 << LOG_BITS) - 1)]
-    shift = 14 - (logarithm >> LOG_BITS)
-    mantissa = mantissa >> np.clip(shift - 30, 0, 15).astype(np.int16)
-    return mantissa, np.clip(shift, 0, 30).astype(np.int16)
 
 
 def vectors(tensors: Tensors, quality_code: int) -> dict[str, Array]:
     """Return what the networks know of the quality."""
     found = {"index_offset": at_quality(tensors["index_offset"], quality_code).astype(np.int16)}
-    for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
+    for name, _, _ in GAINS:
         found |= gain_at(tensors, name, quality_code)
     gain = at_quality(tensors["log_gain"], quality_code)
     for name, logarithm in (
@@ -141,5 +119,5 @@ def vectors(tensors: Tensors, quality_code: int) -> dict[str, Array]:
         ("steps", gain + (STEPS_BITS << LOG_BITS)),
         ("unit", at_quality(tensors["log_unit"], quality_code)),
     ):
-        found[f"{name}.factor"], found[f"{name}.shift"] = _power(logarithm)
+        found[f"{name}.factor"], found[f"{name}.shift"] = power(logarithm)
     return found

@@ -18,14 +18,12 @@ from ncodec.exact.network import (
     check_tensors,
     known_of,
     known_of_gains,
-    layer_of_x,
-    layer_to_pixels,
 )
-from ncodec.nn import N_SCALES
+from ncodec.models.trunk import GAINS as TRUNK_GAINS
+from ncodec.models.trunk import analysis_layers, synthesis_layers
+from ncodec.nn import BLOCK_DIMENSION, N_SCALES
 from ncodec.quality import N_QUALITIES
 
-STRIDE = 16  # pixels per latent of y
-BLOCK_DIMENSION = 3 * STRIDE**2  # of the linear path's blocks
 Z_STRIDE = 2  # latents of y per latent of z
 Z_MAX = GRID_MAX  # bound of |z|
 R_MAX = LARGEST  # bound of |r|
@@ -37,11 +35,7 @@ FIXED_BITS = {
     "x": X_BITS, "z": 0, "h_s.hidden": INDEX_BITS, "index": INDEX_BITS, "pixels": PIXEL_BITS, "steps": STEPS_BITS,
     "h_a.asinh": ASINH_BITS,
 }  # fmt: skip
-GAINS = (  # linear in quality: of which tensor, with which result
-    ("g_a.gain", "g_a.stem", "g_a.blocks"),
-    ("h_m.gain", "h_m.up", "features"),
-    ("g_s.gain", "g_s.stem", "g_s.blocks"),
-)
+GAINS = (*TRUNK_GAINS, ("h_m.gain", "h_m.up", "features"))
 
 
 @dataclass(frozen=True)
@@ -78,11 +72,7 @@ class HyperpriorConfig:
 
 def layers(c: HyperpriorConfig) -> Iterator[Layer]:
     """Yield the layers of specs/hyperprior.md."""
-
-    yield layer_of_x("g_a.linear", (c.M, BLOCK_DIMENSION), "y", STRIDE)
-    yield layer_of_x("g_a.stem", (c.N, 192), "g_a.stem", 8)
-    yield from block_layers("g_a.blocks", c.N, c.analysis_blocks, "g_a.blocks")
-    yield Layer("g_a.head", (c.M, 4 * c.N), "g_a.blocks", "y", unshuffled=2)
+    yield from analysis_layers(c)
     yield Layer("h_a.stem", (c.H, c.M), "h_a.asinh", "h_a.before")
     yield Layer("h_a.stem_positive", (c.H, c.M), "h_a.asinh", "h_a.before")
     yield from block_layers("h_a.before", c.H, 1, "h_a.before")
@@ -102,10 +92,7 @@ def layers(c: HyperpriorConfig) -> Iterator[Layer]:
             yield Layer(f"{name}.linear", (c.M, 5, 5), "y", "y")
         yield from block_layers(f"{name}.blocks", c.H, 1, "features")
         yield Layer(f"{name}.head", (c.M, c.H), "features", "y")
-    yield layer_to_pixels("g_s.linear", (BLOCK_DIMENSION, c.M), "y", STRIDE)
-    yield Layer("g_s.stem", (4 * c.N, c.M), "y", "g_s.stem", shuffled=2)
-    yield from block_layers("g_s.blocks", c.N, c.synthesis_blocks, "g_s.blocks")
-    yield layer_to_pixels("g_s.head", (192, c.N), "g_s.blocks", 8)
+    yield from synthesis_layers(c)
 
 
 def check_hyperprior(tensors: Tensors, c: HyperpriorConfig) -> None:
@@ -125,5 +112,5 @@ def check_hyperprior(tensors: Tensors, c: HyperpriorConfig) -> None:
         "neighbours.own.weight": (np.int16, (N_NEIGHBOURS, c.Z)),
         "neighbours.shifts": (np.int32, (3,)),
     }
-    gains = dict(zip((gain for gain, _, _ in GAINS), (c.N, c.H, c.N), strict=True))
+    gains = {"g_a.gain": c.N, "g_s.gain": c.N, "h_m.gain": c.H}
     check_tensors(tensors, known | known_of_gains(gains) | known_of(layers(c)))

@@ -11,68 +11,29 @@ Decoupled as in JPEG AI (ISO/IEC 6048-1): the table index of a residual depends 
 alone, so all of y decodes in one call. The means come afterwards, in two or four steps over 2x2 positions and
 channel groups. All of it is float here; files are made by its integers (quantise.py, graphs.py).
 
-Transform in the style of DCVC-UF-Intra (https://github.com/microsoft/DCVC): pixel-unshuffle, 1x1 and
-depthwise convolutions, gain vectors per quality; plus a linear path, a 16x16 block transform that
-starts as the PCA of the training images, added to the non-linear branch on both sides
-(cf. AuxT, https://arxiv.org/abs/2502.13000).
+g_a and g_s are nn/trunk.py's.
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pixel_shuffle
 
-from ncodec.models.hyperprior.layers import BLOCK_DIMENSION, STRIDE, HyperpriorConfig
+from ncodec.models.hyperprior.layers import HyperpriorConfig
 from ncodec.nn import N_SCALES
 from ncodec.nn.blocks import LinearPath, depth_conv_blocks, zero_
 from ncodec.nn.gain import at_quality
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture
 from ncodec.nn.quantize import bound, round_ste, uniform_noise, with_gradient_of
 from ncodec.nn.training import TrainingOutput
+from ncodec.nn.trunk import Analysis, Synthesis
 from ncodec.quality import N_QUALITIES
 
 ESCAPE_LIKELIHOOD = (
     2.0**-20
 )  # of a residual far outside its row: 14 bits of the table, some 6 of value
 EXACT_FROM = 2 / 3  # of a budget: from here on the table indexes are rounded
-
-
-class Analysis(nn.Module):
-    """g_a: x [B, 3, H, W] -> y [B, M, H/16, W/16]."""
-
-    def __init__(self, c: HyperpriorConfig) -> None:
-        super().__init__()
-        self.linear = LinearPath(BLOCK_DIMENSION, c.M, 1)
-        self.stem = nn.Conv2d(3 * 64, c.N, 1)
-        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
-        self.blocks = depth_conv_blocks(c.N, c.analysis_blocks)
-        self.head = zero_(nn.Conv2d(4 * c.N, c.M, 1))
-
-    def forward(self, x: Tensor, q: Tensor) -> Tensor:
-        x = x - 0.5
-        f = self.stem(pixel_unshuffle(x, 8)) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
-        f = self.blocks(f)
-        return self.linear(pixel_unshuffle(x, STRIDE)) + self.head(pixel_unshuffle(f, 2))
-
-
-class Synthesis(nn.Module):
-    """g_s: y_hat [B, M, H/16, W/16] -> x_hat [B, 3, H, W]."""
-
-    def __init__(self, c: HyperpriorConfig) -> None:
-        super().__init__()
-        self.linear = LinearPath(c.M, BLOCK_DIMENSION, 1)
-        self.stem = nn.Conv2d(c.M, 4 * c.N, 1)
-        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
-        self.blocks = depth_conv_blocks(c.N, c.synthesis_blocks)
-        self.head = zero_(nn.Conv2d(c.N, 3 * 64, 1))
-
-    def forward(self, y_hat: Tensor, q: Tensor) -> Tensor:
-        f = pixel_shuffle(self.stem(y_hat), 2) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
-        f = self.head(self.blocks(f))
-        x_hat = pixel_shuffle(self.linear(y_hat), STRIDE)  # [B, 3, H, W]
-        x_hat += pixel_shuffle(f, 8)  # in place: memory is largest here
-        return x_hat.add_(0.5)
 
 
 class HyperAnalysis(nn.Module):
@@ -161,8 +122,8 @@ class Hyperprior(nn.Module):
     def __init__(self, config: HyperpriorConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.g_a = Analysis(c)
-        self.g_s = Synthesis(c)
+        self.g_a = Analysis(c.N, c.M, c.analysis_blocks)
+        self.g_s = Synthesis(c.N, c.M, c.synthesis_blocks)
         self.h_a = HyperAnalysis(c)
         self.h_m = HyperMean(c)
         self.h_s = HyperScale(c)

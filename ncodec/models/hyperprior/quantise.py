@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from ncodec.exact.network import LARGEST, Array, Layer, tensors_of
-from ncodec.models.hyperprior.graphs import LOG_BITS
+from ncodec.exact.network import LARGEST, LOG_BITS, Array, Layer, tensors_of
 from ncodec.models.hyperprior.layers import (
     ASINH_BITS,
     FIXED_BITS,

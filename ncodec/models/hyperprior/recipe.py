@@ -21,10 +21,11 @@ from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.exact.network import image_input
 from ncodec.models.hyperprior.diagnosis import diagnose
 from ncodec.models.hyperprior.graphs import analysis, vectors
-from ncodec.models.hyperprior.layers import STRIDE, Z_STRIDE, check_hyperprior, layers
+from ncodec.models.hyperprior.layers import Z_STRIDE, check_hyperprior, layers
 from ncodec.models.hyperprior.layers import HyperpriorConfig as Config
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.models.hyperprior.quantise import from_integers, to_integers
+from ncodec.nn import STRIDE
 from ncodec.nn.blocks import zero_
 from ncodec.nn.neighbours import fit
 from ncodec.nn.priors import index_of_scale
