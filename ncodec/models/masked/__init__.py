@@ -1,0 +1,1 @@
+"""Family `masked`: latents coded by a masked transformer alone (specs/masked.md)."""
