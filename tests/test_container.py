@@ -160,6 +160,59 @@ def test_reader_is_bounded():
         source.take(2, "place")
 
 
+# ---- sections in steps
+
+ROW = FrequencyTables(np.array([[8192, 8191, 1]], np.uint16))
+
+
+def code_all(coder, steps, after):
+    """A model's code method: three steps of a section, then a section, the same calls in both directions."""
+    section = coder.code_steps("y", 9, ROW)
+    y = []
+    for step in range(3):
+        indexes = np.zeros((1, 3), np.uint8)
+        y.append(section.code(None if steps is None else steps[step], indexes))
+    section.finish()
+    return np.array(y), coder.code("after", after, np.zeros(2, np.uint16), ROW)
+
+
+def test_steps_write_one_section():
+    y, after = np.arange(9, dtype=np.int32).reshape(3, 1, 3) - 4, np.array([1, 2], np.int32)
+    writer = Writer()
+    code_all(writer, y, after)
+    rows = np.zeros(9, np.uint16)
+    assert writer.sections[0] == encode_symbols(y.reshape(-1), rows, ROW, chunks=1)
+    payload = writer.payload()
+    for read, wanted in zip(code_all(Reader(payload, 2), None, None), (y, after), strict=True):
+        assert read.tolist() == wanted.tolist()
+
+
+def test_steps_are_copied_and_keep_their_place():
+    writer = Writer()
+    steps = writer.code_steps("y", 4, ROW)
+    y = np.zeros(2, np.int32)
+    for value in (3, 4):
+        y[:] = value
+        steps.code(y, np.zeros(2, np.uint16))
+    writer.code("after", np.zeros(1, np.int32), np.zeros(1, np.uint16), ROW)
+    steps.finish()
+    reader = Reader(writer.payload(), 2)
+    assert reader.code("y", None, np.zeros(4, np.uint16), ROW).tolist() == [3, 3, 4, 4]
+    assert reader.code("after", None, np.zeros(1, np.uint16), ROW).tolist() == [0]
+
+
+def test_errors_of_steps_name_the_section():
+    writer = Writer()
+    code_all(writer, np.full((3, 1, 3), 5, np.int32), np.zeros(2, np.int32))
+    y, after = writer.sections
+    for damaged, error, message in [
+        (y[:-2], TruncatedError, r"section 'y': symbol \d of 9: the payload ends"),
+        (y[:5] + b"\0" + y[5:], CorruptPayloadError, "section 'y': bytes are left over"),
+    ]:
+        with pytest.raises(error, match=message):
+            code_all(Reader(varint(len(damaged)) + damaged + after, 2), None, None)
+
+
 # ---- signature and header
 
 

@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import threading
+from itertools import pairwise
 
 import constriction
 import numpy as np
@@ -16,6 +18,7 @@ from variants_program import AARCH64, NATIVE, output_of
 
 from ncodec.entropy import (
     FrequencyTables,
+    SymbolDecoder,
     crc32c,
     decode_symbols,
     encode_symbols,
@@ -737,6 +740,192 @@ def test_random_damage_of_a_large_payload():
             decode_symbols(bytes(damaged), indexes, TABLES)
         except NcodecError:
             pass
+
+
+# Steps
+
+
+def decode_in_steps(payload, indexes, cuts, tables=TABLES, skip_below=0, variant=None):
+    """Return all symbols, of steps that end at the sorted `cuts` and at the end."""
+    decoder = SymbolDecoder(payload, len(indexes), tables, skip_below, variant)
+    bounds = [0, *sorted(cuts), len(indexes)]
+    steps = [decoder.decode(indexes[a:b]) for a, b in pairwise(bounds)]
+    decoder.finish()
+    return np.concatenate(steps)
+
+
+def outcome_of(decode, *arguments, **options):
+    """Return the symbols, or the error and its message."""
+    try:
+        return decode(*arguments, **options).tolist()
+    except NcodecError as error:
+        return type(error), str(error)
+
+
+@given(
+    st.lists(st.tuples(st.integers(INT32.min, INT32.max) | st.integers(-9, 9), st.integers(0, 6))),
+    st.lists(st.floats(0, 1), max_size=12),
+    st.integers(0, 7),
+    st.sampled_from(LANES),
+    st.sampled_from(variants()),
+)
+@quick
+def test_steps(pairs, cuts, skip_below, lanes, variant):
+    symbols = np.array([s if r >= skip_below else 0 for s, r in pairs], np.int32)
+    indexes = np.array([r for _, r in pairs], np.uint16)
+    payload = encode_symbols(symbols, indexes, TABLES, skip_below, lanes, chunks=1)
+    cuts = [round(cut * len(pairs)) for cut in cuts]
+    decoded = decode_in_steps(payload, indexes, cuts, TABLES, skip_below, variant)
+    assert decoded.tolist() == symbols.tolist()
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("lanes", [*LANES, None])
+@pytest.mark.parametrize("skip_below", [0, 2])
+def test_many_steps_of_a_large_payload(lanes, variant, skip_below):
+    """Longer than the blocks that skipped symbols are taken out of, and no step ends a group of lanes."""
+    symbols, indexes = random_stream(100_000)
+    symbols[indexes < skip_below] = 0
+    payload = encode_symbols(symbols, indexes, TABLES, skip_below, lanes, chunks=1)
+    cuts = np.random.default_rng(0).integers(0, len(symbols), 23)
+    decoded = decode_in_steps(payload, indexes, cuts, TABLES, skip_below, variant)
+    np.testing.assert_array_equal(decoded, symbols)
+
+
+def test_a_step_a_symbol():
+    symbols, indexes = random_stream(200)
+    for lanes in LANES:
+        payload = encode_symbols(symbols, indexes, TABLES, lanes=lanes)
+        decoded = decode_in_steps(payload, indexes, range(1, 200))
+        assert decoded.tolist() == symbols.tolist()
+
+
+def test_steps_are_one_chunk():
+    symbols, indexes = random_stream(300_000)
+    payload = encode_symbols(symbols, indexes, TABLES)
+    assert payload[0] & 8
+    for _ in range(2):
+        with pytest.raises(CorruptPayloadError, match="byte 0: expected one chunk"):
+            decode_in_steps(payload, indexes, [10])
+    one = encode_symbols(symbols, indexes, TABLES, chunks=1)
+    assert one[0] == 5 and len(one) < len(payload)  # as many lanes, and no cost
+    symbols, indexes = random_stream(1000)  # a small payload is the same, of one lane
+    payload = encode_symbols(symbols, indexes, TABLES)
+    assert payload == encode_symbols(symbols, indexes, TABLES, chunks=1) and payload[0] == 0
+
+
+def test_steps_of_which_nothing_is_coded():
+    for cuts in ([], [0, 0, 2]):
+        assert decode_in_steps(b"", zeros(5), cuts, TABLES, 1).tolist() == [0] * 5
+        assert decode_in_steps(b"", zeros(0), [], TABLES).tolist() == []
+        for payload in (b"\0", EXAMPLE_PAYLOAD):
+            with pytest.raises(CorruptPayloadError, match="left over"):
+                decode_in_steps(payload, zeros(5), cuts, TABLES, 1)
+    with pytest.raises(TruncatedError, match="symbol 0 of 1: the payload ends"):
+        decode_in_steps(b"", zeros(1), [], ONE_ROW)
+
+
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("lanes, n, skip_below", [(1, 60, 0), (4, 60, 3), (32, 700, 0), (8, 700, 2)])  # fmt: skip
+def test_damaged_steps(lanes, n, skip_below, variant):
+    """Each error is that of all symbols at once, its message too; later calls raise it again."""
+    symbols, indexes = random_stream(n, seed=lanes)
+    symbols[indexes < skip_below] = 0
+    good = encode_symbols(symbols, indexes, TABLES, skip_below, lanes, chunks=1)
+    rng = np.random.default_rng(lanes)
+    flips = [(bit // 8, good[bit // 8] ^ 1 << bit % 8) for bit in range(8 * len(good))]
+    damaged = [good[:size] for size in range(len(good))]
+    damaged += [good[:at] + bytes([byte]) + good[at + 1 :] for at, byte in flips[:: n // 50]]
+    damaged += [good + extra for extra in (b"\0", b"\0\0", bytes(100))]
+    damaged += [rng.bytes(rng.integers(1, 300)) for _ in range(100)]
+    refused = set()
+    for payload in damaged:
+        cuts = rng.integers(0, n, 5)
+        found = outcome_of(decode_in_steps, payload, indexes, cuts, TABLES, skip_below, variant)
+        if payload and 8 <= payload[0] < 14:
+            assert found[0] is CorruptPayloadError and "one chunk" in found[1]
+        else:
+            assert found == outcome_of(decode_symbols, payload, indexes, TABLES, skip_below)
+        refused.add(found[0])
+    assert {TruncatedError, CorruptPayloadError} <= refused
+
+
+def test_steps_after_an_error():
+    decoder = SymbolDecoder(EXAMPLE_PAYLOAD[:-2], 3, ONE_ROW)
+    assert decoder.decode(zeros(1)).tolist() == [-1]
+    for call in (
+        lambda: decoder.decode(zeros(2)),
+        lambda: decoder.decode(zeros(0)),
+        decoder.finish,
+    ):
+        with pytest.raises(TruncatedError, match="symbol 1 of 3: the payload ends before it"):
+            call()
+    decoder = SymbolDecoder(EXAMPLE_PAYLOAD, 3, ONE_ROW)
+    for indexes, message in [
+        (np.array([0, 1], np.uint16), "symbol 1 of 3: its index is not a row"),
+        (zeros(4), "indexes: expected at most the 3 symbols left of 3, found 4"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            decoder.decode(indexes)
+    assert decoder.decode(zeros(2)).tolist() == [-1, 100]  # all was as before
+    with pytest.raises(InputError, match="symbol 2 of 3: its index is not a row"):
+        decoder.decode(np.ones(1, np.uint16))
+    with pytest.raises(InputError, match="finish: expected 3 symbols decoded, found 2"):
+        decoder.finish()
+    for call in (lambda: decoder.decode(zeros(1)), decoder.finish):
+        with pytest.raises(InputError, match="the coder is finished"):
+            call()
+
+
+def test_options_of_steps():
+    for options, message in [
+        ({"variant": "sse"}, "variant sse: expected scalar"),
+        ({"skip_below": -1}, "skip_below: expected"),
+        ({"n_symbols": -1}, "n_symbols: expected"),
+        ({"n_symbols": 2**63}, "n_symbols: expected"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            SymbolDecoder(EXAMPLE_PAYLOAD, **{"n_symbols": 3, "tables": ONE_ROW} | options)
+    with pytest.raises(TypeError):
+        SymbolDecoder(bytearray(EXAMPLE_PAYLOAD), 3, ONE_ROW)
+    decoder = SymbolDecoder(EXAMPLE_PAYLOAD, 3, ONE_ROW)
+    for indexes in (np.zeros(3, np.int32), zeros(6)[::2], [0, 0, 0], np.zeros((3, 1), np.uint16)):
+        with pytest.raises(TypeError):
+            decoder.decode(indexes)
+    assert decoder.decode(torch.from_numpy(zeros(3))).tolist() == [-1, 100, 0]
+
+
+def test_steps_keep_tables_and_payload():
+    symbols, indexes = random_stream(1000)
+    payload = bytes(bytearray(encode_symbols(symbols, indexes, TABLES)))
+    decoder = SymbolDecoder(payload, 1000, laplace_tables())
+    del payload
+    assert decoder.decode(indexes).tolist() == symbols.tolist()
+    decoder.finish()
+
+
+def test_steps_on_other_threads_are_refused():
+    n = 3_000_000
+    payload = encode_symbols(np.zeros(n, np.int32), zeros(n), ONE_ROW, chunks=1)
+    seen = set()
+
+    def attempt(decoder, indexes):
+        try:
+            decoder.decode(indexes)
+        except InputError as error:
+            assert "another thread" in str(error)
+            seen.add(len(indexes))
+
+    for _ in range(50):
+        decoder = SymbolDecoder(payload, n, ONE_ROW)
+        thread = threading.Thread(target=attempt, args=(decoder, zeros(n)))
+        thread.start()
+        while thread.is_alive():
+            attempt(decoder, zeros(0))
+        thread.join()
+        if seen:
+            break
+    assert seen
 
 
 # Tables and checksums

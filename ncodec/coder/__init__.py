@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncodec.bytestream import ByteReader, varint
-from ncodec.entropy import FrequencyTables, decode_symbols, encode_symbols
+from ncodec.entropy import FrequencyTables, SymbolDecoder, decode_symbols, encode_symbols
 from ncodec.entropy.neighbours import NeighbourCoder
 from ncodec.errors import named
 from ncodec.threads import get_num_threads
@@ -42,6 +42,24 @@ class Coder(Protocol):
         offset: NDArray[Any],
     ) -> Any:
         """Return the section's z [h, w, Z]; `size` is h and w, `offset` the quality's (entropy/neighbours.py)."""
+        ...
+
+    def code_steps(
+        self, section: str, n_symbols: int, tables: FrequencyTables, skip_below: int = 0
+    ) -> "Steps":
+        """Return what codes the section's `n_symbols` in steps, where a step's indexes follow from the steps before."""
+        ...
+
+
+class Steps(Protocol):
+    """A section that is coded in steps: one payload, as `Coder.code` of all of them would be."""
+
+    def code(self, symbols: Any | None, indexes: Any) -> Any:
+        """Return the next symbols, int32, shaped like `indexes` (any shape, integer rows of the tables)."""
+        ...
+
+    def finish(self) -> None:
+        """End the section, after its last symbol."""
         ...
 
 
@@ -83,10 +101,47 @@ class Writer:
         self.sections.append(neighbours.encode(z, offset))
         return z
 
+    def code_steps(
+        self, section: str, n_symbols: int, tables: FrequencyTables, skip_below: int = 0
+    ) -> "WriterSteps":
+        return WriterSteps(self.sections, section, n_symbols, tables, skip_below)
+
     def payload(self) -> bytes:
         """Return all sections as one payload."""
         lengths = b"".join(varint(len(section)) for section in self.sections[:-1])
         return lengths + b"".join(self.sections)
+
+
+class WriterSteps:
+    """Collects the steps of a section, whose place is kept; `finish` encodes them."""
+
+    def __init__(
+        self,
+        sections: list[bytes],
+        section: str,
+        n_symbols: int,
+        tables: FrequencyTables,
+        skip_below: int,
+    ) -> None:
+        self._sections, self._place = sections, len(sections)
+        sections.append(b"")
+        self._section, self._n_symbols = section, n_symbols
+        self._tables, self._skip_below = tables, skip_below
+        self._symbols: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
+        self._rows: list[NDArray[np.uint16]] = [np.empty(0, np.uint16)]
+
+    def code(self, symbols: NDArray[np.int32] | None, indexes: NDArray[Any]) -> NDArray[np.int32]:
+        assert symbols is not None and symbols.shape == indexes.shape, self._section
+        self._symbols.append(symbols.flatten())  # a copy, for the caller may reuse its arrays
+        self._rows.append(_as_rows(indexes).copy())
+        return symbols
+
+    def finish(self) -> None:
+        symbols, rows = np.concatenate(self._symbols), np.concatenate(self._rows)
+        assert len(symbols) == self._n_symbols, self._section
+        self._sections[self._place] = encode_symbols(
+            symbols, rows, self._tables, self._skip_below, chunks=1
+        )
 
 
 class Reader:
@@ -123,6 +178,26 @@ class Reader:
     ) -> NDArray[np.int16]:
         with named(f"section {section!r}: "):
             return neighbours.decode(next(self._next), size, offset)
+
+    def code_steps(
+        self, section: str, n_symbols: int, tables: FrequencyTables, skip_below: int = 0
+    ) -> "ReaderSteps":
+        return ReaderSteps(section, SymbolDecoder(next(self._next), n_symbols, tables, skip_below))
+
+
+class ReaderSteps:
+    """Decodes a section step by step."""
+
+    def __init__(self, section: str, decoder: SymbolDecoder) -> None:
+        self._section, self._decoder = section, decoder
+
+    def code(self, symbols: NDArray[np.int32] | None, indexes: NDArray[Any]) -> NDArray[np.int32]:
+        with named(f"section {self._section!r}: "):
+            return self._decoder.decode(_as_rows(indexes)).reshape(indexes.shape)
+
+    def finish(self) -> None:
+        with named(f"section {self._section!r}: "):
+            self._decoder.finish()
 
 
 def split(payload: bytes, n_sections: int) -> list[bytes]:

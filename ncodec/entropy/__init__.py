@@ -1,6 +1,6 @@
 """Integers to bytes and back: interleaved rANS with per-symbol tables (specs/entropy.md). Exact.
 
-The coder is C++ (rans.hpp, payload.hpp); this file holds the tables and the two functions around it.
+The coder is C++ (rans.hpp, payload.hpp); this file holds the tables and what codes with them.
 """
 
 from functools import cached_property
@@ -188,3 +188,64 @@ def decode_symbols(
     symbols = np.empty(len(indexes), np.int32)  # by numpy: on huge pages where it is large
     tables._coder.decode(payload, indexes, skip_below, threads, variant, symbols)
     return symbols
+
+
+class SymbolDecoder:
+    """Decodes one section a step at a time: the rows of a step may follow from the symbols before it. Exact.
+
+    Args:
+        payload: of all steps' symbols in order, by `encode_symbols(..., chunks=1)`.
+        n_symbols: how many there are, the skipped ones too.
+        tables, skip_below, variant: as for `decode_symbols`.
+
+    Raises:
+        InputError: an option is out of range.
+        TypeError: `payload` is not bytes.
+
+    >>> t = FrequencyTables.from_pmf([[0.5, 0.2, 0.2, 0.1]])
+    >>> rows = np.zeros(4, np.uint16)
+    >>> decoder = SymbolDecoder(encode_symbols(np.array([0, 1, -1, 90], np.int32), rows, t, chunks=1), 4, t)
+    >>> decoder.decode(rows[:3]).tolist(), decoder.decode(rows[3:]).tolist()
+    ([0, 1, -1], [90])
+    >>> decoder.finish()
+    """
+
+    def __init__(
+        self,
+        payload: bytes,
+        n_symbols: int,
+        tables: FrequencyTables,
+        skip_below: int = 0,
+        variant: str | None = None,
+    ) -> None:
+        _check_options(skip_below, threads=1)
+        if not 0 <= n_symbols < 1 << 63:
+            raise InputError(f"n_symbols: expected 0 to 2**63 - 1, found {n_symbols}")
+        self._coder = _rans.SymbolDecoder(tables._coder, payload, n_symbols, skip_below, variant)
+
+    def decode(self, indexes: NDArray[np.uint16]) -> NDArray[np.int32]:
+        """Return the next [n] symbols.
+
+        Args:
+            indexes: [n] uint16, row of the tables for each; no other thread may change it meanwhile.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: as `decode_symbols`, or the payload is in chunks; every later call
+                raises it too.
+            InputError: an index is not a row or fewer symbols are left (nothing is decoded then), the decoder is
+                finished, or another thread is using it.
+            TypeError: `indexes` is not contiguous or of another type.
+        """
+        symbols = np.empty(len(indexes), np.int32)
+        self._coder.decode(indexes, symbols)
+        return symbols
+
+    def finish(self) -> None:
+        """Check that the payload ends with the last symbol.
+
+        Raises:
+            CorruptPayloadError: bytes are left over, or the final state is wrong.
+            TruncatedError: the payload ended before.
+            InputError: fewer than `n_symbols` were decoded, the decoder is finished, or another thread is using it.
+        """
+        self._coder.finish()

@@ -25,6 +25,18 @@ class Tables:
         symbols: NDArray[np.int32],
     ) -> None: ...
 
+class SymbolDecoder:
+    def __init__(
+        self,
+        tables: Tables,
+        payload: bytes,
+        n_symbols: int,
+        skip_below: int,
+        variant: str | None,
+    ) -> None: ...
+    def decode(self, indexes: Any, symbols: NDArray[np.int32]) -> None: ...
+    def finish(self) -> None: ...
+
 class NeighbourNetwork:
     def encode(self, tables: Tables, offset: NDArray[np.int16], z: NDArray[np.int16]) -> bytes: ...
     def decode(

@@ -10,8 +10,8 @@ using namespace ncodec;
 using Bins = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Numbers = nb::ndarray<const uint16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-// What both directions share: the contexts, and who may use them.
-class BinaryStream {
+// What both directions share: the contexts.
+class BinaryStream : protected Stream {
  public:
   explicit BinaryStream(int64_t n_contexts) {
     if (n_contexts < 0 || static_cast<uint64_t>(n_contexts) > MAX_CONTEXTS)
@@ -20,22 +20,6 @@ class BinaryStream {
   }
 
  protected:
-  // Held while coding: the interpreter's lock is released then, and another thread may call us.
-  class Use {
-   public:
-    explicit Use(BinaryStream& stream) : stream_(stream) {
-      if (stream.is_in_use_) raise("InputError", "the coder is in use by another thread");
-      if (stream.is_finished_) raise("InputError", "the coder is finished: make a new one");
-      stream.is_in_use_ = true;
-    }
-    ~Use() { stream_.is_in_use_ = false; }
-    Use(const Use&) = delete;
-    Use& operator=(const Use&) = delete;
-
-   private:
-    BinaryStream& stream_;
-  };
-
   void check(BinaryStatus status, size_t place, size_t n) const {
     const std::string at = "bin " + std::to_string(place) + " of " + std::to_string(n) + ": ";
     switch (status) {
@@ -53,10 +37,6 @@ class BinaryStream {
   }
 
   std::vector<BinaryContext> contexts_;
-  bool is_finished_ = false;
-
- private:
-  bool is_in_use_ = false;
 };
 
 class EncoderStream : BinaryStream {

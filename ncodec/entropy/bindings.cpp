@@ -7,6 +7,7 @@
 #include "bindings.hpp"
 #include "crc32c.hpp"
 #include "neighbours.hpp"
+#include "steps.hpp"
 
 using namespace ncodec;
 
@@ -34,6 +35,8 @@ static void check(Status status, size_t place, size_t n) {
       raise("CorruptPayloadError", "a final coder state is not 2^16, where the encoder began");
     case Status::out_of_grid:
       raise("CorruptPayloadError", at + "expected a magnitude of at most " + std::to_string(GRID_MAX));
+    case Status::not_one_chunk:
+      raise("CorruptPayloadError", "byte 0: expected one chunk, as the payload is decoded in steps");
   }
 }
 
@@ -90,6 +93,48 @@ static void decode_bytes(const Tables& tables, nb::bytes payload, Indexes indexe
   }
   check(status, place, n);
 }
+
+class SymbolStream : Stream {
+ public:
+  SymbolStream(const Tables& tables, nb::bytes payload, size_t n_symbols, uint32_t skip_below,
+               const std::optional<std::string>& variant)
+      : payload_(std::move(payload)),
+        n_symbols_(n_symbols),
+        decoder_(tables, static_cast<const uint8_t*>(payload_.data()), payload_.size(), skip_below,
+                 variant_named(variant)) {}
+
+  void decode(Indexes indexes, Decoded symbols) {
+    const Use use(*this);
+    const size_t n = indexes.shape(0), left = n_symbols_ - decoder_.done();
+    if (symbols.shape(0) != n) raise("InputError", "symbols: expected room for as many as indexes");
+    if (n > left)
+      raise("InputError", "indexes: expected at most the " + std::to_string(left) + " symbols left of " +
+                              std::to_string(n_symbols_) + ", found " + std::to_string(n));
+    size_t place = 0;
+    Status status;
+    {
+      nb::gil_scoped_release release;
+      status = decoder_.decode(indexes.data(), n, symbols.data(), place);
+    }
+    check(status, place, n_symbols_);
+  }
+
+  void finish() {
+    const Use use(*this);
+    is_finished_ = true;
+    size_t place = 0;
+    const Status status = decoder_.finish(place);
+    if (!decoder_.failed() && decoder_.done() != n_symbols_)
+      raise("InputError", "finish: expected " + std::to_string(n_symbols_) + " symbols decoded, found " +
+                              std::to_string(decoder_.done()));
+    check(status, place, n_symbols_);
+  }
+
+ private:
+  nb::bytes payload_;  // keeps the bytes alive
+  size_t n_symbols_;
+  SymbolDecoder decoder_;
+};
 
 using Weights = nb::ndarray<const int16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Biases = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
@@ -153,6 +198,12 @@ NB_MODULE(_rans, m) {
            nb::arg("variant").none())
       .def("decode", &decode_bytes, nb::arg("payload"), nb::arg("indexes").noconvert(), nb::arg("skip_below"),
            nb::arg("threads"), nb::arg("variant").none(), nb::arg("symbols").noconvert());
+  nb::class_<SymbolStream>(m, "SymbolDecoder")
+      .def(nb::init<const Tables&, nb::bytes, size_t, uint32_t, const std::optional<std::string>&>(),
+           nb::keep_alive<1, 2>(), nb::arg("tables"), nb::arg("payload"), nb::arg("n_symbols"), nb::arg("skip_below"),
+           nb::arg("variant").none())
+      .def("decode", &SymbolStream::decode, nb::arg("indexes").noconvert(), nb::arg("symbols").noconvert())
+      .def("finish", &SymbolStream::finish);
   nb::class_<NeighbourNetwork>(m, "NeighbourNetwork")
       .def("encode", &encode_grid_bytes, nb::arg("tables"), nb::arg("offset").noconvert(), nb::arg("z").noconvert())
       .def("decode", &decode_grid_bytes, nb::arg("tables"), nb::arg("offset").noconvert(), nb::arg("payload"),

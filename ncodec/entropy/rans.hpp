@@ -5,6 +5,7 @@
 //                                                                   rans_avx2.hpp   one chunk, 8 lanes at once
 //                                                                   rans_neon.hpp   one chunk, 4 lanes at once
 //                                                                   payload.hpp     chunks to payloads, threads
+//                                                                   steps.hpp       a payload, a step at a time
 //
 // State 32 bits in [2^16, 2^32), 16-bit words, frequencies of 14 bits; symbol j of a chunk belongs to
 // lane j mod lanes. The decoder reads words in symbol order, so the encoder runs backwards. After Duda
@@ -36,7 +37,8 @@ enum class Status {
   left_over,
   bad_first_state,
   bad_final_state,
-  out_of_grid
+  out_of_grid,
+  not_one_chunk
 };
 
 inline void put_u32(uint8_t* p, uint32_t v) {

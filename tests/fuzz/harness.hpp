@@ -1,4 +1,4 @@
-// What the harnesses share: bytes of an input, tables and symbols made from them, and the only two calls
+// What the harnesses share: bytes of an input, tables and symbols made from them, and the only calls
 // of the rANS coder (adapt those, and nothing else, when its signatures change).
 //
 //   input | settings | tables | indexes, symbols or a seed for them | payload, or edits of a valid one |
@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "payload.hpp"
+#include "steps.hpp"
 
 namespace fuzz {
 
@@ -41,6 +41,26 @@ inline Status encode(const Tables& tables, const std::vector<int32_t>& symbols, 
   return status;
 }
 
+// Steps of 1 to 97 symbols of a payload of one chunk: as all at once.
+inline void require_steps_alike(const Tables& tables, const uint8_t* payload, size_t size,
+                                const std::vector<uint16_t>& indexes, uint32_t skip_below, Status expected,
+                                const std::vector<int32_t>& symbols, size_t expected_place) {
+  SymbolDecoder decoder(tables, payload, size, skip_below, fastest());
+  std::vector<int32_t> decoded(indexes.size());
+  size_t place = 0;
+  Status status = Status::ok;
+  for (size_t at = 0, step; at < indexes.size() && status == Status::ok; at += step) {
+    step = std::min(indexes.size() - at, 1 + (size + 31 * at) % 97);
+    status = decoder.decode(indexes.data() + at, step, decoded.data() + at, place);
+  }
+  if (status == Status::ok) status = decoder.finish(place);
+  if (status == Status::not_one_chunk || expected == Status::index_out_of_range) return;
+  require(status == expected, "steps are refused alike");
+  require(status != Status::ok || decoded == symbols, "steps decode alike");
+  const bool has_place = status == Status::truncated || status == Status::bad_escape;
+  require(!has_place || place == expected_place, "errors of steps name the symbol");
+}
+
 inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, const std::vector<uint16_t>& indexes,
                      uint32_t skip_below, int threads, std::vector<int32_t>& symbols, size_t& place) {
   std::vector<int32_t> scalar(symbols.size());
@@ -51,6 +71,7 @@ inline Status decode(const Tables& tables, const uint8_t* payload, size_t size, 
                                        fastest(), symbols.data(), place);
   require(status == expected && place == scalar_place, "all variants refuse alike");
   require(status != Status::ok || symbols == scalar, "all variants decode alike");
+  require_steps_alike(tables, payload, size, indexes, skip_below, status, symbols, place);
   return status;
 }
 
