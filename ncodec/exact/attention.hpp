@@ -13,8 +13,8 @@
 
 namespace ncodec::exact {
 
-constexpr size_t QUERIES = 12;          // what the kernels like
-constexpr size_t KEYS = 2 * PANEL;      // a multiple of them has scores; those that are not there are the first once more
+constexpr size_t QUERIES = 12;      // what the kernels like
+constexpr size_t KEYS = 2 * PANEL;  // a multiple of them has scores; those that are not there are the first once more
 constexpr int32_t VALUE_HALF = 1 << 14, VALUE_SHIFT = 15;
 
 // A head of a row [n, e]; from one place to the next there are `step` values.

@@ -50,16 +50,15 @@ NCODEC_AVX2 inline void store_panel_avx2(const Product& w, const __m256i (*sum)[
 
 // The panel from output o, of pixels I….
 template <class T, size_t... I>
-NCODEC_AVX2 inline void product_tile_avx2(std::index_sequence<I...>, const Product& product, const int16_t* x,
-                                          size_t o, T* y) {
+NCODEC_AVX2 inline void product_tile_avx2(std::index_sequence<I...>, const Product& product, const int16_t* x, size_t o,
+                                          T* y) {
   const size_t pairs = product.pairs, step = product.x_step;
   const auto* w = reinterpret_cast<const __m256i*>(product.weights + o * pairs * 2);
   const auto* start = reinterpret_cast<const __m256i*>(product.start + o);
   constexpr size_t P = sizeof...(I);
   __m256i sum[P][2], made[P][2];
   ((sum[I][0] = start[0], sum[I][1] = start[1]), ...);
-  for (size_t c = 0; c < pairs; ++c, w += 2, x += 2)
-    (add_pair_avx2(sum[I], load_pair(x + I * step), w[0], w[1]), ...);
+  for (size_t c = 0; c < pairs; ++c, w += 2, x += 2) (add_pair_avx2(sum[I], load_pair(x + I * step), w[0], w[1]), ...);
   ((made[I][0] = sum[I][0], made[I][1] = sum[I][1]), ...);
   store_panel_avx2(product, made, P, o, y);
 }
