@@ -76,7 +76,7 @@ struct RandomGraph {
     const bool is_like = other.h == from.h && other.w == from.w && op(other.number).channels == channels;
     const int y = is_like ? other.number : x;
     int h = from.h, w = from.w, made = -1;
-    const auto kind = static_cast<Kind>(between(static_cast<int>(Kind::conv), static_cast<int>(Kind::merge)));
+    const auto kind = static_cast<Kind>(between(static_cast<int>(Kind::conv), static_cast<int>(Kind::attention)));
     const auto add = [&](std::vector<int> inputs, std::vector<int> with, std::vector<Array> arrays = {}) {
       made = graph.add(SIGNATURES[static_cast<size_t>(kind)].name, "", inputs, with, arrays);
     };
@@ -129,6 +129,30 @@ struct RandomGraph {
       case Kind::merge: {
         const int steps = 1 << between(0, 2);
         add({x, y}, {between(0, steps - 1), steps});
+        break;
+      }
+      case Kind::join:
+        if (other.h != h || op(other.number).channels != channels || w + other.w > 400) return;
+        add({x, other.number}, {});
+        w += other.w;
+        break;
+      case Kind::embed: {
+        const int rows = between(1, 40), outputs = between(1, 70);
+        const auto table = numbers<int16_t>(static_cast<size_t>(rows) * outputs, -LARGEST, LARGEST);
+        if (channels == 1)
+          add({x}, {}, {array(table, "int16", {static_cast<size_t>(rows), static_cast<size_t>(outputs)})});
+        break;
+      }
+      case Kind::norm: add({x}, {between(1, 12)}); break;
+      case Kind::attention: {
+        int heads = between(1, channels);
+        while (channels % heads) --heads;
+        const int most = static_cast<int>(std::sqrt(2147483647.0 * heads / channels));
+        const int q = op(x).bound <= most ? x : graph.add("clamp", "", {x}, {-most, most}, {});
+        const bool is_pair = other.h == h && op(other.number).channels == channels;
+        const int v = is_pair ? other.number : x;
+        const int k = op(v).bound <= most ? v : graph.add("clamp", "", {v}, {-most, most}, {});
+        add({q, k, v}, {heads, between(0, 24)});
         break;
       }
       default: return;

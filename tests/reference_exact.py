@@ -7,6 +7,8 @@
 An operation's inputs are numbers of earlier ones; `numbers` and `arrays` are those of `ncodec.exact.Operation`.
 """
 
+import math
+
 import numpy as np
 
 LARGEST = 32767
@@ -63,6 +65,36 @@ def merge(x, y, step, steps):
     return np.where((ORDER[i % 2, j % 2] + c) % 4 * steps // 4 == step, y, x)  # X18
 
 
+EXP = (32767 * 2.0 ** (np.arange(1024) / -64) + 0.5).astype(np.int64)  # X23
+EXP[1023] = 0
+
+
+def norm(x, bits):
+    made = np.empty_like(x)
+    for place in np.ndindex(x.shape[:2]):
+        m = max(1, math.isqrt(int((x[place] ** 2).sum()) * 2**16 // x.shape[2]))
+        s, r = 0, LARGEST
+        for shift in range(31):
+            if (fits := 2 ** (bits + 8 + shift) // m) < 2**15:
+                s, r = shift, fits
+        made[place] = sat(rounded(x[place] * r, s))
+    return made  # X22
+
+
+def attention(q, k, v, heads, shift):
+    made = np.empty_like(q)
+    e = q.shape[2] // heads
+    for i in range(len(q)):
+        for c in range(0, q.shape[2], e):
+            scores = q[i, :, c : c + e] @ k[i, :, c : c + e].T
+            assert np.abs(scores).max() < 2**31
+            w = EXP[np.minimum((scores.max(1, keepdims=True) - scores) >> shift, 1023)]
+            p = w * (2**31 // w.sum(1, keepdims=True)) >> 16
+            assert p.sum(1).max() <= 2**15
+            made[i, :, c : c + e] = (p @ v[i, :, c : c + e] + 2**14) >> 15
+    return made  # X23
+
+
 OPERATIONS = {  # (tensors, then numbers, then arrays)
     "conv": conv,
     "depthwise": depthwise,
@@ -81,6 +113,10 @@ OPERATIONS = {  # (tensors, then numbers, then arrays)
     "table": lambda x, table: table[x + 32768],  # X16
     "gate": lambda x, y, least: np.where(y >= least, x, 0),  # X17
     "merge": merge,
+    "embed": lambda x, table: table[np.clip(x[:, :, 0], 0, len(table) - 1)],  # X20
+    "join": lambda x, y: np.concatenate([x, y], 1),  # X21
+    "norm": norm,
+    "attention": attention,
 }  # fmt: skip
 
 
@@ -106,10 +142,20 @@ def largest_sum(bound, weight, bias, shift):
     return np.abs(bias) + bound * total + (1 << (shift - 1))  # X3
 
 
+def channels_of(kind, n, numbers, arrays):
+    if kind in ("shuffle", "unshuffle"):
+        return n * numbers[0] ** 2 if kind == "unshuffle" else n // numbers[0] ** 2
+    if kind in ("conv", "embed"):
+        return arrays[0].shape[kind == "embed"]
+    return 9 * n if kind == "patches" else n
+
+
 def bounds(operations):
-    found = []
+    found, channels = [], []
     for kind, inputs, numbers, arrays in operations:
         x, *others = [found[number] for number in inputs] or [LARGEST]
+        n = channels[inputs[0]] if inputs else numbers[0]
+        channels.append(channels_of(kind, n, numbers, arrays))
         if kind == "input":
             bound = numbers[1]
         elif kind in ("conv", "depthwise"):
@@ -122,10 +168,15 @@ def bounds(operations):
             bound = int(rounded(x, numbers[0]))
         elif kind == "clamp":
             bound = max(map(abs, numbers))
-        elif kind == "table":
+        elif kind in ("table", "embed"):
             bound = np.abs(arrays[0].astype(np.int64)).max()
-        elif kind == "merge":
+        elif kind in ("merge", "join"):
             bound = max(x, others[0])
+        elif kind == "norm":
+            m = math.isqrt(2**16 // n)
+            bound = min(LARGEST, math.isqrt(n * 4 ** numbers[0] * (m + 1) ** 2 // m**2) + 1)
+        elif kind == "attention":
+            bound = others[1]
         else:  # patches, shuffle, unshuffle, pad, crop, gate, leaky
             bound = x
         found.append(int(bound))

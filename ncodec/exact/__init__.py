@@ -18,6 +18,9 @@ from ncodec.exact import _exact
 
 Array = NDArray[Any]
 
+EXP = (32767 * 2.0 ** (np.arange(1024) / -64) + 0.5).astype(np.int32)  # of X23
+EXP[1023] = 0
+
 
 class Operation(NamedTuple):
     """One node of a graph: what other executors read."""
@@ -141,6 +144,22 @@ class Graph:
     def merge(self, x: int, y: int, step: int, steps: int) -> int:
         """X18."""
         return self._add("merge", "", (x, y), (step, steps))
+
+    def embed(self, x: int, table: Array, name: str = "") -> int:
+        """X20. `table` int16 [n, C]."""
+        return self._add("embed", name, (x,), (), (table,))
+
+    def join(self, x: int, y: int) -> int:
+        """X21."""
+        return self._add("join", "", (x, y))
+
+    def norm(self, x: int, bits: int) -> int:
+        """X22: the result in units of 2**-bits of its root mean square."""
+        return self._add("norm", "", (x,), (bits,))
+
+    def attention(self, q: int, k: int, v: int, heads: int, shift: int) -> int:
+        """X23: differences of scores in units of 2**-(shift + 6) of an octave."""
+        return self._add("attention", "", (q, k, v), (heads, shift))
 
     def bound(self, x: int) -> int:
         """Return the largest magnitude that a tensor's values can have."""

@@ -2,6 +2,8 @@
 
 conv, depthwise    float64 matrix product, float64 sums of shifted images; below 2**31 (X3), so exact in any order.
                    No convolution of torch's: no Winograd or FFT can be chosen, and float64 knows no TF32
+attention          float64 matrix products too, and int64 between them
+norm               int64; a square root of float64, put right
 all others         int32: |x·m| + 2**29 < 2**31
 """
 
@@ -13,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ncodec.errors import InputError
-from ncodec.exact import Graph, Operation
+from ncodec.exact import EXP, Graph, Operation
 
 LARGEST = 32767
+MAX_KEYS = 32768  # of X23
 SAME_SIZE = ("add", "subtract", "gate", "merge")
 ORDER = ((0, 2), (3, 1))  # X18: p
 
@@ -172,6 +175,43 @@ def _merge(x: Tensor, y: Tensor, step: int, steps: int) -> Tensor:
     return torch.where(place * steps // 4 == step, y, x)
 
 
+def _join(x: Tensor, y: Tensor) -> Tensor:
+    if x.shape[1] != y.shape[1]:
+        raise InputError(
+            f"join: expected tensors of as many rows, found {list(x.shape)} and {list(y.shape)}"
+        )
+    return torch.cat((x, y), 2)
+
+
+def _embed(x: Tensor, table: Tensor) -> Tensor:
+    return table[x[..., 0].clamp(0, len(table) - 1)]
+
+
+def _norm(x: Tensor, bits: int) -> Tensor:
+    wide = x.long()
+    square = (wide.square().sum(3, keepdim=True) << 16) // x.shape[3]
+    root = square.double().sqrt().long()  # at most 1 from the truth
+    root = root - (root * root > square).long()
+    root = (root + ((root + 1) * (root + 1) <= square).long()).clamp(min=1)
+    shifts = torch.arange(31, device=x.device)
+    candidates = torch.bitwise_left_shift(torch.full_like(shifts, 1 << bits + 8), shifts) // root
+    shift = ((candidates <= LARGEST).sum(3, keepdim=True) - 1).clamp(min=0)  # they grow
+    factor = candidates.gather(3, shift).clamp(max=LARGEST)
+    return _sat(_round((wide * factor).int(), shift.int()))
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, shift: int) -> Tensor:
+    if q.shape[1] != k.shape[1] or k.shape != v.shape or k.shape[2] > MAX_KEYS:
+        raise InputError(f"attention: expected keys and values for {q.shape[1]} rows, at most {MAX_KEYS} each, found {list(k.shape)} and {list(v.shape)}")  # fmt: skip
+    q, k, v = (x.double().reshape(*x.shape[:3], heads, -1).transpose(2, 3) for x in (q, k, v))
+    scores = (q @ k.transpose(3, 4)).long()  # [B, h, heads, n, t]
+    below = (scores.amax(4, keepdim=True) - scores) >> shift
+    weight = torch.from_numpy(EXP).to(q.device).long()[below.clamp(max=1023)]
+    p = weight * (2**31 // weight.sum(4, keepdim=True)) >> 16
+    total = (p.double() @ v).long()
+    return ((total + 2**14) >> 15).int().transpose(2, 3).flatten(3)
+
+
 OPERATIONS: dict[str, Callable[..., Tensor]] = {  # of tensors, then numbers, then arrays
     "conv": _conv,
     "depthwise": _depthwise,
@@ -190,4 +230,8 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {  # of tensors, then numbers, th
     "table": lambda x, table: table[x + 32768],
     "gate": lambda x, y, least: torch.where(y >= least, x, 0),
     "merge": _merge,
+    "join": _join,
+    "embed": _embed,
+    "norm": _norm,
+    "attention": _attention,
 }

@@ -6,10 +6,15 @@
 // A stage goes over blocks of pixels of a row, and runs all its operations on one of them before the next, so that
 // what is between them stays in a thread's scratch memory, in the cache. Planes, whole tensors, are only those that
 // a spatial operation, a later stage or the caller reads; each is freed with its last reader. An operation begins a
-// new stage when its result has another size, or when it is spatial and reads what the stage itself makes.
+// new stage when its result has another size, or when it is spatial and reads what the stage itself makes. Where no
+// operation of a stage knows its place, all pixels are one row. An attention is a stage of its own: a head of a row
+// is a block.
 
 #pragma once
 
+#include <utility>
+
+#include "attention.hpp"
 #include "graph.hpp"
 #include "kernels.hpp"
 #include "rearrange.hpp"
@@ -61,9 +66,10 @@ class Run {
         made.data = made.own.get();
       }
       team.each(stage.blocks(), [&](size_t thread, size_t b) noexcept {
-        const size_t row = b / stage.row_blocks, column = b % stage.row_blocks * stage.n;
-        const Block block{row, column, std::min(stage.n, stage.w - column)};
         int16_t* own = scratch.get() + thread * scratch_size_;
+        const size_t row = b / stage.row_blocks, part = b % stage.row_blocks, column = part * stage.n;
+        if (stage.is_attention) return run_attention(kernels, stage.steps[0], row, part, own);
+        const Block block{row, column, std::min(stage.n, stage.w - column)};
         for (const Step& step : stage.steps) run_step(kernels, step, block, own);
       });
       for (Tensor& tensor : tensors_)
@@ -103,7 +109,8 @@ class Run {
 
   struct Stage {
     size_t h, w;
-    size_t n = 0, row_blocks = 0;  // pixels of a block, blocks of a row
+    bool is_attention;
+    size_t n = 0, row_blocks = 0;  // pixels of a block, blocks of a row; or heads
     std::vector<Step> steps;
     size_t blocks() const { return h * row_blocks; }
   };
@@ -212,6 +219,18 @@ class Run {
         if (const Tensor& y = tensor(operation.inputs[1]); y.h != h || y.w != w)
           fail("expected two tensors of one size, found " + size_text(x) + " and " + size_text(y));
         break;
+      case Kind::join:
+        if (const Tensor& y = tensor(operation.inputs[1]); y.h != h)
+          fail("expected two tensors of as many rows, found " + size_text(x) + " and " + size_text(y));
+        else w += y.w;
+        break;
+      case Kind::attention: {
+        const Tensor &k = tensor(operation.inputs[1]), &v = tensor(operation.inputs[2]);
+        if (k.h != h || v.h != h || k.w != v.w || k.w > MAX_KEYS)
+          fail("expected keys and values for " + std::to_string(h) + " rows, at most 32768 each, found " +
+               size_text(k) + " and " + size_text(v));
+        break;
+      }
       case Kind::scale:
         for (size_t c = 0; c < static_cast<size_t>(operation.channels); ++c)
           if (const int16_t t = tensor(operation.inputs[2]).data[c]; t < 0 || t > MAX_SHIFT)
@@ -234,9 +253,12 @@ class Run {
       Tensor& result = tensor(i);
       if (!result.is_needed || result.is_fed) continue;
       const Operation& operation = op(i);
+      const bool is_attention = operation.kind == Kind::attention;
       bool fits = !stages_.empty() && stages_.back().h == result.h && stages_.back().w == result.w;
-      if (fits && is_spatial(operation.kind)) fits = tensor(operation.inputs[0]).stage != stages_.size() - 1;
-      if (!fits) stages_.push_back({result.h, result.w, 0, 0, {}});
+      fits = fits && !is_attention && !stages_.back().is_attention;
+      for (size_t k = 0; is_spatial(operation.kind) && k < reads(operation); ++k)
+        fits = fits && tensor(operation.inputs[k]).stage != stages_.size() - 1;
+      if (!fits) stages_.push_back({result.h, result.w, is_attention, 0, 0, {}});
       result.stage = stages_.size() - 1;
       for (size_t k = 0; k < reads(operation); ++k) {
         Tensor& x = tensor(operation.inputs[k]);
@@ -266,6 +288,17 @@ class Run {
   void find_scratch() {
     std::vector<size_t> last(tensors_.size());
     for (Stage& stage : stages_) {
+      if (stage.is_attention) {
+        const Operation& operation = op(stage.steps[0].operation);
+        stage.row_blocks = static_cast<size_t>(operation.numbers[0]);
+        const size_t keys = tensor(operation.inputs[1]).w, channels = static_cast<size_t>(operation.channels);
+        scratch_size_ = std::max(scratch_size_, attention_scratch(keys, channels / stage.row_blocks));
+        continue;
+      }
+      const bool has_places = std::any_of(stage.steps.begin(), stage.steps.end(), [&](const Step& step) {
+        return is_spatial(op(step.operation).kind) || op(step.operation).kind == Kind::merge;
+      });
+      if (!has_places) stage.w *= std::exchange(stage.h, 1);
       size_t most_channels = 1;
       for (size_t s = 0; s < stage.steps.size(); ++s) {
         const Operation& operation = op(stage.steps[s].operation);
@@ -328,8 +361,8 @@ class Run {
     switch (operation.kind) {
       case Kind::conv: {
         const int16_t* from = at(operation.inputs[0]);
-        if (x.channels % 2) from = with_even_channels(from, block.n, x.channels, scratch);
-        return kernels.conv(operation, from, block.n, step.slope, out);
+        if (x.channels % 2) from = with_even_channels(from, block.n, x.channels, x.channels, scratch);
+        return kernels.conv(product_of(operation, step.slope), from, block.n, out);
       }
       case Kind::depthwise:
         find_taps(plane, block, static_cast<size_t>(operation.side), factor ? nullptr : zeros_.get(), taps);
@@ -341,6 +374,10 @@ class Run {
       case Kind::unshuffle: return unshuffle(plane, block, factor, out);
       case Kind::pad:
       case Kind::crop: return pad_or_crop(plane, block, out);
+      case Kind::join: {
+        const Tensor& y = tensor(operation.inputs[1]);
+        return join(plane, {y.data, y.h, y.w, y.channels}, block, out);
+      }
       default: {
         const int16_t* in[3] = {};
         for (size_t k = 0; k < operation.inputs.size(); ++k) {
@@ -350,6 +387,18 @@ class Run {
         kernels.values(operation, in, block.row, block.column, block.n, out);
       }
     }
+  }
+
+  void run_attention(const Kernels& kernels, const Step& step, size_t row, size_t head, int16_t* scratch) const {
+    const Operation& operation = op(step.operation);
+    const size_t channels = static_cast<size_t>(operation.channels);
+    const size_t each = channels / static_cast<size_t>(operation.numbers[0]);
+    const auto at = [&](int number) {
+      const Tensor& t = tensor(number);
+      return Head{const_cast<int16_t*>(t.data) + row * t.w * channels + head * each, t.w, each, channels};
+    };
+    const std::vector<int>& inputs = operation.inputs;
+    attend(kernels, at(inputs[0]), at(inputs[1]), at(inputs[2]), operation.numbers[1], scratch, at(step.result));
   }
 
   std::vector<Result> results() {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -25,8 +26,10 @@ struct FeedError : std::runtime_error {  // what comes with a run
 
 constexpr int LARGEST = 32767;  // of a value, and of a weight
 constexpr int MAX_CHANNELS = 65536, MAX_OPERATIONS = 4096, MAX_SHIFT = 30;
-constexpr size_t MAX_PIXELS = size_t{1} << 29;  // of a tensor: more than any file may have
-constexpr size_t PANEL = 16;                    // outputs of a convolution that kernels compute together
+constexpr size_t MAX_PIXELS = size_t{1} << 29;      // of a tensor: more than any file may have
+constexpr size_t PANEL = 16;                        // outputs of a convolution that kernels compute together
+constexpr int MAX_ROWS = 32768, MAX_NORMED = 1024;  // of X20's table; channels of X22
+constexpr size_t MAX_KEYS = 32768;                  // of X23
 
 // An array that begins at a cache line; its values are not initialised.
 template <class T>
@@ -46,6 +49,14 @@ class Aligned {
   std::unique_ptr<T, Free> data_;
 };
 
+// The largest integer whose square is at most a, below 2^62.
+inline uint64_t square_root(uint64_t a) {
+  auto root = static_cast<uint64_t>(std::sqrt(static_cast<double>(a)));
+  while (root * root > a) --root;
+  while ((root + 1) * (root + 1) <= a) ++root;
+  return root;
+}
+
 enum class Kind {
   input,
   vector,
@@ -56,6 +67,7 @@ enum class Kind {
   unshuffle,
   pad,
   crop,
+  join,
   add,
   subtract,
   offset,
@@ -65,9 +77,12 @@ enum class Kind {
   clamp,
   table,
   gate,
-  merge
+  merge,
+  embed,
+  norm,
+  attention
 };
-constexpr size_t KINDS = 19;
+constexpr size_t KINDS = 23;
 
 struct Signature {
   const char* name;
@@ -76,13 +91,14 @@ struct Signature {
 constexpr Signature SIGNATURES[KINDS] = {
     {"input", 0, 0, 2, 0},   {"vector", 0, 0, 1, 0},  {"conv", 1, 0, 0, 3},      {"depthwise", 1, 0, 1, 3},
     {"patches", 1, 0, 0, 0}, {"shuffle", 1, 0, 1, 0}, {"unshuffle", 1, 0, 1, 0}, {"pad", 1, 0, 1, 0},
-    {"crop", 2, 0, 0, 0},    {"add", 2, 0, 0, 0},     {"subtract", 2, 0, 0, 0},  {"offset", 1, 1, 0, 0},
-    {"scale", 1, 2, 0, 0},   {"shift", 1, 0, 1, 0},   {"leaky", 1, 0, 1, 0},     {"clamp", 1, 0, 2, 0},
-    {"table", 1, 0, 0, 1},   {"gate", 2, 0, 1, 0},    {"merge", 2, 0, 2, 0},
+    {"crop", 2, 0, 0, 0},    {"join", 2, 0, 0, 0},    {"add", 2, 0, 0, 0},       {"subtract", 2, 0, 0, 0},
+    {"offset", 1, 1, 0, 0},  {"scale", 1, 2, 0, 0},   {"shift", 1, 0, 1, 0},     {"leaky", 1, 0, 1, 0},
+    {"clamp", 1, 0, 2, 0},   {"table", 1, 0, 0, 1},   {"gate", 2, 0, 1, 0},      {"merge", 2, 0, 2, 0},
+    {"embed", 1, 0, 0, 1},   {"norm", 1, 0, 1, 0},    {"attention", 3, 0, 2, 0},
 };
 
-// Does a value come from other places than its own? Then the whole input has to be there.
-inline bool is_spatial(Kind kind) { return kind >= Kind::depthwise && kind <= Kind::crop; }
+// Does a value come from other places than its own? Then the whole inputs have to be there.
+inline bool is_spatial(Kind kind) { return (kind >= Kind::depthwise && kind <= Kind::join) || kind == Kind::attention; }
 
 struct Operation {
   Kind kind;
@@ -91,8 +107,9 @@ struct Operation {
   int channels = 0, bound = 0;  // of its result
   int x_channels = 0;           // of its first input
   int side = 1;                 // of a depthwise kernel
+  size_t rows = 0;              // of a table of X20
   // conv: [O/16, C/2, 16, 2], outputs and channels that there are not being 0; depthwise: [k * k + 1, C], the
-  // last of them 0; table: T; merge: 0, or -1 for channels that are y's, [C + 3] from place p of a cell.
+  // last of them 0; table, embed: T; merge: 0, or -1 for channels that are y's, [C + 3] from place p of a cell.
   Aligned<int16_t> weights;
   Aligned<int32_t> start, shift;  // b + 2^(s - 1), and s; of conv [O], padded to whole panels
 
@@ -182,7 +199,7 @@ class Graph {
     if (!fits) throw WeightsError(std::string(what) + ": expected " + type + " [" + list + "], found " + array.text());
   }
 
-  // Channels, bound and parameters: X1 … X19.
+  // Channels, bound and parameters: X1 … X23.
   void define(Operation& op, const std::vector<Array>& arrays) const {
     const Operation* x = op.inputs.empty() ? nullptr : &at(op.inputs[0]);
     const Operation* y = op.inputs.size() < 2 ? nullptr : &at(op.inputs[1]);
@@ -230,7 +247,10 @@ class Graph {
         within("high", numbers[1], numbers[0], LARGEST);
         bound = std::max(std::abs(numbers[0]), std::abs(numbers[1]));
         break;
-      case Kind::table: bound = define_table(op, arrays[0]); break;
+      case Kind::table:
+        expect("table", arrays[0], "int16", {65536});
+        bound = define_table(op, arrays[0]);
+        break;
       case Kind::gate: within("least", numbers[0], -LARGEST, LARGEST); break;
       case Kind::merge:
         if (numbers[1] != 1 && numbers[1] != 2 && numbers[1] != 4)
@@ -241,10 +261,35 @@ class Graph {
         for (int c = 0; c < channels + 3; ++c)
           op.weights[static_cast<size_t>(c)] = -(c % 4 * numbers[1] / 4 == numbers[0]);
         break;
+      case Kind::join: bound = std::max(x->bound, y->bound); break;
+      case Kind::embed:
+        within("channels of places", channels, 1, 1);
+        expect("table", arrays[0], "int16", {0, 0});
+        within("rows", static_cast<int64_t>(arrays[0].shape[0]), 1, MAX_ROWS);
+        channels = within("channels", static_cast<int64_t>(arrays[0].shape[1]), 1, MAX_CHANNELS);
+        op.rows = arrays[0].shape[0];
+        bound = define_table(op, arrays[0]);
+        break;
+      case Kind::norm:
+        within("bits", numbers[0], 1, 12);
+        bound = define_norm(within("channels", channels, 1, MAX_NORMED), numbers[0]);
+        break;
+      case Kind::attention: {
+        const int64_t terms = channels / within("heads", numbers[0], 1, channels);
+        if (terms * numbers[0] != channels)
+          throw WeightsError("heads: expected a divisor of " + std::to_string(channels) + ", found " +
+                             std::to_string(numbers[0]));
+        within("shift", numbers[1], 0, 24);
+        const int64_t largest = terms * x->bound * y->bound;
+        if (largest >= int64_t{1} << 31)
+          throw WeightsError("bounds: expected sums below 2^31, found up to " + std::to_string(largest));
+        bound = at(op.inputs[2]).bound;
+        break;
+      }
     }
     op.channels = within("channels", channels, 1, MAX_CHANNELS);
     op.bound = static_cast<int>(bound);
-    const bool takes_values = op.kind >= Kind::add;
+    const bool takes_values = op.kind >= Kind::join;
     for (size_t i = 1; takes_values && i < op.inputs.size(); ++i)
       if (at(op.inputs[i]).channels != op.channels)
         throw WeightsError("input " + std::to_string(i) + ": expected " + std::to_string(op.channels) +
@@ -319,12 +364,20 @@ class Graph {
   }
 
   static int64_t define_table(Operation& op, const Array& table) {
-    expect("table", table, "int16", {65536});
-    op.weights = Aligned<int16_t>(65536);
-    std::memcpy(op.weights.get(), table.data, 65536 * sizeof(int16_t));
+    size_t size = 1;
+    for (const size_t side : table.shape) size *= side;
+    op.weights = Aligned<int16_t>(size);
+    std::memcpy(op.weights.get(), table.data, size * sizeof(int16_t));
     int bound = 0;
-    for (size_t i = 0; i < 65536; ++i) bound = std::max(bound, std::abs(static_cast<int>(op.weights[i])));
+    for (size_t i = 0; i < size; ++i) bound = std::max(bound, std::abs(static_cast<int>(op.weights[i])));
     return within("table", bound, 0, LARGEST);
+  }
+
+  // X22: floor(sqrt(C) * 2^bits * (m + 1) / m) + 1, where m is the smallest of an x that is not 0.
+  static int64_t define_norm(int channels, int bits) {
+    const uint64_t m = square_root(65536u / static_cast<unsigned>(channels));
+    const uint64_t square = (static_cast<uint64_t>(channels) << (2 * bits)) * (m + 1) * (m + 1);
+    return static_cast<int64_t>(std::min<uint64_t>(LARGEST, square_root(square / (m * m)) + 1));
   }
 };
 

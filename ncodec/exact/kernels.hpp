@@ -3,6 +3,9 @@
 
 #pragma once
 
+#include <iterator>
+#include <numeric>
+
 #include "graph.hpp"
 
 #if defined(__GNUC__)
@@ -15,13 +18,31 @@ namespace ncodec::exact {
 
 constexpr int NO_SLOPE = -1;
 
+// A matrix that pixels are multiplied with: start[o] + sum over c of W[o, c] x[c], W packed as Operation::weights are.
+// From one pixel to the next there are x_step values, and y_step results. x has an even number of channels, 2 * pairs.
+struct Product {
+  const int16_t* weights;
+  const int32_t *start, *shift;
+  size_t pairs, outputs, x_step, y_step;
+  int slope;
+};
+
+inline Product product_of(const Operation& op, int slope) {
+  const size_t outputs = static_cast<size_t>(op.channels), inputs = 2 * op.pairs();
+  return {op.weights.get(), op.start.get(), op.shift.get(), op.pairs(), outputs, inputs, outputs, slope};
+}
+
 struct Kernels {
   const char* name;
-  // X1, then X14 with `slope` if there is one. x is [n, C], with a channel of zeros if C is odd.
-  void (*conv)(const Operation& op, const int16_t* x, size_t n, int slope, int16_t* y);
+  // X1, then X14 with `slope` if there is one, of n pixels.
+  void (*conv)(const Product& w, const int16_t* x, size_t n, int16_t* y);
+  // The sums themselves; a whole number of panels.
+  void (*scores)(const Product& w, const int16_t* x, size_t n, int32_t* y);
+  // p of X23 of a query, from its scores; `padded`, a multiple of 32, of them are there, and those from t are s[0].
+  void (*softmax)(const int32_t* s, size_t t, size_t padded, int shift, int16_t* p);
   // X2: `taps` [k, n + k - 1] are the pixels of x' (each [C]) around the block.
   void (*depthwise)(const Operation& op, const int16_t* const* taps, size_t n, int16_t* y);
-  // X9 … X18 for the block that begins at (row, column): `in` are tensors [n, C], then vectors [C].
+  // X9 … X18, X20 and X22 for the block that begins at (row, column): `in` are tensors [n, C], then vectors [C].
   void (*values)(const Operation& op, const int16_t* const* in, size_t row, size_t column, size_t n, int16_t* out);
 };
 
@@ -38,23 +59,82 @@ NCODEC_INLINE int32_t load_pair(const int16_t* x) {
   return pair;
 }
 
-inline void conv_plain(const Operation& op, const int16_t* x, size_t n, int slope, int16_t* y) {
-  const size_t pairs = op.pairs(), inputs = 2 * pairs, outputs = static_cast<size_t>(op.channels);
-  for (size_t i = 0; i < n; ++i, x += inputs, y += outputs) {
-    for (size_t o = 0; o < outputs; o += PANEL) {
-      const int16_t* w = op.weights.get() + o * pairs * 2;
+inline void store_plain(const Product& w, const int32_t* sum, size_t o, int16_t* y) {
+  for (; o < w.outputs; ++o, ++sum, ++y) {
+    *y = sat(*sum >> w.shift[o]);
+    if (w.slope != NO_SLOPE) *y = leaky(*y, w.slope);
+    if (o % PANEL == PANEL - 1) break;
+  }
+}
+
+inline void store_plain(const Product&, const int32_t* sum, size_t, int32_t* y) { std::copy_n(sum, PANEL, y); }
+
+template <class T>
+void product_plain(const Product& w, const int16_t* x, size_t n, T* y) {
+  for (size_t i = 0; i < n; ++i, x += w.x_step, y += w.y_step) {
+    for (size_t o = 0; o < w.outputs; o += PANEL) {
+      const int16_t* weights = w.weights + o * w.pairs * 2;
       int32_t sum[PANEL];
-      std::copy_n(op.start.get() + o, PANEL, sum);
-      for (size_t c = 0; c < inputs; c += 2, w += 2 * PANEL) {
+      std::copy_n(w.start + o, PANEL, sum);
+      for (size_t c = 0; c < 2 * w.pairs; c += 2, weights += 2 * PANEL) {
         const int32_t even = x[c], odd = x[c + 1];
-        for (size_t k = 0; k < PANEL; ++k) sum[k] += w[2 * k] * even + w[2 * k + 1] * odd;
+        for (size_t k = 0; k < PANEL; ++k) sum[k] += weights[2 * k] * even + weights[2 * k + 1] * odd;
       }
-      for (size_t k = 0; k < std::min(PANEL, outputs - o); ++k) {
-        y[o + k] = sat(sum[k] >> op.shift[o + k]);
-        if (slope != NO_SLOPE) y[o + k] = leaky(y[o + k], slope);
-      }
+      store_plain(w, sum, o, y + o);
     }
   }
+}
+
+// EXP[d] of X23, d = 0 … 1023, and what it is made of: 65534 * 2^(-f / 64), rounded down, f = 0 … 63. As shifts and
+// integers added commute with rounding down, EXP[d] = (fine[d % 64] + 2^k) >> (k + 1), k = d / 64.
+struct Exponentials {
+  alignas(64) uint16_t fine[64];
+  int32_t exp[1024];
+  Exponentials() {
+    for (int f = 0; f < 64; ++f) fine[f] = static_cast<uint16_t>(65534 * std::exp2(-f / 64.0));
+    for (int d = 0; d < 1023; ++d) exp[d] = (fine[d % 64] + (1 << d / 64)) >> (d / 64 + 1);
+    exp[1023] = 0;
+  }
+};
+inline const Exponentials EXPONENTIALS;
+
+// R of X23, of the weights w of a query and their sum: w[0] is in it once more for each key that is not there.
+inline uint32_t inverse_of(const int16_t* w, size_t t, size_t padded, uint32_t sum) {
+  return (uint32_t{1} << 31) / (sum - static_cast<uint32_t>(padded - t) * static_cast<uint32_t>(w[0]));
+}
+
+inline void softmax_plain(const int32_t* s, size_t t, size_t padded, int shift, int16_t* p) {
+  const auto most = static_cast<uint32_t>(*std::max_element(s, s + padded));
+  uint32_t sum = 0;
+  for (size_t j = 0; j < padded; ++j) {
+    const int32_t w = EXPONENTIALS.exp[std::min((most - static_cast<uint32_t>(s[j])) >> shift, 1023u)];
+    p[j] = static_cast<int16_t>(w);
+    sum += static_cast<uint32_t>(w);
+  }
+  const uint32_t inverse = inverse_of(p, t, padded, sum);
+  for (size_t j = 0; j < padded; ++j) p[j] = static_cast<int16_t>(static_cast<uint16_t>(p[j]) * inverse >> 16);
+}
+
+// The 32-bit lanes of a vector.
+template <size_t N>
+struct Lanes {
+  int32_t lane[N];
+  explicit Lanes(const void* vector) { std::memcpy(lane, vector, sizeof lane); }
+  int32_t most() const { return *std::max_element(std::begin(lane), std::end(lane)); }
+  uint32_t sum() const { return static_cast<uint32_t>(std::accumulate(std::begin(lane), std::end(lane), 0)); }
+};
+
+// X22 of one place.
+NCODEC_INLINE void norm(const int16_t* x, size_t channels, int bits, int16_t* y) {
+  uint64_t square = 0;
+  for (size_t c = 0; c < channels; ++c) square += static_cast<uint32_t>(x[c] * x[c]);
+  const uint64_t m = std::max<uint64_t>(1, square_root((square << 16) / channels));
+  int top = 14;  // 2^top / m < 2^15 <= 2^(top + 1) / m: 2^(top - 15) < m
+  while (m > uint64_t{1} << (top - 14)) ++top;
+  const int s = std::max(0, top - bits - 8);
+  const auto factor = static_cast<int32_t>(std::min<uint64_t>(LARGEST, (uint64_t{1} << (bits + 8 + s)) / m));
+  const int32_t half = (1 << s) >> 1;
+  for (size_t c = 0; c < channels; ++c) y[c] = sat((x[c] * factor + half) >> s);
 }
 
 // Channels `first` … C - 1.
@@ -125,6 +205,15 @@ NCODEC_INLINE void values(const Operation& op, const int16_t* const* in, size_t 
         for (size_t c = 0, k = i * channels; c < channels; ++c, ++k)
           out[k] = static_cast<int16_t>(x[k] ^ ((x[k] ^ y[k]) & from_y[c]));
       }
+      break;
+    case Kind::embed:
+      for (size_t i = 0; i < n; ++i) {
+        const size_t place = std::min(static_cast<size_t>(std::max<int16_t>(x[i], 0)), op.rows - 1);
+        std::memcpy(out + i * channels, op.weights.get() + place * channels, channels * sizeof(int16_t));
+      }
+      break;
+    case Kind::norm:
+      for (size_t i = 0; i < size; i += channels) norm(x + i, channels, first, out + i);
       break;
     default: break;
   }

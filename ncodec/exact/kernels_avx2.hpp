@@ -23,15 +23,14 @@ NCODEC_AVX2 NCODEC_INLINE void add_pair_avx2(__m256i (&sum)[2], int32_t x, __m25
 }
 
 // The panel from output o of n pixels, from their sums.
-NCODEC_AVX2 inline void store_panel_avx2(const Operation& op, const __m256i (*sum)[2], size_t n, size_t o, int slope,
-                                         int16_t* y) {
-  const size_t there = std::min(PANEL, static_cast<size_t>(op.channels) - o);
-  const auto* shift = reinterpret_cast<const __m256i*>(op.shift.get() + o);
-  const __m256i least = _mm256_set1_epi16(-LARGEST), slopes = _mm256_set1_epi16(static_cast<int16_t>(slope));
-  for (size_t i = 0; i < n; ++i, y += op.channels) {
+NCODEC_AVX2 inline void store_panel_avx2(const Product& w, const __m256i (*sum)[2], size_t n, size_t o, int16_t* y) {
+  const size_t there = std::min(PANEL, w.outputs - o);
+  const auto* shift = reinterpret_cast<const __m256i*>(w.shift + o);
+  const __m256i least = _mm256_set1_epi16(-LARGEST), slopes = _mm256_set1_epi16(static_cast<int16_t>(w.slope));
+  for (size_t i = 0; i < n; ++i, y += w.y_step) {
     __m256i all = _mm256_packs_epi32(_mm256_srav_epi32(sum[i][0], shift[0]), _mm256_srav_epi32(sum[i][1], shift[1]));
     all = _mm256_max_epi16(_mm256_permute4x64_epi64(all, 0xD8), least);
-    if (slope != NO_SLOPE) all = _mm256_max_epi16(all, _mm256_mulhrs_epi16(all, slopes));
+    if (w.slope != NO_SLOPE) all = _mm256_max_epi16(all, _mm256_mulhrs_epi16(all, slopes));
     if (there == PANEL) {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + o), all);
     } else {
@@ -42,39 +41,70 @@ NCODEC_AVX2 inline void store_panel_avx2(const Operation& op, const __m256i (*su
   }
 }
 
+NCODEC_AVX2 inline void store_panel_avx2(const Product& w, const __m256i (*sum)[2], size_t n, size_t o, int32_t* y) {
+  for (size_t i = 0; i < n; ++i, y += w.y_step) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + o), sum[i][0]);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + o + 8), sum[i][1]);
+  }
+}
+
 // The panel from output o, of pixels I….
-template <size_t... I>
-NCODEC_AVX2 inline void conv_tile_avx2(std::index_sequence<I...>, const Operation& op, const int16_t* x, size_t o,
-                                       int slope, int16_t* y) {
-  const size_t pairs = op.pairs(), inputs = 2 * pairs;
-  const auto* w = reinterpret_cast<const __m256i*>(op.weights.get() + o * pairs * 2);
-  const auto* start = reinterpret_cast<const __m256i*>(op.start.get() + o);
+template <class T, size_t... I>
+NCODEC_AVX2 inline void product_tile_avx2(std::index_sequence<I...>, const Product& product, const int16_t* x, size_t o,
+                                          T* y) {
+  const size_t pairs = product.pairs, step = product.x_step;
+  const auto* w = reinterpret_cast<const __m256i*>(product.weights + o * pairs * 2);
+  const auto* start = reinterpret_cast<const __m256i*>(product.start + o);
   constexpr size_t P = sizeof...(I);
   __m256i sum[P][2], made[P][2];
   ((sum[I][0] = start[0], sum[I][1] = start[1]), ...);
-  for (size_t c = 0; c < pairs; ++c, w += 2, x += 2)
-    (add_pair_avx2(sum[I], load_pair(x + I * inputs), w[0], w[1]), ...);
+  for (size_t c = 0; c < pairs; ++c, w += 2, x += 2) (add_pair_avx2(sum[I], load_pair(x + I * step), w[0], w[1]), ...);
   ((made[I][0] = sum[I][0], made[I][1] = sum[I][1]), ...);
-  store_panel_avx2(op, made, P, o, slope, y);
+  store_panel_avx2(product, made, P, o, y);
 }
 
 // P pixels at a time, then the rest of them at once.
-template <int P>
-NCODEC_AVX2 inline void conv_tiles_avx2(const Operation& op, const int16_t* x, size_t n, size_t o, int slope,
-                                        int16_t* y) {
-  for (; n >= P; n -= P, x += P * 2 * op.pairs(), y += P * op.channels)
-    conv_tile_avx2(std::make_index_sequence<P>(), op, x, o, slope, y);
+template <int P, class T>
+NCODEC_AVX2 inline void product_tiles_avx2(const Product& w, const int16_t* x, size_t n, size_t o, T* y) {
+  for (; n >= P; n -= P, x += P * w.x_step, y += P * w.y_step)
+    product_tile_avx2(std::make_index_sequence<P>(), w, x, o, y);
   if constexpr (P > 1)
-    if (n > 0) conv_tiles_avx2<P - 1>(op, x, n, o, slope, y);
+    if (n > 0) product_tiles_avx2<P - 1>(w, x, n, o, y);
 }
 
-NCODEC_AVX2 inline void conv_avx2(const Operation& op, const int16_t* x, size_t n, int slope, int16_t* y) {
-  for (size_t o = 0; o < static_cast<size_t>(op.channels); o += PANEL) conv_tiles_avx2<6>(op, x, n, o, slope, y);
+template <class T>
+NCODEC_AVX2 inline void product_avx2(const Product& w, const int16_t* x, size_t n, T* y) {
+  for (size_t o = 0; o < w.outputs; o += PANEL) product_tiles_avx2<6>(w, x, n, o, y);
 }
 
 template <class T>
 NCODEC_AVX2 NCODEC_INLINE __m256i load(const T* from) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+
+// EXP of 16 keys at once.
+NCODEC_AVX2 inline void softmax_avx2(const int32_t* s, size_t t, size_t padded, int shift, int16_t* p) {
+  __m256i most = load(s);
+  for (size_t j = 8; j < padded; j += 8) most = _mm256_max_epi32(most, load(s + j));
+  most = _mm256_set1_epi32(Lanes<8>(&most).most());
+  const __m256i last = _mm256_set1_epi32(1023);
+  const __m128i shifts = _mm_cvtsi32_si128(shift);
+  __m256i total = _mm256_setzero_si256();
+  for (size_t j = 0; j < padded; j += 16) {
+    __m256i w[2];
+    for (size_t v = 0; v < 2; ++v) {
+      const __m256i below = _mm256_srl_epi32(_mm256_sub_epi32(most, load(s + j + 8 * v)), shifts);
+      w[v] = _mm256_i32gather_epi32(EXPONENTIALS.exp, _mm256_min_epu32(below, last), 4);
+      total = _mm256_add_epi32(total, w[v]);
+    }
+    const __m256i all = _mm256_permute4x64_epi64(_mm256_packs_epi32(w[0], w[1]), 0xD8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + j), all);
+  }
+  const uint32_t inverse = inverse_of(p, t, padded, Lanes<8>(&total).sum());
+  if (inverse > 65535) return;  // weights of 32768 at most: p = w
+  const __m256i factor = _mm256_set1_epi16(static_cast<int16_t>(inverse));
+  for (size_t j = 0; j < padded; j += 16)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + j), _mm256_mulhi_epu16(load(p + j), factor));
 }
 
 // Two taps interleaved are what vpmaddwd multiplies; as there is an odd number, one of weight 0 is added. Channels are
@@ -124,7 +154,8 @@ NCODEC_AVX2 inline void values_avx2(const Operation& op, const int16_t* const* i
   values(op, in, row, column, n, out);
 }
 
-inline constexpr Kernels AVX2{"avx2", conv_avx2, depthwise_avx2, values_avx2};
+inline constexpr Kernels AVX2{"avx2",       product_avx2<int16_t>, product_avx2<int32_t>,
+                              softmax_avx2, depthwise_avx2,        values_avx2};
 
 }  // namespace ncodec::exact
 #endif

@@ -33,49 +33,53 @@ NCODEC_INLINE int16x8_t narrow_neon(const int32x4_t* sum, const int32_t* shift) 
 }
 
 // The panel from output o of n pixels, from their sums.
-inline void store_panel_neon(const Operation& op, const int32x4_t (*sum)[4], size_t n, size_t o, int slope,
-                             int16_t* y) {
-  const size_t there = std::min(PANEL, static_cast<size_t>(op.channels) - o);
-  const int16x8_t slopes = vdupq_n_s16(static_cast<int16_t>(slope));
-  for (size_t i = 0; i < n; ++i, y += op.channels) {
+inline void store_panel_neon(const Product& w, const int32x4_t (*sum)[4], size_t n, size_t o, int16_t* y) {
+  const size_t there = std::min(PANEL, w.outputs - o);
+  const int16x8_t slopes = vdupq_n_s16(static_cast<int16_t>(w.slope));
+  for (size_t i = 0; i < n; ++i, y += w.y_step) {
     int16_t all[PANEL];
     for (size_t k = 0; k < PANEL; k += 8) {
-      int16x8_t some = narrow_neon(&sum[i][k / 4], op.shift.get() + o + k);
-      if (slope != NO_SLOPE) some = vmaxq_s16(some, vqrdmulhq_s16(some, slopes));
+      int16x8_t some = narrow_neon(&sum[i][k / 4], w.shift + o + k);
+      if (w.slope != NO_SLOPE) some = vmaxq_s16(some, vqrdmulhq_s16(some, slopes));
       vst1q_s16(all + k, some);
     }
     std::memcpy(y + o, all, there * sizeof(int16_t));
   }
 }
 
+inline void store_panel_neon(const Product& w, const int32x4_t (*sum)[4], size_t n, size_t o, int32_t* y) {
+  for (size_t i = 0; i < n; ++i, y += w.y_step)
+    for (size_t k = 0; k < 4; ++k) vst1q_s32(y + o + 4 * k, sum[i][k]);
+}
+
 // The panel from output o, of pixels I….
-template <size_t... I>
-inline void conv_tile_neon(std::index_sequence<I...>, const Operation& op, const int16_t* x, size_t o, int slope,
-                           int16_t* y) {
-  const size_t pairs = op.pairs(), inputs = 2 * pairs;
-  const int16_t* w = op.weights.get() + o * pairs * 2;
+template <class T, size_t... I>
+inline void product_tile_neon(std::index_sequence<I...>, const Product& product, const int16_t* x, size_t o, T* y) {
+  const size_t pairs = product.pairs, step = product.x_step;
+  const int16_t* w = product.weights + o * pairs * 2;
   int32x4_t start[4];
-  for (size_t k = 0; k < 4; ++k) start[k] = vld1q_s32(op.start.get() + o + 4 * k);
+  for (size_t k = 0; k < 4; ++k) start[k] = vld1q_s32(product.start + o + 4 * k);
   constexpr size_t P = sizeof...(I);
   int32x4_t sum[P][4], made[P][4];
   ((sum[I][0] = start[0], sum[I][1] = start[1], sum[I][2] = start[2], sum[I][3] = start[3]), ...);
   for (size_t c = 0; c < pairs; ++c, w += 2 * PANEL, x += 2)
-    (add_pair_neon(sum[I], load_pair(x + I * inputs), vld2q_s16(w), vld2q_s16(w + PANEL)), ...);
+    (add_pair_neon(sum[I], load_pair(x + I * step), vld2q_s16(w), vld2q_s16(w + PANEL)), ...);
   ((made[I][0] = sum[I][0], made[I][1] = sum[I][1], made[I][2] = sum[I][2], made[I][3] = sum[I][3]), ...);
-  store_panel_neon(op, made, P, o, slope, y);
+  store_panel_neon(product, made, P, o, y);
 }
 
 // P pixels at a time, then the rest of them at once.
-template <int P>
-inline void conv_tiles_neon(const Operation& op, const int16_t* x, size_t n, size_t o, int slope, int16_t* y) {
-  for (; n >= P; n -= P, x += P * 2 * op.pairs(), y += P * op.channels)
-    conv_tile_neon(std::make_index_sequence<P>(), op, x, o, slope, y);
+template <int P, class T>
+inline void product_tiles_neon(const Product& w, const int16_t* x, size_t n, size_t o, T* y) {
+  for (; n >= P; n -= P, x += P * w.x_step, y += P * w.y_step)
+    product_tile_neon(std::make_index_sequence<P>(), w, x, o, y);
   if constexpr (P > 1)
-    if (n > 0) conv_tiles_neon<P - 1>(op, x, n, o, slope, y);
+    if (n > 0) product_tiles_neon<P - 1>(w, x, n, o, y);
 }
 
-inline void conv_neon(const Operation& op, const int16_t* x, size_t n, int slope, int16_t* y) {
-  for (size_t o = 0; o < static_cast<size_t>(op.channels); o += PANEL) conv_tiles_neon<4>(op, x, n, o, slope, y);
+template <class T>
+inline void product_neon(const Product& w, const int16_t* x, size_t n, T* y) {
+  for (size_t o = 0; o < w.outputs; o += PANEL) product_tiles_neon<4>(w, x, n, o, y);
 }
 
 template <size_t SIDE>
@@ -101,7 +105,8 @@ inline void depthwise_neon(const Operation& op, const int16_t* const* taps, size
   op.side == 3 ? depthwise_side_neon<3>(op, taps, n, y) : depthwise_side_neon<5>(op, taps, n, y);
 }
 
-inline constexpr Kernels NEON{"neon", conv_neon, depthwise_neon, values_plain};
+inline constexpr Kernels NEON{"neon",        product_neon<int16_t>, product_neon<int32_t>,
+                              softmax_plain, depthwise_neon,        values_plain};
 
 }  // namespace ncodec::exact
 #endif

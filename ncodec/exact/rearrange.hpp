@@ -1,4 +1,4 @@
-// Rearrangements of specs/exact.md (X4 … X8), and the taps of X2: blocks of n pixels of a row, from whole tensors.
+// Rearrangements of specs/exact.md (X4 … X8, X21), and the taps of X2: blocks of n pixels of a row, from whole tensors.
 
 #pragma once
 
@@ -32,10 +32,10 @@ inline void find_taps(const Plane& x, const Block& block, size_t side, const int
 
 inline void copy(const int16_t* from, size_t n, int16_t* to) { std::memcpy(to, from, n * sizeof(int16_t)); }
 
-// x [n, C], C odd, with a channel of zeros: in `to`, as Kernels::conv wants it.
-inline const int16_t* with_even_channels(const int16_t* x, size_t n, size_t channels, int16_t* to) {
+// x [n, C], C odd, a pixel every `step` values, with a channel of zeros: in `to`, as Kernels::conv wants it.
+inline const int16_t* with_even_channels(const int16_t* x, size_t n, size_t channels, size_t step, int16_t* to) {
   for (size_t i = 0; i < n; ++i) {
-    copy(x + i * channels, channels, to + i * (channels + 1));
+    copy(x + i * step, channels, to + i * (channels + 1));
     to[i * (channels + 1) + channels] = 0;
   }
   return to;
@@ -70,6 +70,14 @@ inline void pad_or_crop(const Plane& x, const Block& block, int16_t* y) {
   const size_t within = block.column < x.w ? std::min(block.n, x.w - block.column) : 0;
   if (within > 0) copy(x.at(row, block.column), within * x.channels, y);
   for (size_t j = within; j < block.n; ++j) copy(x.at(row, x.w - 1), x.channels, y + j * x.channels);
+}
+
+// X21.
+inline void join(const Plane& x, const Plane& y, const Block& block, int16_t* out) {
+  const size_t of_x = block.column < x.w ? std::min(block.n, x.w - block.column) : 0;
+  if (of_x > 0) copy(x.at(block.row, block.column), of_x * x.channels, out);
+  if (of_x < block.n)
+    copy(y.at(block.row, block.column + of_x - x.w), (block.n - of_x) * x.channels, out + of_x * x.channels);
 }
 
 }  // namespace ncodec::exact

@@ -7,7 +7,8 @@
 
 namespace ncodec::exact {
 
-inline constexpr Kernels PLAIN{"plain", conv_plain, depthwise_plain, values_plain};
+inline constexpr Kernels PLAIN{"plain",       product_plain<int16_t>, product_plain<int32_t>,
+                               softmax_plain, depthwise_plain,        values_plain};
 
 // The fastest last.
 inline const std::vector<const Kernels*>& variants() {
