@@ -55,6 +55,10 @@ FAMILIES = (
         "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe", is_layered=True, has_tokens=True,
         stride=16, bytes_a_pixel=64,
     ),
+    Family(
+        "masked", 6, "ncodec.models.masked.codec", "ncodec.models.masked.recipe",
+        stride=16, bytes_a_pixel=64,
+    ),
 )  # fmt: skip
 
 

@@ -31,14 +31,12 @@ from ncodec.models.masked.layers import (
     HEAD,
     INDEX_BITS,
     NORM_BITS,
-    SCORE_BITS,
+    SCORE_MAX,
     STEPS_BITS,
     MaskedConfig,
 )
 from ncodec.models.trunk import GAINS, analyse, synthesise
 from ncodec.nn import N_SCALES
-
-SCORE_MAX = (1 << SCORE_BITS) - 1
 
 
 def analysis(tensors: Tensors, c: MaskedConfig) -> Network:

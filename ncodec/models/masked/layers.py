@@ -25,8 +25,9 @@ from ncodec.quality import N_QUALITIES
 HEAD = 32  # channels of a head of attention
 NEAR = 5  # places a side that the embedding sees
 NORM_BITS = 11  # of what a layer sees: the root of HEAD · 8 channels is 16
-SCORE_BITS = 12  # q and k are clamped to ±(2**SCORE_BITS - 1)
+SCORE_MAX = 4095  # q and k are clamped to it
 EXPONENT_BITS = 6  # an octave is so many steps of the exponential's table
+MOST_SCORE_BITS = 24 + EXPONENT_BITS  # X23
 OCTAVES = math.log2(math.e) / math.sqrt(HEAD)  # of a score q·k
 INDEX_BITS = 8  # of a table row
 INDEX_UNIT = 4.0  # rows per unit of a head's output
@@ -131,6 +132,7 @@ def check_masked(tensors: Tensors, c: MaskedConfig) -> None:
         "log_mean": (np.int32, by_quality),
         "index_offset": (np.int16, by_quality),
         "asinh": (np.int16, (1 << 16,)),
+        "score_bits": (np.uint8, (c.layers,)),
         "tables.r": (np.uint16, (N_SCALES, None)),
         "mode": (np.int16, (N_QUALITIES, c.D)),
         "group": (np.int16, (c.steps, c.D)),
@@ -140,3 +142,6 @@ def check_masked(tensors: Tensors, c: MaskedConfig) -> None:
     }
     gains = {gain: c.N for gain, _, _ in GAINS}
     check_tensors(tensors, known | known_of_gains(gains) | known_of(layers(c)))
+    bits = tensors["score_bits"]
+    if bits.min() < EXPONENT_BITS or bits.max() > MOST_SCORE_BITS:
+        raise ValueError(f"score_bits: expected {EXPONENT_BITS} to {MOST_SCORE_BITS}, found {bits}")

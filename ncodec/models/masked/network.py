@@ -17,6 +17,7 @@ All of it is float here; files are made by its integers (quantise.py, graphs.py)
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -24,11 +25,12 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, pad
 
 from ncodec.models.masked.layers import HEAD, INDEX_UNIT, NEAR, MaskedConfig
-from ncodec.models.masked.schedule import PLACES, WINDOW, groups
-from ncodec.nn import N_SCALES
+from ncodec.models.masked.schedule import PLACES, WINDOW, batches, groups
+from ncodec.nn import N_SCALES, STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.priors import ScaleMixture
-from ncodec.nn.quantize import bound, uniform_noise, with_gradient_of
+from ncodec.nn.quantize import bound, round_ste, uniform_noise, with_gradient_of
+from ncodec.nn.training import TrainingOutput
 from ncodec.nn.trunk import Analysis, Synthesis
 from ncodec.quality import N_QUALITIES
 
@@ -37,12 +39,38 @@ NORM_LEAST = 1e-6
 ESCAPE_LIKELIHOOD = 2.0**-20  # as in hyperprior
 
 
+class Window(NamedTuple):
+    """The n = a · b places of a window, by group."""
+
+    sides: tuple[int, int]  # a, b
+    step: Tensor  # [a, b], in which each place is decoded
+    order: Tensor  # [n], of the places in rows of b
+    places: Tensor  # [n], row · WINDOW + column
+    group: Tensor  # [n]
+    sooner: Tensor  # [n, 1 + n], 0 or -inf: what places attend to, the null token first
+    no_later: Tensor  # [1 + n, 1 + n]: what contents attend to
+
+
 class Coded(NamedTuple):
-    """What coding latents of windows takes, [B, PLACES, M] each, places in the order of `groups`."""
+    """What coding latents of windows takes, [B, n, M] each, places by group."""
 
     bits: Tensor
-    error: Tensor  # (y - y_hat) in latent steps
     y_hat: Tensor
+
+
+@lru_cache(maxsize=256)
+def window_of(sides: tuple[int, int], steps: int) -> Window:
+    """Return the places of a window [a, b]."""
+    a, b = sides
+    step = torch.from_numpy(groups(steps)).view(WINDOW, WINDOW)[:a, :b]
+    order = step.flatten().argsort(stable=True)
+    group = step.flatten()[order]
+    key = torch.cat([torch.tensor([-1]), group])  # the null token, then the places by group
+    infinity = torch.tensor(-math.inf)
+    sooner = torch.where(key < group[:, None], 0.0, infinity)
+    no_later = torch.where(key <= key[:, None], 0.0, infinity)
+    places = torch.arange(PLACES).view(WINDOW, WINDOW)[:a, :b].flatten()[order]
+    return Window(sides, step, order, places, group, sooner, no_later)
 
 
 def norm(x: Tensor) -> Tensor:
@@ -61,8 +89,8 @@ class TransformerLayer(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, kept: Tensor, mask: Tensor) -> Tensor:
-        """Return x [B, n, D] that has attended to `kept` [B, t, D]; `mask` [B, 1, n, t] is 0 or -inf."""
+    def forward(self, x: Tensor, kept: Tensor, mask: Tensor | None) -> Tensor:
+        """Return x [B, n, D] that has attended to `kept` [B, t, D]; `mask` [n, t] is 0 or -inf."""
 
         def heads(y: Tensor) -> Tensor:
             return y.unflatten(-1, (-1, HEAD)).transpose(1, 2)  # [B, heads, n, HEAD]
@@ -70,7 +98,7 @@ class TransformerLayer(nn.Module):
         seen = norm(kept)
         q, k, v = heads(self.q(norm(x))), heads(self.k(seen)), heads(self.v(seen))
         score = (q @ k.mT).float() / math.sqrt(HEAD)
-        share = (score + mask).softmax(-1)
+        share = (score if mask is None else score + mask).softmax(-1)
         x = x + self.o((share.to(v.dtype) @ v).transpose(1, 2).flatten(2))
         return x + self.down(leaky_relu(self.up(norm(x)), 0.1))
 
@@ -95,20 +123,26 @@ class Head(nn.Module):
         return mean, INDEX_UNIT * index
 
 
+def _with_windows(x: Tensor, windows: Tensor, corner: Tensor) -> Tensor:
+    """Return images x [B, 3, H, W] with windows [B, 3, a, b] in them, their corners at [B, 2]."""
+    rows, columns = (
+        corner[:, axis, None] + torch.arange(side, device=x.device)
+        for axis, side in enumerate(windows.shape[2:])
+    )
+    image = torch.arange(len(x), device=x.device)[:, None, None]
+    here = image, rows[:, :, None], columns[:, None]
+    return x.permute(0, 2, 3, 1).index_put(here, windows.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class Masked(nn.Module):
     """The trainable model, all float. See codec.py for what encodes and decodes."""
-
-    group: Tensor
-    by_group: Tensor
-    sooner: Tensor
-    no_later: Tensor
 
     def __init__(self, config: MaskedConfig) -> None:
         super().__init__()
         c = self.config = config
         self.g_a = Analysis(c.N, c.M, c.analysis_blocks)
         self.g_s = Synthesis(c.N, c.M, c.synthesis_blocks)
-        self.content = nn.Linear(2 * c.M, c.D)
+        self.content = nn.Linear(2 * c.M, c.D, bias=False)  # 0 of what is not there
         self.near = nn.Parameter(0.2 * torch.randn(c.steps, NEAR**2, c.D))
         self.linear = nn.Parameter(torch.zeros(c.steps, NEAR**2, c.M))  # of y_hat, to the mean
         self.unknown_places = nn.Parameter(0.02 * torch.randn(PLACES, c.D))
@@ -122,149 +156,224 @@ class Masked(nn.Module):
         self.log_gain = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # latent steps per unit of y
         self.log_shrink = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # of residuals, decoder only
         self.index_offset = nn.Parameter(torch.zeros(N_QUALITIES, c.M))
-        group = torch.from_numpy(groups(c.steps))
-        order = group.argsort(stable=True)
-        # Keys are the null token, then the places by group.
-        of_key, of_place = torch.cat([torch.tensor([-1]), group[order]]), group[order][:, None]
-        infinity = torch.tensor(-math.inf)
-        self.register_buffer("group", group.view(WINDOW, WINDOW), persistent=False)
-        self.register_buffer("by_group", order, persistent=False)
-        sooner = torch.where(of_key < of_place, 0.0, infinity)
-        of_content = torch.cat([torch.tensor([[-1]]), of_place])
-        no_later = torch.where(of_key <= of_content, 0.0, infinity)
-        self.register_buffer("sooner", sooner, persistent=False)
-        self.register_buffer("no_later", no_later, persistent=False)
 
-    def windows(self, plane: Tensor, corner: Tensor) -> Tensor:
-        """Return windows with REACH latents around [B, 20, 20, C] of planes [B, h, w, C]; 0 outside the plane."""
-        plane = pad(plane, (0, 0, REACH, REACH + WINDOW, REACH, REACH + WINDOW))
-        side = torch.arange(WINDOW + 2 * REACH, device=plane.device)
-        rows, columns = (corner[:, axis, None] + side for axis in (0, 1))
+    def window(self, sides: tuple[int, int]) -> Window:
+        """Return the places of a window [a, b], where the network is."""
+        found = window_of(sides, self.config.steps)
+        return Window(sides, *(part.to(self.near.device) for part in found[1:]))
+
+    def cut(self, plane: Tensor, corner: Tensor, window: Window) -> Tensor:
+        """Return windows with REACH latents around [B, a + 4, b + 4, C] of planes [B, h, w, C]; 0 outside the plane."""
+        plane = pad(plane, (0, 0, REACH, REACH, REACH, REACH))
+        rows, columns = (
+            corner[:, axis, None] + torch.arange(side + 2 * REACH, device=plane.device)
+            for axis, side in enumerate(window.sides)
+        )
         image = torch.arange(len(plane), device=plane.device)[:, None, None]
         return plane[image, rows[:, :, None], columns[:, None]]
 
-    def inner(self, windows: Tensor) -> Tensor:
-        """Return [B, PLACES, C], by group, of windows [B, 20, 20, C]."""
-        within = slice(REACH, REACH + WINDOW)
-        return windows[:, within, within].flatten(1, 2)[:, self.by_group]
+    def inner(self, x: Tensor, window: Window) -> Tensor:
+        """Return [B, n, C], by group, of windows [B, a + 4, b + 4, C]."""
+        return x[:, REACH:-REACH, REACH:-REACH].flatten(1, 2)[:, window.order]
 
-    def around(self, windows: Tensor, kernel: Tensor, step: int | None) -> Tensor:
-        """Return a depthwise 5x5 convolution of what is decoded before each place, [B, PLACES, C] by group.
+    def around(self, x: Tensor, kernel: Tensor, window: Window, step: int | None) -> Tensor:
+        """Return a depthwise 5x5 convolution of what is decoded before each place, [B, n, C] by group.
 
         Args:
-            windows: [B, 20, 20, C].
+            x: [B, a + 4, b + 4, C]; where a step is given, 0 where not decoded.
             kernel: [steps, 25, C].
+            window: of x.
             step: which is decoded; None: of each place its own.
         """
-        now = self.group if step is None else torch.full_like(self.group, step)
-        taps = kernel[now]  # [16, 16, 25, C]
-        side = torch.arange(WINDOW, device=windows.device)
-        total = torch.zeros_like(windows[:, :WINDOW, :WINDOW])
+        a, b = window.sides
+        now = window.step if step is None else torch.full_like(window.step, step)
+        taps = kernel[now]  # [a, b, 25, C]
+        total = torch.zeros_like(x[:, :a, :b])
         for tap in range(NEAR**2):
             u, v = divmod(tap, NEAR)
-            there = self.group[(side + u - REACH) % WINDOW][:, (side + v - REACH) % WINDOW]
-            weight = taps[:, :, tap] * (there < now)[:, :, None]
-            total = total + windows[:, u : u + WINDOW, v : v + WINDOW] * weight
-        return total.flatten(1, 2)[:, self.by_group]
+            weight = taps[:, :, tap]
+            if step is None:  # windows around have the same schedule
+                there = window.step.roll((REACH - u, REACH - v), (0, 1))
+                weight = weight * (there < now)[:, :, None]
+            total = total + x[:, u : u + a, v : v + b] * weight
+        return total.flatten(1, 2)[:, window.order]
 
     def code(
         self,
         y: Tensor,
         known: Tensor,
         corner: Tensor,
+        sides: tuple[int, int],
         q: Tensor,
         noise: list[torch.Generator] | None,
         step: int | None = None,
         skip_below: int = 0,
-        within: Tensor | None = None,
     ) -> Coded:
         """Return what coding a window of each image takes.
 
         Args:
             y: latents [B, h, w, M].
-            known: y_hat of them [B, h, w, M], as the decoder will have it, or nearly so; of each place only what is decoded
-                before it is seen.
+            known: y_hat of them [B, h, w, M], as the decoder will have it, or nearly so. Without a step, of each place only
+                what is decoded before it is seen; with one, it is 0 where not decoded.
             corner: of the windows, int64 [B, 2].
+            sides: of the windows.
             q: [B] qualities.
             noise: as in `forward`.
-            step: with passes="mt": which one to compute for all places that are not decoded before.
+            step: the only one whose places matter; passes="mt" needs one.
             skip_below: residuals with a smaller index are 0 and cost nothing.
-            within: bool [B, PLACES], by group: places that are within the image; None: all.
         """
+        window = self.window(sides)
         gain = at_quality(self.log_gain, q).exp().flatten(1)[:, None]  # [B, 1, M]
-        known = self.windows(known, corner)
+        known = self.cut(known, corner, window)
         steps = torch.asinh(known * gain[:, None])
         content = self.content(torch.cat([steps, steps.abs()], -1)).float()
-        f = self._layers(content, q, step, within)
-        mean = self.around(known, self.linear, step)
-        steps = self.inner(steps)
-        found = [head(f, steps[..., : self.config.slice(a).start]) for a, head in enumerate(self.heads)]  # fmt: skip
-        mean = mean + torch.cat([mean for mean, _ in found], -1) * gain.rsqrt()
-        index = torch.cat([index for _, index in found], -1)
+        f = self._layers(content, window, q, step)
+        mean = self.around(known, self.linear, window, step)
+        there = self.inner(self.cut(y, corner, window), window)
         offset = at_quality(self.index_offset, q).flatten(1)[:, None]
-        index = bound(index + offset, 0, N_SCALES - 1)
-        if skip_below or noise is None:
-            index = index.round()
-        coded = index >= skip_below
-        r = (self.inner(self.windows(y, corner)) - mean) * gain * coded
-        level = r.detach().round()
+        shrink = at_quality(self.log_shrink, q).exp().flatten(1)[:, None]
+        slices, own = [], [torch.zeros_like(there[..., :0])]
+        for a, head in enumerate(self.heads):
+            part = self.config.slice(a)
+            step_of = gain[..., part]  # latent steps per unit
+            expected, index = head(f, torch.cat(own, -1))
+            expected = expected * step_of.rsqrt() + mean[..., part]
+            index = bound(index + offset[..., part], 0, N_SCALES - 1)
+            if noise is None:
+                index = index.round()
+            r = (there[..., part] - expected) * step_of * (index >= skip_below)
+            bits = self._bits(r, r.detach().round(), index, noise) * (index >= skip_below)
+            y_hat = expected + round_ste(r) * (shrink[..., part] / step_of)
+            own.append(torch.asinh(y_hat.detach() * step_of))
+            slices.append(Coded(bits, y_hat))
+        return Coded(*(torch.cat(parts, -1) for parts in zip(*slices, strict=True)))
+
+    def _bits(
+        self, r: Tensor, level: Tensor, index: Tensor, noise: list[torch.Generator] | None
+    ) -> Tensor:
+        """Return what residuals cost, shaped like them: rounded, but with noise in their gradient (nn/quantize.py)."""
         hard = self.prior_r.likelihood(level, index)
         if noise is None:
-            bits = -hard.clamp_min(ESCAPE_LIKELIHOOD).log2()
-        else:
-            soft = self.prior_r.likelihood(r + uniform_noise(r, noise), index, learn=False)
-            bits = with_gradient_of(-hard.log2(), -soft.log2())
-        level = level * at_quality(self.log_shrink, q).exp().flatten(1)[:, None]
-        return Coded(coded * bits, r - level, mean + level / gain)
+            return -hard.clamp_min(ESCAPE_LIKELIHOOD).log2()
+        soft = self.prior_r.likelihood(r + uniform_noise(r, noise), index, learn=False)
+        return with_gradient_of(-hard.log2(), -soft.log2())
 
-    def _layers(
-        self, content: Tensor, q: Tensor, step: int | None, within: Tensor | None
-    ) -> Tensor:
-        """Return what the heads see [B, PLACES, D], of contents with those around [B, 20, 20, D]."""
-        near = self.around(content, self.near, step)
+    def _layers(self, content: Tensor, window: Window, q: Tensor, step: int | None) -> Tensor:
+        """Return what the heads see [B, n, D], of contents with those around [B, a + 4, b + 4, D]."""
+        near = self.around(content, self.near, window, step)
         mode = at_quality(self.mode, q).flatten(1)[:, None]
-        content = self.inner(content)
-        unknown, known = (p[self.by_group] for p in (self.unknown_places, self.known_places))
-        group = self.group.flatten()[self.by_group]
-        outside = torch.zeros(len(q), 1, 1, PLACES, device=q.device)  # of keys
-        if within is not None:
-            outside = outside.masked_fill(~within[:, None, None], -math.inf)
+        content = self.inner(content, window)
+        unknown, known = (p[window.places] for p in (self.unknown_places, self.known_places))
         if self.config.passes == "mt":
-            is_known = (group < step)[:, None]
+            is_known = (window.group < step)[:, None]
             x = near + mode + torch.where(is_known, content + known, unknown + self.step[step])
             for layer in self.layers:
-                x = layer(x, x, outside)
+                x = layer(x, x, None)
             return norm(x)
-        outside = pad(outside, (1, 0))  # the null token
-        sooner, no_later = self.sooner + outside, self.no_later + outside
-        x = near + mode + unknown + self.step[group]
-        kept = torch.cat([(self.null + mode), near + mode + content + known], 1)
+        x = near + mode + unknown + self.step[window.group]
+        kept = torch.cat([self.null + mode, near + mode + content + known], 1)
         for k, layer in enumerate(self.layers):
-            x, before = layer(x, kept, sooner), kept
+            x, before = layer(x, kept, window.sooner), kept
             if k + 1 < len(self.layers):
-                kept = layer(before, before, no_later)
+                kept = layer(before, before, window.no_later)
         return norm(x)
+
+    def forward(
+        self,
+        x: Tensor,
+        q: Tensor,
+        noise: list[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> TrainingOutput:
+        """Return reconstruction and rate of images [B, 3, H, W], sides multiples of 16, at qualities [B].
+
+        Args:
+            x: images.
+            q: in [1, 8].
+            noise: a generator for each image: one window of each is coded, and costs; all else is as it was. None: as
+                `estimate`.
+            progress: spent share of the budget; not used.
+        """
+        if noise is None:
+            return self.estimate(x, q)
+        with torch.no_grad():
+            y = self.g_a(x, q).permute(0, 2, 3, 1)
+        window, corner = self._random_window(y, noise[0])
+        step, counts = None, torch.ones_like(window.group)
+        if (
+            self.config.passes == "mt"
+        ):  # of all that one step could decode; weighed as what one place is
+            u = torch.rand((), generator=noise[0], device=x.device)
+            step = min(int(u * self.config.steps), int(window.group.max()))
+            counts = (window.group >= step) * len(counts) / (window.group >= step).sum()
+        a, b = window.sides
+        rows = (corner[:, :1] + torch.arange(a, device=x.device))[:, :, None]
+        columns = (corner[:, 1:] + torch.arange(b, device=x.device))[:, None]
+        here = torch.arange(len(x), device=x.device)[:, None, None], rows, columns
+        # What decoders will know of the window comes of a first pass, which knows rounded latents.
+        gain = at_quality(self.log_gain, q).exp().flatten(1)[:, None, None]
+        y_hat = (y * gain).round() / gain
+        with torch.no_grad():
+            coded = self.code(
+                y, self._before(y_hat, window, corner, step), corner, (a, b), q, None, step
+            )
+            y_hat[here] = coded.y_hat.float()[:, window.order.argsort()].unflatten(1, (a, b))
+        coded = self.code(
+            y, self._before(y_hat, window, corner, step), corner, (a, b), q, noise, step
+        )
+        known = counts.bool().view(1, -1, 1)
+        found = coded.y_hat.float().where(
+            known, self.inner(self.cut(y_hat, corner, window), window)
+        )
+        y_hat = y_hat.index_put(here, found[:, window.order.argsort()].unflatten(1, (a, b)))
+        part = self.cut(y_hat, corner, window).permute(0, 3, 1, 2)
+        edge = STRIDE * REACH
+        pixels = self.g_s(part, q).float()[:, :, edge:-edge, edge:-edge]
+        x_hat = _with_windows(x, pixels, corner * STRIDE)
+        return TrainingOutput(x_hat, {"y": (coded.bits.sum(2) * counts).sum(1)})
+
+    def _random_window(self, y: Tensor, noise: torch.Generator) -> tuple[Window, Tensor]:
+        """Return a window, and where it lies in each image [B, 2]: half of them as large as can be, half of any size."""
+        u = torch.rand(len(y) + 2, 2, generator=noise, device=y.device)
+        most = torch.tensor([min(side, WINDOW) for side in y.shape[1:3]], device=y.device)
+        sides = 1 + (u[0] * most).long() if u[1, 0] < 0.5 else most
+        room = torch.tensor(y.shape[1:3], device=y.device) - sides + 1
+        return self.window((int(sides[0]), int(sides[1]))), (u[2:] * room).long()
+
+    def _before(self, y_hat: Tensor, window: Window, corner: Tensor, step: int | None) -> Tensor:
+        """Return y_hat [B, h, w, M], 0 where it is not decoded before a step; None: as it is."""
+        if step is None:
+            return y_hat
+        rows, columns = (
+            (torch.arange(side, device=y_hat.device) - corner[:, axis, None]) % window.sides[axis]
+            for axis, side in enumerate(y_hat.shape[1:3])
+        )
+        return y_hat * (window.step[rows[:, :, None], columns[:, None]] < step)[..., None]
 
     def close(self, y: Tensor, q: Tensor, skip_below: int = 0) -> tuple[Tensor, Tensor]:
         """Return y_hat [B, h, w, M] and bits [B] of latents y [B, h, w, M], as files have them: step by step."""
-        height, width = y.shape[1:3]
-        corner = torch.cartesian_prod(*(torch.arange(0, n, WINDOW) for n in (height, width)))
-        corner = corner.view(-1, 2).to(y.device)
-        image = torch.arange(len(y), device=y.device).repeat_interleave(len(corner))
-        corner = corner.repeat(len(y), 1)
-        rows, columns = (
-            corner[:, axis, None] + place
-            for axis, place in enumerate((self.by_group // WINDOW, self.by_group % WINDOW))
-        )
-        within = (rows < height) & (columns < width)  # [windows, PLACES]
         y_hat, bits = torch.zeros_like(y), torch.zeros(len(y), device=y.device)
-        group = self.group.flatten()[self.by_group]
-        for step in range(self.config.steps):
-            found = self.code(
-                y[image], y_hat[image], corner, q[image], None, step, skip_below, within
-            )
-            now = within & (group == step)
-            which = image[:, None].expand_as(rows)[now]
-            y_hat[which, rows[now], columns[now]] = found.y_hat[now].to(y_hat.dtype)
-            bits = bits.index_add(0, which, found.bits[now].sum(1))
+        for step, plan in enumerate(batches(y.shape[1], y.shape[2], self.config.steps)):
+            before = y_hat.clone()
+            for batch in plan:
+                window = self.window(batch.sides)
+                image = torch.arange(len(y)).repeat_interleave(len(batch.corners))
+                corners, rows, columns = (
+                    torch.from_numpy(part).repeat(len(y), 1)
+                    for part in (batch.corners, batch.rows, batch.columns)
+                )
+                found = self.code(
+                    y[image], before[image], corners, batch.sides, q[image], None, step, skip_below
+                )
+                now = window.group == step  # as in the batch: both are by rows
+                y_hat[image[:, None], rows, columns] = found.y_hat[:, now].to(y_hat.dtype)
+                bits = bits.index_add(0, image, found.bits[:, now].sum((1, 2)))
         return y_hat, bits
+
+    @torch.no_grad()
+    def estimate(self, x: Tensor, q: Tensor) -> TrainingOutput:
+        """Return reconstruction and rate of images [B, 3, H, W] as in the files of the exported model."""
+        y = self.g_a(x, q).permute(0, 2, 3, 1)
+        y_hat, bits = self.close(y, q, self.prior_r.rows_that_skip())
+        x_hat = self.g_s(y_hat.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last), q)
+        return TrainingOutput(x_hat.float(), {"y": bits})

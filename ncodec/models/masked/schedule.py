@@ -3,11 +3,13 @@
     window 16x16:  places in the order of a low-discrepancy sequence --cut at 256 (i / S)^2.2--> groups 0 ... S-1
 
 After M2T (https://arxiv.org/abs/2304.07313): few places first, far from each other, and more in every step. Roberts'
-R2 sequence is quantised to the window's grid; places that come again are passed over. Windows lie on a grid from the
-upper left corner of a tile; one that its edges cut keeps those places that are within.
+R2 sequence is quantised to the window's grid; places that come again are passed over. A tile is cut into as few
+windows as there can be, of equal sides, 9 to 16, but for the last (a tile of up to 16 is one); of a smaller window, the
+schedule has those places that are within.
 """
 
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +25,9 @@ R2 = (3242174889, 2447445414)
 class Batch(NamedTuple):
     """Places of one group in windows of one shape, which go through the network together."""
 
-    shape: int  # which of the shapes: 2 · (rows are cut) + (columns are cut)
+    shape: int  # number of the windows' shape in this tile
+    sides: tuple[int, int]  # of the windows
+    corners: NDArray[np.intp]  # [windows, 2], of the tile
     rows: NDArray[np.intp]  # [windows, n], of the tile
     columns: NDArray[np.intp]
     places: NDArray[np.intp]  # [n], row · WINDOW + column within the window
@@ -48,29 +52,51 @@ def groups(steps: int) -> NDArray[np.intp]:
     return found
 
 
+class Span(NamedTuple):
+    """Windows of one length along an axis."""
+
+    side: int
+    starts: NDArray[np.intp]
+
+
+def side_of(length: int) -> int:
+    """Return the side of windows along an axis of so many latents.
+
+    >>> [side_of(n) for n in (1, 16, 17, 40, 48)]
+    [1, 16, 9, 14, 16]
+    """
+    return -(-length // -(-length // WINDOW))
+
+
+def _spans(length: int) -> list[Span]:
+    """Return the windows along an axis: those of the usual side, and the last."""
+    side = side_of(length)
+    starts = np.arange(0, length, side)
+    last = length - int(starts[-1])
+    if last == side:
+        return [Span(side, starts)]
+    return [Span(side, starts[:-1]), Span(last, starts[-1:])]
+
+
 @lru_cache(maxsize=16)
 def batches(height: int, width: int, steps: int) -> list[list[Batch]]:
     """Return what is decoded in each step of a tile of latents [height, width]."""
     group = groups(steps)
     row, column = np.divmod(np.arange(PLACES), WINDOW)
     plan: list[list[Batch]] = [[] for _ in range(steps)]
-    whole = height // WINDOW, width // WINDOW
-    cut = height % WINDOW, width % WINDOW
-    for shape in range(4):
-        rows_are_cut, columns_are_cut = divmod(shape, 2)
-        sides = (
-            cut[0] if rows_are_cut else WINDOW,
-            cut[1] if columns_are_cut else WINDOW,
+    for shape, (rows, columns) in enumerate(product(_spans(height), _spans(width))):
+        corners = np.stack(np.meshgrid(rows.starts, columns.starts, indexing="ij"), -1).reshape(
+            -1, 2
         )
-        tops = np.array([whole[0]] if rows_are_cut else range(whole[0]), np.intp) * WINDOW
-        lefts = np.array([whole[1]] if columns_are_cut else range(whole[1]), np.intp) * WINDOW
-        corners = np.stack(np.meshgrid(tops, lefts, indexing="ij"), -1).reshape(-1, 2)
+        is_within = (row < rows.side) & (column < columns.side)
         for step in range(steps):
-            places = np.flatnonzero((group == step) & (row < sides[0]) & (column < sides[1]))
-            if len(places) and len(corners):
+            places = np.flatnonzero((group == step) & is_within)
+            if len(places):
                 plan[step].append(
                     Batch(
                         shape,
+                        (rows.side, columns.side),
+                        corners,
                         corners[:, :1] + row[places],
                         corners[:, 1:] + column[places],
                         places,

@@ -1,0 +1,226 @@
+"""A trained masked transformer <-> the integers of its weights file (specs/masked.md, section 1).
+
+network, images --ranges--> fraction bits of every tensor --nn/integers.py--> weights, biases, shifts
+weights file --floats--> network
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from ncodec.exact.network import LARGEST, LOG_BITS, Array, Layer, tensors_of
+from ncodec.models.masked.layers import (
+    ASINH_BITS,
+    FIXED_BITS,
+    INDEX_BITS,
+    NEAR,
+    OCTAVES,
+    SCORE_MAX,
+    STEPS_BITS,
+    MaskedConfig,
+    layers,
+)
+from ncodec.models.masked.network import Masked
+from ncodec.models.trunk import GAINS
+from ncodec.nn.integers import (
+    Watch,
+    extremes,
+    float_layer,
+    fraction_bits,
+    integer_gain,
+    integer_layer,
+    load_layer,
+    rounded,
+)
+from ncodec.quality import N_QUALITIES
+
+HALF = {"g_s.linear": 127.5}  # of the pixels' range: x is 1/2 below them
+OCTAVE = 2**LOG_BITS / math.log(2)
+LEAST_BITS, MOST_BITS = 3, 12  # of q and k
+STREAM_ROOM = 1.5  # times what was seen: the residual stream must not saturate
+TABLES = {  # parameters in units of the stream
+    "mode": "mode", "group": "step", "unknown_places": "unknown_places", "known_places": "known_places", "null": "null",
+}  # fmt: skip
+
+
+@torch.no_grad()
+def ranges(model: Masked, images: list[Tensor]) -> dict[str, float]:
+    """Return the largest magnitude of every tensor of `layers` on images, at all qualities.
+
+    Args:
+        model: float.
+        images: uint8 [3, H, W], sides multiples of 16.
+    """
+
+    def of_y(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        watch.see("y", output if module is model.g_a else inputs[0])
+
+    def of_stream(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        watch.see("stream", inputs[0], inputs[1], output)
+
+    def of_part(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        watch.see("stream", output)
+
+    def halves(name: str) -> object:
+        def hook(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            a, (plain, magnitude) = inputs[0].chunk(2, -1)[0], module.weight.chunk(2, 1)
+            watch.see(name, linear(a, plain - magnitude), linear(a.relu(), 2 * magnitude), output)
+
+        return hook
+
+    def of_head(name: str) -> object:
+        def hook(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            watch.see(name, inputs[0])
+            watch.see("mean", output.chunk(2, -1)[0])
+
+        return hook
+
+    was_training = model.training
+    model.eval()
+    watch = Watch(model, lambda name: name)
+    with watch:
+        handles = [m.register_forward_hook(of_y) for m in (model.g_a, model.g_s)]
+        handles.append(model.content.register_forward_hook(halves("stream")))
+        for layer in model.layers:
+            handles.append(layer.register_forward_hook(of_stream))
+            handles += [part.register_forward_hook(of_part) for part in (layer.o, layer.down)]
+        for a, head in enumerate(model.heads):
+            handles.append(
+                head.f.register_forward_hook(lambda m, i, out, a=a: watch.see(f"heads.{a}", out))
+            )
+            handles.append(head.out.register_forward_hook(of_head(f"heads.{a}")))
+            if head.own is not None:
+                handles.append(head.own.register_forward_hook(halves(f"heads.{a}")))
+        for image in images:
+            x = (image.float() / 255)[None].contiguous(memory_format=torch.channels_last)
+            for q in range(1, N_QUALITIES + 1):
+                model.estimate(x, torch.tensor([float(q)]))
+    for handle in handles:
+        handle.remove()
+    model.train(was_training)
+    for name in TABLES.values():
+        watch.see("stream", model.get_parameter(name))
+    found = watch.found
+    found["stream"] *= STREAM_ROOM
+    for k in range(len(model.layers)):
+        found[f"layers.{k}.q"] *= OCTAVES
+        for part in "qk":  # clamped to 12 bits
+            found[f"layers.{k}.{part}"] *= LARGEST / SCORE_MAX
+    return found
+
+
+def _floats(model: Masked, layer: Layer) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a layer; what sees [a; |a|] is two of a and max(a, 0), as |a| = 2 max(a, 0) - a."""
+    name, _, last = layer.name.rpartition(".")
+    if name in ("near", "linear"):
+        kernel = model.get_parameter(name)[int(last)]  # [25, C]
+        return kernel.T.reshape(-1, 1, NEAR, NEAR), torch.zeros(kernel.shape[1])
+    if last in ("mean", "index"):
+        out = model.get_submodule(f"{name}.out")
+        part = slice(layer.shape[0]) if last == "mean" else slice(layer.shape[0], None)
+        return out.weight[part, :, None, None], out.bias[part]
+    module = model.get_submodule(layer.name.removesuffix("_positive"))
+    bias = module.bias if module.bias is not None else torch.zeros(layer.shape[0])
+    if isinstance(module, nn.Conv2d):
+        return module.weight, bias
+    weight = module.weight
+    if layer.source == "asinh":
+        plain, magnitude = weight.chunk(2, 1)
+        if last.endswith("_positive"):
+            weight, bias = 2 * magnitude, torch.zeros_like(bias)
+        else:
+            weight = plain - magnitude
+    return weight[:, :, None, None], bias
+
+
+def to_integers(model: Masked, images: list[Tensor]) -> tuple[dict[str, Array], dict[str, int]]:
+    """Return the networks' tensors of a weights file, and the fraction bits that they were made with.
+
+    Args:
+        model: float, on the CPU.
+        images: to calibrate on, uint8 [3, H, W], sides multiples of 16.
+
+    Raises:
+        ValueError: weights that integers cannot hold.
+    """
+    bits = fraction_bits(ranges(model, [*images, *extremes()]), FIXED_BITS)
+    n_layers = len(model.layers)
+    for k in range(n_layers):
+        for part in "qk":
+            name = f"layers.{k}.{part}"
+            bits[name] = min(max(bits[name], LEAST_BITS), MOST_BITS)
+    tensors: dict[str, Array] = {}
+    with torch.no_grad():
+        for layer in layers(model.config):
+            tensors |= integer_layer(*_floats(model, layer), layer, bits, HALF.get(layer.name, 0.0))
+    scores = [bits[f"layers.{k}.q"] + bits[f"layers.{k}.k"] for k in range(n_layers)]
+    tensors["score_bits"] = np.array(scores, np.uint8)
+    steps = np.arange(-LARGEST - 1, LARGEST + 1) / 2**STEPS_BITS
+    tensors["asinh"] = np.rint(np.arcsinh(steps) * 2**ASINH_BITS).astype(np.int16)
+    gain, shrink = model.log_gain.detach().double(), model.log_shrink.detach().double()
+    octave = 2**LOG_BITS
+    tensors["log_gain"] = rounded(gain * OCTAVE - bits["y"] * octave, np.int32)
+    tensors["log_unit"] = rounded((shrink - gain) * OCTAVE + bits["y"] * octave, np.int32)
+    power = bits["y"] - bits["mean"]
+    tensors["log_mean"] = rounded(-gain / 2 * OCTAVE + power * octave, np.int32)
+    tensors["index_offset"] = rounded(model.index_offset * 2.0**INDEX_BITS, np.int16)
+    for name, parameter in TABLES.items():
+        table = model.get_parameter(parameter) * 2.0 ** bits["stream"]
+        tensors[name] = rounded(table.clamp(-LARGEST, LARGEST), np.int16)
+    for name, source, result in GAINS:
+        table, power = model.get_parameter(name), bits[result] - bits[source]
+        tensors[name], tensors[f"{name}_shift"] = integer_gain(table, power)
+    return tensors, {name: bits[name] for name in sorted(tensors_of(layers(model.config)))}
+
+
+def from_integers(
+    tensors: Mapping[str, Array], config: MaskedConfig, bits: Mapping[str, int]
+) -> Masked:
+    """Return the float network whose integers these are, as near as they tell.
+
+    Raises:
+        KeyError, ValueError, RuntimeError: tensors or fraction bits are missing or of the wrong shape.
+    """
+    model = Masked(config)
+
+    def floats(name: str) -> Tensor:
+        return torch.from_numpy(tensors[name].astype(np.float64))
+
+    with torch.no_grad():
+        for layer in layers(config):
+            weight, bias = float_layer(tensors, layer, bits, HALF.get(layer.name, 0.0))
+            name, _, last = layer.name.rpartition(".")
+            if name in ("near", "linear"):
+                model.get_parameter(name)[int(last)] = weight.reshape(len(weight), -1).T.float()
+                continue
+            if last in ("mean", "index"):
+                out = model.get_submodule(f"{name}.out")
+                part = slice(len(weight)) if last == "mean" else slice(len(weight), None)
+                out.weight[part], out.bias[part] = weight.float(), bias.float()
+                continue
+            module = model.get_submodule(layer.name.removesuffix("_positive"))
+            if isinstance(module, nn.Conv2d):
+                load_layer(module, weight, bias, layer)
+            elif layer.source != "asinh":
+                module.weight.copy_(weight)
+                module.bias.copy_(bias)
+            elif last.endswith("_positive"):  # the later one: of max(a, 0) = (a + |a|) / 2
+                module.weight += torch.cat([weight, weight], 1) / 2
+            else:
+                module.weight.copy_(torch.cat([weight, 0 * weight], 1))
+                if module.bias is not None:
+                    module.bias.copy_(bias)
+        gain = floats("log_gain") / OCTAVE + bits["y"] * math.log(2)
+        model.log_gain.copy_(gain)
+        model.log_shrink.copy_(floats("log_unit") / OCTAVE - bits["y"] * math.log(2) + gain)
+        model.index_offset.copy_(floats("index_offset") * 2.0**-INDEX_BITS)
+        for name, parameter in TABLES.items():
+            model.get_parameter(parameter).copy_(floats(name) * 2.0 ** -bits["stream"])
+        for name, source, result in GAINS:
+            power = int(tensors[f"{name}_shift"]) + bits[result] - bits[source]
+            model.get_parameter(name).copy_(floats(name) * 2.0**-power)
+    return model
