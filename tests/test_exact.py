@@ -519,6 +519,8 @@ def random_graph(seed):
             rest = (beside(x),)
             size = h, w + sizes[rest[0]][1]
         elif kind == "norm":
+            if channels > 1024:
+                continue
             rest = (int(rng.integers(1, 13)),)
         elif kind == "attention":
             heads = int(rng.choice([n for n in range(1, channels + 1) if channels % n == 0]))

@@ -59,15 +59,15 @@ NCODEC_INLINE int32_t load_pair(const int16_t* x) {
   return pair;
 }
 
+// The panel from output o, from its sums.
 inline void store_plain(const Product& w, const int32_t* sum, size_t o, int16_t* y) {
-  for (; o < w.outputs; ++o, ++sum, ++y) {
-    *y = sat(*sum >> w.shift[o]);
-    if (w.slope != NO_SLOPE) *y = leaky(*y, w.slope);
-    if (o % PANEL == PANEL - 1) break;
+  for (size_t k = 0; k < std::min(PANEL, w.outputs - o); ++k) {
+    y[o + k] = sat(sum[k] >> w.shift[o + k]);
+    if (w.slope != NO_SLOPE) y[o + k] = leaky(y[o + k], w.slope);
   }
 }
 
-inline void store_plain(const Product&, const int32_t* sum, size_t, int32_t* y) { std::copy_n(sum, PANEL, y); }
+inline void store_plain(const Product&, const int32_t* sum, size_t o, int32_t* y) { std::copy_n(sum, PANEL, y + o); }
 
 template <class T>
 void product_plain(const Product& w, const int16_t* x, size_t n, T* y) {
@@ -80,7 +80,7 @@ void product_plain(const Product& w, const int16_t* x, size_t n, T* y) {
         const int32_t even = x[c], odd = x[c + 1];
         for (size_t k = 0; k < PANEL; ++k) sum[k] += weights[2 * k] * even + weights[2 * k + 1] * odd;
       }
-      store_plain(w, sum, o, y + o);
+      store_plain(w, sum, o, y);
     }
   }
 }
