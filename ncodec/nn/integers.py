@@ -128,7 +128,7 @@ def integer_layer(
                 break
             power -= 1
     return {
-        f"{layer.name}.weight": whole.numpy().astype(np.int16),
+        f"{layer.name}.weight": whole.contiguous().numpy().astype(np.int16),
         f"{layer.name}.bias": offset.numpy().astype(np.int32),
         f"{layer.name}.shift": shift,
     }

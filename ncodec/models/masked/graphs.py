@@ -28,6 +28,7 @@ from ncodec.exact.network import (
 )
 from ncodec.models.masked.layers import (
     EXPONENT_BITS,
+    FINE_BITS,
     HEAD,
     INDEX_BITS,
     NORM_BITS,
@@ -67,7 +68,9 @@ def surroundings(tensors: Tensors, c: MaskedConfig, step: int) -> Network:
 def _steps(net: Network, y_hat: int, channels: int) -> tuple[int, int]:
     """Return asinh of the first channels of y_hat in latent steps, and its positive part."""
     g = net.graph
-    a = g.table(net.scaled(y_hat, f"steps.{channels}", channels), net.tensors["asinh"], "asinh")
+    fine = g.table(net.scaled(y_hat, f"fine.{channels}", channels), net.tensors["asinh"], "asinh")
+    steps = net.scaled(y_hat, f"steps.{channels}", channels)
+    a = g.add(fine, g.table(steps, net.tensors["asinh_beyond"], "asinh_beyond"))
     return a, g.leaky(a, 0)
 
 
@@ -206,7 +209,10 @@ def vectors(tensors: Tensors, c: MaskedConfig, quality_code: int) -> dict[str, A
         found |= gain_at(tensors, name, quality_code)
     gain = at_quality(tensors["log_gain"], quality_code)
     offset = at_quality(tensors["index_offset"], quality_code).astype(np.int16)
-    steps = power(gain + (STEPS_BITS << LOG_BITS))
+    steps = {
+        "fine": power(gain + (FINE_BITS << LOG_BITS)),
+        "steps": power(gain + (STEPS_BITS << LOG_BITS)),
+    }
     powers = {
         "gain": power(gain),
         "unit": power(at_quality(tensors["log_unit"], quality_code)),
@@ -221,5 +227,6 @@ def vectors(tensors: Tensors, c: MaskedConfig, quality_code: int) -> dict[str, A
                 shift[channels],
             )
     for n in {c.M, *(c.slice(a).start for a in range(1, len(c.slices)))}:
-        found[f"steps.{n}.factor"], found[f"steps.{n}.shift"] = steps[0][:n], steps[1][:n]
+        for name, (factor, shift) in steps.items():
+            found[f"{name}.{n}.factor"], found[f"{name}.{n}.shift"] = factor[:n], shift[:n]
     return found

@@ -31,10 +31,10 @@ MOST_SCORE_BITS = 24 + EXPONENT_BITS  # X23
 OCTAVES = math.log2(math.e) / math.sqrt(HEAD)  # of a score q·k
 INDEX_BITS = 8  # of a table row
 INDEX_UNIT = 4.0  # rows per unit of a head's output
-STEPS_BITS = 5  # of a latent step
+FINE_BITS, STEPS_BITS = 9, 5  # of a latent step: within ±64 steps, and ±1024
 ASINH_BITS = 12  # asinh of 1024 steps is 7.6
 FIXED_BITS = {
-    "x": X_BITS, "index": INDEX_BITS, "pixels": PIXEL_BITS, "steps": STEPS_BITS, "asinh": ASINH_BITS, "norm": NORM_BITS,
+    "x": X_BITS, "index": INDEX_BITS, "pixels": PIXEL_BITS, "asinh": ASINH_BITS, "norm": NORM_BITS,
 }  # fmt: skip
 
 
@@ -55,10 +55,10 @@ class MaskedConfig:
     )
     steps: int = 8
     D: int = 192  # width of the transformer
-    layers: int = 6
+    layers: int = 4
     U: int = 384  # width within a layer
     H: int = 192  # width of the heads
-    slices: tuple[int, ...] = (32, 64, 224)  # channels of y that are decoded together
+    slices: tuple[int, ...] = (4, 8, 20, 32, 32, 96, 128)  # channels of y that are decoded together
 
     def __post_init__(self) -> None:
         for size in (
@@ -132,6 +132,7 @@ def check_masked(tensors: Tensors, c: MaskedConfig) -> None:
         "log_mean": (np.int32, by_quality),
         "index_offset": (np.int16, by_quality),
         "asinh": (np.int16, (1 << 16,)),
+        "asinh_beyond": (np.int16, (1 << 16,)),
         "score_bits": (np.uint8, (c.layers,)),
         "tables.r": (np.uint16, (N_SCALES, None)),
         "mode": (np.int16, (N_QUALITIES, c.D)),

@@ -271,11 +271,12 @@ class Masked(nn.Module):
                 x = layer(x, x, None)
             return norm(x)
         x = near + mode + unknown + self.step[window.group]
-        kept = torch.cat([self.null + mode, near + mode + content + known], 1)
+        told = 1 + int((window.group < window.group.max()).sum())  # nothing attends to the last group
+        kept = torch.cat([self.null + mode, near + mode + content + known], 1)[:, :told]
         for k, layer in enumerate(self.layers):
-            x, before = layer(x, kept, window.sooner), kept
+            x, before = layer(x, kept, window.sooner[:, :told]), kept
             if k + 1 < len(self.layers):
-                kept = layer(before, before, window.no_later)
+                kept = layer(before, before, window.no_later[:told, :told])
         return norm(x)
 
     def forward(

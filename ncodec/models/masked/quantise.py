@@ -15,6 +15,7 @@ from torch.nn.functional import linear
 from ncodec.exact.network import LARGEST, LOG_BITS, Array, Layer, tensors_of
 from ncodec.models.masked.layers import (
     ASINH_BITS,
+    FINE_BITS,
     FIXED_BITS,
     INDEX_BITS,
     NEAR,
@@ -36,10 +37,10 @@ from ncodec.nn.integers import (
     load_layer,
     rounded,
 )
-from ncodec.quality import N_QUALITIES
 
 HALF = {"g_s.linear": 127.5}  # of the pixels' range: x is 1/2 below them
 OCTAVE = 2**LOG_BITS / math.log(2)
+RANGE_QUALITIES = (1.0, 4.0, 8.0)  # magnitudes grow and fall with quality: its ends, and the middle
 LEAST_BITS, MOST_BITS = 3, 12  # of q and k
 STREAM_ROOM = 1.5  # times what was seen: the residual stream must not saturate
 TABLES = {  # parameters in units of the stream
@@ -49,7 +50,7 @@ TABLES = {  # parameters in units of the stream
 
 @torch.no_grad()
 def ranges(model: Masked, images: list[Tensor]) -> dict[str, float]:
-    """Return the largest magnitude of every tensor of `layers` on images, at all qualities.
+    """Return the largest magnitude of every tensor of `layers` on images.
 
     Args:
         model: float.
@@ -97,8 +98,8 @@ def ranges(model: Masked, images: list[Tensor]) -> dict[str, float]:
                 handles.append(head.own.register_forward_hook(halves(f"heads.{a}")))
         for image in images:
             x = (image.float() / 255)[None].contiguous(memory_format=torch.channels_last)
-            for q in range(1, N_QUALITIES + 1):
-                model.estimate(x, torch.tensor([float(q)]))
+            for q in RANGE_QUALITIES:
+                model.estimate(x, torch.tensor([q]))
     for handle in handles:
         handle.remove()
     model.train(was_training)
@@ -118,7 +119,7 @@ def _floats(model: Masked, layer: Layer) -> tuple[Tensor, Tensor]:
     name, _, last = layer.name.rpartition(".")
     if name in ("near", "linear"):
         kernel = model.get_parameter(name)[int(last)]  # [25, C]
-        return kernel.T.reshape(-1, 1, NEAR, NEAR), torch.zeros(kernel.shape[1])
+        return kernel.T.contiguous().view(-1, 1, NEAR, NEAR), torch.zeros(kernel.shape[1])
     if last in ("mean", "index"):
         out = model.get_submodule(f"{name}.out")
         part = slice(layer.shape[0]) if last == "mean" else slice(layer.shape[0], None)
@@ -135,6 +136,19 @@ def _floats(model: Masked, layer: Layer) -> tuple[Tensor, Tensor]:
         else:
             weight = plain - magnitude
     return weight[:, :, None, None], bias
+
+
+def asinh_tables() -> dict[str, Array]:
+    """Return asinh of fine steps, -32768 to 32767, and what it lacks of that of coarse ones, where the fine saturate."""
+    integers = np.arange(-LARGEST - 1, LARGEST + 1)
+    most = LARGEST / 2**FINE_BITS
+    fine = np.arcsinh(integers / 2**FINE_BITS)
+    steps = integers / 2**STEPS_BITS
+    beyond = np.arcsinh(steps) - np.arcsinh(np.clip(steps, -most, most))
+    return {
+        name: np.rint(table * 2**ASINH_BITS).astype(np.int16)
+        for name, table in (("asinh", fine), ("asinh_beyond", beyond))
+    }
 
 
 def to_integers(model: Masked, images: list[Tensor]) -> tuple[dict[str, Array], dict[str, int]]:
@@ -159,8 +173,7 @@ def to_integers(model: Masked, images: list[Tensor]) -> tuple[dict[str, Array], 
             tensors |= integer_layer(*_floats(model, layer), layer, bits, HALF.get(layer.name, 0.0))
     scores = [bits[f"layers.{k}.q"] + bits[f"layers.{k}.k"] for k in range(n_layers)]
     tensors["score_bits"] = np.array(scores, np.uint8)
-    steps = np.arange(-LARGEST - 1, LARGEST + 1) / 2**STEPS_BITS
-    tensors["asinh"] = np.rint(np.arcsinh(steps) * 2**ASINH_BITS).astype(np.int16)
+    tensors |= asinh_tables()
     gain, shrink = model.log_gain.detach().double(), model.log_shrink.detach().double()
     octave = 2**LOG_BITS
     tensors["log_gain"] = rounded(gain * OCTAVE - bits["y"] * octave, np.int32)

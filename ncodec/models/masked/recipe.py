@@ -98,8 +98,7 @@ def parameter_groups(network: Masked) -> ParameterGroups:
     dense = {
         id(module.weight)
         for module in network.modules()
-        if type(module) is nn.Linear
-        or (type(module) is nn.Conv2d and module.kernel_size == (1, 1))
+        if type(module) is nn.Linear or (type(module) is nn.Conv2d and module.kernel_size == (1, 1))
     }
     matrices, slow, fast, rest = [], [], [], []
     for name, parameter in network.named_parameters():
