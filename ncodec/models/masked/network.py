@@ -271,7 +271,9 @@ class Masked(nn.Module):
                 x = layer(x, x, None)
             return norm(x)
         x = near + mode + unknown + self.step[window.group]
-        told = 1 + int((window.group < window.group.max()).sum())  # nothing attends to the last group
+        told = 1 + int(
+            (window.group < window.group.max()).sum()
+        )  # nothing attends to the last group
         kept = torch.cat([self.null + mode, near + mode + content + known], 1)[:, :told]
         for k, layer in enumerate(self.layers):
             x, before = layer(x, kept, window.sooner[:, :told]), kept
