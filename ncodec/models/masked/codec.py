@@ -1,7 +1,7 @@
 """Encodes and decodes tiles by a trained masked transformer, in integers from end to end: every machine decodes the same.
 
     step 0 … S-1, groups of places of all windows:
-        surroundings --near, linear--> asking --f--> head 0 --mean, index--> code r --> y_hat ... head 1 ... head 2
+        surroundings --> asking --f--> head 0 --mean, index--> code r --> y_hat ... head 1 ... head 2
                                          ^                                                 |
                                          +---- keys, values ---- telling <-----------------+
 
@@ -151,19 +151,21 @@ class MaskedCodec:
         content = np.zeros((height, width, c.D), np.int16)
         transformer = self._transformer.start(run, size)
         for step, plan in enumerate(batches(height, width, c.steps)):
-            near, linear = run(
-                self._surroundings[step], "near", "linear", content=content, y_hat=y_hat
+            near, *around = run(
+                self._surroundings[step], "near", "linear", "energy", content=content, y_hat=y_hat
             )
             for batch in plan:
                 f = transformer.ask(batch, step, near, content)
                 here = batch.rows, batch.columns
                 known = np.empty((*batch.rows.shape, c.M), np.int16)
+                linear, energy = (plane[here] for plane in around)  # [W, n, M]
                 for a in range(len(c.slices)):
                     channels = c.slice(a)
                     before = np.ascontiguousarray(known[..., : channels.start])
                     mean, index = run(
                         self._heads[a], "mean", "index", f=f, y_hat=before,
-                        linear=np.ascontiguousarray(linear[here][..., channels]),
+                        linear=np.ascontiguousarray(linear[..., channels]),
+                        energy=np.ascontiguousarray(energy[..., channels]),
                     )  # fmt: skip
                     r = None
                     if y is not None:

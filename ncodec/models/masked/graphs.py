@@ -1,10 +1,10 @@
 """The networks of family `masked` as exact integer graphs (specs/masked.md, specs/exact.md). No torch.
 
     x --analysis--> y                                             y_hat --synthesis--> pixels
-    content, y_hat --surroundings--> near, linear                 of a tile [h, w, C]: what is decoded around each latent
+    content, y_hat --surroundings--> near, linear, energy         of a tile [h, w, C]: what is decoded around each latent
 
     near --asking, with keys and values--> f                      of windows [windows, places, C]: latents to decode,
-    f, linear, y_hat of the slices before --head--> mean, index     a slice of channels at a time
+    f, linear, energy, y_hat of the slices before --head--> mean, index     a slice of channels at a time
     y, mean, index --closing--> r         mean, r --opening--> y_hat
     y_hat, near --telling, with keys and values--> content, keys, values                   and those just decoded
 
@@ -54,17 +54,6 @@ def synthesis(tensors: Tensors, c: MaskedConfig) -> Network:
     return net
 
 
-def surroundings(tensors: Tensors, c: MaskedConfig, step: int) -> Network:
-    """content [h, w, D], y_hat [h, w, M], 0 where not decoded -> near [h, w, D], linear [h, w, M]."""
-    net = Network(tensors)
-    content, y_hat = net.input("content", c.D), net.input("y_hat", c.M)
-    net.outputs = {
-        "near": net.depthwise(content, f"near.{step}"),
-        "linear": net.depthwise(y_hat, f"linear.{step}"),
-    }
-    return net
-
-
 def _steps(net: Network, y_hat: int, channels: int) -> tuple[int, int]:
     """Return asinh of the first channels of y_hat in latent steps, and its positive part."""
     g = net.graph
@@ -72,6 +61,21 @@ def _steps(net: Network, y_hat: int, channels: int) -> tuple[int, int]:
     steps = net.scaled(y_hat, f"steps.{channels}", channels)
     a = g.add(fine, g.table(steps, net.tensors["asinh_beyond"], "asinh_beyond"))
     return a, g.leaky(a, 0)
+
+
+def surroundings(tensors: Tensors, c: MaskedConfig, step: int) -> Network:
+    """content [h, w, D], y_hat [h, w, M], 0 where not decoded -> near [h, w, D], linear and energy [h, w, M]."""
+    net = Network(tensors)
+    g = net.graph
+    content, y_hat = net.input("content", c.D), net.input("y_hat", c.M)
+    a, positive = _steps(net, y_hat, c.M)
+    magnitude = g.subtract(positive, g.subtract(a, positive))
+    net.outputs = {
+        "near": net.depthwise(content, f"near.{step}"),
+        "linear": net.depthwise(y_hat, f"linear.{step}"),
+        "energy": net.depthwise(magnitude, f"energy.{step}"),
+    }
+    return net
 
 
 def _both(net: Network, y_hat: int, channels: int, name: str) -> int:
@@ -166,16 +170,19 @@ def content(tensors: Tensors, c: MaskedConfig) -> Network:
 
 
 def head(tensors: Tensors, c: MaskedConfig, a: int) -> Network:
-    """f [W, n, D], linear [W, n, slice], y_hat of the slices before -> mean, index [W, n, slice]."""
+    """f [W, n, D], linear and energy [W, n, slice], y_hat of the slices before -> mean, index [W, n, slice]."""
     net = Network(tensors)
     g, name = net.graph, f"heads.{a}"
     before, channels = c.slice(a).start, c.slices[a]
+    energy = net.input("energy", channels)
     hidden = net.conv(net.input("f", c.D), f"{name}.f")
+    hidden = g.add(hidden, net.conv(energy, f"{name}.around"))
     if before:
         hidden = g.add(hidden, _both(net, net.input("y_hat", before), before, f"{name}.own"))
     hidden = g.leaky(hidden, LEAKY_SLOPE)
     mean = net.scaled(net.conv(hidden, f"{name}.mean"), f"mean.{a}", channels)
-    index = g.offset(net.conv(hidden, f"{name}.index"), net.vector(f"index_offset.{a}", channels))
+    index = g.add(net.conv(hidden, f"{name}.index"), energy)
+    index = g.offset(index, net.vector(f"index_offset.{a}", channels))
     net.outputs = {
         "mean": g.add(mean, net.input("linear", channels)),
         "index": g.clamp(g.shift(index, INDEX_BITS), 0, N_SCALES - 1),

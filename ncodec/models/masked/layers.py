@@ -104,6 +104,7 @@ def layers(c: MaskedConfig) -> Iterator[Layer]:
     for step in range(c.steps):
         yield Layer(f"near.{step}", (c.D, NEAR, NEAR), "stream", "stream")
         yield Layer(f"linear.{step}", (c.M, NEAR, NEAR), "y", "y")
+        yield Layer(f"energy.{step}", (c.M, NEAR, NEAR), "asinh", "index", result_unit=INDEX_UNIT)
     for k in range(c.layers):
         name = f"layers.{k}"
         yield Layer(f"{name}.q", (c.D, c.D), "norm", f"{name}.q", result_unit=OCTAVES)
@@ -115,6 +116,7 @@ def layers(c: MaskedConfig) -> Iterator[Layer]:
     for a, channels in enumerate(c.slices):
         name, before = f"heads.{a}", c.slice(a).start
         yield Layer(f"{name}.f", (c.H, c.D), "norm", name)
+        yield Layer(f"{name}.around", (c.H, channels), "index", name, unit=1 / INDEX_UNIT)
         if before:
             yield Layer(f"{name}.own", (c.H, before), "asinh", name)
             yield Layer(f"{name}.own_positive", (c.H, before), "asinh", name)

@@ -11,7 +11,7 @@ masks of later groups attend to. Contents attend to contents of their own and ea
 their keys and values are kept: every token passes once, and one pass trains all groups ("m2t"). With passes="mt" (MT)
 all tokens of a window pass in each step, and attend to each other whatever they are.
 
-Beyond the paper: an embedding of the 5x5 latents around, across windows; channels are decoded in slices, from the dearest
+Beyond the paper: the 5x5 latents around are seen directly, across windows; channels are decoded in slices, from the dearest
 on, each knowing those before at its place; and a residual's mean is subtracted before rounding, as in hyperprior.
 All of it is float here; files are made by its integers (quantise.py, graphs.py).
 """
@@ -110,17 +110,18 @@ class Head(nn.Module):
         super().__init__()
         before = c.slice(a).start
         self.f = nn.Linear(c.D, c.H)
+        self.around = nn.Linear(c.slices[a], c.H, bias=False)
         self.own = nn.Linear(2 * before, c.H) if before else None
         self.out = nn.Linear(c.H, 2 * c.slices[a])
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, f: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.f(f)
+    def forward(self, f: Tensor, energy: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.f(f) + self.around(energy)
         if self.own is not None:
             hidden = hidden + self.own(torch.cat([before, before.abs()], -1))
         mean, index = self.out(leaky_relu(hidden, 0.1)).float().chunk(2, -1)
-        return mean, INDEX_UNIT * index
+        return mean, INDEX_UNIT * (index + energy)
 
 
 def _with_windows(x: Tensor, windows: Tensor, corner: Tensor) -> Tensor:
@@ -145,6 +146,7 @@ class Masked(nn.Module):
         self.content = nn.Linear(2 * c.M, c.D, bias=False)  # 0 of what is not there
         self.near = nn.Parameter(0.2 * torch.randn(c.steps, NEAR**2, c.D))
         self.linear = nn.Parameter(torch.zeros(c.steps, NEAR**2, c.M))  # of y_hat, to the mean
+        self.energy = nn.Parameter(torch.zeros(c.steps, NEAR**2, c.M))  # of magnitudes, to the row
         self.unknown_places = nn.Parameter(0.02 * torch.randn(PLACES, c.D))
         self.known_places = nn.Parameter(0.02 * torch.randn(PLACES, c.D))
         self.mode = nn.Parameter(torch.zeros(N_QUALITIES, c.D))
@@ -225,10 +227,11 @@ class Masked(nn.Module):
         window = self.window(sides)
         gain = at_quality(self.log_gain, q).exp().flatten(1)[:, None]  # [B, 1, M]
         known = self.cut(known, corner, window)
-        steps = torch.asinh(known * gain[:, None])
+        steps = torch.asinh(known * gain[:, None])  # [B, a + 4, b + 4, M]
         content = self.content(torch.cat([steps, steps.abs()], -1)).float()
         f = self._layers(content, window, q, step)
         mean = self.around(known, self.linear, window, step)
+        energy = self.around(steps.abs(), self.energy, window, step)
         there = self.inner(self.cut(y, corner, window), window)
         offset = at_quality(self.index_offset, q).flatten(1)[:, None]
         shrink = at_quality(self.log_shrink, q).exp().flatten(1)[:, None]
@@ -236,7 +239,7 @@ class Masked(nn.Module):
         for a, head in enumerate(self.heads):
             part = self.config.slice(a)
             step_of = gain[..., part]  # latent steps per unit
-            expected, index = head(f, torch.cat(own, -1))
+            expected, index = head(f, energy[..., part], torch.cat(own, -1))
             expected = expected * step_of.rsqrt() + mean[..., part]
             index = bound(index + offset[..., part], 0, N_SCALES - 1)
             if noise is None:

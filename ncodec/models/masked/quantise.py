@@ -38,6 +38,7 @@ from ncodec.nn.integers import (
     rounded,
 )
 
+SURROUNDINGS = ("near", "linear", "energy")
 HALF = {"g_s.linear": 127.5}  # of the pixels' range: x is 1/2 below them
 OCTAVE = 2**LOG_BITS / math.log(2)
 RANGE_QUALITIES = (1.0, 4.0, 8.0)  # magnitudes grow and fall with quality: its ends, and the middle
@@ -90,9 +91,10 @@ def ranges(model: Masked, images: list[Tensor]) -> dict[str, float]:
             handles.append(layer.register_forward_hook(of_stream))
             handles += [part.register_forward_hook(of_part) for part in (layer.o, layer.down)]
         for a, head in enumerate(model.heads):
-            handles.append(
-                head.f.register_forward_hook(lambda m, i, out, a=a: watch.see(f"heads.{a}", out))
-            )
+            handles += [
+                part.register_forward_hook(lambda m, i, out, a=a: watch.see(f"heads.{a}", out))
+                for part in (head.f, head.around)
+            ]
             handles.append(head.out.register_forward_hook(of_head(f"heads.{a}")))
             if head.own is not None:
                 handles.append(head.own.register_forward_hook(halves(f"heads.{a}")))
@@ -117,7 +119,7 @@ def ranges(model: Masked, images: list[Tensor]) -> dict[str, float]:
 def _floats(model: Masked, layer: Layer) -> tuple[Tensor, Tensor]:
     """Return weight and bias of a layer; what sees [a; |a|] is two of a and max(a, 0), as |a| = 2 max(a, 0) - a."""
     name, _, last = layer.name.rpartition(".")
-    if name in ("near", "linear"):
+    if name in SURROUNDINGS:
         kernel = model.get_parameter(name)[int(last)]  # [25, C]
         return kernel.T.contiguous().view(-1, 1, NEAR, NEAR), torch.zeros(kernel.shape[1])
     if last in ("mean", "index"):
@@ -207,7 +209,7 @@ def from_integers(
         for layer in layers(config):
             weight, bias = float_layer(tensors, layer, bits, HALF.get(layer.name, 0.0))
             name, _, last = layer.name.rpartition(".")
-            if name in ("near", "linear"):
+            if name in SURROUNDINGS:
                 model.get_parameter(name)[int(last)] = weight.reshape(len(weight), -1).T.float()
                 continue
             if last in ("mean", "index"):

@@ -162,7 +162,7 @@ def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> f
         if part == "g_s":
             at_eighth = layer.name.startswith(("g_s.blocks", "g_s.head"))
             total += macs * PLACES * (4 if at_eighth else 1)
-        elif part in ("near", "linear", "heads"):
+        elif part in ("near", "linear", "energy", "heads"):
             total += macs * PLACES
         elif part.startswith("content"):
             total += macs * told
