@@ -35,12 +35,12 @@ def shapes_of(c):
     m, n, d, h = c["M"], c["N"], c["D"], c["H"]
     weights = {"content": (d, m), "content_positive": (d, m)}
     for s in range(c["steps"]):
-        weights |= {f"near.{s}": (d, 5, 5), f"linear.{s}": (m, 5, 5)}
+        weights |= {f"near.{s}": (d, 5, 5), f"linear.{s}": (m, 5, 5), f"energy.{s}": (m, 5, 5)}
     for k in range(c["layers"]):
         weights |= {f"layers.{k}.{name}": (d, d) for name in "qkvo"}
         weights |= {f"layers.{k}.up": (c["U"], d), f"layers.{k}.down": (d, c["U"])}
     for a, channels in enumerate(c["slices"]):
-        weights |= {f"heads.{a}.f": (h, d), f"heads.{a}.mean": (channels, h), f"heads.{a}.index": (channels, h)}  # fmt: skip
+        weights |= {f"heads.{a}.f": (h, d), f"heads.{a}.around": (h, channels), f"heads.{a}.mean": (channels, h), f"heads.{a}.index": (channels, h)}  # fmt: skip
         if a > 0:
             before = sum(c["slices"][:a])
             weights |= {f"heads.{a}.{name}": (h, before) for name in ("own", "own_positive")}
@@ -127,14 +127,18 @@ class Graph(Network):
 
     wanted = ()
 
-    def both(self, v, channels, name):
-        """K16."""
+    def steps(self, v, channels):
+        """K15: steps and positive."""
         fine, coarse = (self.scaled(v, f"{name}.{channels}", channels) for name in ("fine", "steps"))  # fmt: skip
         fine = self.add("table", fine, arrays=(self.tensors["asinh"],))
         coarse = self.add("table", coarse, arrays=(self.tensors["asinh_beyond"],))
         a = self.add("add", fine, coarse)
-        positive = self.layer(self.add("leaky", a, numbers=(0,)), f"{name}_positive")
-        return self.add("add", self.layer(a, name), positive)
+        return a, self.add("leaky", a, numbers=(0,))
+
+    def both(self, v, channels, name):
+        """K15."""
+        a, positive = self.steps(v, channels)
+        return self.add("add", self.layer(a, name), self.layer(positive, f"{name}_positive"))
 
     def score(self, seen, name):
         return self.add("clamp", self.layer(seen, name), numbers=(-4095, 4095))
@@ -189,10 +193,13 @@ class Model(hyperprior.Model):
             net.check()
 
     def around_of(self, s):
-        """K15."""
+        """K16: near, linear, energy."""
         net, c = Graph(self.tensors), self.config
         content, y_hat = net.input("content", c["D"], 32767), net.input("y_hat", c["M"], 32767)
-        net.wanted = net.layer(content, f"near.{s}"), net.layer(y_hat, f"linear.{s}")
+        a, positive = net.steps(y_hat, c["M"])
+        magnitude = net.add("subtract", positive, net.add("subtract", a, positive))
+        seen = {"near": content, "linear": y_hat, "energy": magnitude}
+        net.wanted = [net.layer(x, f"{name}.{s}") for name, x in seen.items()]
         return net
 
     def kept_names(self):
@@ -267,14 +274,17 @@ class Model(hyperprior.Model):
         """K23: mean, index."""
         net, channels, name = Graph(self.tensors), self.config["slices"][a], f"heads.{a}"
         before = self.slices[a].start
+        energy = net.input("energy", channels, 32767)
         g = net.layer(net.input("f", self.config["D"], 32767), f"{name}.f")
+        g = net.add("add", g, net.layer(energy, f"{name}.around"))
         if a > 0:
             own = net.both(net.input("y_hat", before, 32767), before, f"{name}.own")
             g = net.add("add", g, own)
         m = net.add("leaky", g, numbers=(3277,))
         mean = net.scaled(net.layer(m, f"{name}.mean"), "mean", channels)
         mean = net.add("add", mean, net.input("linear", channels, 32767))
-        index = net.add("offset", net.layer(m, f"{name}.index"), net.vector("index_offset", channels))  # fmt: skip
+        index = net.add("add", net.layer(m, f"{name}.index"), energy)
+        index = net.add("offset", index, net.vector("index_offset", channels))
         index = net.add("clamp", net.add("shift", index, numbers=(8,)), numbers=(0, 63))
         net.wanted = mean, index
         return net
@@ -339,7 +349,7 @@ class Model(hyperprior.Model):
             kept = dict(zip(self.kept_names(), values, strict=True))
         plan = [[Window(box, kept) for box in batch] for batch in batches(h, w)]
         for s in range(c["steps"]):
-            near, linear = run(self.around[s], whole, content=content, y_hat=y_hat)
+            near, linear, energy = run(self.around[s], whole, content=content, y_hat=y_hat)
             for batch in plan:
                 places = [p for p in batch[0].places if self.steps[p] == s]
                 if not places:
@@ -348,10 +358,10 @@ class Model(hyperprior.Model):
                 known = [np.zeros((1, len(places), m), np.int64) for _ in batch]
                 for a, channels in enumerate(self.slices):
                     for window, seen, v in zip(batch, f, known, strict=True):
-                        there = window.at(linear, places)[..., channels]
-                        mean, index = run(
-                            self.heads[a], of_slice[a], f=seen, y_hat=v[..., : channels.start], linear=there
-                        )  # fmt: skip
+                        feeds = {"f": seen, "y_hat": v[..., : channels.start]}
+                        for name, plane in (("linear", linear), ("energy", energy)):
+                            feeds[name] = window.at(plane, places)[..., channels]
+                        mean, index = run(self.heads[a], of_slice[a], **feeds)
                         if y is None:
                             is_coded = index >= self.skip_below
                             yield from index[is_coded].tolist()

@@ -242,7 +242,7 @@ def test_any_weights(case, small):
     same_pixels(ncodec.decode(data, "numpy", path, "cpu"), pixels)
     if case == "best":  # every kind of row and of pixel occurs
         index = list(model.rows(file["code"], model.zeros(64, 64), [0] * 2000))
-        assert max(index) == 63 and len(set(index)) > 25 and len(np.unique(pixels)) > 200
+        assert max(index) == 63 and len(set(index)) > 15 and len(np.unique(pixels)) > 200
         assert len(np.unique(y_hat)) > 100
 
 
