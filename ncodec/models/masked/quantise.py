@@ -222,7 +222,8 @@ def from_integers(
                 load_layer(module, weight, bias, layer)
             elif layer.source != "asinh":
                 module.weight.copy_(weight)
-                module.bias.copy_(bias)
+                if module.bias is not None:
+                    module.bias.copy_(bias)
             elif last.endswith("_positive"):  # the later one: of max(a, 0) = (a + |a|) / 2
                 module.weight += torch.cat([weight, weight], 1) / 2
             else:
