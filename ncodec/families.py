@@ -57,7 +57,7 @@ FAMILIES = (
     ),
     Family(
         "masked", 6, "ncodec.models.masked.codec", "ncodec.models.masked.recipe",
-        stride=16, bytes_a_pixel=64,
+        stride=16, bytes_a_pixel=40,
     ),
 )  # fmt: skip
 

@@ -22,12 +22,12 @@ def rows(first, text):
 def layers(config, text):
     """Yield name and the weight's shape."""
     for name, channels, kernel, which in rows("layer", text):
-        name, (inputs, outputs) = name.strip(" `"), channels.replace("·", "*").split("→")
-        inputs, outputs = eval(inputs, dict(config)), eval(outputs, dict(config))
+        name, sides = name.strip(" `"), channels.replace("·", "*").split("→")
         first, last = 0, 0
         if found := re.search(r"s = (\d) … (\w+) − 1", which):
             first, last = int(found[1]), config[found[2]] - 1
         for s in range(first, last + 1):
+            inputs, outputs = (eval(side, {**config, "s": s}) for side in sides)
             full = re.sub(r"\bs$|\bs\.", lambda m, s=s: m[0].replace("s", str(s)), name)
             if kernel.strip() == "block":
                 yield f"{full}.depth", [inputs, 3, 3]

@@ -62,7 +62,7 @@ def test_memory(tmp_path, model, sample):
 @pytest.mark.parametrize(
     ("model", "height", "width", "tile", "overlap"),
     [("dct", 1200, 1200, 400, 400), ("hyperprior-s", 768, 768, 256, 256), ("hyperprior-s", 1, 16_384, 0, 0),
-     ("fsq-s", 768, 768, 256, 256)],
+     ("fsq-s", 768, 768, 256, 256), ("masked-s", 768, 768, 256, 256)],
 )  # fmt: skip
 def test_memory_of_tiles(tmp_path, model, height, width, tile, overlap):
     """Overlaps as wide as the tiles, all of which could be decoded together; sides of a pixel."""

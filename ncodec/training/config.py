@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from ncodec.configs import DIR
 from ncodec.errors import InputError, named
@@ -57,6 +57,8 @@ def _typed(place: str, kind: type, values: dict[str, Any]) -> dict[str, Any]:
         wanted = types[key]
         if wanted is float and type(value) is int:
             values[key] = float(value)
+        elif get_origin(wanted) is tuple and type(value) is list:
+            values[key] = tuple(value)
         elif type(value) is not wanted:
             name = getattr(wanted, "__name__", str(wanted))
             raise InputError(f"config: {where}: expected {name}, found {value!r}")

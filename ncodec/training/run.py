@@ -4,6 +4,7 @@
     weights file --recipe--> network ---> Run --save--> checkpoint.pt --resume_run--> Run
 """
 
+import json
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -98,7 +99,8 @@ def read_network(config: Config, path: Path) -> tuple[nn.Module, dict[str, str]]
         WeightsMismatchError: it is damaged, or not a weights file of ncodec.
     """
     tensors, about, digest = weights.read(path)
-    expected = {"family": config.family, "model": asdict(config.model)}
+    model = json.loads(json.dumps(asdict(config.model)))  # as files have it: lists, not tuples
+    expected = {"family": config.family, "model": model}
     found = {"family": about["family"], "model": about.get("config")}
     if found != expected:
         raise InputError(

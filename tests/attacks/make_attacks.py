@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import numpy as np  # noqa: E402
+import reference_masked  # noqa: E402
 import reference_rans  # noqa: E402
 import reference_tokenizer  # noqa: E402
 from reference_hyperprior import read_tensors  # noqa: E402
@@ -456,9 +457,48 @@ def tokens_attacks() -> dict[str, tuple[str, bytes]]:
     return files | {name: ("TruncatedError", data) for name, data in truncated.items()}
 
 
+def masked_attacks() -> dict[str, tuple[str, bytes]]:
+    """Return error class and bytes of files of one pixel of family masked, by name."""
+    index = json.loads((HERE.parent.parent / "weights" / "index.json").read_text())
+    files = [model["file"] for model in index["models"] if model["name"] == "masked-s"]
+    if not files:
+        return {}
+    model = reference_masked.Model((HERE.parent.parent / "weights" / files[0]).read_bytes())
+    rows = list(model.rows(60, model.zeros(1, 1), [0] * model.config["M"]))
+
+    def pixel(payload: bytes, **fields: Any) -> bytes:
+        known = {"family": b"\x06", "digest": model.digest, "quality": 60}
+        return one_pixel(payload, **(known | fields))
+
+    def with_last(r: int, **how: int) -> bytes:
+        return reference_rans.encode([0] * (len(rows) - 1) + [r], rows, model.table, **how)
+
+    good = with_last(0)
+    corrupt = {
+        "masked_left_over": pixel(good + b"\0"),
+        "masked_initial_state": pixel(good[:1] + b"\xff\xff\0\0" + good[5:]),
+        "masked_lanes_6": pixel(b"\6" + good[1:]),
+        "masked_chunks_2": pixel(with_last(0, chunks=2)),
+        "masked_r_32768": pixel(with_last(32768)),
+        "masked_r_minus_32768": pixel(with_last(-32768)),
+        "masked_r_2_31": pixel(with_last(2**31 - 1)),
+        "masked_layers": pixel(b"\0" + good, flags=4, grid=b"\x01\x01"),
+    }
+    attacks = {name: ("CorruptPayloadError", data) for name, data in corrupt.items()}
+    truncated = {"masked_empty": b"", "masked_cut": good[:4]}
+    return attacks | {name: ("TruncatedError", pixel(data)) for name, data in truncated.items()}
+
+
 def every_attack() -> dict[str, tuple[str, bytes]]:
     """Return all files by name; all but those of `attacks` need a decoder to be refused."""
-    return attacks() | coded_attacks() | dct_attacks() | jpeg_attacks() | tokens_attacks()
+    return (
+        attacks()
+        | coded_attacks()
+        | dct_attacks()
+        | jpeg_attacks()
+        | tokens_attacks()
+        | masked_attacks()
+    )
 
 
 if __name__ == "__main__":

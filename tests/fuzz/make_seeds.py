@@ -191,6 +191,9 @@ def decode_seeds() -> dict[str, bytes]:
         "tokens-noise": ncodec.encode(noise, 4.3, "fsq-s", device="cpu", ranges=2),
         "tokens-grey-tiles": ncodec.encode(ramp, 2, "fsq-s", device="cpu", tile=64),
     }
+    if "masked-s" in [model.name for model in ncodec.list_models()]:
+        seeds["masked-noise"] = ncodec.encode(noise[:16, :16], 8, "masked-s", device="cpu")
+        seeds["masked-grey-tiles"] = ncodec.encode(ramp, 3, "masked-s", device="cpu", tile=64)
     plain = container.read(seeds["noise-q1"])
     metadata = {"icc": b"profile", "exif": b"Exif", "xmp": b"<x/>"}
     seeds["metadata"] = container.write(Container(plain.header, plain.tiles, metadata))

@@ -83,6 +83,9 @@ class MaskedCodec:
             slices = range(len(self.config.slices))
             return [graphs.closing(self.tensors, self.config, a, self.skip_below) for a in slices]
 
+    def _run(self, network: Network, known: Mapping[str, Array], *wanted: str) -> list[Any]:
+        return network.run(known, wanted, get_num_threads())
+
     def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
         """Return (1, 1): one layer and range."""
         return 1, 1
@@ -115,13 +118,12 @@ class MaskedCodec:
     def analyse(self, pixels: NDArray[np.uint8], quality_code: int) -> Int16:
         """Return y [h, w, M] of an image [H, W, 3] or [H, W]."""
         known = graphs.vectors(self.tensors, self.config, quality_code)
-        return self._analysis.run(known | {"x": image_input(pixels)}, ("y",), get_num_threads())[0]
+        return self._run(self._analysis, known | {"x": image_input(pixels)}, "y")[0]
 
     def synthesise(self, y_hat: Int16, quality_code: int, is_rounded: bool = True) -> Int16:
         """Return pixels [16 h, 16 w, 3]: 0 … 255, or, not rounded, in 1/64 of these."""
         known = graphs.vectors(self.tensors, self.config, quality_code) | {"y_hat": y_hat}
-        wanted = "pixels" if is_rounded else "unrounded"
-        return self._synthesis.run(known, (wanted,), get_num_threads())[0]
+        return self._run(self._synthesis, known, "pixels" if is_rounded else "unrounded")[0]
 
     def code(
         self, coder: Coder, y: Int16 | None, size: tuple[int, ...], quality_code: int
@@ -139,10 +141,9 @@ class MaskedCodec:
         """
         c, height, width = self.config, *size
         vectors = graphs.vectors(self.tensors, c, quality_code)
-        threads = get_num_threads()
 
         def run(network: Network, *wanted: str, **feeds: Array) -> list[Any]:
-            return network.run(vectors | feeds, wanted, threads)
+            return self._run(network, vectors | feeds, *wanted)
 
         n_symbols = height * width * c.M
         coded = coder.code_steps("y", n_symbols, self.tables_r, self.skip_below)
@@ -202,4 +203,8 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
     skip_below = about["skip_below"]
     if type(skip_below) is not int or not 0 <= skip_below <= N_SCALES:
         raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {skip_below!r}")
-    return MaskedCodec(tensors, config, skip_below)
+    if device == "cpu":
+        return MaskedCodec(tensors, config, skip_below)
+    from ncodec.models.masked.device import DeviceCodec  # needs torch
+
+    return DeviceCodec(tensors, config, skip_below, device)

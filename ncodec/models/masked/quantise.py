@@ -220,14 +220,16 @@ def from_integers(
             module = model.get_submodule(layer.name.removesuffix("_positive"))
             if isinstance(module, nn.Conv2d):
                 load_layer(module, weight, bias, layer)
-                continue
-            if last.endswith("_positive"):  # the later one: of max(a, 0) = (a + |a|) / 2
+            elif layer.source != "asinh":
+                module.weight.copy_(weight)
+                if module.bias is not None:
+                    module.bias.copy_(bias)
+            elif last.endswith("_positive"):  # the later one: of max(a, 0) = (a + |a|) / 2
                 module.weight += torch.cat([weight, weight], 1) / 2
-                continue
-            halves = [weight, 0 * weight] if layer.source == "asinh" else [weight]
-            module.weight.copy_(torch.cat(halves, 1))
-            if module.bias is not None:
-                module.bias.copy_(bias)
+            else:
+                module.weight.copy_(torch.cat([weight, 0 * weight], 1))
+                if module.bias is not None:
+                    module.bias.copy_(bias)
         gain = floats("log_gain") / OCTAVE + bits["y"] * math.log(2)
         model.log_gain.copy_(gain)
         model.log_shrink.copy_(floats("log_unit") / OCTAVE - bits["y"] * math.log(2) + gain)

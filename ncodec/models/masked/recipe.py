@@ -167,17 +167,19 @@ def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> f
         elif part.startswith("content"):
             total += macs * told
         elif part == "layers":
+            k, name = layer.name.split(".")[1:]
+            asks_again = int(k) + 1 < c.layers  # of contents, the last layer wants keys and values
             if c.passes == "mt":
                 total += macs * PLACES * c.steps
-            elif layer.name.endswith((".k", ".v")):
+            elif name in ("k", "v"):
                 total += macs * told
             else:
-                total += macs * (PLACES + told)
+                total += macs * (PLACES + told * asks_again)
     if c.passes == "mt":
-        pairs = c.steps * PLACES**2
+        pairs = c.layers * c.steps * PLACES**2
     else:
-        known = [sum(sizes[:step]) for step in range(c.steps + 1)]
-        pairs = sum(n * known[k] for k, n in enumerate(sizes))  # of masks
-        pairs += sum(n * known[k + 1] for k, n in enumerate(sizes[:-1]))  # of contents
-    total += 2 * c.D * c.layers * pairs
+        known = [1 + sum(sizes[:step]) for step in range(c.steps + 1)]  # with the null token
+        pairs = c.layers * sum(n * known[k] for k, n in enumerate(sizes))  # of masks
+        pairs += (c.layers - 1) * sum(n * known[k + 1] for k, n in enumerate(sizes[:-1]))
+    total += 2 * c.D * pairs
     return total / PLACES / STRIDE**2 / 1000

@@ -1,0 +1,35 @@
+"""Runs the networks of a masked transformer on a GPU: the integers of codec.py, so the same pixels. Needs torch.
+
+payload --coder, on the CPU--> r of a slice --networks--> mean, index of the next     [1, windows, tokens, C]
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ncodec.exact.device import run_on_device
+from ncodec.exact.network import Array, Network
+from ncodec.models.masked.codec import MaskedCodec
+from ncodec.models.masked.layers import MaskedConfig
+
+
+class DeviceCodec(MaskedCodec):
+    """As `MaskedCodec`; the networks run on `device`. The coder is the CPU's."""
+
+    def __init__(
+        self, tensors: Mapping[str, Array], config: MaskedConfig, skip_below: int, device: str
+    ) -> None:
+        super().__init__(tensors, config, skip_below)
+        self.device = torch.device(device)
+
+    def _run(self, network: Network, known: Mapping[str, Array], *wanted: str) -> list[Any]:
+        numbered = {}
+        for name, number in network.inputs.items():
+            if name in known:
+                there = torch.from_numpy(known[name].astype(np.int32)).to(self.device)
+                numbered[number] = there[None] if there.ndim == 3 else there
+        outputs = [network.outputs[name] for name in wanted]
+        found = run_on_device(network.graph, numbered, outputs)
+        return [tensor[0].to(torch.int16).cpu().numpy() for tensor in found]
