@@ -53,6 +53,13 @@ static TokenStage make_stage(const std::vector<int32_t>& levels, int bits, size_
   return stage;
 }
 
+static void raise_unless_ok(BinaryStatus status) {
+  if (status == BinaryStatus::truncated) raise("TruncatedError", "the payload ends before the last token");
+  if (status == BinaryStatus::left_over) raise("CorruptPayloadError", "bytes are left over after the last token");
+  if (status == BinaryStatus::bad_end)
+    raise("CorruptPayloadError", "the last byte is not the smallest in the final interval, as the encoder makes it");
+}
+
 class TokenStages {
  public:
   explicit TokenStages(std::vector<TokenStage> stages) : stages_(std::move(stages)) {}
@@ -78,10 +85,13 @@ class TokenStages {
       nb::gil_scoped_release release;
       status = decode_tokens(stages_, stage, depth, data, size, tokens.data(), rows);
     }
-    if (status == BinaryStatus::truncated) raise("TruncatedError", "the payload ends before the last token");
-    if (status == BinaryStatus::left_over) raise("CorruptPayloadError", "bytes are left over after the last token");
-    if (status == BinaryStatus::bad_end)
-      raise("CorruptPayloadError", "the last byte is not the smallest in the final interval, as the encoder makes it");
+    raise_unless_ok(status);
+  }
+
+  const TokenStage& stage(size_t s, int depth) const {
+    if (s >= stages_.size() || depth < 0 || depth > stages_[s].units())
+      raise("InputError", "stage " + std::to_string(s) + ", depth " + std::to_string(depth) + ": there is none such");
+    return stages_[s];
   }
 
   // values [height, width, channels of all stages], all 0 before.
@@ -127,6 +137,69 @@ class TokenStages {
   std::vector<TokenStage> stages_;
 };
 
+// Tokens of a stage with given logits, some places at a time.
+template <class Coder>
+class Given {
+ public:
+  Given(const TokenStages& stages, size_t s, int depth, Weights own, Coder coder)
+      : stage_(stages.stage(s, depth)), coder_(stage_, checked(stage_, own), depth, std::move(coder)) {}
+
+  template <class Places>
+  void code(Places tokens, Weights logits) {
+    if (logits.shape(0) != tokens.shape(0) || logits.shape(1) != stage_.nodes())
+      raise("InputError", "logits: expected [" + std::to_string(tokens.shape(0)) + ", " +
+                              std::to_string(stage_.nodes()) + "], found [" + std::to_string(logits.shape(0)) + ", " +
+                              std::to_string(logits.shape(1)) + "]");
+    if constexpr (!Coder::DECODES)
+      for (size_t i = 0; i < tokens.shape(0); ++i)
+        if (tokens.data()[i] < 0 || tokens.data()[i] >= stage_.size())
+          raise("InputError", "place " + std::to_string(i) + ": expected a token of 0 to " +
+                                  std::to_string(stage_.size() - 1) + ", found " + std::to_string(tokens.data()[i]));
+    nb::gil_scoped_release release;
+    coder_.code(tokens.data(), logits.data(), tokens.shape(0));
+  }
+
+  Coder& coder() { return coder_.coder(); }
+
+ private:
+  static const int16_t* checked(const TokenStage& stage, const Weights& own) {
+    if (!stage.is_tree()) expect("own", own, {stage.nodes(), 2 * stage.channels});
+    return own.data();
+  }
+
+  const TokenStage& stage_;
+  GivenCoder<Coder> coder_;
+};
+
+using SomeTokens = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using SomeDecoded = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+struct GivenEncoder : Given<TokenEncoder> {
+  GivenEncoder(const TokenStages& stages, size_t s, int depth, Weights own)
+      : Given(stages, s, depth, own, TokenEncoder()) {}
+
+  nb::bytes finish() {
+    const std::vector<uint8_t> payload = coder().finish();
+    return nb::bytes(payload.data(), payload.size());
+  }
+};
+
+struct GivenDecoder : Given<TokenDecoder> {
+  GivenDecoder(const TokenStages& stages, size_t s, int depth, Weights own, nb::bytes payload)
+      : Given(stages, s, depth, own, TokenDecoder(static_cast<const uint8_t*>(payload.data()), payload.size())),
+        payload_(payload) {}
+
+  void finish() { raise_unless_ok(coder().finish()); }
+
+ private:
+  nb::bytes payload_;  // outlives the coder
+};
+
+struct GivenGuesser : Given<TokenGuesser> {
+  GivenGuesser(const TokenStages& stages, size_t s, int depth, Weights own)
+      : Given(stages, s, depth, own, TokenGuesser()) {}
+};
+
 void bind_tokens(nb::module_& m) {
   nb::class_<TokenStage>(m, "TokenStage");
   m.def("make_token_stage", &make_stage, nb::arg("levels"), nb::arg("bits"), nb::arg("before"),
@@ -140,4 +213,18 @@ void bind_tokens(nb::module_& m) {
            nb::arg("depth"), nb::arg("first"), nb::arg("end"))
       .def("values", &TokenStages::values, nb::arg("tokens").noconvert(), nb::arg("depth"),
            nb::arg("values").noconvert());
+  nb::class_<GivenEncoder>(m, "GivenEncoder")
+      .def(nb::init<const TokenStages&, size_t, int, Weights>(), nb::keep_alive<1, 2>(), nb::arg("stages"),
+           nb::arg("stage"), nb::arg("depth"), nb::arg("own").noconvert())
+      .def("code", &GivenEncoder::code<SomeTokens>, nb::arg("tokens").noconvert(), nb::arg("logits").noconvert())
+      .def("finish", &GivenEncoder::finish);
+  nb::class_<GivenDecoder>(m, "GivenDecoder")
+      .def(nb::init<const TokenStages&, size_t, int, Weights, nb::bytes>(), nb::keep_alive<1, 2>(), nb::arg("stages"),
+           nb::arg("stage"), nb::arg("depth"), nb::arg("own").noconvert(), nb::arg("payload"))
+      .def("code", &GivenDecoder::code<SomeDecoded>, nb::arg("tokens").noconvert(), nb::arg("logits").noconvert())
+      .def("finish", &GivenDecoder::finish);
+  nb::class_<GivenGuesser>(m, "GivenGuesser")
+      .def(nb::init<const TokenStages&, size_t, int, Weights>(), nb::keep_alive<1, 2>(), nb::arg("stages"),
+           nb::arg("stage"), nb::arg("depth"), nb::arg("own").noconvert())
+      .def("code", &GivenGuesser::code<SomeDecoded>, nb::arg("tokens").noconvert(), nb::arg("logits").noconvert());
 }

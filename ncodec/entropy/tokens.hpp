@@ -24,6 +24,7 @@ constexpr int TOKEN_VALUE_MAX = 127;
 constexpr int TOKEN_LAYER_MAX = 32767;
 constexpr size_t TOKEN_LANES = 16;  // inputs of a layer are padded to a multiple of it
 constexpr int TOKEN_MIXER_RATE = 13;
+constexpr int OWN_SHIFT = 6;  // of weights of own values, in 1/256 nats
 constexpr int BAND_BITS = 8;  // a band of logits is 1 nat wide
 constexpr size_t N_BANDS = 4096 >> BAND_BITS;
 
@@ -137,6 +138,33 @@ NCODEC_CLONES static void hidden_layer(const TokenLayer& layer, const int16_t* x
   }
 }
 
+// What the decisions of a stage have taught in a payload so far.
+class TokenContexts {
+ public:
+  explicit TokenContexts(const TokenStage& stage)
+      : contexts_(stage.nodes()),
+        bands_(stage.nodes()),
+        mixers_(stage.is_tree() ? static_cast<size_t>(stage.bits) : stage.nodes(), Mixer<3>{{1 << 16, 0, 0}}) {}
+
+  // A decision. A coder takes the bin's value and returns it; the decoder ignores what it is given.
+  template <class Coder>
+  uint32_t decide(Coder& coder, uint32_t value, size_t node, size_t mixer, int logit) {
+    Context &context = contexts_[node], &band = bands_[node][static_cast<size_t>(logit + 2048) >> BAND_BITS];
+    Mixture<3> m{{logit, context.stretched(), band.stretched()}, 0};
+    mix(mixers_[mixer], m);
+    const uint32_t bin = coder.bin(value, m.share());
+    learn(mixers_[mixer], m, TOKEN_MIXER_RATE, bin);
+    context.update(bin);
+    band.update(bin);
+    return bin;
+  }
+
+ private:
+  std::vector<Context> contexts_;                    // of nodes
+  std::vector<std::array<Context, N_BANDS>> bands_;  // of nodes and logits about as large
+  std::vector<Mixer<3>> mixers_;                     // digits: of nodes; tree: of depths
+};
+
 // What the tokens of some rows of a stage are coded with.
 class TokenModel {
  public:
@@ -145,9 +173,7 @@ class TokenModel {
         own(stage.channels),
         stage_(stage),
         hidden_(padded(stage.hidden.outputs)),
-        contexts_(stage.nodes()),
-        bands_(stage.nodes()),
-        mixers_(stage.is_tree() ? static_cast<size_t>(stage.bits) : stage.nodes(), Mixer<3>{{1 << 16, 0, 0}}) {}
+        contexts_(stage) {}
 
   std::vector<int16_t> x;    // [inputs, padded with 0]
   std::vector<int16_t> own;  // [channels], of the digits of this token so far
@@ -158,18 +184,9 @@ class TokenModel {
     std::fill(own.begin(), own.end(), int16_t{0});
   }
 
-  // A decision. A coder takes the bin's value and returns it; the decoder ignores what it is given.
   template <class Coder>
   uint32_t decide(Coder& coder, uint32_t value, size_t node, size_t mixer) {
-    const int logit = logit_of(node);
-    Context &context = contexts_[node], &band = bands_[node][static_cast<size_t>(logit + 2048) >> BAND_BITS];
-    Mixture<3> m{{logit, context.stretched(), band.stretched()}, 0};
-    mix(mixers_[mixer], m);
-    const uint32_t bin = coder.bin(value, m.share());
-    learn(mixers_[mixer], m, TOKEN_MIXER_RATE, bin);
-    context.update(bin);
-    band.update(bin);
-    return bin;
+    return contexts_.decide(coder, value, node, mixer, logit_of(node));
   }
 
  private:
@@ -183,14 +200,53 @@ class TokenModel {
 
   const TokenStage& stage_;
   std::vector<int16_t> hidden_;
-  std::vector<Context> contexts_;                    // of nodes
-  std::vector<std::array<Context, N_BANDS>> bands_;  // of nodes and logits about as large
-  std::vector<Mixer<3>> mixers_;                     // digits: of nodes; tree: of depths
+  TokenContexts contexts_;
+};
+
+// The same where each place comes with its logits, but for what the token's own digits add to them: of a digit's value
+// v, weights times v and |v|. At most 30 digits: sums fit in 32 bits, whatever the weights.
+class GivenModel {
+ public:
+  GivenModel(const TokenStage& stage, const int16_t* weights)
+      : own(stage.channels),
+        stage_(stage),
+        weights_(weights, weights + (stage.is_tree() ? 0 : 2 * stage.nodes() * stage.channels)),
+        contexts_(stage) {}
+
+  std::vector<int16_t> own;  // [channels], of the digits of this token so far
+
+  // Go to a place with logits [nodes] (1/256 nats).
+  void enter(const int16_t* logits) {
+    logits_ = logits;
+    std::fill(own.begin(), own.end(), int16_t{0});
+  }
+
+  template <class Coder>
+  uint32_t decide(Coder& coder, uint32_t value, size_t node, size_t mixer) {
+    const int logit = logit_of(node);
+    if constexpr (Coder::GUESSES) return logit > 0;
+    else return contexts_.decide(coder, value, node, mixer, logit);
+  }
+
+ private:
+  int logit_of(size_t node) const {
+    int32_t sum = 0;
+    if (!stage_.is_tree()) {
+      const int16_t* w = &weights_[2 * node * own.size()];
+      for (size_t k = 0; k < own.size(); ++k) sum += w[k] * own[k] + w[own.size() + k] * std::abs(own[k]);
+    }
+    return std::clamp(logits_[node] + rounded(sum, OWN_SHIFT), -STRETCH_MAX, STRETCH_MAX);
+  }
+
+  const TokenStage& stage_;
+  std::vector<int16_t> weights_;  // digits: [nodes, 2 channels]
+  TokenContexts contexts_;
+  const int16_t* logits_ = nullptr;
 };
 
 // The level of a digit whose nodes begin at `node`: [centre?] which side? [further from the centre? ...].
-template <class Coder>
-int32_t code_digit(Coder& coder, TokenModel& model, size_t node, int32_t n_levels, int32_t level) {
+template <class Coder, class Model>
+int32_t code_digit(Coder& coder, Model& model, size_t node, int32_t n_levels, int32_t level) {
   const auto decide = [&](bool value, size_t at) { return model.decide(coder, value, at, at) != 0; };
   const int32_t side = n_levels / 2;  // levels on each
   if (n_levels % 2 == 1 && !decide(level != side, node++)) return side;
@@ -203,8 +259,8 @@ int32_t code_digit(Coder& coder, TokenModel& model, size_t node, int32_t n_level
 }
 
 // The token at the place that `model` has entered, to `depth` units; what is not coded of it is 0.
-template <class Coder>
-int32_t code_token(Coder& coder, const TokenStage& stage, TokenModel& model, int depth, int32_t token) {
+template <class Coder, class Model>
+int32_t code_token(Coder& coder, const TokenStage& stage, Model& model, int depth, int32_t token) {
   if (stage.is_tree()) {
     int32_t prefix = 0;
     for (int t = 0; t < depth; ++t) {
@@ -282,7 +338,7 @@ bool code_tokens(Coder& coder, const std::vector<TokenStage>& stages, size_t s, 
 
 class TokenEncoder {
  public:
-  static constexpr bool DECODES = false;
+  static constexpr bool DECODES = false, GUESSES = false;
   uint32_t bin(uint32_t value, uint32_t share) {
     coder_.encode_share(value, share);
     return value;
@@ -296,7 +352,7 @@ class TokenEncoder {
 
 class TokenDecoder {
  public:
-  static constexpr bool DECODES = true;
+  static constexpr bool DECODES = true, GUESSES = false;
   TokenDecoder(const uint8_t* payload, size_t size) : coder_(payload, size) {}
   uint32_t bin(uint32_t, uint32_t share) { return coder_.decode_share(share); }
   bool is_over() const { return coder_.status() != BinaryStatus::ok; }
@@ -304,6 +360,37 @@ class TokenDecoder {
 
  private:
   BinaryDecoder coder_;
+};
+
+// Takes the more probable bin of each decision: what tokens are lost is filled in with.
+struct TokenGuesser {
+  static constexpr bool DECODES = true, GUESSES = true;
+};
+
+// A payload of tokens with given logits, some places at a time: it waits for the logits of the next.
+template <class Coder>
+class GivenCoder {
+ public:
+  GivenCoder(const TokenStage& stage, const int16_t* own_weights, int depth, Coder coder)
+      : coder_(std::move(coder)), stage_(stage), model_(stage, own_weights), depth_(depth) {}
+
+  // Code n tokens, which the decoder writes and the encoder only reads; logits [n, nodes].
+  template <class Token>
+  void code(Token* tokens, const int16_t* logits, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+      model_.enter(logits + i * stage_.nodes());
+      const int32_t coded = code_token(coder_, stage_, model_, depth_, tokens[i]);
+      if constexpr (Coder::DECODES) tokens[i] = coded;
+    }
+  }
+
+  Coder& coder() { return coder_; }
+
+ private:
+  Coder coder_;
+  const TokenStage& stage_;
+  GivenModel model_;
+  int depth_;
 };
 
 // The first token of stages up to `last` in `rows` that is not in [low, size), by its place in the array; -1: none.

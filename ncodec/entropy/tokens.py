@@ -180,6 +180,35 @@ class TokenCoder:
         _check(stage, first, end)
         self._coder.decode(payload, tokens, stage, depth, first, end)
 
+    def given_encoder(self, stage: int, depth: int, own: NDArray[np.int16]) -> Any:
+        """Return what codes tokens of a stage whose places come with logits: `code(tokens, logits)`, then `finish()`. Exact.
+
+        `code` takes int32 [n] and int16 [n, nodes] (1/256 nats), of some places at a time; `finish` returns the payload.
+
+        Args:
+            stage: which one.
+            depth: units that are coded of its tokens.
+            own: int16 [nodes, 2 D_s], what the values v of a token's digits, and then their magnitudes, add to logits of
+                those after them (2^-14 nats); of a tree, anything.
+
+        Raises:
+            InputError: a token, the stage or the depth is out of range.
+            WeightsMismatchError: the shape of `own`.
+        """
+        return _rans.GivenEncoder(self._coder, stage, depth, own)
+
+    def given_decoder(self, stage: int, depth: int, own: NDArray[np.int16], payload: bytes) -> Any:
+        """Return the mirror of `given_encoder`, whose `code` sets the tokens; `finish` returns nothing.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: from `finish`, `payload` is damaged.
+        """
+        return _rans.GivenDecoder(self._coder, stage, depth, own, payload)
+
+    def given_guesser(self, stage: int, depth: int, own: NDArray[np.int16]) -> Any:
+        """Return what sets tokens as a decoder does, each decision being the likelier one."""
+        return _rans.GivenGuesser(self._coder, stage, depth, own)
+
     def values(self, tokens: NDArray[np.int32], depth: int) -> NDArray[np.int16]:
         """Return [h, w, D], the values of all stages in order. Exact.
 
