@@ -189,13 +189,14 @@ class Masked:
                 coder.code(some, logits)
                 tokens[-1][is_here] = some
 
-    def fill(self, tokens: NDArray[np.int32], depth: int) -> None:
-        """Give absent tokens, -1, what is likeliest by the tokens that there are, stage by stage. Exact.
+    def filled(self, tokens: NDArray[np.int32], depth: int) -> NDArray[np.int32]:
+        """Return tokens [n, h, w] with what is likeliest in place of absent ones, -1, stage by stage. Exact.
 
         Args:
-            tokens: [n, h, w], changed in place.
+            tokens: of the first n stages.
             depth: units of tokens of stage n - 1.
         """
+        tokens = tokens.copy()
         for s in range(len(tokens)):
             lost = tokens[s] < 0
             if not lost.any():
@@ -205,6 +206,7 @@ class Masked:
             some = np.zeros(np.count_nonzero(lost), np.int32)
             coder.code(some, self.logits(tokens[: s + 1], ~lost, units)[lost])
             tokens[s][lost] = some
+        return tokens
 
     def logits(
         self, tokens: NDArray[np.int32], is_known: NDArray[np.bool_], depth: int

@@ -55,7 +55,8 @@ class Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         f = rms(x)
         q, k, v = (part(f).unflatten(-1, (-1, HEAD)).transpose(1, 2) for part in (self.q, self.k, self.v))
-        x = x + self.o(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        weights = (q @ k.transpose(-1, -2) * HEAD**-0.5).softmax(-1).to(v.dtype)
+        x = x + self.o((weights @ v).transpose(1, 2).flatten(2))
         return x + self.down(functional.leaky_relu(self.up(rms(x)), SLOPE))
 
 
