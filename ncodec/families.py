@@ -58,6 +58,10 @@ FAMILIES = (
     ),
 )  # fmt: skip
 
+RECIPES = {family.name: family.recipe for family in FAMILIES if family.recipe} | {
+    "tokenizer-masked": "ncodec.models.tokenizer.masked_recipe",  # adds a transformer to weights of family tokenizer
+}
+
 
 def family_by_id(wire_id: int) -> Family:
     """Return the family with a wire id.

@@ -15,8 +15,8 @@ from ncodec.models.tokenizer.masked import (
     NORM_BITS,
     OCTAVE_BITS,
     SCORE_MAX,
-    SIDE,
     layers,
+    spans,
 )
 from ncodec.models.tokenizer.transformer import Masked
 from ncodec.nn.integers import Watch, fraction_bits, integer_layer, rounded
@@ -42,13 +42,13 @@ def ranges(network: Masked, tokens: Tensor) -> dict[str, float]:
         tokens: [n, S, h, w].
     """
     generator = torch.Generator().manual_seed(0)
-    side = min(SIDE, *tokens.shape[2:])
+    rows, columns = (spans(n)[0] for n in tokens.shape[2:])
     with Watch(network, _tensor_of) as watch:
         for s, head in enumerate(network.heads):
             for share in (0.0, 0.1, 0.5, 0.9):
                 known = torch.rand(tokens[:, s].shape, generator=generator) < share
                 x = network.inputs(tokens, s, known)
-                f = network.features(x, (0, side), (0, side))
+                f = network.features(x, rows, columns)
                 head.decisions(f.flatten(0, -2))
     return watch.found
 

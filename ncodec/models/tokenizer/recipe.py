@@ -29,11 +29,12 @@ from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import MAX_QUALITY_CODE
 
 __all__ = [
-    "CROP_STRIDE", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 CROP_STRIDE = STRIDE
+EFFORT = None
 OBJECTIVE = Objective(
     lambdas=tuple(0.00018 * 64 ** (k / 7) for k in range(8)), empty_bpp=0.01, ms_ssim=0.5
 )

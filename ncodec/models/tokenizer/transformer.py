@@ -8,7 +8,9 @@ A place whose token is unknown has values 0 and its flag off (MT of https://arxi
 one network serves any order of places, and fills in any set of lost ones. masked.py has it in integers.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -17,10 +19,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ncodec.entropy.tokens import Stage
-from ncodec.models.tokenizer.masked import HEAD, MLP, SIDE, MaskedConfig
+from ncodec.models.tokenizer.masked import (
+    ENDS,
+    HEAD,
+    MLP,
+    SIDE,
+    MaskedConfig,
+    groups,
+    order,
+    sides,
+    spans,
+)
 from ncodec.nn.tokens import decisions_of, values_of
 
 SLOPE = 0.1  # of leaky ReLU
+Span = NDArray[np.int64]  # places of windows along an axis, [windows, places of each]
 
 
 def rms(x: Tensor) -> Tensor:
@@ -171,29 +184,66 @@ class Masked(nn.Module):
         flags[..., 1 + stage] = 1
         return torch.cat([c, c.abs(), flags], -1)
 
-    def features(self, x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-        """Return [B, n, m, R, C, d] of inputs [B, h, w, ...]: n x m windows of R x C places, from (rows[0], columns[0]) on.
-
-        Args:
-            rows: the first of the windows, and their height R; as many windows as there are wholly.
-            columns: likewise.
-        """
+    def features(self, x: Tensor, rows: Span, columns: Span) -> Tensor:
+        """Return [B, n, m, R, C, d] of inputs [B, h, w, ...] at n x m windows of rows [n, R] and columns [m, C]."""
         f = self.stem(x)
         for block in self.blocks:
             f = block(f)
-        (top, R), (left, C) = rows, columns
-        n, m = (x.shape[1] - top) // R, (x.shape[2] - left) // C
-        f = f[:, top : top + n * R, left : left + m * C] .unflatten(2, (m, C)).unflatten(1, (n, R)).transpose(2, 3)
-        f = f + self.positions[:R, :C]
+        f = windowed(f, rows, columns) + self.positions[: rows.shape[1], : columns.shape[1]]
         shape = f.shape
-        f = f.flatten(0, 2).flatten(1, 2)
+        f = f.flatten(0, 2).flatten(1, 2)  # [B n m, R C, d]
         for layer in self.layers:
             f = layer(f)
         return f.view(shape)
 
+    def cost(
+        self, f: Tensor, tokens: Tensor, is_coded: Tensor, rows: Span, columns: Span, stage: int
+    ) -> Tensor:
+        """Return nats of each token of a stage [B, h, w] that is coded [B, h, w], those of some windows, in order; f are their features."""
+        here = windowed(is_coded, rows, columns)
+        some = windowed(tokens, rows, columns)[here]
+        head = self.heads[stage]
+        assert isinstance(head, Head)
+        return head.cost(f[here], some, self.values(some, stage))
 
-def windowed(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """Return [B, n, m, R, C, ...] of x [B, h, w, ...], as `Masked.features` does."""
-    (top, R), (left, C) = rows, columns
-    n, m = (x.shape[1] - top) // R, (x.shape[2] - left) // C
-    return x[:, top : top + n * R, left : left + m * C].unflatten(2, (m, C)).unflatten(1, (n, R)).transpose(2, 3)
+    def file_bits(self, tokens: Tensor, n_stages: int) -> Tensor:
+        """Return what a file has for the first stages of one picture's tokens [1, S, h, w], bits; no context adapted."""
+        height, width = tokens.shape[2:]
+        group = torch.from_numpy(groups(height, width))[None]
+        bits = torch.zeros(())
+        for stage, number in product(range(n_stages), range(len(ENDS))):
+            for rows, columns in product(spans(height), spans(width)):
+                f = self.features(self.inputs(tokens, stage, group < number), rows, columns)
+                here = group == number
+                bits += self.cost(f, tokens[:, stage], here, rows, columns, stage).sum()
+        return bits / math.log(2)
+
+
+def windowed(x: Tensor, rows: Span, columns: Span) -> Tensor:
+    """Return [B, n, m, R, C, ...] of x [B, h, w, ...], at rows [n, R] and columns [m, C]."""
+    return x[:, rows[:, None, :, None], columns[None, :, None, :]]
+
+
+def random_mask(height: int, width: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which places of a stage are known, while it is coded or where tokens are lost."""
+    kind = rng.random()
+    known = np.zeros((height, width), np.bool_)
+    if kind < 0.12:
+        return known
+    if kind < 0.82:  # the first of the file's order
+        i, j = (np.concatenate([np.arange(side) for side in sides(n)]) for n in (height, width))
+        return order()[i][:, j] < SIDE**2 * rng.random() ** 2.2
+    if kind < 0.9:
+        return rng.random((height, width)) < rng.random()
+    known[:] = True
+    for first in rng.integers(height, size=rng.integers(1, 5)):  # lost ranges of rows
+        known[first : first + rng.integers(1, 5)] = False
+    return known
+
+
+def random_windows(n: int, rng: np.random.Generator) -> Span:
+    """Return windows along n places: those of a file, or, more rarely, one anywhere."""
+    if rng.random() < 0.7:
+        return spans(n)[0]
+    side = int(rng.integers(min(n, SIDE // 3), min(n, SIDE) + 1))
+    return rng.integers(n - side + 1) + np.arange(side)[None]
