@@ -5,7 +5,7 @@
 //                                                                               . . .
 //     x = [a; b; c; d; nine places], 0 outside --hidden--> ReLU --head--> + --> logit of a decision ---> mixed --> P
 //     values of the token's digits so far ------------------own-----------^     context of the decision -^
-//                                                                 context of it and the logit's band -^
+//     perhaps logits of each place from elsewhere ------------------------^     context of it and the logit's band -^
 //
 // A token is a list of digits, each in turn: centre? which side? further? ...; or a path from the root of a tree. The
 // rows of a payload depend on nothing outside them. specs/tokenizer.md has the integers of it. Encoder and decoder
@@ -24,7 +24,6 @@ constexpr int TOKEN_VALUE_MAX = 127;
 constexpr int TOKEN_LAYER_MAX = 32767;
 constexpr size_t TOKEN_LANES = 16;  // inputs of a layer are padded to a multiple of it
 constexpr int TOKEN_MIXER_RATE = 13;
-constexpr int OWN_SHIFT = 6;  // of weights of own values, in 1/256 nats
 constexpr int BAND_BITS = 8;  // a band of logits is 1 nat wide
 constexpr size_t N_BANDS = 4096 >> BAND_BITS;
 
@@ -69,7 +68,8 @@ struct TokenStage {
   size_t before = 0;            // values of the stages before
   std::vector<int16_t> values;  // tree: [2^(bits + 1) - 1, channels], by heap row
   TokenLayer hidden, head;
-  std::vector<int16_t> own;  // digits: [nodes, channels]
+  std::vector<int16_t> own;  // digits: [nodes, own_inputs]
+  size_t own_inputs = 0;     // digits: channels, or twice as many: values, then their magnitudes
 
   bool is_tree() const { return levels.empty(); }
   int units() const { return is_tree() ? bits : static_cast<int>(levels.size()); }
@@ -96,8 +96,7 @@ struct TokenStage {
       if (hidden.largest_sum(o, TOKEN_VALUE_MAX) >= END) return false;
     for (size_t n = 0; n < head.outputs; ++n) {
       int64_t sum = head.largest_sum(n, TOKEN_LAYER_MAX);
-      for (size_t k = 0; k < (is_tree() ? 0 : channels); ++k)
-        sum += TOKEN_VALUE_MAX * std::abs(int64_t{own[n * channels + k]});
+      for (size_t k = 0; k < own_inputs; ++k) sum += TOKEN_VALUE_MAX * std::abs(int64_t{own[n * own_inputs + k]});
       if (sum >= END) return false;
     }
     return true;
@@ -138,115 +137,71 @@ NCODEC_CLONES static void hidden_layer(const TokenLayer& layer, const int16_t* x
   }
 }
 
-// What the decisions of a stage have taught in a payload so far.
-class TokenContexts {
- public:
-  explicit TokenContexts(const TokenStage& stage)
-      : contexts_(stage.nodes()),
-        bands_(stage.nodes()),
-        mixers_(stage.is_tree() ? static_cast<size_t>(stage.bits) : stage.nodes(), Mixer<3>{{1 << 16, 0, 0}}) {}
-
-  // A decision. A coder takes the bin's value and returns it; the decoder ignores what it is given.
-  template <class Coder>
-  uint32_t decide(Coder& coder, uint32_t value, size_t node, size_t mixer, int logit) {
-    Context &context = contexts_[node], &band = bands_[node][static_cast<size_t>(logit + 2048) >> BAND_BITS];
-    Mixture<3> m{{logit, context.stretched(), band.stretched()}, 0};
-    mix(mixers_[mixer], m);
-    const uint32_t bin = coder.bin(value, m.share());
-    learn(mixers_[mixer], m, TOKEN_MIXER_RATE, bin);
-    context.update(bin);
-    band.update(bin);
-    return bin;
-  }
-
- private:
-  std::vector<Context> contexts_;                    // of nodes
-  std::vector<std::array<Context, N_BANDS>> bands_;  // of nodes and logits about as large
-  std::vector<Mixer<3>> mixers_;                     // digits: of nodes; tree: of depths
-};
-
 // What the tokens of some rows of a stage are coded with.
 class TokenModel {
  public:
   TokenModel(const TokenStage& stage)
       : x(padded(stage.inputs())),
-        own(stage.channels),
         stage_(stage),
+        own_(stage.own_inputs),
         hidden_(padded(stage.hidden.outputs)),
-        contexts_(stage) {}
+        contexts_(stage.nodes()),
+        bands_(stage.nodes()),
+        mixers_(stage.is_tree() ? static_cast<size_t>(stage.bits) : stage.nodes(), Mixer<3>{{1 << 16, 0, 0}}) {}
 
-  std::vector<int16_t> x;    // [inputs, padded with 0]
-  std::vector<int16_t> own;  // [channels], of the digits of this token so far
+  std::vector<int16_t> x;  // [inputs, padded with 0]
 
-  // Go to the place that `x` tells of.
-  void enter() {
+  // Go to the place that `x` tells of, and perhaps logits [nodes] from elsewhere.
+  void enter(const int16_t* given) {
     hidden_layer(stage_.hidden, x.data(), hidden_.data());
-    std::fill(own.begin(), own.end(), int16_t{0});
+    std::fill(own_.begin(), own_.end(), int16_t{0});
+    given_ = given;
   }
 
+  // Digit k of this token has a value.
+  void learn_digit(size_t k, int16_t value) {
+    own_[k] = value;
+    if (own_.size() > stage_.channels) own_[stage_.channels + k] = static_cast<int16_t>(std::abs(value));
+  }
+
+  // A decision. A coder takes the bin's value and returns it; the decoder ignores what it is given.
   template <class Coder>
   uint32_t decide(Coder& coder, uint32_t value, size_t node, size_t mixer) {
-    return contexts_.decide(coder, value, node, mixer, logit_of(node));
+    const int logit = logit_of(node);
+    if constexpr (Coder::GUESSES) {
+      return logit > 0;
+    } else {
+      Context &context = contexts_[node], &band = bands_[node][static_cast<size_t>(logit + 2048) >> BAND_BITS];
+      Mixture<3> m{{logit, context.stretched(), band.stretched()}, 0};
+      mix(mixers_[mixer], m);
+      const uint32_t bin = coder.bin(value, m.share());
+      learn(mixers_[mixer], m, TOKEN_MIXER_RATE, bin);
+      context.update(bin);
+      band.update(bin);
+      return bin;
+    }
   }
 
  private:
   int logit_of(size_t node) const {
     const TokenLayer& head = stage_.head;
     int32_t sum = head.bias[node] + token_dot(head.row(node), hidden_.data(), head.stride / TOKEN_LANES);
-    if (!stage_.is_tree())
-      for (size_t k = 0; k < own.size(); ++k) sum += stage_.own[node * own.size() + k] * own[k];
-    return std::clamp(rounded(sum, head.shift), -STRETCH_MAX, STRETCH_MAX);
+    for (size_t k = 0; k < own_.size(); ++k) sum += stage_.own[node * own_.size() + k] * own_[k];
+    return std::clamp(rounded(sum, head.shift) + (given_ ? given_[node] : 0), -STRETCH_MAX, STRETCH_MAX);
   }
 
   const TokenStage& stage_;
+  std::vector<int16_t> own_;  // [own_inputs], of the digits of this token so far
+  const int16_t* given_ = nullptr;
   std::vector<int16_t> hidden_;
-  TokenContexts contexts_;
-};
-
-// The same where each place comes with its logits, but for what the token's own digits add to them: of a digit's value
-// v, weights times v and |v|. At most 30 digits: sums fit in 32 bits, whatever the weights.
-class GivenModel {
- public:
-  GivenModel(const TokenStage& stage, const int16_t* weights)
-      : own(stage.channels),
-        stage_(stage),
-        weights_(weights, weights + (stage.is_tree() ? 0 : 2 * stage.nodes() * stage.channels)),
-        contexts_(stage) {}
-
-  std::vector<int16_t> own;  // [channels], of the digits of this token so far
-
-  // Go to a place with logits [nodes] (1/256 nats).
-  void enter(const int16_t* logits) {
-    logits_ = logits;
-    std::fill(own.begin(), own.end(), int16_t{0});
-  }
-
-  template <class Coder>
-  uint32_t decide(Coder& coder, uint32_t value, size_t node, size_t mixer) {
-    const int logit = logit_of(node);
-    if constexpr (Coder::GUESSES) return logit > 0;
-    else return contexts_.decide(coder, value, node, mixer, logit);
-  }
-
- private:
-  int logit_of(size_t node) const {
-    int32_t sum = 0;
-    if (!stage_.is_tree()) {
-      const int16_t* w = &weights_[2 * node * own.size()];
-      for (size_t k = 0; k < own.size(); ++k) sum += w[k] * own[k] + w[own.size() + k] * std::abs(own[k]);
-    }
-    return std::clamp(logits_[node] + rounded(sum, OWN_SHIFT), -STRETCH_MAX, STRETCH_MAX);
-  }
-
-  const TokenStage& stage_;
-  std::vector<int16_t> weights_;  // digits: [nodes, 2 channels]
-  TokenContexts contexts_;
-  const int16_t* logits_ = nullptr;
+  std::vector<Context> contexts_;                    // of nodes
+  std::vector<std::array<Context, N_BANDS>> bands_;  // of nodes and logits about as large
+  std::vector<Mixer<3>> mixers_;                     // digits: of nodes; tree: of depths
 };
 
 // The level of a digit whose nodes begin at `node`: [centre?] which side? [further from the centre? ...].
-template <class Coder, class Model>
-int32_t code_digit(Coder& coder, Model& model, size_t node, int32_t n_levels, int32_t level) {
+template <class Coder>
+int32_t code_digit(Coder& coder, TokenModel& model, size_t node, int32_t n_levels, int32_t level) {
   const auto decide = [&](bool value, size_t at) { return model.decide(coder, value, at, at) != 0; };
   const int32_t side = n_levels / 2;  // levels on each
   if (n_levels % 2 == 1 && !decide(level != side, node++)) return side;
@@ -259,8 +214,8 @@ int32_t code_digit(Coder& coder, Model& model, size_t node, int32_t n_levels, in
 }
 
 // The token at the place that `model` has entered, to `depth` units; what is not coded of it is 0.
-template <class Coder, class Model>
-int32_t code_token(Coder& coder, const TokenStage& stage, Model& model, int depth, int32_t token) {
+template <class Coder>
+int32_t code_token(Coder& coder, const TokenStage& stage, TokenModel& model, int depth, int32_t token) {
   if (stage.is_tree()) {
     int32_t prefix = 0;
     for (int t = 0; t < depth; ++t) {
@@ -274,7 +229,7 @@ int32_t code_token(Coder& coder, const TokenStage& stage, Model& model, int dept
   size_t node = 0;
   for (size_t k = 0; k < static_cast<size_t>(depth); ++k) {
     const int32_t n = stage.levels[k], level = code_digit(coder, model, node, n, token % n);
-    model.own[k] = stage.value_of(k, level);
+    model.learn_digit(k, stage.value_of(k, level));
     coded += level * radix;
     token /= n;
     radix *= n;
@@ -307,10 +262,10 @@ struct TokenRows {
 };
 
 // Code `tokens` of stage s, which the decoder writes and the encoder only reads, to `depth` units. The stages before
-// are there in full. False: the coder asks to stop.
+// are there in full. `given`: logits [places of the rows, nodes], or null. False: the coder asks to stop.
 template <class Coder, class Token>
 bool code_tokens(Coder& coder, const std::vector<TokenStage>& stages, size_t s, int depth, Token* tokens,
-                 const TokenRows& rows) {
+                 const TokenRows& rows, const int16_t* given) {
   const TokenStage& stage = stages[s];
   const size_t n = stage.channels, m = stage.before, height = rows.end - rows.first;
   TokenGrid before(height, rows.width, m), here(height, rows.width, n);
@@ -326,11 +281,16 @@ bool code_tokens(Coder& coder, const std::vector<TokenStage>& stages, size_t s, 
       int16_t* x = std::copy_n(here.left_of(i, j), n, model.x.data());
       x = std::copy_n(here.above_left_of(i, j), 3 * n, x);
       for (size_t row = 0; row < 3; ++row) x = std::copy_n(before.above_left_of(i + row, j), 3 * m, x);
-      model.enter();
       Token& token = tokens[rows.at(s, i, j)];
+      if constexpr (Coder::GUESSES)
+        if (token >= 0) {
+          stage.values_of(token, depth, here.at(i, j));
+          continue;
+        }
+      model.enter(given ? given + (i * rows.width + j) * stage.nodes() : nullptr);
       const int32_t coded = code_token(coder, stage, model, depth, token);
       if constexpr (Coder::DECODES) token = coded;
-      stage.values_of(coded, depth, here.at(i, j));
+      if constexpr (!Coder::GUESSES) stage.values_of(coded, depth, here.at(i, j));  // guesses are not known
       if (coder.is_over()) return false;
     }
   return true;
@@ -362,35 +322,10 @@ class TokenDecoder {
   BinaryDecoder coder_;
 };
 
-// Takes the more probable bin of each decision: what tokens are lost is filled in with.
+// Sets tokens that are absent, -1: the more probable bin of each decision, by what is known.
 struct TokenGuesser {
   static constexpr bool DECODES = true, GUESSES = true;
-};
-
-// A payload of tokens with given logits, some places at a time: it waits for the logits of the next.
-template <class Coder>
-class GivenCoder {
- public:
-  GivenCoder(const TokenStage& stage, const int16_t* own_weights, int depth, Coder coder)
-      : coder_(std::move(coder)), stage_(stage), model_(stage, own_weights), depth_(depth) {}
-
-  // Code n tokens, which the decoder writes and the encoder only reads; logits [n, nodes].
-  template <class Token>
-  void code(Token* tokens, const int16_t* logits, size_t n) {
-    for (size_t i = 0; i < n; ++i) {
-      model_.enter(logits + i * stage_.nodes());
-      const int32_t coded = code_token(coder_, stage_, model_, depth_, tokens[i]);
-      if constexpr (Coder::DECODES) tokens[i] = coded;
-    }
-  }
-
-  Coder& coder() { return coder_; }
-
- private:
-  Coder coder_;
-  const TokenStage& stage_;
-  GivenModel model_;
-  int depth_;
+  bool is_over() const { return false; }
 };
 
 // The first token of stages up to `last` in `rows` that is not in [low, size), by its place in the array; -1: none.
@@ -405,16 +340,16 @@ inline int64_t find_bad_token(const std::vector<TokenStage>& stages, size_t last
 }
 
 inline std::vector<uint8_t> encode_tokens(const std::vector<TokenStage>& stages, size_t s, int depth,
-                                          const int32_t* tokens, const TokenRows& rows) {
+                                          const int32_t* tokens, const TokenRows& rows, const int16_t* given) {
   TokenEncoder coder;
-  code_tokens(coder, stages, s, depth, tokens, rows);
+  code_tokens(coder, stages, s, depth, tokens, rows, given);
   return coder.finish();
 }
 
 inline BinaryStatus decode_tokens(const std::vector<TokenStage>& stages, size_t s, int depth, const uint8_t* payload,
-                                  size_t size, int32_t* tokens, const TokenRows& rows) {
+                                  size_t size, int32_t* tokens, const TokenRows& rows, const int16_t* given) {
   TokenDecoder coder(payload, size);
-  return code_tokens(coder, stages, s, depth, tokens, rows) ? coder.finish() : BinaryStatus::truncated;
+  return code_tokens(coder, stages, s, depth, tokens, rows, given) ? coder.finish() : BinaryStatus::truncated;
 }
 
 }  // namespace ncodec

@@ -75,7 +75,7 @@ class TokenizerCodec:
         self.stages = config.stages
         self.coder = TokenCoder(config.stages, tensors)
         self._synthesis = graphs.synthesis(tensors, config)
-        self._masked = Masked(tensors, more, config.stages, self.coder) if more else None
+        self._masked = Masked(tensors, more, config.stages) if more else None
 
     @cached_property
     def _analyser(self) -> Analyser:

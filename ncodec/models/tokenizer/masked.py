@@ -3,8 +3,9 @@
     values known [h, w, inputs] --stem--> [h, w, d] --blocks, 5x5--> cut into windows [n, R·C, d]
     + positions --layers: attention in a window; each place by itself--> head of the stage --> logits [h, w, nodes]
 
-A stage is coded in groups of places (QLDS of https://arxiv.org/abs/2304.07313): each knows the stages before, and the groups before.
-transformer.py trains it, specs/tokenizer.md has the integers.
+It sees the stages before, and of the stage itself nothing, where files are coded: all places in one run, whose logits are
+added to those of the coder's own network, which knows the tokens to the left and above (entropy/tokens.hpp). Where tokens are
+lost it sees those that are not (MT of https://arxiv.org/abs/2304.07313). transformer.py trains it; specs/tokenizer.md has the integers.
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,6 @@ LOGIT_BITS = 8
 SCORE_MAX = 8190  # of q and k: 32 products of them stay below 2^31
 OCTAVE_BITS = 6  # of differences of scores
 NORMED = 1 + int((1024 << 2 * NORM_BITS) ** 0.5)  # the largest norm of 1024 channels
-ENDS = (7, 32, 77, 144)  # of groups, in places of a window: 144·(i/4)^2.2
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ class MaskedConfig:
     d: int = 160  # channels, a multiple of 32
     blocks: int = 3  # that know 5x5 places
     layers: int = 3  # of attention
+    near: int = 64  # hidden units of the coder's network of each stage
 
     def __post_init__(self) -> None:
-        for name, most in (("d", 1024), ("blocks", 64), ("layers", 64)):
+        for name, most in (("d", 1024), ("blocks", 64), ("layers", 64), ("near", 1024)):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= most:
                 raise InputError(f"{name}: expected 1 to {most}, found {value!r}")
@@ -80,17 +81,28 @@ def layers(c: MaskedConfig, stages: tuple[Stage, ...]) -> Iterator[Layer]:
 
 
 def n_inputs(stages: tuple[Stage, ...]) -> int:
-    """Return the channels of the input: values, their magnitudes, whether this stage's are known, which stage it is."""
-    return 2 * sum(stage.n_values for stage in stages) + 1 + len(stages)
+    """Return the channels of the input: values, their magnitudes, two flags, which stage it is."""
+    return 2 * sum(stage.n_values for stage in stages) + 2 + len(stages)
 
 
 def known_of(c: MaskedConfig, stages: tuple[Stage, ...]) -> Known:
     """Return the tensors."""
     known: Known = {"masked.positions": (np.int16, (SIDE * SIDE, c.d))}
     known |= {f"masked.layers.{k}.shift": (np.uint8, ()) for k in range(c.layers)}
+    before = 0
     for s, stage in enumerate(stages):
+        n = stage.n_values
+        ours: Known = {
+            "hidden.weight": (np.int16, (c.near, 4 * n + 9 * before)),
+            "hidden.bias": (np.int32, (c.near,)),
+            "head.weight": (np.int16, (stage.nodes, c.near)),
+            "head.bias": (np.int32, (stage.nodes,)),
+            "shifts": (np.int32, (2,)),
+        }
         if stage.levels:
-            known[f"masked.heads.{s}.own"] = (np.int16, (stage.nodes, 2 * stage.units))
+            ours["own.weight"] = (np.int16, (stage.nodes, 2 * n))
+        known |= {f"masked.tokens.{s}.{name}": expected for name, expected in ours.items()}
+        before += n
     return known | known_of_layers(layers(c, stages))
 
 
@@ -125,38 +137,32 @@ def windows(tensors: Tensors, c: MaskedConfig, stages: tuple[Stage, ...]) -> Net
 
 
 class Masked:
-    """The transformer of a weights file. Safe to share between threads.
+    """The transformer of a weights file, and the coder that it helps. Safe to share between threads.
 
     Args:
-        tensors: `masked.*`, those of `known_of`.
+        tensors: `masked.*`, those of `known_of`, and values of trees, `tokens.{s}.values`.
         config: sizes.
         stages: what the tokens are.
-        coder: of these tokens.
 
     Raises:
         WeightsMismatchError: integers that specs/exact.md forbids.
     """
 
-    def __init__(
-        self, tensors: Tensors, config: MaskedConfig, stages: tuple[Stage, ...], coder: TokenCoder
-    ) -> None:
-        self.stages, self._coder = stages, coder
+    def __init__(self, tensors: Tensors, config: MaskedConfig, stages: tuple[Stage, ...]) -> None:
+        self.stages = stages
         with named("weights: "):
-            self._plane, self._windows = (
-                make(tensors, config, stages) for make in (plane, windows)
-            )
-        self._own = [
-            tensors.get(f"masked.heads.{s}.own", np.zeros((0, 0), np.int16))
-            for s in range(len(stages))
-        ]
+            self._plane, self._windows = (make(tensors, config, stages) for make in (plane, windows))
+        ours = {name.removeprefix("masked."): array for name, array in tensors.items() if name.startswith("masked.tokens.")}  # fmt: skip
+        shared = {name: array for name, array in tensors.items() if name.endswith(".values")}
+        with named("masked."):
+            self.coder = TokenCoder(stages, ours | shared)
 
     def encode(
         self, tokens: NDArray[np.int32], stage: int, depth: int, first: int, end: int
     ) -> bytes:
         """Return the payload of rows `first` to `end` of a stage, as `TokenCoder.encode` does. Exact."""
-        coder = self._coder.given_encoder(stage, depth, self._own[stage])
-        self._code(coder, tokens[: stage + 1, first:end].copy(), depth)
-        return coder.finish()
+        logits = self._before(tokens, stage, first, end)
+        return self.coder.encode(tokens, stage, depth, first, end, logits)
 
     def decode(
         self,
@@ -172,22 +178,8 @@ class Masked:
         Raises:
             TruncatedError, CorruptPayloadError: `payload` is damaged.
         """
-        coder = self._coder.given_decoder(stage, depth, self._own[stage], payload)
-        rows = tokens[: stage + 1, first:end].copy()
-        self._code(coder, rows, depth)
-        coder.finish()
-        tokens[stage, first:end] = rows[stage]
-
-    def _code(self, coder: object, tokens: NDArray[np.int32], depth: int) -> None:
-        """Code the last stage of tokens [n, h, w], group by group; a decoder changes them."""
-        group = groups(*tokens.shape[1:])
-        for number in range(len(ENDS)) if depth else ():
-            is_here = group == number
-            if is_here.any():
-                logits = self.logits(tokens, group < number, depth)[is_here]
-                some = tokens[-1][is_here]
-                coder.code(some, logits)
-                tokens[-1][is_here] = some
+        logits = self._before(tokens, stage, first, end)
+        self.coder.decode(payload, tokens, stage, depth, first, end, logits)
 
     def filled(self, tokens: NDArray[np.int32], depth: int) -> NDArray[np.int32]:
         """Return tokens [n, h, w] with what is likeliest in place of absent ones, -1, stage by stage. Exact.
@@ -198,34 +190,43 @@ class Masked:
         """
         tokens = tokens.copy()
         for s in range(len(tokens)):
-            lost = tokens[s] < 0
-            if not lost.any():
-                continue
-            units = depth if s == len(tokens) - 1 else self.stages[s].units
-            coder = self._coder.given_guesser(s, units, self._own[s])
-            some = np.zeros(np.count_nonzero(lost), np.int32)
-            coder.code(some, self.logits(tokens[: s + 1], ~lost, units)[lost])
-            tokens[s][lost] = some
+            if (tokens[s] < 0).any():
+                units = depth if s == len(tokens) - 1 else self.stages[s].units
+                values = self.coder.values(tokens[: s + 1], units)
+                logits = self.logits(values, s, tokens[s] >= 0)
+                self.coder.guess(tokens[: s + 1], units, logits.reshape(-1, logits.shape[2]))
         return tokens
 
-    def logits(
-        self, tokens: NDArray[np.int32], is_known: NDArray[np.bool_], depth: int
+    def _before(
+        self, tokens: NDArray[np.int32], stage: int, first: int, end: int
     ) -> NDArray[np.int16]:
-        """Return logits [h, w, nodes] of the decisions of stage n - 1 (1/256 nats). Exact.
+        """Return logits [places, nodes] of rows of a stage by those before it."""
+        rows = tokens[:stage, first:end]
+        values = np.zeros((end - first, tokens.shape[2], self.coder.n_values), np.int16)
+        if stage:
+            values = self.coder.values(rows, self.stages[stage - 1].units)
+        logits = self.logits(values, stage, None)
+        return logits.reshape(-1, logits.shape[2])
+
+    def logits(
+        self, values: NDArray[np.int16], stage: int, is_known: NDArray[np.bool_] | None
+    ) -> NDArray[np.int16]:
+        """Return logits [h, w, nodes] of the decisions of a stage (1/256 nats). Exact.
 
         Args:
-            tokens: [n, h, w]; those of the last stage count where `is_known` [h, w].
-            depth: units of them.
+            values: [h, w, D], of the stages before, and those of this stage that it may see; 0 elsewhere.
+            stage: which.
+            is_known: [h, w], where this stage's are known; None: nowhere, but those to the left and above to the coder.
         """
-        s, (height, width) = len(tokens) - 1, tokens.shape[1:]
-        tokens = tokens.copy()
-        tokens[s][~is_known] = -1
-        x = inputs_of(self._coder.values(tokens, depth), is_known, s, len(self.stages))
+        height, width = values.shape[:2]
+        logits = np.empty((height, width, self.stages[stage].nodes), np.int16)
+        if not logits.size:
+            return logits
+        x = inputs_of(values, stage, len(self.stages), is_known)
         (f,) = self._plane.run({"x": x}, ("f",), get_num_threads())
-        logits = np.empty((height, width, self.stages[s].nodes), np.int16)
         for rows in spans(height):
             for columns in spans(width):
-                self._run(f, s, rows, columns, logits)
+                self._run(f, stage, rows, columns, logits)
         return logits
 
     def _run(
@@ -249,26 +250,15 @@ class Masked:
 
 
 def inputs_of(
-    values: NDArray[np.int16], is_known: NDArray[np.bool_], stage: int, n_stages: int
+    values: NDArray[np.int16], stage: int, n_stages: int, is_known: NDArray[np.bool_] | None
 ) -> NDArray[np.int16]:
     """Return what the transformer sees [h, w, inputs] of values [h, w, D]."""
-    flags = np.zeros((*is_known.shape, 1 + n_stages), np.int16)
-    flags[..., 0] = is_known
-    flags[..., 1 + stage] = 1
+    flags = np.zeros((*values.shape[:2], 2 + n_stages), np.int16)
+    if is_known is not None:
+        flags[..., 0] = 1
+        flags[..., 1] = is_known
+    flags[..., 2 + stage] = 1
     return np.concatenate([values, np.abs(values), flags], 2)
-
-
-def order() -> NDArray[np.int64]:
-    """Return [SIDE, SIDE], the rank of each place: Roberts' R2 sequence on the grid of a window."""
-    phi = 1.32471795724474602596  # its cube is 1 + phi
-    rank = np.full((SIDE, SIDE), -1)
-    n = k = 0
-    while k < SIDE * SIDE:
-        n += 1
-        i, j = (int((0.5 + n / phi**a) % 1 * SIDE) for a in (1, 2))
-        if rank[i, j] < 0:
-            rank[i, j], k = k, k + 1
-    return rank
 
 
 def sides(n: int) -> list[int]:
@@ -290,8 +280,3 @@ def spans(n: int) -> list[NDArray[np.int64]]:
         starts[np.equal(lengths, side)][:, None] + np.arange(side) for side in sorted(set(lengths))
     ]
 
-
-def groups(height: int, width: int) -> NDArray[np.int64]:
-    """Return the group of each place [height, width]."""
-    i, j = (np.concatenate([np.arange(side) for side in sides(n)] or [[]]).astype(int) for n in (height, width))
-    return np.searchsorted(ENDS, order()[i][:, j], side="right")

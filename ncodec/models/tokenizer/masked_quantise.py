@@ -20,8 +20,9 @@ from ncodec.models.tokenizer.masked import (
 )
 from ncodec.models.tokenizer.transformer import Masked
 from ncodec.nn.integers import Watch, fraction_bits, integer_layer, rounded
+from ncodec.nn.tokens import LEFT, integers_of
 
-OWN_BITS = 14  # of weights of own values (entropy/tokens.hpp)
+LARGEST_OF_SCORES = 32767 / SCORE_MAX
 FIXED_BITS = {"masked.x": 0, "masked.norm": NORM_BITS, "masked.logits": LOGIT_BITS}
 ADDED = ("stem", "project", "o", "down")  # modules whose results make up f
 
@@ -45,10 +46,11 @@ def ranges(network: Masked, tokens: Tensor) -> dict[str, float]:
     rows, columns = (spans(n)[0] for n in tokens.shape[2:])
     with Watch(network, _tensor_of) as watch:
         for s, head in enumerate(network.heads):
-            for share in (0.0, 0.1, 0.5, 0.9):
-                known = torch.rand(tokens[:, s].shape, generator=generator) < share
-                x = network.inputs(tokens, s, known)
-                f = network.features(x, rows, columns)
+            for share in (0.0, 0.5, 0.9, None):
+                known = None
+                if share is not None:
+                    known = torch.rand(tokens[:, s].shape, generator=generator) < share
+                f = network.features(*network.seen(tokens, s, known), rows, columns)
                 head.decisions(f.flatten(0, -2))
     return watch.found
 
@@ -81,27 +83,35 @@ def to_integers(network: Masked, tokens: Tensor) -> tuple[dict[str, Array], dict
         tensors[f"{name}.shift"] = np.array(shift, np.uint8)
     positions = network.positions.flatten(0, 1) * 2.0 ** bits["masked.f"]
     tensors["masked.positions"] = rounded(positions, np.int16)
-    for s, head in enumerate(network.heads):
-        if head.stage.levels:
-            own = (head.own * head.mask * 2.0**OWN_BITS).clamp(-32767, 32767)
-            tensors[f"masked.heads.{s}.own"] = rounded(own, np.int16)
+    for s in range(len(network.stages)):
+        arrays = near_arrays(network, s)
+        tensors |= {f"masked.tokens.{s}.{name}": array for name, array in arrays.items()}
     return tensors, bits
-
-
-LARGEST_OF_SCORES = 32767 / SCORE_MAX
 
 
 def _layer(network: Masked, name: str) -> tuple[Tensor, Tensor]:
     """Return weight [out, in, 1, 1] or [C, 1, k, k] and bias of a layer."""
     if name.endswith(".out"):
         head = network.get_submodule(name.removesuffix(".out"))
-        return head.out().detach()[:, :, None, None], head.bias.detach()
+        weight = head.out().detach()[:, :, None, None]
+        return weight, torch.zeros(len(weight))  # the bias is the coder's
     module = network.get_submodule(name)
     assert isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None
     weight, bias = module.weight.detach(), module.bias.detach()
     if name == "stem":
-        flags = torch.ones(weight.shape[1] - 2 * len(network.unit))
+        flags = torch.ones(2 + len(network.stages))
         weight = weight * torch.cat([network.unit, network.unit, flags])
     if isinstance(module, nn.Linear):
         return weight[:, :, None, None], bias
     return weight, bias
+
+
+def near_arrays(network: Masked, s: int) -> dict[str, Array]:
+    """Return the network of a stage's neighbours as entropy/tokens.py has it."""
+    near, head, n = network.near[s], network.heads[s], network.stages[s].n_values
+    weight = near.hidden.weight.detach().permute(0, 2, 3, 1)  # [B, 3, 3, E + D_s]
+    before = weight.shape[3] - n
+    left = [weight[:, 1 + i, 1 + j, before:] for i, j in LEFT]
+    hidden = torch.cat([*left, weight[..., :before].flatten(1)], 1)
+    own = head.own * head.mask if head.stage.levels else None
+    return integers_of(hidden, near.hidden.bias, head.near, head.bias, own)

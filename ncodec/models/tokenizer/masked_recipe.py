@@ -1,6 +1,6 @@
 """How `ncodec train` adds a masked transformer to a tokenizer's weights. A `training.recipe.Recipe`.
 
-    images --the tokenizer, as it is--> tokens --random masks--> transformer --training/loop.py--> transformer
+    images --the tokenizer, as it is--> tokens --> transformer, from the tokenizer's coder --training/loop.py--> transformer
     its weights file + the transformer's integers --> weights file
 
 The tokenizer's integers run at every step, some milliseconds a crop, so crops may lie anywhere, and tokens are those of files.
@@ -25,7 +25,6 @@ from ncodec.models.tokenizer.masked import MaskedConfig
 from ncodec.models.tokenizer.masked_quantise import to_integers
 from ncodec.models.tokenizer.stages import STRIDE, n_stages
 from ncodec.models.tokenizer.transformer import Masked, random_mask, random_windows
-from ncodec.nn.tokens import decisions_of
 from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import MAX_QUALITY_CODE, quality_code
 
@@ -33,7 +32,8 @@ CROP_STRIDE = STRIDE
 EFFORT = 2
 OBJECTIVE = Objective(empty_bpp=1e-4)  # in training nothing is lost: the loss is that of rates
 CALIBRATION_IMAGES = 32
-START_IMAGES = 400
+LOST, LOST_FIRST = 0.15, 0.4  # share of crops of which tokens are lost; of the first stage, of which the transformer sees nothing else
+SLOW = 0.3
 diagnose = recipe.diagnose
 kmac_per_pixel = recipe.kmac_per_pixel
 
@@ -86,15 +86,21 @@ class MaskedTokens(nn.Module):
         seed = torch.randint(2**31, (1,), generator=noise[0], device=noise[0].device)
         rng = np.random.default_rng(int(seed))
         stages = ((rng.integers(8) + np.arange(len(x))) % tokens.shape[1]).tolist()
-        masks = [random_mask(*tokens.shape[2:], rng) for _ in stages]
-        known = torch.from_numpy(np.stack(masks)).to(x.device)
         rows, columns = (random_windows(n, rng) for n in tokens.shape[2:])
         each = [slice(i, i + 1) for i in range(len(x))]
-        inputs = [self.transformer.inputs(tokens[i], s, known[i]) for i, s in zip(each, stages, strict=True)]
-        f = self.transformer.features(torch.cat(inputs), rows, columns)
+        seen, coded = [], torch.ones_like(tokens[:, 0], dtype=torch.bool)
+        for i, s in zip(each, stages, strict=True):
+            known = None
+            if rng.random() < (LOST_FIRST if s == 0 else LOST):
+                mask = random_mask(*tokens.shape[2:], rng)
+                known = torch.from_numpy(mask)[None].to(x.device)
+                coded[i] = ~known
+            seen.append(self.transformer.seen(tokens[i], s, known))
+        inputs, near = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        f = self.transformer.features(inputs, near, rows, columns)
         bits = []
         for i, s in zip(each, stages, strict=True):
-            cost = self.transformer.cost(f[i], tokens[i, s], ~known[i], rows, columns, s)
+            cost = self.transformer.cost(f[i], tokens[i, s], coded[i], rows, columns, s)
             bits.append(cost.sum() / max(len(cost), 1))
         places = tokens.shape[2] * tokens.shape[3]
         return TrainingOutput(x, {"tokens": torch.stack(bits) * (places / math.log(2))})
@@ -118,38 +124,30 @@ def build(config: Config) -> MaskedTokens:
     return MaskedTokens(config)
 
 
-@torch.no_grad()
 def start(config: Config, images: list[Tensor]) -> MaskedTokens:
-    """Return a network that knows how often each decision goes either way.
+    """Return a network that codes as the tokenizer's own coder does.
 
     Args:
         config: sizes.
-        images: uint8 [3, H, W].
+        images: not needed.
     """
     network = MaskedTokens(config)
-    grids = recipe.grids_of_tokens(
-        network.codec.tensors, network.codec.config, images[:START_IMAGES]
-    )
-    for s, head in enumerate(network.transformer.heads):
-        stage = network.codec.stages[s]
-        nodes, bins, _ = decisions_of(stage, grids[:, s].ravel())
-        seen = np.bincount(nodes[nodes >= 0], minlength=stage.nodes)
-        ones = np.bincount(nodes[nodes >= 0], bins[nodes >= 0], stage.nodes)
-        cast(Tensor, head.bias).copy_(
-            torch.from_numpy(np.log((ones + 0.5) / (seen - ones + 0.5)))
-        )
+    network.transformer.start_from(network.codec.tensors)
     return network
 
 
 def parameter_groups(network: MaskedTokens) -> ParameterGroups:
     """Return the dense layers as matrices, and the others."""
-    matrices = [
-        module.weight for module in network.modules() if isinstance(module, nn.Linear)
-    ]
-    known = set(map(id, matrices))
-    return ParameterGroups(
-        matrices, [(1.0, [p for p in network.parameters() if id(p) not in known])]
-    )
+    matrices, slow, rest = [], [], []
+    dense = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear)}
+    for name, parameter in network.named_parameters():
+        if id(parameter) in dense:
+            matrices.append(parameter)
+        elif ".near" in name or name.endswith((".bias", ".own")) and ".heads." in name:
+            slow.append(parameter)  # they begin where the coder is
+        else:
+            rest.append(parameter)
+    return ParameterGroups(matrices, [(SLOW, slow), (1.0, rest)])
 
 
 def estimate(network: MaskedTokens, x: Tensor, q: Tensor) -> TrainingOutput:

@@ -1,16 +1,18 @@
 """The masked transformer of tokens, to be trained: P(tokens of a stage | the stages before, what is known of this one).
 
-    values of the stages before, and of this one where known --stem--> [h, w, d] --blocks, 5x5--> windows
-    windows + positions --layers: attention among all places of a window; then each by itself--> [n, d]
-                        --head of the stage--> a logit for each decision of the stage's token
+    values of the stages before --stem--> [h, w, d] --blocks, 5x5--> windows
+    windows + positions --layers: attention among the places of a window; then each by itself--> [n, d]
+                        --head of the stage--> + --> a logit for each decision of the stage's token
+    values at 3x3 places: the stages before, and to the left and above of this one --near--^
 
-A place whose token is unknown has values 0 and its flag off (MT of https://arxiv.org/abs/2304.07313); masks are random in training, so
-one network serves any order of places, and fills in any set of lost ones. masked.py has it in integers.
+So a picture costs one run a stage. In a part of the training the transformer sees a random part of the stage's own tokens, too,
+as a masked transformer does (https://arxiv.org/abs/2304.07313), and `near` these alone: that fills in lost ones. masked.py has it in integers.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +22,16 @@ from torch.nn import functional
 
 from ncodec.entropy.tokens import Stage
 from ncodec.models.tokenizer.masked import (
-    ENDS,
     HEAD,
     MLP,
     SIDE,
     MaskedConfig,
-    groups,
-    order,
-    sides,
     spans,
 )
-from ncodec.nn.tokens import decisions_of, values_of
+from ncodec.nn.tokens import HIDDEN_BITS, LEFT, LOGIT_BITS, decisions_of, values_of
 
 SLOPE = 0.1  # of leaky ReLU
+HIDDEN_UNIT = 2**HIDDEN_BITS  # of the networks that it starts from
 Span = NDArray[np.int64]  # places of windows along an axis, [windows, places of each]
 
 
@@ -73,18 +72,40 @@ class Layer(nn.Module):
         return x + self.down(functional.leaky_relu(self.up(rms(x)), SLOPE))
 
 
+class Near(nn.Module):
+    """What values at 3x3 places say of a stage by themselves: [B, h, w, E + D_s] -> [B, h, w, B]. Starts as the coder's network."""
+
+    mask: Tensor  # [1, E + D_s, 3, 3]
+
+    def __init__(self, before: int, n_values: int, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Conv2d(before + n_values, width, 3, padding=1)
+        mask = torch.ones(1, before + n_values, 3, 3)
+        mask[:, before:] = 0
+        for i, j in LEFT:
+            mask[:, before:, 1 + i, 1 + j] = 1
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, c: Tensor) -> Tensor:
+        weight = self.hidden.weight * self.mask
+        f = functional.conv2d(c.permute(0, 3, 1, 2), weight, self.hidden.bias, padding=1)
+        return f.permute(0, 2, 3, 1).relu()
+
+
 class Head(nn.Module):
-    """Logits of a stage's decisions (nats): from features [P, d] and the token's own values [P, D_s].
+    """Logits of a stage's decisions (nats): from features [P, d + B] and the token's own values [P, D_s].
 
     Args:
         stage: its tokens.
         table: [2^(bits + 1) - 1, D_s], values of a tree.
-        d: channels of features.
+        d: channels of the transformer's features.
+        width: those of `Near`.
     """
 
-    def __init__(self, stage: Stage, table: NDArray[np.int16] | None, d: int) -> None:
+    def __init__(self, stage: Stage, table: NDArray[np.int16] | None, d: int, width: int) -> None:
         super().__init__()
-        self.stage = stage
+        self.stage, self.d = stage, d
+        self.near = nn.Parameter(torch.zeros(stage.nodes, width))
         self.hidden = nn.Linear(d, d)
         self.bias = nn.Parameter(torch.zeros(stage.nodes))
         self.weight = nn.Parameter(torch.zeros(stage.nodes, d))
@@ -113,25 +134,28 @@ class Head(nn.Module):
         return self.weight if self.stage.levels else self.weight + self.apart @ self.shared
 
     def decisions(self, f: Tensor) -> Tensor:
-        """Return logits [P, nodes] of features f [P, d], what own digits add apart."""
-        f = functional.leaky_relu(self.hidden(rms(f)), SLOPE)
-        return functional.linear(f, self.out(), self.bias).float()
+        """Return logits [P, nodes] of features f [P, d + B], what own digits add apart."""
+        return functional.linear(self._wide(f), torch.cat([self.out(), self.near], 1), self.bias).float()
+
+    def _wide(self, f: Tensor) -> Tensor:
+        """Return [P, d + B], what logits are linear in."""
+        hidden = functional.leaky_relu(self.hidden(rms(f[:, : self.d])), SLOPE)
+        return torch.cat([hidden, f[:, self.d :]], 1)
 
     def cost(self, f: Tensor, tokens: Tensor, own: Tensor) -> Tensor:
-        """Return nats [P] of tokens [P] of values `own` [P, D_s] at places of features f [P, d]."""
+        """Return nats [P] of tokens [P] of values `own` [P, D_s] at places of features f [P, d + B]."""
         if self.stage.levels:
             logits = self.decisions(f)
             with torch.autocast(f.device.type, enabled=False):
                 logits = logits + functional.linear(torch.cat([own, own.abs()], 1), self.own * self.mask)
             coded, ones = self.coded[tokens], self.ones[tokens]
             return functional.binary_cross_entropy_with_logits(logits, ones, coded, reduction="none").sum(1)
-        f = functional.leaky_relu(self.hidden(rms(f)), SLOPE)
         depth = torch.arange(self.stage.bits)
         prefix = tokens[:, None] >> (self.stage.bits - depth)
         nodes = (1 << depth) - 1 + prefix
         ones = (tokens[:, None] >> (self.stage.bits - 1 - depth)) & 1
-        heads = functional.embedding(nodes, self.out())
-        logits = torch.einsum("pkd,pd->pk", heads, f.float()) + self.bias[nodes]
+        heads = functional.embedding(nodes, torch.cat([self.out(), self.near], 1))
+        logits = torch.einsum("pkd,pd->pk", heads, self._wide(f).float()) + self.bias[nodes]
         return functional.binary_cross_entropy_with_logits(logits, ones.float(), reduction="none").sum(1)
 
 
@@ -158,34 +182,45 @@ class Masked(nn.Module):
             self.register_buffer(f"values_{s}", values, persistent=False)  # [size, D_s]
         n_values = sum(stage.n_values for stage in stages)
         self.register_buffer("unit", torch.cat([v.square().mean(0).rsqrt() for v in every]), persistent=False)
-        self.stem = nn.Linear(2 * n_values + 1 + len(stages), d)
+        self.stem = nn.Linear(2 * n_values + 2 + len(stages), d)
         self.blocks = nn.ModuleList(Block(d) for _ in range(config.blocks))
         self.positions = nn.Parameter(0.02 * torch.randn(SIDE, SIDE, d))
         self.layers = nn.ModuleList(Layer(d) for _ in range(config.layers))
-        self.heads = nn.ModuleList(Head(stage, tables.get(s), d) for s, stage in enumerate(stages))
+        sizes = [stage.n_values for stage in stages]
+        self.near = nn.ModuleList(Near(sum(sizes[:s]), n, config.near) for s, n in enumerate(sizes))
+        self.heads = nn.ModuleList(
+            Head(stage, tables.get(s), d, config.near) for s, stage in enumerate(stages)
+        )
 
     def values(self, tokens: Tensor, stage: int) -> Tensor:
         """Return [..., D_s], values of a stage's tokens [...]; 0 of -1."""
         table = self.get_buffer(f"values_{stage}")
         return table[tokens.clamp_min(0)] * (tokens >= 0)[..., None]
 
-    def inputs(self, tokens: Tensor, stage: int, is_known: Tensor) -> Tensor:
-        """Return [B, h, w, inputs] of tokens [B, S, h, w]: what is known at a stage.
+    def seen(
+        self, tokens: Tensor, stage: int, is_known: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return inputs [B, h, w, ...] and what is near [B, h, w, B], of what is known of tokens [B, S, h, w] at a stage.
 
         Args:
-            is_known: [B, h, w], of this stage's tokens.
+            is_known: [B, h, w], of this stage's tokens; None: those to the left and above, which are near.
         """
         parts = [self.values(tokens[:, k], k) for k in range(stage)]
-        parts.append(self.values(tokens[:, stage], stage) * is_known[..., None])
-        c = torch.cat(parts, -1)
+        own = self.values(tokens[:, stage], stage)
+        if is_known is not None:
+            own = own * is_known[..., None]
+        near = self.near[stage](torch.cat([*parts, own], -1))
+        c = torch.cat([*parts, own * 0 if is_known is None else own], -1)
         c = functional.pad(c, (0, len(self.unit) - c.shape[-1])) * self.unit
-        flags = torch.zeros(*c.shape[:-1], 1 + len(self.stages))
-        flags[..., 0] = is_known
-        flags[..., 1 + stage] = 1
-        return torch.cat([c, c.abs(), flags], -1)
+        flags = c.new_zeros(*c.shape[:-1], 2 + len(self.stages))
+        if is_known is not None:
+            flags[..., 0] = 1
+            flags[..., 1] = is_known
+        flags[..., 2 + stage] = 1
+        return torch.cat([c, c.abs(), flags], -1), near
 
-    def features(self, x: Tensor, rows: Span, columns: Span) -> Tensor:
-        """Return [B, n, m, R, C, d] of inputs [B, h, w, ...] at n x m windows of rows [n, R] and columns [m, C]."""
+    def features(self, x: Tensor, near: Tensor, rows: Span, columns: Span) -> Tensor:
+        """Return [B, n, m, R, C, d + B] of what is `seen` at n x m windows of rows [n, R] and columns [m, C]."""
         f = self.stem(x)
         for block in self.blocks:
             f = block(f)
@@ -194,7 +229,7 @@ class Masked(nn.Module):
         f = f.flatten(0, 2).flatten(1, 2)  # [B n m, R C, d]
         for layer in self.layers:
             f = layer(f)
-        return f.view(shape)
+        return torch.cat([f.view(shape), windowed(near, rows, columns)], -1)
 
     def cost(
         self, f: Tensor, tokens: Tensor, is_coded: Tensor, rows: Span, columns: Span, stage: int
@@ -206,6 +241,74 @@ class Masked(nn.Module):
         assert isinstance(head, Head)
         return head.cost(f[here], some, self.values(some, stage))
 
+    @torch.no_grad()
+    def start_from(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Begin as the networks of entropy/tokens.py, `tokens.*`, whose neighbours may be unknown here."""
+        before = 0
+        for s, (stage, near, head) in enumerate(zip(self.stages, self.near, self.heads, strict=True)):
+            assert isinstance(near, Near) and isinstance(head, Head)
+            arrays = {
+                name: torch.from_numpy(tensors[f"tokens.{s}.{name}"]).float()
+                for name in ("hidden.weight", "hidden.bias", "head.weight", "head.bias")
+            }
+            to_hidden, to_logit = (2.0 ** -tensors[f"tokens.{s}.shifts"]).tolist()
+            n, width = stage.n_values, len(arrays["hidden.bias"])
+            left, around = arrays["hidden.weight"].split([4 * n, 9 * before], 1)
+            weight = torch.zeros_like(near.hidden.weight).permute(0, 2, 3, 1)  # [B, 3, 3, E + D_s]
+            weight[:width, :, :, :before] = around.view(width, 3, 3, before)
+            for k, (i, j) in enumerate(LEFT):
+                weight[:width, 1 + i, 1 + j, before:] = left[:, k * n : k * n + n]
+            scale = to_hidden / HIDDEN_UNIT
+            near.hidden.weight.copy_(weight.permute(0, 3, 1, 2) * scale)
+            near.hidden.bias[:width] = arrays["hidden.bias"] * scale
+            scale = to_logit / 2**LOGIT_BITS
+            head.near[:, :width] = arrays["head.weight"] * (scale * HIDDEN_UNIT)
+            head.bias.copy_(arrays["head.bias"] * scale)
+            if stage.levels:
+                own = torch.from_numpy(tensors[f"tokens.{s}.own.weight"]).float()
+                head.own[:, :n] = own * scale
+            before += n
+
+    def file_bits(self, tokens: Tensor, n_stages: int) -> Tensor:
+        """Return what a file has for the first stages of one picture's tokens [1, S, h, w], bits; no context adapted."""
+        height, width = tokens.shape[2:]
+        bits = torch.zeros(())
+        for stage in range(n_stages):
+            seen = self.seen(tokens, stage, None)
+            every = torch.ones_like(tokens[:, stage], dtype=torch.bool)
+            for rows, columns in product(spans(height), spans(width)):
+                f = self.features(*seen, rows, columns)
+                bits += self.cost(f, tokens[:, stage], every, rows, columns, stage).sum()
+        return bits / math.log(2)
+
+    @torch.no_grad()
+    def start_from(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Begin as the networks of entropy/tokens.py, `tokens.*`, whose neighbours may be unknown here."""
+        before = 0
+        for s, (stage, near, head) in enumerate(zip(self.stages, self.near, self.heads, strict=True)):
+            assert isinstance(near, Near) and isinstance(head, Head)
+            arrays = {
+                name: torch.from_numpy(tensors[f"tokens.{s}.{name}"]).float()
+                for name in ("hidden.weight", "hidden.bias", "head.weight", "head.bias")
+            }
+            to_hidden, to_logit = (2.0 ** -tensors[f"tokens.{s}.shifts"]).tolist()
+            n, width = stage.n_values, len(arrays["hidden.bias"])
+            left, around = arrays["hidden.weight"].split([4 * n, 9 * before], 1)
+            weight = torch.zeros_like(near.hidden.weight).permute(0, 2, 3, 1)  # [B, 3, 3, E + D_s]
+            weight[:width, :, :, :before] = around.view(width, 3, 3, before)
+            for k, (i, j) in enumerate(LEFT):
+                weight[:width, 1 + i, 1 + j, before:] = left[:, k * n : k * n + n]
+            scale = to_hidden / HIDDEN_UNIT
+            near.hidden.weight.copy_(weight.permute(0, 3, 1, 2) * scale)
+            near.hidden.bias[:width] = arrays["hidden.bias"] * scale
+            scale = to_logit / 2**LOGIT_BITS
+            head.near[:, :width] = arrays["head.weight"] * (scale * HIDDEN_UNIT)
+            head.bias.copy_(arrays["head.bias"] * scale)
+            if stage.levels:
+                own = torch.from_numpy(tensors[f"tokens.{s}.own.weight"]).float()
+                head.own[:, :n] = own * scale
+            before += n
+
     def file_bits(self, tokens: Tensor, n_stages: int) -> Tensor:
         """Return what a file has for the first stages of one picture's tokens [1, S, h, w], bits; no context adapted."""
         height, width = tokens.shape[2:]
@@ -213,7 +316,7 @@ class Masked(nn.Module):
         bits = torch.zeros(())
         for stage, number in product(range(n_stages), range(len(ENDS))):
             for rows, columns in product(spans(height), spans(width)):
-                f = self.features(self.inputs(tokens, stage, group < number), rows, columns)
+                f = self.features(*self.seen(tokens, stage, group < number), rows, columns)
                 here = group == number
                 bits += self.cost(f, tokens[:, stage], here, rows, columns, stage).sum()
         return bits / math.log(2)
@@ -225,18 +328,11 @@ def windowed(x: Tensor, rows: Span, columns: Span) -> Tensor:
 
 
 def random_mask(height: int, width: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which places of a stage are known, while it is coded or where tokens are lost."""
-    kind = rng.random()
-    known = np.zeros((height, width), np.bool_)
-    if kind < 0.12:
-        return known
-    if kind < 0.82:  # the first of the file's order
-        i, j = (np.concatenate([np.arange(side) for side in sides(n)]) for n in (height, width))
-        return order()[i][:, j] < SIDE**2 * rng.random() ** 2.2
-    if kind < 0.9:
+    """Return which places of a stage are known where tokens are lost: any, or ranges of rows are lost."""
+    if rng.random() < 0.5:
         return rng.random((height, width)) < rng.random()
-    known[:] = True
-    for first in rng.integers(height, size=rng.integers(1, 5)):  # lost ranges of rows
+    known = np.ones((height, width), np.bool_)
+    for first in rng.integers(height, size=rng.integers(1, 5)):
         known[first : first + rng.integers(1, 5)] = False
     return known
 
