@@ -19,9 +19,9 @@ def rows(first, text):
     return [line[1:-1].split("|") for line in table.splitlines()[2:]]
 
 
-def layers(config, text):
+def layers(config, text, heading="layer"):
     """Yield name and the weight's shape."""
-    for name, channels, kernel, which in rows("layer", text):
+    for name, channels, kernel, which in rows(heading, text):
         name, (inputs, outputs) = name.strip(" `"), channels.replace("·", "*").split("→")
         inputs, outputs = eval(inputs, dict(config)), eval(outputs, dict(config))
         first, last = 0, 0
