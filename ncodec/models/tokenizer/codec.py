@@ -263,4 +263,4 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
         return TokenizerCodec(tensors, config, more)
     from ncodec.models.tokenizer.device import DeviceCodec  # needs torch
 
-    return DeviceCodec(tensors, config, more, device)
+    return DeviceCodec(tensors, config, device, more)

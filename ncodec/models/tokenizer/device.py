@@ -18,7 +18,11 @@ class DeviceCodec(TokenizerCodec):
     """As `TokenizerCodec`; the network runs on `device`. Tokens are the CPU's."""
 
     def __init__(
-        self, tensors: Tensors, config: TokenizerConfig, more: MaskedConfig | None, device: str
+        self,
+        tensors: Tensors,
+        config: TokenizerConfig,
+        device: str,
+        more: MaskedConfig | None = None,
     ) -> None:
         super().__init__(tensors, config, more)
         self.device = torch.device(device)
