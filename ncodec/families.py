@@ -58,9 +58,12 @@ FAMILIES = (
     ),
 )  # fmt: skip
 
-RECIPES = {family.name: family.recipe for family in FAMILIES if family.recipe} | {
-    "tokenizer-masked": "ncodec.models.tokenizer.masked_recipe",  # adds a transformer to weights of family tokenizer
-}
+RECIPES = (
+    {family.name: family.recipe for family in FAMILIES if family.recipe}
+    | {
+        "tokenizer-masked": "ncodec.models.tokenizer.masked_recipe",  # adds a transformer to weights of family tokenizer
+    }
+)
 
 
 def family_by_id(wire_id: int) -> Family:

@@ -604,14 +604,14 @@ def masked_tensors_of(config, masked):
     """Return {name: (type, shape)} by section 10."""
     names, of_stages = names_of(config)
     names, found = names | masked, {}
-    for name, cells in [(cells[0].strip(" `"), cells) for cells in rows("masked layer", SPEC)]:
-        inputs, outputs = cells[1].split("→")
-        for s, of_stage in enumerate(of_stages if "heads.s" in name else [{}] * 64):
-            if ".s." not in name and s or "layers −" in cells[3] and s >= masked["layers"] or "blocks −" in cells[3] and s >= masked["blocks"]:  # fmt: skip
-                break
-            full, known = re.sub(r"\.s\.", f".{s}.", name), names | of_stage
-            i, o = (eval(text.replace("·", "*"), known) for text in (inputs, outputs))
-            shape = [o, 5, 5] if "depthwise" in cells[3] else [o, i]
+    for name, channels, _, which in rows("masked layer", SPEC):
+        name, (inputs, outputs) = name.strip(" `"), channels.split("→")
+        many = re.search(r"s = 0 … (\w+)", which)
+        many = masked[many[1]] if many else 8 if "heads.s" in name else 1
+        for s in range(many):
+            full, known = name.replace(".s.", f".{s}."), names | (of_stages[s] if s < 8 else {})
+            i, o = (eval(text.replace("·", "*"), dict(known)) for text in (inputs, outputs))
+            shape = [o, 5, 5] if "depthwise" in which else [o, i]
             found |= {f"{full}.weight": ("I16", shape), f"{full}.bias": ("I32", [o])}
             found[f"{full}.shift"] = ("U8", [o])
     for name, kind, which in rows("masked tensor", SPEC):
@@ -620,8 +620,7 @@ def masked_tensors_of(config, masked):
             continue
         many = {"masked.layers.s.shift": masked["layers"], "masked.positions": 1}.get(name, 8)
         for s in range(many):
-            full = re.sub(r"\.s\.", f".{s}.", name)
-            found[full] = evaluated(kind, names | of_stages[s])
+            found[name.replace(".s.", f".{s}.")] = evaluated(kind, names | of_stages[s])
     return found
 
 
@@ -644,7 +643,7 @@ def random_masked(quantiser, seed=1):
             tensors[name] = values.astype(TYPES[kind])
         elif name.endswith("positions"):
             tensors[name] = rng.integers(-2000, 2001, shape).astype(TYPES[kind])
-        elif name in shapes and name.endswith(".shift") and shape == []:
+        elif name.endswith(".shift") and not shape:
             tensors[name] = np.array(rng.integers(12, 17), TYPES[kind])
     return tensors
 
@@ -690,7 +689,7 @@ def test_masked_windows():
     for n in range(1, 200):
         expected = reference.windows_of(n)
         found = [row.tolist() for span in spans(n) for row in span]
-        assert found == expected and sum(expected, []) == list(range(n))
+        assert found == expected and [i for one in expected for i in one] == list(range(n))
         assert max(map(len, expected)) <= 12
 
 

@@ -177,7 +177,9 @@ def _merge(x: Tensor, y: Tensor, step: int, steps: int) -> Tensor:
 
 def _join(x: Tensor, y: Tensor) -> Tensor:
     if x.shape[1] != y.shape[1]:
-        raise InputError(f"join: expected tensors of as many rows, found {list(x.shape)} and {list(y.shape)}")
+        raise InputError(
+            f"join: expected tensors of as many rows, found {list(x.shape)} and {list(y.shape)}"
+        )
     return torch.cat((x, y), 2)
 
 

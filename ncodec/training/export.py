@@ -90,9 +90,7 @@ def index_entry(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _code(
-    image: Tensor, quality: float, model: Path, effort: int | None
-) -> tuple[int, int, float]:
+def _code(image: Tensor, quality: float, model: Path, effort: int | None) -> tuple[int, int, float]:
     """Return the bytes of an image's payload and of the container around it, and the PSNR (dB)."""
     data = encode(image, quality, model, effort=effort)
     payload = sum(len(payload or b"") for payload in container.read(data).payloads)

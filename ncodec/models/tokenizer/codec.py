@@ -22,8 +22,8 @@ from ncodec.exact.network import PIXEL_BITS, Array, checked_bits, gain_at
 from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.models.tokenizer import graphs
 from ncodec.models.tokenizer.analysis import Analyser
-from ncodec.models.tokenizer.masked import Masked, MaskedConfig
 from ncodec.models.tokenizer.layers import GAINS, check_tokenizer, layers
+from ncodec.models.tokenizer.masked import Masked, MaskedConfig
 from ncodec.models.tokenizer.stages import STRIDE, TokenizerConfig, depth_of_last, n_stages
 from ncodec.quality import QUALITY_STEPS, quality_of
 from ncodec.threads import get_num_threads
@@ -85,7 +85,9 @@ class TokenizerCodec:
         """Return the layers of a file, its stages, and the ranges of each."""
         assert isinstance(options, Options)
         if options.is_second and self._masked is None:
-            raise InputError("effort: expected 1, as these weights have no masked transformer, found 2")
+            raise InputError(
+                "effort: expected 1, as these weights have no masked transformer, found 2"
+            )
         return n_stages(quality_code), options.ranges
 
     def encode_tile(

@@ -9,7 +9,7 @@ lost it sees those that are not (MT of https://arxiv.org/abs/2304.07313). transf
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ncodec.entropy.tokens import VALUE_MAX, Stage, TokenCoder
 from ncodec.errors import InputError, named
-from ncodec.exact.network import LARGEST, LEAKY_SLOPE, Array, Known, Layer, Network, Tensors
+from ncodec.exact.network import LEAKY_SLOPE, Known, Layer, Network, Tensors
 from ncodec.exact.network import known_of as known_of_layers
 from ncodec.threads import get_num_threads
 
@@ -151,7 +151,9 @@ class Masked:
     def __init__(self, tensors: Tensors, config: MaskedConfig, stages: tuple[Stage, ...]) -> None:
         self.stages = stages
         with named("weights: "):
-            self._plane, self._windows = (make(tensors, config, stages) for make in (plane, windows))
+            self._plane, self._windows = (
+                make(tensors, config, stages) for make in (plane, windows)
+            )
         ours = {name.removeprefix("masked."): array for name, array in tensors.items() if name.startswith("masked.tokens.")}  # fmt: skip
         shared = {name: array for name, array in tensors.items() if name.endswith(".values")}
         with named("masked."):
@@ -279,4 +281,3 @@ def spans(n: int) -> list[NDArray[np.int64]]:
     return [
         starts[np.equal(lengths, side)][:, None] + np.arange(side) for side in sorted(set(lengths))
     ]
-

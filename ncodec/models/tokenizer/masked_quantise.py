@@ -3,8 +3,6 @@
 transformer --magnitudes on tokens--> fraction bits --nn/integers.py--> integers
 """
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,7 +16,7 @@ from ncodec.models.tokenizer.masked import (
     layers,
     spans,
 )
-from ncodec.models.tokenizer.transformer import Masked
+from ncodec.models.tokenizer.transformer import Head, Masked
 from ncodec.nn.integers import Watch, fraction_bits, integer_layer, rounded
 from ncodec.nn.tokens import LEFT, integers_of
 
@@ -45,13 +43,13 @@ def ranges(network: Masked, tokens: Tensor) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     rows, columns = (spans(n)[0] for n in tokens.shape[2:])
     with Watch(network, _tensor_of) as watch:
-        for s, head in enumerate(network.heads):
+        for s in range(len(network.stages)):
             for share in (0.0, 0.5, 0.9, None):
                 known = None
                 if share is not None:
                     known = torch.rand(tokens[:, s].shape, generator=generator) < share
                 f = network.features(*network.seen(tokens, s, known), rows, columns)
-                head.decisions(f.flatten(0, -2))
+                network.parts_of(s)[1].decisions(f.flatten(0, -2))
     return watch.found
 
 
@@ -79,7 +77,9 @@ def to_integers(network: Masked, tokens: Tensor) -> tuple[dict[str, Array], dict
         name = f"masked.layers.{k}"
         shift = bits[f"{name}.q"] + bits[f"{name}.k"] - OCTAVE_BITS
         if not 0 <= shift <= 24:
-            raise ValueError(f"{name}: expected scores of 6 to 30 bits, found {shift + OCTAVE_BITS}")
+            raise ValueError(
+                f"{name}: expected scores of 6 to 30 bits, found {shift + OCTAVE_BITS}"
+            )
         tensors[f"{name}.shift"] = np.array(shift, np.uint8)
     positions = network.positions.flatten(0, 1) * 2.0 ** bits["masked.f"]
     tensors["masked.positions"] = rounded(positions, np.int16)
@@ -93,6 +93,7 @@ def _layer(network: Masked, name: str) -> tuple[Tensor, Tensor]:
     """Return weight [out, in, 1, 1] or [C, 1, k, k] and bias of a layer."""
     if name.endswith(".out"):
         head = network.get_submodule(name.removesuffix(".out"))
+        assert isinstance(head, Head)
         weight = head.out().detach()[:, :, None, None]
         return weight, torch.zeros(len(weight))  # the bias is the coder's
     module = network.get_submodule(name)
@@ -108,7 +109,9 @@ def _layer(network: Masked, name: str) -> tuple[Tensor, Tensor]:
 
 def near_arrays(network: Masked, s: int) -> dict[str, Array]:
     """Return the network of a stage's neighbours as entropy/tokens.py has it."""
-    near, head, n = network.near[s], network.heads[s], network.stages[s].n_values
+    near, head = network.parts_of(s)
+    assert near.hidden.bias is not None
+    n = network.stages[s].n_values
     weight = near.hidden.weight.detach().permute(0, 2, 3, 1)  # [B, 3, 3, E + D_s]
     before = weight.shape[3] - n
     left = [weight[:, 1 + i, 1 + j, before:] for i, j in LEFT]

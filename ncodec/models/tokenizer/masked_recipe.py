@@ -32,7 +32,10 @@ CROP_STRIDE = STRIDE
 EFFORT = 2
 OBJECTIVE = Objective(empty_bpp=1e-4)  # in training nothing is lost: the loss is that of rates
 CALIBRATION_IMAGES = 32
-LOST, LOST_FIRST = 0.15, 0.4  # share of crops of which tokens are lost; of the first stage, of which the transformer sees nothing else
+LOST, LOST_FIRST = (
+    0.15,
+    0.4,
+)  # share of crops of which tokens are lost; of the first stage, of which the transformer sees nothing else
 SLOW = 0.3
 diagnose = recipe.diagnose
 kmac_per_pixel = recipe.kmac_per_pixel
@@ -92,7 +95,7 @@ class MaskedTokens(nn.Module):
         for i, s in zip(each, stages, strict=True):
             known = None
             if rng.random() < (LOST_FIRST if s == 0 else LOST):
-                mask = random_mask(*tokens.shape[2:], rng)
+                mask = random_mask(tokens.shape[2], tokens.shape[3], rng)
                 known = torch.from_numpy(mask)[None].to(x.device)
                 coded[i] = ~known
             seen.append(self.transformer.seen(tokens[i], s, known))
@@ -138,12 +141,16 @@ def start(config: Config, images: list[Tensor]) -> MaskedTokens:
 
 def parameter_groups(network: MaskedTokens) -> ParameterGroups:
     """Return the dense layers as matrices, and the others."""
-    matrices, slow, rest = [], [], []
+    matrices: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     dense = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear)}
     for name, parameter in network.named_parameters():
         if id(parameter) in dense:
             matrices.append(parameter)
-        elif ".near" in name or name.endswith((".bias", ".own")) and ".heads." in name:
+        elif "near" in (parts := name.split(".")) or (
+            parts[-2].isdigit() and parts[-1] in ("bias", "own")
+        ):
             slow.append(parameter)  # they begin where the coder is
         else:
             rest.append(parameter)

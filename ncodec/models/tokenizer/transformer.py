@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ncodec.entropy.tokens import Stage
+from ncodec.errors import InputError
 from ncodec.models.tokenizer.masked import (
     HEAD,
     MLP,
@@ -66,7 +67,9 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         f = rms(x)
-        q, k, v = (part(f).unflatten(-1, (-1, HEAD)).transpose(1, 2) for part in (self.q, self.k, self.v))
+        q, k, v = (
+            part(f).unflatten(-1, (-1, HEAD)).transpose(1, 2) for part in (self.q, self.k, self.v)
+        )
         weights = (q @ k.transpose(-1, -2) * HEAD**-0.5).softmax(-1).to(v.dtype)
         x = x + self.o((weights @ v).transpose(1, 2).flatten(2))
         return x + self.down(functional.leaky_relu(self.up(rms(x)), SLOPE))
@@ -102,6 +105,11 @@ class Head(nn.Module):
         width: those of `Near`.
     """
 
+    coded: Tensor  # digits: [tokens, nodes], whether a token takes a decision,
+    ones: Tensor  # and how it goes
+    mask: Tensor  # digits: [nodes, 2 D_s], the digits before a node's
+    apart: Tensor  # trees: [nodes, D_s], between a node's children
+
     def __init__(self, stage: Stage, table: NDArray[np.int16] | None, d: int, width: int) -> None:
         super().__init__()
         self.stage, self.d = stage, d
@@ -135,7 +143,9 @@ class Head(nn.Module):
 
     def decisions(self, f: Tensor) -> Tensor:
         """Return logits [P, nodes] of features f [P, d + B], what own digits add apart."""
-        return functional.linear(self._wide(f), torch.cat([self.out(), self.near], 1), self.bias).float()
+        return functional.linear(
+            self._wide(f), torch.cat([self.out(), self.near], 1), self.bias
+        ).float()
 
     def _wide(self, f: Tensor) -> Tensor:
         """Return [P, d + B], what logits are linear in."""
@@ -147,16 +157,22 @@ class Head(nn.Module):
         if self.stage.levels:
             logits = self.decisions(f)
             with torch.autocast(f.device.type, enabled=False):
-                logits = logits + functional.linear(torch.cat([own, own.abs()], 1), self.own * self.mask)
+                logits = logits + functional.linear(
+                    torch.cat([own, own.abs()], 1), self.own * self.mask
+                )
             coded, ones = self.coded[tokens], self.ones[tokens]
-            return functional.binary_cross_entropy_with_logits(logits, ones, coded, reduction="none").sum(1)
-        depth = torch.arange(self.stage.bits)
+            return functional.binary_cross_entropy_with_logits(
+                logits, ones, coded, reduction="none"
+            ).sum(1)
+        depth = torch.arange(self.stage.bits, device=tokens.device)
         prefix = tokens[:, None] >> (self.stage.bits - depth)
         nodes = (1 << depth) - 1 + prefix
         ones = (tokens[:, None] >> (self.stage.bits - 1 - depth)) & 1
         heads = functional.embedding(nodes, torch.cat([self.out(), self.near], 1))
         logits = torch.einsum("pkd,pd->pk", heads, self._wide(f).float()) + self.bias[nodes]
-        return functional.binary_cross_entropy_with_logits(logits, ones.float(), reduction="none").sum(1)
+        return functional.binary_cross_entropy_with_logits(
+            logits, ones.float(), reduction="none"
+        ).sum(1)
 
 
 class Masked(nn.Module):
@@ -168,6 +184,8 @@ class Masked(nn.Module):
         tables: by stage, int16 values [2^(bits + 1) - 1, D_s] of trees.
     """
 
+    unit: Tensor  # [D], 1 / the usual magnitude of values
+
     def __init__(
         self, config: MaskedConfig, stages: Sequence[Stage], tables: Mapping[int, NDArray[np.int16]]
     ) -> None:
@@ -175,13 +193,17 @@ class Masked(nn.Module):
         self.config, self.stages = config, tuple(stages)
         d = config.d
         every = [
-            torch.from_numpy(values_of(stage, tables.get(s), np.arange(stage.size, dtype=np.int32), stage.units)).float()
+            torch.from_numpy(
+                values_of(stage, tables.get(s), np.arange(stage.size, dtype=np.int32), stage.units)
+            ).float()
             for s, stage in enumerate(stages)
         ]
         for s, values in enumerate(every):
             self.register_buffer(f"values_{s}", values, persistent=False)  # [size, D_s]
         n_values = sum(stage.n_values for stage in stages)
-        self.register_buffer("unit", torch.cat([v.square().mean(0).rsqrt() for v in every]), persistent=False)
+        self.register_buffer(
+            "unit", torch.cat([v.square().mean(0).rsqrt() for v in every]), persistent=False
+        )
         self.stem = nn.Linear(2 * n_values + 2 + len(stages), d)
         self.blocks = nn.ModuleList(Block(d) for _ in range(config.blocks))
         self.positions = nn.Parameter(0.02 * torch.randn(SIDE, SIDE, d))
@@ -192,14 +214,18 @@ class Masked(nn.Module):
             Head(stage, tables.get(s), d, config.near) for s, stage in enumerate(stages)
         )
 
+    def parts_of(self, stage: int) -> tuple[Near, Head]:
+        """Return what a stage has of its own."""
+        near, head = self.near[stage], self.heads[stage]
+        assert isinstance(near, Near) and isinstance(head, Head)
+        return near, head
+
     def values(self, tokens: Tensor, stage: int) -> Tensor:
         """Return [..., D_s], values of a stage's tokens [...]; 0 of -1."""
         table = self.get_buffer(f"values_{stage}")
         return table[tokens.clamp_min(0)] * (tokens >= 0)[..., None]
 
-    def seen(
-        self, tokens: Tensor, stage: int, is_known: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def seen(self, tokens: Tensor, stage: int, is_known: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return inputs [B, h, w, ...] and what is near [B, h, w, B], of what is known of tokens [B, S, h, w] at a stage.
 
         Args:
@@ -209,7 +235,7 @@ class Masked(nn.Module):
         own = self.values(tokens[:, stage], stage)
         if is_known is not None:
             own = own * is_known[..., None]
-        near = self.near[stage](torch.cat([*parts, own], -1))
+        near = self.parts_of(stage)[0](torch.cat([*parts, own], -1))
         c = torch.cat([*parts, own * 0 if is_known is None else own], -1)
         c = functional.pad(c, (0, len(self.unit) - c.shape[-1])) * self.unit
         flags = c.new_zeros(*c.shape[:-1], 2 + len(self.stages))
@@ -237,23 +263,31 @@ class Masked(nn.Module):
         """Return nats of each token of a stage [B, h, w] that is coded [B, h, w], those of some windows, in order; f are their features."""
         here = windowed(is_coded, rows, columns)
         some = windowed(tokens, rows, columns)[here]
-        head = self.heads[stage]
-        assert isinstance(head, Head)
+        _, head = self.parts_of(stage)
         return head.cost(f[here], some, self.values(some, stage))
 
     @torch.no_grad()
     def start_from(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Begin as the networks of entropy/tokens.py, `tokens.*`, whose neighbours may be unknown here."""
+        """Begin as the networks of entropy/tokens.py, `tokens.*`, code.
+
+        Raises:
+            InputError: `near` is too small for them.
+        """
         before = 0
-        for s, (stage, near, head) in enumerate(zip(self.stages, self.near, self.heads, strict=True)):
-            assert isinstance(near, Near) and isinstance(head, Head)
+        for s, stage in enumerate(self.stages):
+            near, head = self.parts_of(s)
             arrays = {
                 name: torch.from_numpy(tensors[f"tokens.{s}.{name}"]).float()
                 for name in ("hidden.weight", "hidden.bias", "head.weight", "head.bias")
             }
             to_hidden, to_logit = (2.0 ** -tensors[f"tokens.{s}.shifts"]).tolist()
             n, width = stage.n_values, len(arrays["hidden.bias"])
-            left, around = arrays["hidden.weight"].split([4 * n, 9 * before], 1)
+            if width > self.config.near:
+                raise InputError(
+                    f"near: expected at least the tokenizer's {width}, found {self.config.near}"
+                )
+            left, around = arrays["hidden.weight"][:, : 4 * n], arrays["hidden.weight"][:, 4 * n :]
+            assert near.hidden.bias is not None
             weight = torch.zeros_like(near.hidden.weight).permute(0, 2, 3, 1)  # [B, 3, 3, E + D_s]
             weight[:width, :, :, :before] = around.view(width, 3, 3, before)
             for k, (i, j) in enumerate(LEFT):
@@ -272,53 +306,13 @@ class Masked(nn.Module):
     def file_bits(self, tokens: Tensor, n_stages: int) -> Tensor:
         """Return what a file has for the first stages of one picture's tokens [1, S, h, w], bits; no context adapted."""
         height, width = tokens.shape[2:]
-        bits = torch.zeros(())
+        bits = torch.zeros((), device=tokens.device)
         for stage in range(n_stages):
             seen = self.seen(tokens, stage, None)
             every = torch.ones_like(tokens[:, stage], dtype=torch.bool)
             for rows, columns in product(spans(height), spans(width)):
                 f = self.features(*seen, rows, columns)
                 bits += self.cost(f, tokens[:, stage], every, rows, columns, stage).sum()
-        return bits / math.log(2)
-
-    @torch.no_grad()
-    def start_from(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Begin as the networks of entropy/tokens.py, `tokens.*`, whose neighbours may be unknown here."""
-        before = 0
-        for s, (stage, near, head) in enumerate(zip(self.stages, self.near, self.heads, strict=True)):
-            assert isinstance(near, Near) and isinstance(head, Head)
-            arrays = {
-                name: torch.from_numpy(tensors[f"tokens.{s}.{name}"]).float()
-                for name in ("hidden.weight", "hidden.bias", "head.weight", "head.bias")
-            }
-            to_hidden, to_logit = (2.0 ** -tensors[f"tokens.{s}.shifts"]).tolist()
-            n, width = stage.n_values, len(arrays["hidden.bias"])
-            left, around = arrays["hidden.weight"].split([4 * n, 9 * before], 1)
-            weight = torch.zeros_like(near.hidden.weight).permute(0, 2, 3, 1)  # [B, 3, 3, E + D_s]
-            weight[:width, :, :, :before] = around.view(width, 3, 3, before)
-            for k, (i, j) in enumerate(LEFT):
-                weight[:width, 1 + i, 1 + j, before:] = left[:, k * n : k * n + n]
-            scale = to_hidden / HIDDEN_UNIT
-            near.hidden.weight.copy_(weight.permute(0, 3, 1, 2) * scale)
-            near.hidden.bias[:width] = arrays["hidden.bias"] * scale
-            scale = to_logit / 2**LOGIT_BITS
-            head.near[:, :width] = arrays["head.weight"] * (scale * HIDDEN_UNIT)
-            head.bias.copy_(arrays["head.bias"] * scale)
-            if stage.levels:
-                own = torch.from_numpy(tensors[f"tokens.{s}.own.weight"]).float()
-                head.own[:, :n] = own * scale
-            before += n
-
-    def file_bits(self, tokens: Tensor, n_stages: int) -> Tensor:
-        """Return what a file has for the first stages of one picture's tokens [1, S, h, w], bits; no context adapted."""
-        height, width = tokens.shape[2:]
-        group = torch.from_numpy(groups(height, width))[None]
-        bits = torch.zeros(())
-        for stage, number in product(range(n_stages), range(len(ENDS))):
-            for rows, columns in product(spans(height), spans(width)):
-                f = self.features(*self.seen(tokens, stage, group < number), rows, columns)
-                here = group == number
-                bits += self.cost(f, tokens[:, stage], here, rows, columns, stage).sum()
         return bits / math.log(2)
 
 
