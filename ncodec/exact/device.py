@@ -203,7 +203,7 @@ def _norm(x: Tensor, bits: int) -> Tensor:
 def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, shift: int) -> Tensor:
     if q.shape[1] != k.shape[1] or k.shape != v.shape or k.shape[2] > MAX_KEYS:
         raise InputError(f"attention: expected keys and values for {q.shape[1]} rows, at most {MAX_KEYS} each, found {list(k.shape)} and {list(v.shape)}")  # fmt: skip
-    q, k, v = (x.double().unflatten(3, (heads, -1)).transpose(2, 3) for x in (q, k, v))
+    q, k, v = (x.double().reshape(*x.shape[:3], heads, -1).transpose(2, 3) for x in (q, k, v))
     scores = (q @ k.transpose(3, 4)).long()  # [B, h, heads, n, t]
     below = (scores.amax(4, keepdim=True) - scores) >> shift
     weight = torch.from_numpy(EXP).to(q.device).long()[below.clamp(max=1023)]
