@@ -143,7 +143,9 @@ struct RandomGraph {
           add({x}, {}, {array(table, "int16", {static_cast<size_t>(rows), static_cast<size_t>(outputs)})});
         break;
       }
-      case Kind::norm: add({x}, {between(1, 12)}); break;
+      case Kind::norm:
+        if (channels <= MAX_NORMED) add({x}, {between(1, 12)});
+        break;
       case Kind::attention: {
         int heads = between(1, channels);
         while (channels % heads) --heads;

@@ -65,7 +65,7 @@ def merge(x, y, step, steps):
     return np.where((ORDER[i % 2, j % 2] + c) % 4 * steps // 4 == step, y, x)  # X18
 
 
-EXP = np.rint(32767 * 2.0 ** (-np.arange(1024) / 64)).astype(np.int64)  # X23
+EXP = (32767 * 2.0 ** (np.arange(1024) / -64) + 0.5).astype(np.int64)  # X23
 EXP[1023] = 0
 
 
@@ -142,15 +142,20 @@ def largest_sum(bound, weight, bias, shift):
     return np.abs(bias) + bound * total + (1 << (shift - 1))  # X3
 
 
+def channels_of(kind, n, numbers, arrays):
+    if kind in ("shuffle", "unshuffle"):
+        return n * numbers[0] ** 2 if kind == "unshuffle" else n // numbers[0] ** 2
+    if kind in ("conv", "embed"):
+        return arrays[0].shape[kind == "embed"]
+    return 9 * n if kind == "patches" else n
+
+
 def bounds(operations):
     found, channels = [], []
     for kind, inputs, numbers, arrays in operations:
         x, *others = [found[number] for number in inputs] or [LARGEST]
         n = channels[inputs[0]] if inputs else numbers[0]
-        area = numbers[0] ** 2 if kind in ("shuffle", "unshuffle") else 1
-        width = {"conv": lambda: len(arrays[0]), "embed": lambda: arrays[0].shape[1], "patches": lambda: 9 * n,
-                 "shuffle": lambda: n // area, "unshuffle": lambda: n * area}  # fmt: skip
-        channels.append(width.get(kind, lambda: n)())
+        channels.append(channels_of(kind, n, numbers, arrays))
         if kind == "input":
             bound = numbers[1]
         elif kind in ("conv", "depthwise"):

@@ -18,7 +18,7 @@ import torch
 from conftest import ROOT
 
 from ncodec.errors import InputError, WeightsMismatchError
-from ncodec.exact import Graph, variants
+from ncodec.exact import EXP, Graph, variants
 from ncodec.exact.device import run_on_device
 
 LARGEST = 32767
@@ -109,7 +109,7 @@ def test_sentences_name_their_tests():
     text = (ROOT / "specs" / "exact.md").read_text()
     sentences = re.findall(r"^- \*\*X(\d+)\*\* .*(?:\n  .*)*", text, re.M)
     named = re.findall(r"^- \*\*X\d+\*\* .*(?:\n  .*)*\(((?:`test_\w+`(?:, )?)+)\)$", text, re.M)
-    assert sentences == [str(k) for k in range(1, 20)] and len(named) == 19
+    assert sentences == [str(k) for k in range(1, 24)] and len(named) == 23
     assert all(name in globals() for name in re.findall(r"test_\w+", "".join(named)))
 
 
@@ -133,6 +133,18 @@ def test_reference_by_hand():
     step = sum(s * ref["merge"](none, all_, s, 4) for s in range(4))
     assert step[..., 0].tolist() == [[0, 2], [3, 1]] and step[..., 1].tolist() == [[1, 3], [0, 2]]
     assert ref["merge"](none, all_, 0, 2)[..., 0].tolist() == [[1, 0], [0, 1]]
+    assert ref["embed"](np.array([[[-5], [1], [9]]]), np.array([[1, 2], [3, 4]])).tolist() == [[[1, 2], [3, 4], [3, 4]]]  # fmt: skip
+    assert ref["join"](row, row[:, :1]).ravel().tolist() == [1, 2, 3, 1]
+    assert ref["norm"](np.array([[[3, -4, 0, 0]]]), 8).ravel().tolist() == [
+        307,
+        -410,
+        0,
+        0,
+    ]  # rms 2.5
+    q, k, v = (np.array([column]).T[None] for column in ([1], [0, -64, -128], [9000, 12000, 15000]))
+    # 32767, 16384 (16383.5 rounded), 8192; their sum 57343, 2^31 // 57343 = 37449
+    p = [32767 * 37449 >> 16, 16384 * 37449 >> 16, 8192 * 37449 >> 16]
+    assert ref["attention"](q, k, v, 1, 0).item() == sum(map(int.__mul__, p, [9000, 12000, 15000])) + 2**14 >> 15  # fmt: skip
 
 
 # ---------------------------------------------------------------- single operations
@@ -283,6 +295,127 @@ def test_merge(steps):
                 check_one("merge", [x, y], step, steps)
 
 
+# ---------------------------------------------------------------- transformers
+
+
+def test_embed():
+    rng = np.random.default_rng(0)
+    for rows, channels in ((1, 1), (2, 3), (7, 16), (257, 33), (32768, 2)):
+        table = rng.integers(-LARGEST, LARGEST + 1, (rows, channels)).astype(np.int16)
+        made = check_one("embed", [EVERY.reshape(5, -1, 1)], table).reshape(-1, channels)
+        assert (
+            np.array_equal(made[LARGEST:][:rows], table[:32768])
+            and (made[:LARGEST] == table[0]).all()
+        )
+
+
+def test_join():
+    rng = np.random.default_rng(0)
+    for channels in CHANNELS:
+        for h, w in SIZES:
+            for other in (1, 7, 300):
+                check_one("join", [tensor_of(rng, (h, n, channels)) for n in (w, other)])
+
+
+@pytest.mark.parametrize("bits", range(1, 13))
+def test_norm(bits):
+    rng = np.random.default_rng(bits)
+    for channels in CHANNELS:
+        check_one("norm", [tensor_of(rng, (3, 5, channels))], bits)
+        powers = np.arange(16)[:, None] + rng.integers(-1, 2, channels)
+        check_one("norm", [np.clip(1 << np.maximum(powers, 0), 0, LARGEST).astype(np.int16)[None]], bits)  # fmt: skip
+        assert not check_one("norm", [zeros(1, 2, channels)], bits).any()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 96, 192, 1000, 1023, 1024])
+def test_norm_bound(channels):
+    """A channel alone has the largest result; the bound is kept, and is not far from it."""
+    x = zeros(1, 60, channels)
+    x[0, :, -1] = [*range(50), *np.geomspace(50, LARGEST, 10)]
+    x[0, ::2, -1] *= -1
+    for bits in (1, 4, 6, 9, 10, 12):
+        graph = Graph()
+        fed = graph.input("x", channels)
+        made = graph.norm(fed, bits)
+        most = np.abs(check(graph, {fed: x}, [made])[0]).max()
+        assert most <= graph.bound(made) <= min(LARGEST, 1.13 * channels**0.5 * 2**bits + 1)
+        assert most >= min(LARGEST, 0.99 * channels**0.5 * 2**bits - 1)
+
+
+def attend(q, k, v, heads, shift, bound):
+    graph = Graph()
+    feeds = {graph.input("x", x.shape[2], most): x for x, most in ((q, bound), (k, bound), (v, LARGEST))}  # fmt: skip
+    return check(graph, feeds, [graph.attention(*feeds, heads, shift)])[0]
+
+
+@pytest.mark.parametrize("channels, heads", [(1, 1), (2, 2), (3, 1), (6, 2), (16, 1), (17, 1), (64, 2), (96, 3), (66, 2)])  # fmt: skip
+def test_attention(channels, heads):
+    rng = np.random.default_rng(channels)
+    most = int(((2**31 - 1) // (channels // heads)) ** 0.5)
+    for h, n, t in ((1, 1, 1), (2, 3, 2), (1, 13, 31), (3, 12, 32), (2, 25, 33), (1, 7, 200)):
+        for bound in (0, 9, 300, min(most, LARGEST)):
+            q, k = (tensor_of(rng, (h, side, channels), bound) for side in (n, t))
+            v = tensor_of(rng, (h, t, channels))
+            for shift in (0, int(rng.integers(1, 24)), 24):
+                attend(q, k, v, heads, shift, bound)
+
+
+def test_attention_of_every_exponent():
+    """Two keys whose scores differ by d: the second's weight is EXP[d], 0 from 1023 on."""
+    for shift in (0, 3):
+        d = np.arange(1100, dtype=np.int16) << shift
+        q = np.ones((len(d), 1, 1), np.int16)
+        k = np.stack([zeros(len(d)), -d], 1)[..., None]
+        for low, high in ((LARGEST, 0), (-LARGEST, LARGEST), (0, LARGEST)):
+            v = np.broadcast_to(np.array([[[low], [high]]], np.int16), k.shape)
+            made = attend(q, k, v.copy(), 1, shift, LARGEST).ravel()
+        assert made[:2].tolist() == [16383, 16295] and made[1022] == 1 and not made[1023:].any()
+
+
+def test_exponents_are_not_near_a_half():
+    exact = 32767 * 2.0 ** (-np.arange(1023) / 64)
+    assert exact[64] == 16383.5 and EXP[64] == 16384  # the only one
+    assert np.abs(np.delete(exact, 64) % 1 - 0.5).min() > 1e-4  # float64 is right to 1e-11
+    assert np.array_equal(EXP[:-1], np.rint(exact)) and EXP[1022] == 1 and EXP[1023] == 0
+    fine = (65534 * 2.0 ** (-np.arange(64) / 64)).astype(int)  # as kernels.hpp has it
+    k = np.arange(1023) // 64
+    assert np.array_equal(EXP[:-1], fine[np.arange(1023) % 64] + (1 << k) >> k + 1)
+
+
+@pytest.mark.parametrize("keys", [2, 3, 255, 256, 16384, 32768])
+def test_attention_to_keys_alike(keys):
+    """Equal shares, rounded down, never more than 1 in all."""
+    q, v = np.ones((1, 2, 1), np.int16), np.full((1, keys, 1), LARGEST, np.int16)
+    made = attend(q, np.ones_like(v), v, 1, 0, LARGEST)
+    assert 0 <= made.min() and made.max() <= LARGEST
+    assert keys > 256 or made.min() > 0.99 * LARGEST
+
+
+def test_scores_just_fit():
+    """Scores of ±(2^31 − 2 · 2^16 + 2), whose difference takes 32 bits."""
+    q = np.full((1, 1, 2), LARGEST, np.int16)
+    k = np.stack([q[0], -q[0]], 1)
+    v = np.array([[[5, -6], [LARGEST, LARGEST]]], np.int16)
+    for shift in (0, 22, 24):
+        attend(q, k, v, 1, shift, LARGEST)
+    assert attend(q, k, v, 1, 24, LARGEST).tolist() != attend(q, k, v, 1, 0, LARGEST).tolist()
+
+
+def test_a_transformer():
+    """Layers as a masked transformer has them: their stages, and queries fewer than keys."""
+    rng, graph = np.random.default_rng(0), Graph()
+    x, past = graph.input("x", 1), graph.input("past", 24, 2000)
+    feeds = {x: rng.integers(0, 9, (3, 5, 1)).astype(np.int16), past: tensor_of(rng, (3, 40, 24), 2000)}  # fmt: skip
+    y = graph.embed(x, tensor_of(rng, (9, 24)))
+    for _ in range(2):
+        q, k, v = (graph.clamp(graph.conv(graph.norm(y, 8), *realistic(rng, (24, 24))), -2000, 2000) for _ in range(3))  # fmt: skip
+        o = graph.attention(q, graph.join(past, k), graph.join(past, v), 3, 14)
+        y = graph.add(y, graph.conv(o, *realistic(rng, (24, 24))))
+        y = graph.add(y, graph.attention(q, k, k, 3, 14))  # of tensors of the stage before
+    check(graph, feeds, [y])
+    check(graph, feeds, [*range(len(graph.operations))])
+
+
 # ---------------------------------------------------------------- graphs
 
 KINDS = [*reference.OPERATIONS, "conv", "conv", "depthwise", "input"]
@@ -309,6 +442,18 @@ def random_graph(seed):
         (h, w), channels = sizes[x], graph.operations[x].channels
         fit = [n for n in sizes if sizes[n] == (h, w) and graph.operations[n].channels == channels]
         return rng.choice(fit) if rng.integers(4) else new_input(h, w, channels)
+
+    def beside(x):  # of as many rows and channels
+        (h, _), channels = sizes[x], graph.operations[x].channels
+        fit = [n for n in sizes if sizes[n][0] == h and graph.operations[n].channels == channels]
+        return int(rng.choice(fit)) if rng.integers(2) else new_input(h, rng.integers(1, 20), channels)  # fmt: skip
+
+    def clamped(x, terms):  # for X23
+        most = int(((2**31 - 1) // terms) ** 0.5)
+        if graph.bound(x) > most:
+            sizes[graph.clamp(x, -most, most)] = sizes[x]
+            return list(sizes)[-1]
+        return x
 
     new_input(*rng.integers(1, 20, 2), rng.choice(CHANNELS))
     while len(sizes) < 12:
@@ -367,6 +512,22 @@ def random_graph(seed):
         elif kind == "table":
             most = rng.integers(LARGEST + 1)
             rest = (rng.integers(-most, most + 1, 65536).astype(np.int16),)
+        elif kind == "embed":
+            x = partner(x) if channels == 1 else new_input(h, w, 1)
+            rest = (tensor_of(rng, (int(rng.integers(1, 20)), int(rng.choice(CHANNELS)))),)
+        elif kind == "join":
+            rest = (beside(x),)
+            size = h, w + sizes[rest[0]][1]
+        elif kind == "norm":
+            if channels > 1024:
+                continue
+            rest = (int(rng.integers(1, 13)),)
+        elif kind == "attention":
+            heads = int(rng.choice([n for n in range(1, channels + 1) if channels % n == 0]))
+            k = beside(x)
+            v = partner(k)
+            rest = clamped(k, channels // heads), v, heads, int(rng.integers(25))
+            x = clamped(x, channels // heads)
         sizes[getattr(graph, kind)(x, *rest)] = size
     return graph, feeds, list(sizes)
 
@@ -529,6 +690,25 @@ WRONG_GRAPHS = {
     "table's type": (lambda g: g.table(X, zeros(65536, dtype=np.int32)), "table: expected int16"),
     "table of -32768": (lambda g: g.table(X, zeros(65536) - 32767 - 1), "table: expected 0 to 32767, found 32768"),
     "least": (lambda g: g.gate(X, X, 32768), "least: expected -32767 to 32767, found 32768"),
+    "embed of channels": (lambda g: g.embed(X, zeros(3, 4)), "channels of places: expected 1 to 1, found 4"),
+    "embed's table": (lambda g: g.embed(g.input("i", 1), zeros(3)), r"table: expected int16 \[any, any\], found int16 \[3\]"),
+    "embed's type": (lambda g: g.embed(g.input("i", 1), zeros(3, 4, dtype=np.int32)), "table: expected int16"),
+    "embed without rows": (lambda g: g.embed(g.input("i", 1), zeros(0, 4)), r"table.*\[0, 4\]|found 0"),
+    "embed of many rows": (lambda g: g.embed(g.input("i", 1), zeros(32769, 1)), "rows: expected 1 to 32768, found 32769"),
+    "embed without channels": (lambda g: g.embed(g.input("i", 1), zeros(3, 0)), r"table.*\[3, 0\]|found 0"),
+    "embed of -32768": (lambda g: g.embed(g.input("i", 1), zeros(3, 4) - 32767 - 1), "table: expected 0 to 32767, found 32768"),
+    "join": (lambda g: g.join(X, Y), "expected 4 channels, found 2"),
+    "norm's bits": (lambda g: g.norm(X, 13), "bits: expected 1 to 12, found 13"),
+    "norm without bits": (lambda g: g.norm(X, 0), "bits: expected 1 to 12, found 0"),
+    "norm of many": (lambda g: g.norm(g.input("z", 1025), 8), "channels: expected 1 to 1024, found 1025"),
+    "keys": (lambda g: g.attention(g.input("z", 4, 9), Y, X, 1, 0), "input 1: expected 4 channels, found 2"),
+    "values": (lambda g: g.attention(g.input("z", 4, 9), X, Y, 1, 0), "input 2: expected 4 channels, found 2"),
+    "no heads": (lambda g: g.attention(X, X, X, 0, 0), "heads: expected 1 to 4, found 0"),
+    "many heads": (lambda g: g.attention(X, X, X, 5, 0), "heads: expected 1 to 4, found 5"),
+    "heads": (lambda g: g.attention(X, X, X, 3, 0), "heads: expected a divisor of 4, found 3"),
+    "attention's shift": (lambda g: g.attention(X, X, X, 4, 25), "shift: expected 0 to 24, found 25"),
+    "attention's negative shift": (lambda g: g.attention(X, X, X, 4, -1), "shift: expected 0 to 24, found -1"),
+    "scores": (lambda g: g.attention(X, X, X, 1, 0), r"bounds: expected sums below 2\^31, found up to 4294705156"),
     "steps": (lambda g: g.merge(X, X, 0, 3), "steps: expected 1, 2 or 4, found 3"),
     "step": (lambda g: g.merge(X, X, 2, 2), "step: expected 0 to 1, found 2"),
     "negative step": (lambda g: g.merge(X, X, -1, 2), "step: expected 0 to 1, found -1"),
@@ -601,7 +781,9 @@ def test_grids_that_do_not_fit():
     graph = Graph()
     x, y = graph.input("x", 4), graph.input("y", 4)
     v = graph.vector("v", 4)
+    small, row, many = graph.input("z", 4), graph.input("q", 1), graph.input("k", 1)
     feeds = {x: zeros(3, 4, 4), y: zeros(3, 3, 4), v: zeros(4)}
+    feeds |= {small: zeros(2, 4, 4), row: zeros(1, 1, 1), many: zeros(1, 32769, 1)}
     batch = {n: torch.tensor(f[None] if f.ndim == 3 else f) for n, f in feeds.items()}
     for number, message in (
         (graph.add(x, y), "add.*one size"),
@@ -610,6 +792,12 @@ def test_grids_that_do_not_fit():
         (graph.merge(x, y, 0, 2), "merge.*one size"),
         (graph.unshuffle(x, 2), "unshuffle.*multiples of 2"),
         (graph.crop(y, x), "crop.*3 *x *3"),
+        (graph.join(x, small), "join.*as many rows"),
+        (graph.attention(small, small, x, 4, 0), "attention.*keys and values"),
+        (graph.attention(small, x, x, 4, 0), "attention.*keys and values"),
+        (graph.attention(x, small, x, 4, 0), "attention.*keys and values"),
+        (graph.attention(x, y, x, 4, 0), "attention.*keys and values"),
+        (graph.attention(row, many, many, 1, 0), "attention.*at most 32768"),
         (v, "wanted"),
         (-1, "wanted"),
         (99, "wanted"),

@@ -1,6 +1,8 @@
 """Speed of integer networks (specs/exact.md), in every variant, beside PyTorch's and ONNX Runtime's float32.
 
-    block    x + project(leaky(expand(depthwise(x)))), C -> 2C -> C: what hyperprior's networks are made of
+    block      x + project(leaky(expand(depthwise(x)))), C -> 2C -> C: what hyperprior's networks are made of
+    attention  of each row to itself, queries, keys and values being x
+    norm       by the root mean square
 
 One thread, one process, one after the other, the same layers with the same weights: run it on an idle machine.
 Medians of wall times; a multiplication and its addition are one MAC.
@@ -8,24 +10,26 @@ Medians of wall times; a multiplication and its addition are one MAC.
 
 import importlib.util
 from collections.abc import Callable
+from math import log
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, leaky_relu, linear
+from torch.nn.functional import conv2d, leaky_relu, linear, rms_norm, scaled_dot_product_attention
 
 from ncodec.evaluation.bench import Row, machine, median_seconds
 from ncodec.exact import Graph, variants
 
 HEIGHT, WIDTH = 64, 96  # a Kodak image at 1/8
 INPUT_BOUND = 2000
+SCORE_SHIFT = 12  # of attention
+NORM_BITS = 10
 SLOPE = 3277  # of leaky, 0.1
 BUDGET_S = 0.5  # of one figure
-Layer = tuple[
-    str, int, int
-]  # "conv", inputs, outputs; "depthwise", channels, side; "block", channels, 1
+# "conv", inputs, outputs; "depthwise", channels, side; "block", channels, 1; "attention", channels, heads; "norm", channels, 1
+Layer = tuple[str, int, int]
 NETWORKS: dict[str, list[Layer]] = {
     "conv 128 -> 256": [("conv", 128, 256)],
     "conv 256 -> 128": [("conv", 256, 128)],
@@ -33,6 +37,8 @@ NETWORKS: dict[str, list[Layer]] = {
     "conv 768 -> 320": [("conv", 768, 320)],
     "depthwise 3x3, 128": [("depthwise", 128, 3)],
     "depthwise 5x5, 320": [("depthwise", 320, 5)],
+    "attention of 96 to 96, 192 in 6 heads": [("attention", 192, 6)],
+    "norm, 192": [("norm", 192, 1)],
     "residual block, 128": [("block", 128, 1)],
     "ten residual blocks, 128": [("block", 128, 1)] * 10,
 }
@@ -58,6 +64,8 @@ def parameters_of(network: list[Layer], seed: int = 0) -> list[list[Weights]]:
             made.append([_weights(rng, second, first)])
         elif kind == "depthwise":
             made.append([_weights(rng, first, second, second)])
+        elif kind in ("attention", "norm"):
+            made.append([])
         else:
             sizes = ((first, 3, 3), (2 * first, first), (first, 2 * first))
             made.append([_weights(rng, *size) for size in sizes])
@@ -65,18 +73,25 @@ def parameters_of(network: list[Layer], seed: int = 0) -> list[list[Weights]]:
 
 
 def macs_of(network: list[Layer]) -> int:
-    """Return multiplications a pixel."""
+    """Return multiplications a pixel; a norm's are its squares and factors."""
     weights = (weight for layer in parameters_of(network) for weight, _, _ in layer)
-    return sum(weight.size for weight in weights)
+    others = {"attention": 2 * WIDTH, "norm": 2}
+    return sum(weight.size for weight in weights) + sum(
+        others.get(kind, 0) * channels for kind, channels, _ in network
+    )
 
 
 def exact_graph(network: list[Layer]) -> tuple[Graph, int, int]:
     """Return a network as a graph, its input and its result."""
     graph = Graph()
     first = x = graph.input("x", network[0][1], INPUT_BOUND)
-    for (kind, _, _), weights in zip(network, parameters_of(network), strict=True):
+    for (kind, _, second), weights in zip(network, parameters_of(network), strict=True):
         if kind == "conv":
             x = graph.conv(x, *weights[0])
+        elif kind == "attention":
+            x = graph.attention(x, x, x, second, SCORE_SHIFT)
+        elif kind == "norm":
+            x = graph.norm(x, NORM_BITS)
         elif kind == "depthwise":
             x = graph.depthwise(x, *weights[0])
         else:
@@ -101,7 +116,7 @@ class TorchNetwork(nn.Module):
 
     def __init__(self, network: list[Layer], by_matrix: bool) -> None:
         super().__init__()
-        self.kinds, self.by_matrix = [kind for kind, _, _ in network], by_matrix
+        self.network, self.by_matrix = network, by_matrix
         self.layers = [
             [tuple(map(torch.from_numpy, _floats(weights))) for weights in layer]
             for layer in parameters_of(network)
@@ -115,9 +130,22 @@ class TorchNetwork(nn.Module):
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
 
+    def attention(self, x: Tensor, heads: int) -> Tensor:
+        _, channels, h, w = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(h, w, heads, channels // heads).transpose(1, 2)
+        scale = log(2) / 2 ** (SCORE_SHIFT + 6)
+        made = scaled_dot_product_attention(rows, rows, rows, scale=scale).transpose(1, 2)
+        return made.reshape(1, h, w, channels).permute(0, 3, 1, 2)
+
+    def norm(self, x: Tensor) -> Tensor:
+        made: Tensor = rms_norm(x.permute(0, 2, 3, 1), x.shape[1:2])
+        return (made * (1 << NORM_BITS)).permute(0, 3, 1, 2)
+
     def forward(self, x: Tensor) -> Tensor:
-        for kind, layer in zip(self.kinds, self.layers, strict=True):
-            if kind == "block":
+        for (kind, _, second), layer in zip(self.network, self.layers, strict=True):
+            if kind in ("attention", "norm"):
+                x = self.norm(x) if kind == "norm" else self.attention(x, second)
+            elif kind == "block":
                 y = self.conv(self.depthwise(x, *layer[0]), *layer[1])
                 x = x + self.conv(leaky_relu(y, SLOPE / 2**15), *layer[2])
             else:
@@ -126,7 +154,9 @@ class TorchNetwork(nn.Module):
 
 
 def onnx_session(network: list[Layer]) -> Any:
-    """Return a network in ONNX Runtime, one thread, [1, C, h, w] float32; None where it or `onnx` is not installed."""
+    """Return a network in ONNX Runtime, one thread, [1, C, h, w] float32; None where it or `onnx` is not installed, or of convolutions it is not."""
+    if any(kind in ("attention", "norm") for kind, _, _ in network):
+        return None
     if importlib.util.find_spec("onnx") is None or importlib.util.find_spec("onnxruntime") is None:
         return None
     import onnx
@@ -181,8 +211,9 @@ def runs_of(network: list[Layer]) -> dict[str, Callable[[], NDArray[Any]]]:
         module = TorchNetwork(network, by_matrix)
         return lambda: module(image)[0].permute(1, 2, 0).numpy()
 
-    runs["PyTorch float32, conv2d"] = by_torch(False)
-    if any(kind != "depthwise" for kind, _, _ in network):
+    kinds = {kind for kind, _, _ in network}
+    runs["PyTorch float32, conv2d" if kinds - {"attention", "norm"} else "PyTorch float32"] = by_torch(False)  # fmt: skip
+    if kinds & {"conv", "block"}:
         runs["PyTorch float32, matrix product"] = by_torch(True)
     if (session := onnx_session(network)) is not None:
         planes = np.ascontiguousarray(image.numpy())

@@ -18,7 +18,7 @@ from ncodec.exact import _exact
 
 Array = NDArray[Any]
 
-EXP = np.rint(32767 * 2.0 ** (np.arange(1024) / -64)).astype(np.int32)  # of X23
+EXP = (32767 * 2.0 ** (np.arange(1024) / -64) + 0.5).astype(np.int32)  # of X23
 EXP[1023] = 0
 
 

@@ -13,8 +13,8 @@
 
 namespace ncodec::exact {
 
-constexpr size_t QUERIES = 12;          // what the kernels like
-constexpr size_t KEYS = 2 * PANEL;      // a multiple of them has scores; those that are not there are the first once more
+constexpr size_t QUERIES = 12;      // what the kernels like
+constexpr size_t KEYS = 2 * PANEL;  // a multiple of them has scores; those that are not there are the first once more
 constexpr int32_t VALUE_HALF = 1 << 14, VALUE_SHIFT = 15;
 
 // A head of a row [n, e]; from one place to the next there are `step` values.
@@ -43,11 +43,8 @@ inline void pack_channels(const Head& x, int16_t* to) {
     for (size_t i = 0; i < x.n; i += 2, to += 2 * PANEL) {
       const int16_t* from = x.data + i * x.step + o;
       if (there < PANEL) std::fill_n(to, 2 * PANEL, int16_t{0});
-      if (i + 1 < x.n) {
-        for (size_t k = 0; k < there; ++k) to[2 * k] = from[k], to[2 * k + 1] = from[x.step + k];
-      } else {
-        for (size_t k = 0; k < there; ++k) to[2 * k] = from[k], to[2 * k + 1] = 0;
-      }
+      const bool is_pair = i + 1 < x.n;
+      for (size_t k = 0; k < there; ++k) to[2 * k] = from[k], to[2 * k + 1] = is_pair ? from[x.step + k] : int16_t{0};
     }
   }
 }

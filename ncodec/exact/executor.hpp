@@ -222,8 +222,7 @@ class Run {
       case Kind::join:
         if (const Tensor& y = tensor(operation.inputs[1]); y.h != h)
           fail("expected two tensors of as many rows, found " + size_text(x) + " and " + size_text(y));
-        else
-          w += y.w;
+        else w += y.w;
         break;
       case Kind::attention: {
         const Tensor &k = tensor(operation.inputs[1]), &v = tensor(operation.inputs[2]);

@@ -26,8 +26,8 @@ struct FeedError : std::runtime_error {  // what comes with a run
 
 constexpr int LARGEST = 32767;  // of a value, and of a weight
 constexpr int MAX_CHANNELS = 65536, MAX_OPERATIONS = 4096, MAX_SHIFT = 30;
-constexpr size_t MAX_PIXELS = size_t{1} << 29;  // of a tensor: more than any file may have
-constexpr size_t PANEL = 16;                    // outputs of a convolution that kernels compute together
+constexpr size_t MAX_PIXELS = size_t{1} << 29;      // of a tensor: more than any file may have
+constexpr size_t PANEL = 16;                        // outputs of a convolution that kernels compute together
 constexpr int MAX_ROWS = 32768, MAX_NORMED = 1024;  // of X20's table; channels of X22
 constexpr size_t MAX_KEYS = 32768;                  // of X23
 
@@ -98,9 +98,7 @@ constexpr Signature SIGNATURES[KINDS] = {
 };
 
 // Does a value come from other places than its own? Then the whole inputs have to be there.
-inline bool is_spatial(Kind kind) {
-  return (kind >= Kind::depthwise && kind <= Kind::join) || kind == Kind::attention;
-}
+inline bool is_spatial(Kind kind) { return (kind >= Kind::depthwise && kind <= Kind::join) || kind == Kind::attention; }
 
 struct Operation {
   Kind kind;

@@ -3,6 +3,9 @@
 
 #pragma once
 
+#include <iterator>
+#include <numeric>
+
 #include "graph.hpp"
 
 #if defined(__GNUC__)
@@ -56,15 +59,15 @@ NCODEC_INLINE int32_t load_pair(const int16_t* x) {
   return pair;
 }
 
+// The panel from output o, from its sums.
 inline void store_plain(const Product& w, const int32_t* sum, size_t o, int16_t* y) {
-  for (; o < w.outputs; ++o, ++sum, ++y) {
-    *y = sat(*sum >> w.shift[o]);
-    if (w.slope != NO_SLOPE) *y = leaky(*y, w.slope);
-    if (o % PANEL == PANEL - 1) break;
+  for (size_t k = 0; k < std::min(PANEL, w.outputs - o); ++k) {
+    y[o + k] = sat(sum[k] >> w.shift[o + k]);
+    if (w.slope != NO_SLOPE) y[o + k] = leaky(y[o + k], w.slope);
   }
 }
 
-inline void store_plain(const Product&, const int32_t* sum, size_t, int32_t* y) { std::copy_n(sum, PANEL, y); }
+inline void store_plain(const Product&, const int32_t* sum, size_t o, int32_t* y) { std::copy_n(sum, PANEL, y + o); }
 
 template <class T>
 void product_plain(const Product& w, const int16_t* x, size_t n, T* y) {
@@ -77,7 +80,7 @@ void product_plain(const Product& w, const int16_t* x, size_t n, T* y) {
         const int32_t even = x[c], odd = x[c + 1];
         for (size_t k = 0; k < PANEL; ++k) sum[k] += weights[2 * k] * even + weights[2 * k + 1] * odd;
       }
-      store_plain(w, sum, o, y + o);
+      store_plain(w, sum, o, y);
     }
   }
 }
@@ -95,28 +98,31 @@ struct Exponentials {
 };
 inline const Exponentials EXPONENTIALS;
 
-// Of the weights w of a query, whose sum is `total`: w <= total, so the products are below 2^32.
-NCODEC_INLINE void normalise(size_t padded, uint32_t total, int16_t* w) {
-  const uint32_t inverse = (uint32_t{1} << 31) / total;
-  for (size_t j = 0; j < padded; ++j) w[j] = static_cast<int16_t>(static_cast<uint16_t>(w[j]) * inverse >> 16);
-}
-
-NCODEC_INLINE void softmax(const int32_t* s, size_t t, size_t padded, int shift, int16_t* p) {
-  int32_t most = s[0];
-  for (size_t j = 0; j < padded; ++j) most = std::max(most, s[j]);
-  uint32_t total = 0;
-  for (size_t j = 0; j < padded; ++j) {
-    const uint32_t below = (static_cast<uint32_t>(most) - static_cast<uint32_t>(s[j])) >> shift;
-    const int32_t w = EXPONENTIALS.exp[static_cast<int32_t>(std::min(below, 1023u))];
-    p[j] = static_cast<int16_t>(w);
-    total += static_cast<uint32_t>(w);
-  }
-  normalise(padded, total - static_cast<uint32_t>((padded - t) * static_cast<size_t>(p[0])), p);
+// R of X23, of the weights w of a query and their sum: w[0] is in it once more for each key that is not there.
+inline uint32_t inverse_of(const int16_t* w, size_t t, size_t padded, uint32_t sum) {
+  return (uint32_t{1} << 31) / (sum - static_cast<uint32_t>(padded - t) * static_cast<uint32_t>(w[0]));
 }
 
 inline void softmax_plain(const int32_t* s, size_t t, size_t padded, int shift, int16_t* p) {
-  softmax(s, t, padded, shift, p);
+  const auto most = static_cast<uint32_t>(*std::max_element(s, s + padded));
+  uint32_t sum = 0;
+  for (size_t j = 0; j < padded; ++j) {
+    const int32_t w = EXPONENTIALS.exp[std::min((most - static_cast<uint32_t>(s[j])) >> shift, 1023u)];
+    p[j] = static_cast<int16_t>(w);
+    sum += static_cast<uint32_t>(w);
+  }
+  const uint32_t inverse = inverse_of(p, t, padded, sum);
+  for (size_t j = 0; j < padded; ++j) p[j] = static_cast<int16_t>(static_cast<uint16_t>(p[j]) * inverse >> 16);
 }
+
+// The 32-bit lanes of a vector.
+template <size_t N>
+struct Lanes {
+  int32_t lane[N];
+  explicit Lanes(const void* vector) { std::memcpy(lane, vector, sizeof lane); }
+  int32_t most() const { return *std::max_element(std::begin(lane), std::end(lane)); }
+  uint32_t sum() const { return static_cast<uint32_t>(std::accumulate(std::begin(lane), std::end(lane), 0)); }
+};
 
 // X22 of one place.
 NCODEC_INLINE void norm(const int16_t* x, size_t channels, int bits, int16_t* y) {

@@ -50,16 +50,15 @@ NCODEC_AVX2 inline void store_panel_avx2(const Product& w, const __m256i (*sum)[
 
 // The panel from output o, of pixels I….
 template <class T, size_t... I>
-NCODEC_AVX2 inline void product_tile_avx2(std::index_sequence<I...>, const Product& product, const int16_t* x,
-                                          size_t o, T* y) {
+NCODEC_AVX2 inline void product_tile_avx2(std::index_sequence<I...>, const Product& product, const int16_t* x, size_t o,
+                                          T* y) {
   const size_t pairs = product.pairs, step = product.x_step;
   const auto* w = reinterpret_cast<const __m256i*>(product.weights + o * pairs * 2);
   const auto* start = reinterpret_cast<const __m256i*>(product.start + o);
   constexpr size_t P = sizeof...(I);
   __m256i sum[P][2], made[P][2];
   ((sum[I][0] = start[0], sum[I][1] = start[1]), ...);
-  for (size_t c = 0; c < pairs; ++c, w += 2, x += 2)
-    (add_pair_avx2(sum[I], load_pair(x + I * step), w[0], w[1]), ...);
+  for (size_t c = 0; c < pairs; ++c, w += 2, x += 2) (add_pair_avx2(sum[I], load_pair(x + I * step), w[0], w[1]), ...);
   ((made[I][0] = sum[I][0], made[I][1] = sum[I][1]), ...);
   store_panel_avx2(product, made, P, o, y);
 }
@@ -78,13 +77,34 @@ NCODEC_AVX2 inline void product_avx2(const Product& w, const int16_t* x, size_t 
   for (size_t o = 0; o < w.outputs; o += PANEL) product_tiles_avx2<6>(w, x, n, o, y);
 }
 
-NCODEC_AVX2 inline void softmax_avx2(const int32_t* s, size_t t, size_t padded, int shift, int16_t* p) {
-  softmax(s, t, padded, shift, p);
-}
-
 template <class T>
 NCODEC_AVX2 NCODEC_INLINE __m256i load(const T* from) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+
+// EXP of 16 keys at once.
+NCODEC_AVX2 inline void softmax_avx2(const int32_t* s, size_t t, size_t padded, int shift, int16_t* p) {
+  __m256i most = load(s);
+  for (size_t j = 8; j < padded; j += 8) most = _mm256_max_epi32(most, load(s + j));
+  most = _mm256_set1_epi32(Lanes<8>(&most).most());
+  const __m256i last = _mm256_set1_epi32(1023);
+  const __m128i shifts = _mm_cvtsi32_si128(shift);
+  __m256i total = _mm256_setzero_si256();
+  for (size_t j = 0; j < padded; j += 16) {
+    __m256i w[2];
+    for (size_t v = 0; v < 2; ++v) {
+      const __m256i below = _mm256_srl_epi32(_mm256_sub_epi32(most, load(s + j + 8 * v)), shifts);
+      w[v] = _mm256_i32gather_epi32(EXPONENTIALS.exp, _mm256_min_epu32(below, last), 4);
+      total = _mm256_add_epi32(total, w[v]);
+    }
+    const __m256i all = _mm256_permute4x64_epi64(_mm256_packs_epi32(w[0], w[1]), 0xD8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + j), all);
+  }
+  const uint32_t inverse = inverse_of(p, t, padded, Lanes<8>(&total).sum());
+  if (inverse > 65535) return;  // weights of 32768 at most: p = w
+  const __m256i factor = _mm256_set1_epi16(static_cast<int16_t>(inverse));
+  for (size_t j = 0; j < padded; j += 16)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + j), _mm256_mulhi_epu16(load(p + j), factor));
 }
 
 // Two taps interleaved are what vpmaddwd multiplies; as there is an odd number, one of weight 0 is added. Channels are

@@ -2,8 +2,6 @@
 
 #pragma once
 
-#include <numeric>
-
 #include "kernels_avx2.hpp"
 
 #if defined(NCODEC_EXACT_X86)
@@ -74,19 +72,12 @@ NCODEC_AVX512 inline void product_avx512(const Product& w, const int16_t* x, siz
   if (o < w.outputs) product_tiles_avx512<12, 1>(w, x, n, o, y);
 }
 
-// (_mm512_reduce_… make GCC 12 warn of its own headers.)
-struct Lanes {
-  alignas(64) int32_t value[16];
-  NCODEC_AVX512 explicit Lanes(__m512i all) { _mm512_store_si512(value, all); }
-  int32_t most() const { return *std::max_element(value, value + 16); }
-  int32_t sum() const { return std::accumulate(value, value + 16, 0); }
-};
-
-// EXP of 32 keys at once: vpermi2w looks up `fine`, vpavgw adds with a carry.
+// EXP of 32 keys at once: vpermi2w looks up `fine`, vpavgw adds with a carry. (Reductions are in memory, as GCC 12
+// warns of its own headers' _mm512_reduce.)
 NCODEC_AVX512 inline void softmax_avx512(const int32_t* s, size_t t, size_t padded, int shift, int16_t* p) {
   __m512i most = _mm512_set1_epi32(s[0]);
   for (size_t j = 0; j < padded; j += 16) most = _mm512_maskz_max_epi32(0xFFFF, most, _mm512_loadu_si512(s + j));
-  most = _mm512_set1_epi32(Lanes(most).most());
+  most = _mm512_set1_epi32(Lanes<16>(&most).most());
   alignas(64) int16_t places[32];
   for (int16_t i = 0; i < 32; ++i) places[i] = static_cast<int16_t>(2 * i);
   const __m512i even = _mm512_load_si512(places), fine0 = _mm512_load_si512(EXPONENTIALS.fine);
@@ -108,10 +99,8 @@ NCODEC_AVX512 inline void softmax_avx512(const int32_t* s, size_t t, size_t padd
     total = _mm512_dpwssd_epi32(total, w, one);
     _mm512_storeu_si512(p + j, w);
   }
-  const uint32_t pad = static_cast<uint32_t>((padded - t) * static_cast<size_t>(p[0]));
-  const uint32_t sum = static_cast<uint32_t>(Lanes(total).sum()) - pad;
-  const uint32_t inverse = (uint32_t{1} << 31) / sum;
-  if (inverse > 65535) return;  // sum <= 32768: p = w
+  const uint32_t inverse = inverse_of(p, t, padded, Lanes<16>(&total).sum());
+  if (inverse > 65535) return;  // weights of 32768 at most: p = w
   const __m512i factor = _mm512_set1_epi16(static_cast<int16_t>(inverse));
   for (size_t j = 0; j < padded; j += 32)
     _mm512_storeu_si512(p + j, _mm512_maskz_mulhi_epu16(~0u, _mm512_loadu_si512(p + j), factor));

@@ -21,7 +21,7 @@ MAX_LEN = 512
 OPERATIONS = 16
 LARGEST_TENSOR = 1 << 14  # values
 KINDS = [*reference.OPERATIONS, "input", "vector", "conv", "shuffle"]
-TENSORS = {"crop": 2, "add": 2, "subtract": 2, "gate": 2, "merge": 2}
+TENSORS = {"crop": 2, "add": 2, "subtract": 2, "gate": 2, "merge": 2, "join": 2, "attention": 3}
 VECTORS = {"offset": 1, "scale": 2}
 NUMBERS: dict[str, list[list[int]]] = {  # choices of each
     "input": [[1, 2, 3, 4, 15, 16, 17, 32, 64, 70, 256], [0, 1, 100, 4000, 32767]],
@@ -35,6 +35,8 @@ NUMBERS: dict[str, list[list[int]]] = {  # choices of each
     "clamp": [[-32767, -5, 0], [0, 9, 32767]],
     "gate": [[-32767, 0, 1, 32767]],
     "merge": [[0, 0, 1, 3], [1, 2, 4, 4]],
+    "norm": [[1, 6, 10, 12]],
+    "attention": [[1, 1, 2, 4], [0, 6, 12, 24]],
 }
 ODD = [-1, 0, 1, 5, 31, 255, 32768, -32768, 65536, 65537, 2**30, 2**31 - 1, -(2**31), 2**31, 2**70]
 TYPES = ["int8", "uint8", "uint16", "int32", "int64", "float32", "float64", "bool", ">i2", "complex64", "object", "U2"]  # fmt: skip
@@ -90,6 +92,9 @@ def spoilt(source: Source, array: Any) -> Any:
 def arrays_of(source: Source, kind: str, channels: int, bound: int) -> list[Any]:
     if kind == "table":
         return [spoilt(source, any_integers(source, (65536,), 32767, "int16"))]
+    if kind == "embed":
+        shape = source.choose([1, 2, 5, 300]), source.choose([1, 2, 4, 16, 17])
+        return [spoilt(source, any_integers(source, shape, 32767, "int16"))]
     if kind not in ("conv", "depthwise"):
         return [np.zeros(3, np.int16)] if source.rarely() else []
     outputs = channels if kind == "depthwise" else source.choose([1, 2, 15, 16, 17, 40, 128])
