@@ -391,6 +391,19 @@ def windows_of(n):
     return [list(range(sum(sides[:i]), sum(sides[: i + 1]))) for i in range(count)]
 
 
+def between(c, known, size):
+    """Fill in the first channels of c [h, w, D] where they are not known. T31."""
+    for i, j in np.argwhere(~known).tolist():
+        rows = np.flatnonzero(known[:, j]).tolist()
+        above, below = [a for a in rows if a < i], [b for b in rows if b > i]
+        if above and below:
+            a, b = above[-1], below[0]
+            line = 2 * (c[a, j, :size] * (b - i) + c[b, j, :size] * (i - a)) + b - a
+            c[i, j, :size] = line // (2 * (b - a))
+        elif rows:
+            c[i, j, :size] = c[above[-1] if above else below[0], j, :size]
+
+
 class Transformer:
     """T32 to T39."""
 
@@ -459,7 +472,11 @@ class Transformer:
         for s in range(len(tokens)):
             if (tokens[s] < 0).any():
                 t = depth if s == len(tokens) - 1 else self.coder.units(s)
-                logits = self.logits(self.coder.values(tokens[: s + 1], t), s, tokens[s] >= 0)
+                known = tokens[s] >= 0
+                c = self.coder.values(tokens[: s + 1], t)
+                if s == 0:
+                    between(c, known, self.coder.channels(0))
+                logits = self.logits(c, s, known)
                 tokens[s] = self.coder.guess(tokens[: s + 1], t, logits)
         return tokens
 
@@ -531,16 +548,7 @@ class Model:
         if self.masked is not None and (tokens < 0).any():
             tokens = self.masked.filled(tokens, self.depth(len(tokens) - 1, code))
         c = self.coder.values(tokens, self.depth(len(tokens) - 1, code))
-        size, known = self.coder.channels(0), tokens[0] >= 0
-        for i, j in np.argwhere(~known).tolist():
-            rows = np.flatnonzero(known[:, j]).tolist()
-            above, below = [a for a in rows if a < i], [b for b in rows if b > i]
-            if above and below:
-                a, b = above[-1], below[0]
-                line = 2 * (c[a, j, :size] * (b - i) + c[b, j, :size] * (i - a)) + b - a
-                c[i, j, :size] = line // (2 * (b - a))
-            elif rows:
-                c[i, j, :size] = c[above[-1] if above else below[0], j, :size]
+        between(c, tokens[0] >= 0, self.coder.channels(0))
         return c
 
     def pixels(self, tokens, code):

@@ -23,7 +23,7 @@ from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.models.tokenizer import graphs
 from ncodec.models.tokenizer.analysis import Analyser
 from ncodec.models.tokenizer.layers import GAINS, check_tokenizer, layers
-from ncodec.models.tokenizer.masked import Masked, MaskedConfig
+from ncodec.models.tokenizer.masked import Masked, MaskedConfig, conceal
 from ncodec.models.tokenizer.stages import STRIDE, TokenizerConfig, depth_of_last, n_stages
 from ncodec.quality import QUALITY_STEPS, quality_of
 from ncodec.threads import get_num_threads
@@ -218,28 +218,6 @@ class TokenizerCodec:
 
     def _depth(self, s: int, n: int, depth: int) -> int:
         return depth if s == n - 1 else self.stages[s].units
-
-
-def conceal(is_known: NDArray[np.bool_], c: NDArray[np.int16]) -> None:
-    """Fill in values c [h, w, D] of the first stage where they are not known: in each column, between the known rows around.
-
-    Where a column has none they stay 0, as those of later stages do: the picture is coarser there.
-
-    Args:
-        is_known: [h, w].
-        c: changed in place.
-    """
-    height = len(is_known)
-    row = np.broadcast_to(np.arange(height)[:, None], is_known.shape)
-    above = np.maximum.accumulate(np.where(is_known, row, -1), 0)
-    below = np.minimum.accumulate(np.where(is_known, row, height)[::-1], 0)[::-1]
-    i, j = np.nonzero(~is_known & ((above >= 0) | (below < height)))
-    first, last = above[i, j], below[i, j]
-    first, last = np.where(first < 0, last, first), np.where(last == height, first, last)
-    span = np.maximum(last - first, 1)[:, None]
-    share = np.where(last > first, i - first, 0)[:, None]  # of the row below, of `span`
-    mixed = c[first, j].astype(np.int32) * (span - share) + c[last, j].astype(np.int32) * share
-    c[i, j] = (2 * mixed + span) // (2 * span)
 
 
 def rows_of(height: int, ranges: int) -> list[tuple[int, int]]:

@@ -195,6 +195,8 @@ class Masked:
             if (tokens[s] < 0).any():
                 units = depth if s == len(tokens) - 1 else self.stages[s].units
                 values = self.coder.values(tokens[: s + 1], units)
+                if s == 0:
+                    conceal(tokens[0] >= 0, values[:, :, : self.stages[0].n_values])
                 logits = self.logits(values, s, tokens[s] >= 0)
                 self.coder.guess(tokens[: s + 1], units, logits.reshape(-1, logits.shape[2]))
         return tokens
@@ -249,6 +251,28 @@ class Masked:
         }
         (made,) = self._windows.run(feeds, (f"logits.{stage}",), get_num_threads())
         logits[at] = made.reshape(n, m, R, C, -1)
+
+
+def conceal(is_known: NDArray[np.bool_], c: NDArray[np.int16]) -> None:
+    """Fill in values c [h, w, D] of the first stage where they are not known: in each column, between the known rows around.
+
+    Where a column has none they stay 0, as those of later stages do: the picture is coarser there.
+
+    Args:
+        is_known: [h, w].
+        c: changed in place.
+    """
+    height = len(is_known)
+    row = np.broadcast_to(np.arange(height)[:, None], is_known.shape)
+    above = np.maximum.accumulate(np.where(is_known, row, -1), 0)
+    below = np.minimum.accumulate(np.where(is_known, row, height)[::-1], 0)[::-1]
+    i, j = np.nonzero(~is_known & ((above >= 0) | (below < height)))
+    first, last = above[i, j], below[i, j]
+    first, last = np.where(first < 0, last, first), np.where(last == height, first, last)
+    span = np.maximum(last - first, 1)[:, None]
+    share = np.where(last > first, i - first, 0)[:, None]  # of the row below, of `span`
+    mixed = c[first, j].astype(np.int32) * (span - share) + c[last, j].astype(np.int32) * share
+    c[i, j] = (2 * mixed + span) // (2 * span)
 
 
 def inputs_of(
