@@ -221,6 +221,6 @@ def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> f
             at_eighth = layer.name.startswith(("g_s.blocks", "g_s.head"))
             total += math.prod(layer.shape) / (8 if at_eighth else STRIDE) ** 2
     for name, tensor in tensors.items():
-        if name.endswith("hidden.weight"):
+        if name.startswith("tokens.") and name.endswith("hidden.weight"):
             total += tensor.size / STRIDE**2
     return total / 1000
