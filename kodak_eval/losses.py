@@ -2,6 +2,8 @@
 
     python kodak_eval/losses.py FOLDER_OF_PNG [--model fsq-s]... [--images 24] > kodak_eval/results/losses.md
 
+A model with a masked transformer fills in lost tokens by it; then there is a table without, from neighbours alone, too.
+
 Losses: a file of `ranges=16` has n = stages x 16 TILE chunks. Of these, 5, 10 and 20 % (the nearest number, at random,
 seeded by image, quality and share) are overwritten from end to end with random bytes, and the file is decoded with
 `conceal=True`. A range of a stage is coded by the stages before: "tokens gone" counts those that hang on a lost one too.
@@ -12,18 +14,23 @@ Every figure is a mean over the images.
 """
 
 import argparse
+import json
 import math
+import tempfile
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
+from safetensors.numpy import save_file
+
 import ncodec
 from ncodec import container
 from ncodec.bytestream import varint
 from ncodec.evaluation import Image, compare, read_image
 from ncodec.metrics import bpp, ms_ssim, psnr
+from ncodec.models import weights
 from ncodec.models.weights import family_named
 
 RANGES = 16
@@ -68,6 +75,17 @@ def gone(lost: list[int], stages: int, ranges: int) -> float:
     return 1 - float(np.logical_and.accumulate(left).mean())
 
 
+def without_transformer(model: str, folder: str) -> str:
+    """Return the path of a model's weights without its masked transformer; "" if it has none."""
+    tensors, about, _ = weights.read(weights.find_by_name(model))
+    if not about.pop("masked", None):
+        return ""
+    path = f"{folder}/weights.safetensors"
+    kept = {name: array for name, array in tensors.items() if not name.startswith("masked.")}
+    save_file(kept, path, {"ncodec": json.dumps(about)})
+    return path
+
+
 def losses(images: list[Image], model: str) -> Iterator[str]:
     """Yield the lines of the table of losses."""
     yield "| quality | bpp | chunks lost | tokens gone | PSNR (dB) | MS-SSIM | SSIMULACRA2 |"
@@ -82,7 +100,7 @@ def losses(images: list[Image], model: str) -> Iterator[str]:
             data, n = files[q, i], q * RANGES
             seed = (i, q, round(100 * share))
             lost = choose(n, share, seed)
-            decoded = ncodec.decode(lose(data, lost, seed), "numpy", conceal=True)
+            decoded = ncodec.decode(lose(data, lost, seed), "numpy", model, conceal=True)
             values = compare(image.pixels, decoded)
             rate = bpp(len(data), image.pixels.shape[1], image.pixels.shape[0])
             rows.append([rate, len(lost) / n, gone(lost, q, RANGES), *values.values()])
@@ -104,8 +122,8 @@ def prefixes(images: list[Image], model: str) -> Iterator[str]:
             height, width = image.pixels.shape[:2]
             prefix = data[: chunks_of(data)[n - 1].stop]
             alone = ncodec.encode(image.pixels, n, model, tile=0)
-            decoded = ncodec.decode(prefix, "numpy", stages=n)
-            is_equal = np.array_equal(decoded, ncodec.decode(alone, "numpy"))
+            decoded = ncodec.decode(prefix, "numpy", model, stages=n)
+            is_equal = np.array_equal(decoded, ncodec.decode(alone, "numpy", model))
             rates = [bpp(len(file), width, height) for file in (prefix, alone)]
             values = [metric(image.pixels, decoded) for metric in (psnr, ms_ssim)]
             rows.append([*rates, is_equal, *values])
@@ -128,10 +146,14 @@ def main() -> None:
     tokenizers = [m.name for m in ncodec.list_models() if family_named(m.family).has_tokens]
     print(f"# Losses and prefixes\n\n{len(images)} images of `{options.folder.name}`.")
     for model in options.model or tokenizers:
-        for title, table in (("Losses", losses), ("Prefixes", prefixes)):
-            print(f"\n## {title}, {model}\n")
-            for line in table(images, model):
-                print(line, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            tables = [("Losses", losses, model), ("Prefixes", prefixes, model)]
+            if neighbours := without_transformer(model, folder):
+                tables.insert(1, ("Losses, from neighbours alone", losses, neighbours))
+            for title, table, used in tables:
+                print(f"\n## {title}, {Path(model).stem}\n")
+                for line in table(images, used):
+                    print(line, flush=True)
 
 
 if __name__ == "__main__":

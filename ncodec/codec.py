@@ -78,6 +78,7 @@ def encode(
         is_layered=loaded.family.is_layered,
         layers=layers,
         ranges=ranges,
+        is_second=options.is_second,
     )
     container.check_limits(header, Limits())
     _check_memory(header, loaded.family, Limits())

@@ -28,6 +28,7 @@ class Family:
     has_weights: bool = True  # otherwise its name is its model's, and the header's digest is 0
     has_quality: bool = True  # otherwise the header's quality code is 0
     has_tokens: bool = False  # its codec is a `protocol.Tokenizer`, too
+    has_second: bool = False  # a second way of coding, which a flag of the header tells
     is_layered: bool = (
         False  # a tile is coded in layers, each refining those before, and these in ranges
     )
@@ -52,7 +53,7 @@ FAMILIES = (
         stride=16, bytes_a_pixel=48,
     ),
     Family(
-        "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe", is_layered=True, has_tokens=True,
+        "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe", is_layered=True, has_tokens=True, has_second=True,
         stride=16, bytes_a_pixel=64,
     ),
     Family(
@@ -60,6 +61,13 @@ FAMILIES = (
         stride=16, bytes_a_pixel=40,
     ),
 )  # fmt: skip
+
+RECIPES = (
+    {family.name: family.recipe for family in FAMILIES if family.recipe}
+    | {
+        "tokenizer-masked": "ncodec.models.tokenizer.masked_recipe",  # adds a transformer to weights of family tokenizer
+    }
+)
 
 
 def family_by_id(wire_id: int) -> Family:

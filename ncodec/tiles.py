@@ -70,7 +70,13 @@ class _Tile(NamedTuple):
 def format_of(header: Header, box: tuple[int, int, int, int]) -> TileFormat:
     """Return what the tile (left, top, right, bottom) of a file decodes to."""
     left, top, right, bottom = box
-    return TileFormat(right - left, bottom - top, header.channels, is_faded=header.overlap > 0)
+    return TileFormat(
+        right - left,
+        bottom - top,
+        header.channels,
+        is_faded=header.overlap > 0,
+        is_second=header.is_second,
+    )
 
 
 def decode_files(files: list[OpenFile]) -> list[Picture]:

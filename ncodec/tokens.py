@@ -163,7 +163,7 @@ def tokens_of(
     n = header.layers if stages is None else min(stages, header.layers)
     quality = header.quality if n == stages_of(header.quality) else float(n)
     size = (-(-header.height // STRIDE), -(-header.width // STRIDE))
-    grid = codec_of(loaded).read(parsed.tiles[0], quality_code(quality), size)
+    grid = codec_of(loaded).read(parsed.tiles[0], quality_code(quality), size, header.is_second)
     return Tokens(
         grid, _sizes(loaded)[: len(grid)], quality, header.width, header.height, loaded.name,
         loaded.digest.hex(), header.is_grey, metadata=parsed.metadata,
@@ -194,9 +194,9 @@ def file_of(tokens: Tokens, model: str | Path | None = None, **choices: Any) -> 
     layers, ranges = codec.layout(code, options)
     header = Header(
         tokens.width, tokens.height, loaded.family.wire_id, loaded.digest, code, tokens.is_grey,
-        is_layered=True, layers=layers, ranges=ranges,
+        is_layered=True, layers=layers, ranges=ranges, is_second=options.is_second,
     )  # fmt: skip
-    parts = codec.write(tokens.grid, code, ranges)
+    parts = codec.write(tokens.grid, code, ranges, options.is_second)
     return container.write(Container(header, [parts], tokens.metadata))
 
 

@@ -132,13 +132,19 @@ def tokenizer_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
         "grey": (photo[100:164, 200:280, 1], 5, 0, {}),
         "tiles-ranges": (photo[100:260, 200:420], 2.5, 64, {"ranges": 3}),
     }
+    second: dict[str, tuple[NDArray[np.uint8], float, int, dict[str, object]]] = {
+        "effort2": (photo[100:305, 200:463], 5.5, 0, {"effort": 2}),
+        "effort2-tiles-ranges": (photo[100:260, 200:420], 2.5, 128, {"effort": 2, "ranges": 2}),
+    }
     models = [model for model in weights.list_models() if model.family == "tokenizer"]
     return {
         f"{model.name}-{case}-{model.digest.hex()[:8]}": ncodec.encode(
             pixels, quality, model.name, tile=tile, **choices
         )
         for model in models
-        for case, (pixels, quality, tile, choices) in cases.items()
+        for case, (pixels, quality, tile, choices) in (
+            cases | (second if "masked" in weights.read(model.path)[1] else {})
+        ).items()
     }
 
 

@@ -19,9 +19,9 @@ def rows(first, text):
     return [line[1:-1].split("|") for line in table.splitlines()[2:]]
 
 
-def layers(config, text):
+def layers(config, text, heading="layer"):
     """Yield name and the weight's shape."""
-    for name, channels, kernel, which in rows("layer", text):
+    for name, channels, kernel, which in rows(heading, text):
         name, sides = name.strip(" `"), channels.replace("·", "*").split("→")
         first, last = 0, 0
         if found := re.search(r"s = (\d) … (\w+) − 1", which):
@@ -119,7 +119,7 @@ def mutate(tensors, about, rng):
     tensors[name] = np.array(tensor, order="C")
 
 
-def outcomes_of_mutations(good, said, pixels, folder, count):
+def outcomes_of_mutations(good, said, pixels, folder, count, **choices):
     """Return, of so many changes to weights, whether a model came of it that codes; the others end in an error about them."""
     outcomes = []
     for seed in range(count):
@@ -130,7 +130,7 @@ def outcomes_of_mutations(good, said, pixels, folder, count):
         path = folder / f"{seed}.safetensors"
         save_file(tensors, path, {"ncodec": json.dumps(about)})
         try:
-            data = ncodec.encode(pixels, 4.5, path)
+            data = ncodec.encode(pixels, 4.5, path, **choices)
             assert ncodec.decode(data, "numpy", path).shape == pixels.shape
             outcomes.append(True)
         except (WeightsMismatchError, InputError) as error:

@@ -320,13 +320,14 @@ class Model:
 
 def read_file(data):
     """Return the header's fields and the payloads of the TILE chunks."""
-    require(data[:8] == b"\x89NC1\r\n\x1a\n" and data[8] < 8, "signature")
+    require(data[:8] == b"\x89NC1\r\n\x1a\n" and data[8] < 16, "signature")
     numbers, at = [], 9
     for _ in range(3):
         number, at = reference_rans.read_varint(data, at)
         numbers.append(number)
     width, height, family = numbers
     file = {"width": width, "height": height, "is_grey": data[8] & 1 > 0, "overlap": 0}
+    file["is_second"] = data[8] & 8 > 0
     file |= {
         "family": family,
         "digest": data[at : at + 8],

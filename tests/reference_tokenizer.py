@@ -175,19 +175,24 @@ class Tokens:
         ]
         return np.concatenate([np.array(c).reshape(height, width, -1) for c in channels], 2)
 
-    def encode(self, tokens, s, depth, first, end):
+    def encode(self, tokens, s, depth, first, end, given=None):
         coder = RangeEncoder()
-        self._code(coder, tokens, s, depth, first, end)
+        self._code(coder, tokens, s, depth, first, end, given)
         return coder.finish()
 
-    def decode(self, payload, tokens, s, depth, first, end):
-        """Return rows `first` to `end` of stage s."""
+    def decode(self, payload, tokens, s, depth, first, end, given=None):
+        """Return rows `first` to `end` of stage s; logits [rows, columns, nodes] may be given (T37)."""
         coder = RangeDecoder(payload)
-        rows = self._code(coder, tokens, s, depth, first, end)
+        rows = self._code(coder, tokens, s, depth, first, end, given)
         coder.finish()
         return rows
 
-    def _code(self, coder, tokens, s, depth, first, end):
+    def guess(self, tokens, depth, given):
+        """Return the last of stages [n, h, w], absent tokens filled in. T39."""
+        s, height = len(tokens) - 1, tokens.shape[1]
+        return self._code(None, tokens, s, depth, 0, height, given)
+
+    def _code(self, coder, tokens, s, depth, first, end, given=None):
         width, arrays = tokens.shape[2], self.tensors[s]
         self.model = StageModel(arrays, isinstance(self.stages[s], tuple))
         coded = np.full((end - first, width), -1)
@@ -197,6 +202,7 @@ class Tokens:
                 for k in range(s):
                     before[i][j] += self.value(k, int(tokens[k, first + i, j]), self.units(k))
         n_before = sum(self.channels(k) for k in range(s))
+        guessed = {}
 
         def at(i, j):
             return 0 <= i < end - first and 0 <= j < width
@@ -209,10 +215,17 @@ class Tokens:
                     x += self.value(s, int(coded[i + di, j + dj]) if inside else -1, depth)
                 for di, dj in AROUND:
                     x += before[i + di][j + dj] if at(i + di, j + dj) else [0] * n_before
-                self.model.enter(x)
+                self.model.enter(x, None if given is None else given[i, j])
                 token = int(tokens[s, first + i, j])
                 code = self._digits if isinstance(self.stages[s], tuple) else self._path
-                coded[i, j] = code(coder, s, depth, token)
+                if coder is not None:
+                    coded[i, j] = code(coder, s, depth, token)
+                elif token >= 0:
+                    coded[i, j] = token
+                else:
+                    guessed[i, j] = code(coder, s, depth, 0)
+        for place, token in guessed.items():
+            coded[place] = token
         return coded
 
     def _digits(self, coder, s, depth, token):
@@ -259,8 +272,9 @@ class StageModel:
         self.is_digits = is_digits
         self.contexts, self.bands, self.mixers = {}, {}, {}
 
-    def enter(self, x):
+    def enter(self, x, given):
         a = self.arrays
+        self.given = given
         sums = a["hidden.bias"] + a["hidden.weight"] @ np.array(x, np.int64)
         self.hidden = rounded(sums, int(a["shifts"][0])).clip(0, 32767)
 
@@ -268,8 +282,12 @@ class StageModel:
         a = self.arrays
         total = int(a["head.bias"][node] + a["head.weight"][node] @ self.hidden)
         if self.is_digits:
-            total += int(a["own.weight"][node] @ np.array(own))
-        logit = clip(rounded(total, int(a["shifts"][1])), -2047, 2047)
+            seen = np.array([*own, *map(abs, own)])[: a["own.weight"].shape[1]]
+            total += int(a["own.weight"][node] @ seen)
+        added = 0 if self.given is None else int(self.given[node])
+        logit = clip(rounded(total, int(a["shifts"][1])) + added, -2047, 2047)
+        if coder is None:
+            return int(logit > 0)
         context = self.contexts.setdefault(node, Context())
         band = self.bands.setdefault((node, (logit + 2048) // 256), Context())
         w = self.mixers.setdefault(mixer, [65536, 0, 0])
@@ -332,6 +350,137 @@ def shapes_of(c):
     return found
 
 
+# ---------------------------------------------------------------- the masked transformer, section 10
+
+MASKED = {"d": 160, "blocks": 3, "layers": 3, "near": 64}
+
+
+def shapes_of_masked(c, m):
+    """Return {name: (type, shape)}. T32."""
+    d, near, stages = m["d"], m["near"], STAGES[c["quantiser"]]
+    is_vq = c["quantiser"] == "vq"
+    sizes = [CHANNELS if is_vq else len(stage) for stage in stages]
+    nodes = [2**stage - 1 if is_vq else sum(stage) - len(stage) for stage in stages]
+    weights = {"stem": (d, 2 * sum(sizes) + 10)}
+    for s in range(m["blocks"]):
+        weights |= {f"blocks.{s}.depth": (d, 5, 5), f"blocks.{s}.expand": (2 * d, d), f"blocks.{s}.project": (d, 2 * d)}  # fmt: skip
+    for s in range(m["layers"]):
+        weights |= {f"layers.{s}.{part}": (d, d) for part in "qkvo"}
+        weights |= {f"layers.{s}.up": (2 * d, d), f"layers.{s}.down": (d, 2 * d)}
+    for s in range(8):
+        weights |= {f"heads.{s}.hidden": (d, d), f"heads.{s}.out": (nodes[s], d)}
+    found = {"positions": ("<i2", (144, d))}
+    found |= {f"layers.{s}.shift": ("u1", ()) for s in range(m["layers"])}
+    for name, shape in weights.items():
+        found |= {f"{name}.weight": ("<i2", shape), f"{name}.bias": ("<i4", shape[:1]), f"{name}.shift": ("u1", shape[:1])}  # fmt: skip
+    for s, (size, count) in enumerate(zip(sizes, nodes, strict=True)):
+        tensors = {
+            "hidden.weight": ("<i2", (near, 4 * size + 9 * sum(sizes[:s]))), "hidden.bias": ("<i4", (near,)),
+            "head.weight": ("<i2", (count, near)), "head.bias": ("<i4", (count,)), "shifts": ("<i4", (2,)),
+        }  # fmt: skip
+        if not is_vq:
+            tensors["own.weight"] = ("<i2", (count, 2 * size))
+        found |= {f"tokens.{s}.{name}": what for name, what in tensors.items()}
+    return {f"masked.{name}": what for name, what in found.items()}
+
+
+def windows_of(n):
+    """Return the places of each window along n places. T34."""
+    count = -(-n // 12)
+    sides = [n // count + (i >= count - n % count) for i in range(count)]
+    return [list(range(sum(sides[:i]), sum(sides[: i + 1]))) for i in range(count)]
+
+
+def between(c, known, size):
+    """Fill in the first channels of c [h, w, D] where they are not known. T31."""
+    for i, j in np.argwhere(~known).tolist():
+        rows = np.flatnonzero(known[:, j]).tolist()
+        above, below = [a for a in rows if a < i], [b for b in rows if b > i]
+        if above and below:
+            a, b = above[-1], below[0]
+            line = 2 * (c[a, j, :size] * (b - i) + c[b, j, :size] * (i - a)) + b - a
+            c[i, j, :size] = line // (2 * (b - a))
+        elif rows:
+            c[i, j, :size] = c[above[-1] if above else below[0], j, :size]
+
+
+class Transformer:
+    """T32 to T39."""
+
+    def __init__(self, stages, tensors, config):
+        self.stages = stages
+        ours = {k.removeprefix("masked."): v for k, v in tensors.items() if "masked.tokens" in k}
+        values = {k: v for k, v in tensors.items() if k.endswith(".values")}
+        self.coder = Tokens(stages, ours | values)
+        self.channels = sum(map(self.coder.channels, range(8)))
+        net = self.plane = Network(tensors)
+        f = net.layer(net.input("x", 2 * self.channels + 10, 127), "masked.stem")
+        self.f = net.blocks(f, "masked.blocks", config["blocks"])
+        net.check()
+        net = self.windows = Network(tensors)
+        place = net.input("places", 1, 32767)
+        position = net.add("embed", place, arrays=[tensors["masked.positions"]])
+        f = net.add("add", net.input("f", config["d"], 32767), position)
+        for k in range(config["layers"]):
+            name = f"masked.layers.{k}"
+            x = net.add("norm", f, numbers=(10,))
+            q, key = (net.add("clamp", net.layer(x, f"{name}.{part}"), numbers=(-8190, 8190)) for part in "qk")  # fmt: skip
+            shift = int(tensors[f"{name}.shift"])
+            require(shift <= 24, "a shift of attention")
+            a = net.add("attention", q, key, net.layer(x, f"{name}.v"), numbers=(config["d"] // 32, shift))  # fmt: skip
+            f = net.add("add", f, net.layer(a, f"{name}.o"))
+            x = net.layer(net.add("norm", f, numbers=(10,)), f"{name}.up")
+            f = net.add("add", f, net.layer(net.add("leaky", x, numbers=(3277,)), f"{name}.down"))
+        f = net.add("norm", f, numbers=(10,))
+        self.outputs = []
+        for s in range(8):
+            x = net.add("leaky", net.layer(f, f"masked.heads.{s}.hidden"), numbers=(3277,))
+            self.outputs.append(net.layer(x, f"masked.heads.{s}.out"))
+        net.check()
+
+    def logits(self, values, s, known=None):
+        """Return [h, w, nodes] of values [h, w, D]. T34 to T36."""
+        h, w, _ = values.shape
+        flags = np.zeros((h, w, 10), int)
+        if known is not None:
+            flags[..., 0], flags[..., 1] = 1, known
+        flags[..., 2 + s] = 1
+        f = self.plane.run({"x": np.concatenate([values, abs(values), flags], 2)}, self.f)[0]
+        found = [[None] * w for _ in range(h)]
+        for rows in windows_of(h):
+            for columns in windows_of(w):
+                inside = np.array([f[i, j] for i in rows for j in columns])[None]
+                places = np.array([[[i * 12 + j] for i in range(len(rows)) for j in range(len(columns))]])  # fmt: skip
+                logits = self.windows.run({"f": inside, "places": places}, self.outputs[s])[0][0]
+                for k, logit in enumerate(logits):
+                    found[rows[k // len(columns)]][columns[k % len(columns)]] = logit
+        return np.array(found)
+
+    def decode(self, payload, tokens, s, depth, first, end):
+        """T37: as Tokens.decode."""
+        given = None
+        if end > first:
+            before = np.zeros((end - first, tokens.shape[2], self.channels), int)
+            if s:
+                before = self.coder.values(tokens[:s, first:end], self.coder.units(s - 1))
+            given = self.logits(before, s)
+        return self.coder.decode(payload, tokens, s, depth, first, end, given)
+
+    def filled(self, tokens, depth):
+        """T38, T39."""
+        tokens = tokens.copy()
+        for s in range(len(tokens)):
+            if (tokens[s] < 0).any():
+                t = depth if s == len(tokens) - 1 else self.coder.units(s)
+                known = tokens[s] >= 0
+                c = self.coder.values(tokens[: s + 1], t)
+                if s == 0:
+                    between(c, known, self.coder.channels(0))
+                logits = self.logits(c, s, known)
+                tokens[s] = self.coder.guess(tokens[: s + 1], t, logits)
+        return tokens
+
+
 class Model:
     """A weights file: what turns payloads into tokens, and tokens into pixels."""
 
@@ -340,7 +489,12 @@ class Model:
         self.tensors, about = read_tensors(data, "tokenizer")
         self.config = DEFAULTS | about["config"]
         self.stages = STAGES[self.config["quantiser"]]
-        check_tensors(self.tensors, shapes_of(self.config))
+        shapes, self.masked = shapes_of(self.config), None
+        if "masked" in about:
+            shapes |= shapes_of_masked(self.config, MASKED | about["masked"])
+        check_tensors(self.tensors, shapes)
+        if "masked" in about:
+            self.masked = Transformer(self.stages, self.tensors, MASKED | about["masked"])
         require(self.tensors["value_bits"] <= 10, "value_bits")  # T6
         for name in ("g_s.deep_gain", "g_s.gain"):
             require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")
@@ -373,9 +527,11 @@ class Model:
         units, part = self.coder.units(s), code % 20
         return -(-units * part // 20) if part and s == -(-code // 20) else units
 
-    def tokens(self, parts, code, width, height):
+    def tokens(self, parts, code, width, height, is_second=False):
         """Return [layers, h, w] of the payloads [layers][ranges] of a tile; -1 of those that are None. T19 to T22, T30."""
         h, w = -(-height // 16), -(-width // 16)
+        coder = self.masked if is_second else self.coder
+        require(coder is not None, "no transformer")  # T33
         require(len(parts) <= 1 - (-code // 20), "layers")
         tokens = np.full((len(parts), h, w), -1)
         for s, payloads in enumerate(parts):
@@ -383,23 +539,16 @@ class Model:
                 first, end = (k * h // len(payloads) for k in (i, i + 1))
                 if payload is not None and (s == 0 or (tokens[s - 1, first:end] >= 0).all()):
                     depth = self.depth(s, code)
-                    rows = self.coder.decode(payload, tokens, s, depth, first, end)
+                    rows = coder.decode(payload, tokens, s, depth, first, end)
                     tokens[s, first:end] = rows
         return tokens
 
     def values(self, tokens, code):
-        """Return c [h, w, D]. T10, T31."""
+        """Return c [h, w, D]. T10, T31, T38."""
+        if self.masked is not None and (tokens < 0).any():
+            tokens = self.masked.filled(tokens, self.depth(len(tokens) - 1, code))
         c = self.coder.values(tokens, self.depth(len(tokens) - 1, code))
-        size, known = self.coder.channels(0), tokens[0] >= 0
-        for i, j in np.argwhere(~known).tolist():
-            rows = np.flatnonzero(known[:, j]).tolist()
-            above, below = [a for a in rows if a < i], [b for b in rows if b > i]
-            if above and below:
-                a, b = above[-1], below[0]
-                line = 2 * (c[a, j, :size] * (b - i) + c[b, j, :size] * (i - a)) + b - a
-                c[i, j, :size] = line // (2 * (b - a))
-            elif rows:
-                c[i, j, :size] = c[above[-1] if above else below[0], j, :size]
+        between(c, tokens[0] >= 0, self.coder.channels(0))
         return c
 
     def pixels(self, tokens, code):
@@ -435,7 +584,7 @@ def tiles(data, model, layers=64, lost=()):
             [(s * len(places) + t) * ranges + i for i in range(ranges)] for s in range(layers)
         ]
         parts = [[None if k in lost else payloads[k] for k in row] for row in numbers]
-        tokens = model.tokens(parts, file["code"], width, height)
+        tokens = model.tokens(parts, file["code"], width, height, file["is_second"])
         pixels = model.pixels(tokens, file["code"])[:height, :width]
         found.append((left, top, tokens, pixels))
     return file, found

@@ -11,7 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from ncodec.models.tokenizer import recipe
+from ncodec.models.tokenizer.masked import MaskedConfig
+from ncodec.models.tokenizer.masked_quantise import to_integers
 from ncodec.models.tokenizer.network import Tokenizer
+from ncodec.models.tokenizer.transformer import Masked
 from ncodec.nn.tokens import fit
 
 SMALL = {"N": 16, "M": 96, "H": 12, "B": 6, "analysis_blocks": 1, "synthesis_blocks": 1, "deep_blocks": 1}  # fmt: skip
@@ -51,3 +54,36 @@ def small_weights(quantiser: str) -> tuple[dict[str, NDArray[Any]], dict[str, An
     finally:
         recipe.fit = learned
     return tensors, {"name": "small", "family": "tokenizer"} | about
+
+
+MASKED = {"d": 32, "blocks": 1, "layers": 1, "near": 6}
+
+
+@cache
+def small_transformer(quantiser: str) -> Masked:
+    """Return a masked transformer for the tokens of `small_weights`, whose layers all matter."""
+    tensors, about = small_weights(quantiser)
+    stages = recipe.Config(**about["config"]).stages
+    tables = {s: tensors[f"tokens.{s}.values"] for s, stage in enumerate(stages) if stage.bits}
+    torch.manual_seed(1)
+    transformer = Masked(MaskedConfig(**MASKED), stages, tables)
+    transformer.start_from(tensors)
+    with torch.no_grad():
+        for parameter in transformer.parameters():
+            parameter += 0.05 * torch.randn_like(parameter) * (0.5 + parameter.abs().mean())
+    return transformer.eval()
+
+
+def small_tokens(quantiser: str) -> NDArray[np.int32]:
+    """Return the tokens [4, 8, 8, 12] of `photos`."""
+    tensors, about = small_weights(quantiser)
+    return recipe.grids_of_tokens(tensors, recipe.Config(**about["config"]), photos())
+
+
+@cache
+def small_masked(quantiser: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return tensors and metadata, with a masked transformer."""
+    tensors, about = small_weights(quantiser)
+    tokens = torch.from_numpy(small_tokens(quantiser)).long()
+    ours, _ = to_integers(small_transformer(quantiser), tokens)
+    return tensors | ours, about | {"masked": MASKED}

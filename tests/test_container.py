@@ -307,7 +307,7 @@ def test_round_trip(header, overlap, metadata, payload):
     assert container.read(container.write(original)) == original
 
 
-@pytest.mark.parametrize("flags", [8, 16, 32, 64, 128, 255])
+@pytest.mark.parametrize("flags", [16, 32, 64, 128, 255])
 def test_unknown_flags(flags):
     message = f"header: unknown flags {flags:#04x}: update ncodec"
     with pytest.raises(UnsupportedVersionError, match=message):

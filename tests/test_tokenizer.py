@@ -12,7 +12,16 @@ from ncodec.cli.main import main
 from PIL import Image
 from random_weights import outcomes_of_mutations
 from safetensors.numpy import save_file
-from small_tokenizer import SMALL, photos, small_network, small_weights
+from small_tokenizer import (
+    MASKED,
+    SMALL,
+    photos,
+    small_masked,
+    small_network,
+    small_tokens,
+    small_transformer,
+    small_weights,
+)
 
 import ncodec
 from ncodec import container, exact, threads
@@ -23,6 +32,7 @@ from ncodec.models.protocol import TileFormat
 from ncodec.models.tokenizer import recipe
 from ncodec.models.tokenizer.codec import Options
 from ncodec.models.tokenizer.device import DeviceCodec
+from ncodec.models.tokenizer.masked import spans
 from ncodec.models.tokenizer.network import REVIVED_BELOW, Tokenizer
 from ncodec.models.tokenizer.quantise import thresholds, to_integers, tree
 from ncodec.models.tokenizer.stages import STAGES, depth_of_last, n_stages
@@ -73,6 +83,38 @@ def test_pixels_are_those_of_every_variant_and_thread(
     assert used == [n_threads] * 2  # analysis, synthesis
 
 
+@pytest.fixture(scope="module")
+def masked(quantiser, tmp_path_factory):
+    """The path of a weights file with a masked transformer."""
+    tensors, about = small_masked(quantiser)
+    path = tmp_path_factory.mktemp("weights") / f"{quantiser}-masked.safetensors"
+    save_file(tensors, path, {"ncodec": json.dumps(about)})
+    return path
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("variant", exact.variants())
+def test_masked_files_are_those_of_every_variant_and_thread(
+    masked, sample, monkeypatch, variant, n_threads
+):
+    pixels = sample[100:329, 200:441]
+    expected = ncodec.encode(pixels, 4.35, masked, effort=2, ranges=2)
+    run = exact.Graph.run
+
+    def run_as(graph, feeds, wanted, threads=1):
+        return run(graph, feeds, wanted, threads, variant)
+
+    monkeypatch.setattr(threads, "_chosen", n_threads)
+    monkeypatch.setattr(exact.Graph, "run", run_as)
+    assert ncodec.encode(pixels, 4.35, masked, effort=2, ranges=2) == expected
+    other = ncodec.encode(pixels, 4.35, masked, ranges=2)
+    decoded = [ncodec.decode(data, "numpy", masked) for data in (expected, other)]
+    assert expected != other and np.array_equal(*decoded)
+    tokens = ncodec.tokens_of(expected, model=masked)
+    again = ncodec.file_of(tokens, masked, effort=2, ranges=2)
+    assert np.array_equal(ncodec.tokens_of(again, model=masked).grid, tokens.grid)
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("is_faded", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
@@ -120,6 +162,27 @@ def test_integers_are_the_network(quantiser, small, quality):
         decoded = codec.synthesise(tokens, code).astype(np.uint8)
         assert psnr(expected, decoded) > 40
         assert abs(psnr(pixels, decoded) - psnr(pixels, expected)) < 0.1
+
+
+@pytest.mark.parametrize("is_coding", [True, False])
+def test_integers_are_the_transformer(quantiser, masked, is_coding):
+    """Logits of the integers are those of the float network, with its neighbours' apart, within 1/64 nat."""
+    codec, network = load_by_name(masked).codec, small_transformer(quantiser)
+    grid = small_tokens(quantiser)[:1]
+    h, w = grid.shape[2:]
+    for s, stage in enumerate(codec.stages):
+        known = None if is_coding else np.random.default_rng(s).random((h, w)) < 0.6
+        seen = grid[0, : s + 1].copy()
+        seen[s][~known if known is not None else np.s_[:]] = -1
+        found = codec._masked.logits(codec.coder.values(seen, stage.units), s, known)
+        head = network.heads[s]
+        with torch.no_grad():
+            given = None if known is None else torch.from_numpy(known)[None]
+            x, near = network.seen(torch.from_numpy(grid).long(), s, given)
+            f = network.features(x, 0 * near, spans(h)[0], spans(w)[0])[0, 0, 0]
+            expected = (head.decisions(f.flatten(0, 1)) - head.bias).numpy()
+        assert expected.std() > 0.02
+        assert np.abs(found.reshape(expected.shape) / 256 - expected).max() < 1 / 64
 
 
 def test_a_network_from_integers_is_the_same(quantiser):
@@ -297,6 +360,30 @@ def test_training_by_its_command(quantiser, folder, tmp_path, monkeypatch):
     assert psnr(expected, ncodec.decode(data, "numpy", model)) > 35
 
 
+def test_masked_training_by_its_command(quantiser, small, folder, tmp_path, monkeypatch):
+    """A transformer for given weights; the file has those, and it; its rates are estimated."""
+    config, out = tmp_path / "tiny.toml", tmp_path / "run"
+    sizes = "\n".join(f"{name} = {size}" for name, size in MASKED.items())
+    config.write_text(
+        f'family = "tokenizer-masked"\n[model]\nof = "{small}"\n{sizes}\n'
+        "[training]\nbatch = 8\ncrop = 176\nlearning_rate = 2e-3\n"
+    )
+    words = ["ncodec", "train", config, "--data", folder, "--out", out]
+    words += ["--validation", tmp_path / "validation", "--device", "cpu"]
+    for more in (["--steps", 3], ["--resume", "--steps", 5]):
+        monkeypatch.setattr(sys, "argv", [*map(str, [*words, *more])])
+        main()
+    tensors, about, _ = read_weights(out / "model.safetensors")
+    given, said, _ = read_weights(small)
+    assert about["masked"] == MASKED and about["config"] == said["config"]
+    assert all(np.array_equal(tensors[name], array) for name, array in given.items())
+    check = json.loads((out / "check.json").read_text())
+    for file, trained in zip(check["files"], check["float"], strict=True):
+        assert file["psnr"] == pytest.approx(trained["psnr"])  # the tokens are the same
+        # Contexts adapt, and payloads are short.
+        assert 0.7 < file["bpp"] / trained["bpp"] < 1.3
+
+
 @pytest.mark.parametrize("name", ["fsq-s", "bsq-s", "vq-s"])
 def test_start_takes_a_trunk(name):
     """What ships starts from a model that ships; its stages tell pictures apart."""
@@ -367,4 +454,10 @@ def test_hostile_weights(quantiser, sample, tmp_path):
     """Any change ends in an error about the weights, or in a model that codes: never in another error."""
     pixels = sample[100:133, 200:250]
     outcomes = outcomes_of_mutations(*small_weights(quantiser), pixels, tmp_path, 100)
+    assert 15 < sum(outcomes) < 85, sum(outcomes)
+
+
+def test_hostile_weights_with_a_transformer(quantiser, sample, tmp_path):
+    pixels = sample[100:133, 200:250]
+    outcomes = outcomes_of_mutations(*small_masked(quantiser), pixels, tmp_path, 100, effort=2)
     assert 15 < sum(outcomes) < 85, sum(outcomes)

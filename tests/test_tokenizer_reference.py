@@ -24,10 +24,11 @@ from safetensors.numpy import load_file, save_file
 import ncodec
 from ncodec import container
 from ncodec.codec import decode_picture
-from ncodec.errors import FormatError, WeightsMismatchError
+from ncodec.errors import FormatError, InputError, WeightsMismatchError
 from ncodec.exact.network import gain_at
 from ncodec.models.load import load_by_name
 from ncodec.models.tokenizer.codec import conceal, rows_of
+from ncodec.models.tokenizer.masked import spans
 from ncodec.models.tokenizer.stages import STAGES, depth_of_last, n_stages
 from ncodec.selftest import symbols_sha256
 
@@ -120,6 +121,8 @@ def test_weights(path):
     for name, tensor in load_file(path).items():
         np.testing.assert_array_equal(tensors[name], tensor)
     expected = tensors_of(reference.DEFAULTS | about["config"])
+    if "masked" in about:
+        expected |= masked_tensors_of(reference.DEFAULTS | about["config"], about["masked"])
     assert set(tensors) == set(expected)
     for name, (dtype, shape) in expected.items():
         assert tensors[name].dtype == TYPES[dtype], name
@@ -590,3 +593,163 @@ def test_encoder(small, models, sample):
         tokens = load_by_name(path, "cpu").codec.analyse(image, code)
         np.testing.assert_array_equal(tokens, tokens_by_text(image, model, code))
         assert min(len(np.unique(grid)) for grid in tokens) > 1
+
+
+# ---------------------------------------------------------------- the masked transformer, section 10
+
+TRANSFORMER = {"d": 32, "blocks": 1, "layers": 2, "near": 5}
+
+
+def masked_tensors_of(config, masked):
+    """Return {name: (type, shape)} by section 10."""
+    names, of_stages = names_of(config)
+    names, found = names | masked, {}
+    for name, channels, _, which in rows("masked layer", SPEC):
+        name, (inputs, outputs) = name.strip(" `"), channels.split("→")
+        many = re.search(r"s = 0 … (\w+)", which)
+        many = masked[many[1]] if many else 8 if "heads.s" in name else 1
+        for s in range(many):
+            full, known = name.replace(".s.", f".{s}."), names | (of_stages[s] if s < 8 else {})
+            i, o = (eval(text.replace("·", "*"), dict(known)) for text in (inputs, outputs))
+            shape = [o, 5, 5] if "depthwise" in which else [o, i]
+            found |= {f"{full}.weight": ("I16", shape), f"{full}.bias": ("I32", [o])}
+            found[f"{full}.shift"] = ("U8", [o])
+    for name, kind, which in rows("masked tensor", SPEC):
+        name = name.strip(" `")
+        if "fsq, bsq" in which and config["quantiser"] == "vq":
+            continue
+        many = {"masked.layers.s.shift": masked["layers"], "masked.positions": 1}.get(name, 8)
+        for s in range(many):
+            found[name.replace(".s.", f".{s}.")] = evaluated(kind, names | of_stages[s])
+    return found
+
+
+def random_masked(quantiser, seed=1):
+    """Tensors of both sections."""
+    config = SMALL | {"quantiser": quantiser}
+    rng, tensors = np.random.default_rng(seed), random_tensors(quantiser)
+    shapes = masked_tensors_of(config, TRANSFORMER)
+    for name, (kind, shape) in shapes.items():
+        if name.endswith(".weight") and ".tokens." not in name:
+            full = name.removesuffix(".weight")
+            bound, result = (127, 3000) if "stem" in name else (32767, 3000)
+            usual = 40 if "stem" in name else 1000
+            result = 700 if full.endswith(".out") else result  # logits
+            values = random_layer(rng, full, shape, bound, usual, result)
+            tensors |= {n: v.astype(TYPES[shapes[n][0]]) for n, v in values.items()}
+        elif ".tokens." in name:
+            most = OF_TOKENS.get(name.split(".", 3)[3], 0)
+            values = rng.integers(-most, most + 1, shape) if most else rng.integers(6, 10, shape)
+            tensors[name] = values.astype(TYPES[kind])
+        elif name.endswith("positions"):
+            tensors[name] = rng.integers(-2000, 2001, shape).astype(TYPES[kind])
+        elif name.endswith(".shift") and not shape:
+            tensors[name] = np.array(rng.integers(12, 17), TYPES[kind])
+    return tensors
+
+
+def save_masked(folder, tensors, quantiser, **more):
+    path = save(folder, tensors, quantiser)
+    about = {"name": "small", "family": "tokenizer", "config": SMALL | {"quantiser": quantiser}}
+    about["masked"] = TRANSFORMER | more
+    save_file(tensors, path, {"ncodec": json.dumps(about)})
+    return path
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def with_masked(request, tmp_path_factory):
+    tensors = random_masked(request.param)
+    path = save_masked(tmp_path_factory.mktemp("weights"), tensors, request.param)
+    return path, reference.Model(path.read_bytes())
+
+
+@pytest.mark.parametrize("case", ["one pixel", "odd", "more ranges than rows", "tiles", "wide"])
+def test_masked(case, with_masked):
+    """Tokens and pixels of files of effort 2; their payloads are other bytes."""
+    path, model = with_masked
+    cases = CASES | {"wide": (noise(35, 213, 3), 2.4, 0, 2)}
+    image, quality, tile, ranges = cases[case]
+    files = [
+        ncodec.encode(image, quality, path, "cpu", tile, effort, ranges=ranges) for effort in (1, 2)
+    ]
+    file, tiles = reference.tiles(files[1], model)
+    assert file["is_second"] and files[0] != files[1]
+    header = container.read(files[1]).header
+    assert header.is_second and not container.read(files[0]).header.is_second
+    codec = load_by_name(path, "cpu").codec
+    for parts, (*_, tokens, _) in zip(container.read(files[1]).tiles, tiles, strict=True):
+        found = codec.read(parts, header.quality_code, tokens.shape[1:], True)
+        np.testing.assert_array_equal(found, tokens)
+    pixels = join(file, tiles)
+    for data in files:
+        same_pixels(ncodec.decode(data, "numpy", path, "cpu"), pixels)
+
+
+def test_masked_windows():
+    for n in range(1, 200):
+        expected = reference.windows_of(n)
+        found = [row.tolist() for span in spans(n) for row in span]
+        assert found == expected and [i for one in expected for i in one] == list(range(n))
+        assert max(map(len, expected)) <= 12
+
+
+def test_masked_refused(with_masked, small, tmp_path):
+    """Without a transformer, and of another family; damaged payloads."""
+    path, model = with_masked
+    image = noise(33, 40, 3)
+    with pytest.raises(InputError, match="effort: expected 1, as these weights have no masked"):
+        ncodec.encode(image, 3, small[0], effort=2)
+    good = container.read(ncodec.encode(image, 3, path, "cpu", effort=2)).tiles[0]
+    data = wrap(small[1], good, is_second=True)
+    assert is_refused(data, small[0], small[1])
+    assert not is_refused(wrap(model, good, is_second=True), path, model)
+    for s in range(3):
+        for bad in (b"", good[s][0] + b"\0", good[s][0][:1]):
+            parts = [list(ranges) for ranges in good]
+            parts[s][0] = bad
+            assert is_refused(wrap(model, parts, is_second=True), path, model)
+    other = container.read(ncodec.encode(image, 3, "dct"))
+    data = container.write(replace(other, header=replace(other.header, is_second=True)))
+    with pytest.raises(FormatError, match="family dct has no second way"):
+        ncodec.decode(data)
+
+
+@pytest.mark.parametrize("effort", [1, 2])
+def test_masked_concealing(effort, with_masked):
+    """Any payloads lost, of files of either effort."""
+    path, model = with_masked
+    image, quality, _, ranges = CASES["ranges"]
+    data = ncodec.encode(image, quality, path, "cpu", 0, effort, ranges=ranges)
+    rng = np.random.default_rng(effort)
+    start, chunks = pieces(data)
+    n = len(chunks)
+    for share in (1 / n, 0.3, 0.6):
+        lost = set(np.flatnonzero(rng.random(n) < share).tolist()) or {int(rng.integers(n))}
+        file, found = reference.tiles(data, model, lost=lost)
+        left = [chunks[k] for k in range(n) if k not in lost]
+        picture = decode_picture(start + b"".join(left), path, "cpu", conceal=True)
+        same_pixels(np.asarray(picture.pixels), join(file, found))
+        assert picture.lost == len(lost)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("masked.stem.shift", 0), ("masked.blocks.0.depth.shift", 31), ("masked.layers.1.q.bias", 2**30 + 1), ("masked.heads.3.out.shift", 0),
+    ("masked.tokens.2.shifts", 0), ("masked.tokens.7.hidden.bias", -(2**31)), ("masked.positions", -32768), ("masked.layers.0.shift", 25),
+])  # fmt: skip
+def test_masked_weights(name, value, tmp_path):
+    tensors = random_masked("fsq")
+    expected = masked_tensors_of(SMALL | {"quantiser": "fsq"}, TRANSFORMER)
+    shapes = reference.shapes_of_masked(SMALL | {"quantiser": "fsq"}, TRANSFORMER)
+    assert {n: (TYPES[k], list(s)) for n, (k, s) in expected.items()} == {n: (k, list(s)) for n, (k, s) in shapes.items()}  # fmt: skip
+    good = save_masked(tmp_path, tensors, "fsq")
+    load_by_name(good, "cpu")
+    changed = tensors[name].copy()
+    changed.reshape(-1)[-1] = value
+    path = save_masked(tmp_path, tensors | {name: changed}, "fsq")
+    with pytest.raises(ValueError):
+        reference.Model(path.read_bytes())
+    with pytest.raises(WeightsMismatchError):
+        load_by_name(path, "cpu")
+    for more in ({"d": 48}, {"layers": 0}, {"near": 1025}, {"more": 1}):
+        with pytest.raises(WeightsMismatchError):
+            load_by_name(save_masked(tmp_path, tensors, "fsq", **more), "cpu")

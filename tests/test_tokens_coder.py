@@ -351,3 +351,46 @@ def test_largest_stages():
     for s, stage in enumerate(stages):
         coder.decode(coder.encode(tokens, s, stage.units, 0, 4), decoded, s, stage.units, 0, 4)
     assert np.array_equal(decoded, tokens)
+
+
+# ---------------------------------------------------------------- logits from elsewhere
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_given_logits(kind):
+    """Added to the network's; own values count with their magnitudes. Section 10."""
+    stages, tensors, tokens = random_case(kind, 5, 4, 6)
+    rng = np.random.default_rng(5)
+    for name, array in tensors.items():
+        if name.endswith("own.weight"):
+            more = rng.integers(-600, 601, array.shape).astype(np.int16)
+            tensors[name] = np.concatenate([array, more], 1)
+    coder, plain = TokenCoder(stages, tensors), reference_of(stages, tensors)
+    for s, stage in enumerate(stages):
+        given = rng.normal(size=(2 * 6, stage.nodes)) * 400
+        given[rng.random(given.shape) < 0.1] = 32767  # beyond any logit
+        given = given.astype(np.int16)
+        for depth in {1, stage.units}:
+            payload = coder.encode(tokens, s, depth, 1, 3, given)
+            grid = given.reshape(2, 6, -1)
+            assert payload == plain.encode(tokens, s, depth, 1, 3, grid)
+            assert payload != coder.encode(tokens, s, depth, 1, 3)
+            decoded = tokens.copy()
+            decoded[s, 1:3] = -1
+            coder.decode(payload, decoded, s, depth, 1, 3, given)
+            assert np.array_equal(decoded[s, 1:3], stage.cut(tokens[s, 1:3], depth))
+        lost = tokens[: s + 1].copy()
+        lost[s][rng.random(lost[s].shape) < 0.6] = -1
+        given = (rng.normal(size=(lost[s].size, stage.nodes)) * 400).astype(np.int16)
+        found = lost.copy()
+        coder.guess(found, stage.units, given)
+        assert np.array_equal(
+            found[s], plain.guess(lost, stage.units, given.reshape(*lost[s].shape, -1))
+        )
+        assert np.array_equal(found[lost >= 0], lost[lost >= 0]) and (found >= 0).all()
+        for call in (
+            lambda given: coder.encode(tokens, 0, 1, 0, 2, given),
+            lambda given: coder.guess(tokens[:1].copy(), 1, given),
+        ):
+            with pytest.raises(InputError, match="logits: expected"):
+                call(np.zeros((3, stages[0].nodes), np.int16))

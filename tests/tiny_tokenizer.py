@@ -66,14 +66,14 @@ class TinyCodec:
     def layout(self, quality_code, options):
         return stages_of(quality_of(quality_code)), options.ranges
 
-    def write(self, tokens, quality_code, ranges):
+    def write(self, tokens, quality_code, ranges, is_second=False):
         bounds = [i * tokens.shape[1] // ranges for i in range(ranges + 1)]
         return [
             [zlib.compress(grid[a:b].astype(np.uint8).tobytes()) for a, b in pairwise(bounds)]
             for grid in tokens
         ]
 
-    def read(self, parts, quality_code, size):
+    def read(self, parts, quality_code, size, is_second=False):
         try:
             flat = b"".join(zlib.decompress(payload) for row in parts for payload in row)
             return np.frombuffer(flat, np.uint8).reshape(len(parts), *size).astype(np.int32)

@@ -20,7 +20,7 @@ SIGNATURE = MAGIC + b"1\r\n\x1a\n"
 MAX_HEADER = 64  # bytes, and more than any header has
 DIGEST_BYTES = 8
 NO_WEIGHTS = bytes(DIGEST_BYTES)  # the digest of a family without weights
-FLAG_GREY, FLAG_TILED, FLAG_LAYERED = 1, 2, 4
+FLAG_GREY, FLAG_TILED, FLAG_LAYERED, FLAG_SECOND = 1, 2, 4, 8
 MIN_TILE = 64  # pixels
 MAX_LAYERS, MAX_RANGES = 64, 4096
 
@@ -42,6 +42,7 @@ class Header:
     )
     layers: int = 1  # that refine each other
     ranges: int = 1  # of a tile's layer, each coded apart
+    is_second: bool = False  # coded the second way that its family has
 
     @property
     def quality(self) -> float:
@@ -97,7 +98,7 @@ def header_bytes(header: Header) -> bytes:
     assert header.is_layered or header.layers == header.ranges == 1
     assert 1 <= header.layers <= MAX_LAYERS and 1 <= header.ranges <= MAX_RANGES
     flags = FLAG_GREY * header.is_grey | FLAG_TILED * bool(header.tile)
-    flags |= FLAG_LAYERED * header.is_layered
+    flags |= FLAG_LAYERED * header.is_layered | FLAG_SECOND * header.is_second
     fields = bytes([flags]) + varint(header.width) + varint(header.height) + varint(header.family)
     fields += header.weights_digest + bytes([header.quality_code])
     if header.tile:
@@ -128,7 +129,7 @@ def read_header(source: ByteReader) -> Header:
     """
     _read_signature(source)
     flags = source.take(1, "header")[0]
-    if flags & ~(FLAG_GREY | FLAG_TILED | FLAG_LAYERED):
+    if flags & ~(FLAG_GREY | FLAG_TILED | FLAG_LAYERED | FLAG_SECOND):
         raise UnsupportedVersionError(f"header: unknown flags {flags:#04x}: update ncodec")
     width, height = source.varint("header width"), source.varint("header height")
     family = source.varint("header family")
@@ -164,7 +165,7 @@ def read_header(source: ByteReader) -> Header:
         )
     return Header(
         width, height, family, digest, quality_code, bool(flags & FLAG_GREY), tile, overlap,
-        bool(flags & FLAG_LAYERED), layers, ranges,
+        bool(flags & FLAG_LAYERED), layers, ranges, bool(flags & FLAG_SECOND),
     )  # fmt: skip
 
 

@@ -58,7 +58,13 @@ class TokenStage: ...
 class TokenStages:
     def __init__(self, stages: Sequence[TokenStage]) -> None: ...
     def encode(
-        self, tokens: NDArray[np.int32], stage: int, depth: int, first: int, end: int
+        self,
+        tokens: NDArray[np.int32],
+        stage: int,
+        depth: int,
+        first: int,
+        end: int,
+        logits: NDArray[np.int16] | None,
     ) -> bytes: ...
     def decode(
         self,
@@ -68,7 +74,9 @@ class TokenStages:
         depth: int,
         first: int,
         end: int,
+        logits: NDArray[np.int16] | None,
     ) -> None: ...
+    def guess(self, tokens: NDArray[np.int32], depth: int, logits: NDArray[np.int16]) -> None: ...
     def values(self, tokens: NDArray[np.int32], depth: int, values: NDArray[np.int16]) -> None: ...
 
 def make_token_stage(

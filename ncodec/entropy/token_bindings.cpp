@@ -1,6 +1,7 @@
 // Python types in and out of tokens.hpp, and its errors as ncodec's exceptions. No coding here.
 
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
 #include "bindings.hpp"
@@ -12,6 +13,7 @@ using Weights = nb::ndarray<const int16_t, nb::ndim<2>, nb::c_contig, nb::device
 using Biases = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Tokens = nb::ndarray<const int32_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using DecodedTokens = nb::ndarray<int32_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using Logits = std::optional<Weights>;
 using Values = nb::ndarray<int16_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
 template <class Array>
@@ -26,16 +28,18 @@ static void expect(const char* name, const Array& array, std::vector<size_t> sha
 }
 
 // Levels are 2 to 128 and bits 1 to 16, one of them: entropy/tokens.py has checked. `table`: a tree's values, or a
-// digit stage's weights of own values.
+// digit stage's weights of own values, and perhaps of their magnitudes.
 static TokenStage make_stage(const std::vector<int32_t>& levels, int bits, size_t before, Weights table, Weights hidden,
                              Biases hidden_bias, Weights head, Biases head_bias, std::array<int, 2> shifts) {
   TokenStage stage;
   stage.levels = levels;
   stage.bits = bits;
   stage.before = before;
-  stage.channels = table.shape(1);
+  stage.channels = stage.is_tree() ? table.shape(1) : levels.size();
   if (stage.is_tree()) expect("values", table, {2 * stage.nodes() + 1, stage.channels});
-  else expect("own.weight", table, {stage.nodes(), levels.size()});
+  else expect("own.weight", table, {stage.nodes(), stage.own_inputs = table.shape(1)});
+  if (!stage.is_tree() && table.shape(1) != stage.channels && table.shape(1) != 2 * stage.channels)
+    raise("WeightsMismatchError", "own.weight: expected " + std::to_string(stage.channels) + " columns or twice as many, found " + std::to_string(table.shape(1)));
   const size_t width = hidden_bias.shape(0);
   expect("hidden.weight", hidden, {width, stage.inputs()});
   expect("head.weight", head, {stage.nodes(), width});
@@ -57,31 +61,46 @@ class TokenStages {
  public:
   explicit TokenStages(std::vector<TokenStage> stages) : stages_(std::move(stages)) {}
 
-  nb::bytes encode(Tokens tokens, size_t stage, int depth, size_t first, size_t end) const {
+  nb::bytes encode(Tokens tokens, size_t stage, int depth, size_t first, size_t end, Logits logits) const {
     const TokenRows rows = check(tokens, stage, depth, first, end);
     check_tokens(stage, 0, tokens.data(), rows);
+    const int16_t* given = check_logits(logits, stage, rows);
     std::vector<uint8_t> payload;
     {
       nb::gil_scoped_release release;
-      payload = encode_tokens(stages_, stage, depth, tokens.data(), rows);
+      payload = encode_tokens(stages_, stage, depth, tokens.data(), rows, given);
     }
     return nb::bytes(payload.data(), payload.size());
   }
 
-  void decode(nb::bytes payload, DecodedTokens tokens, size_t stage, int depth, size_t first, size_t end) const {
+  void decode(nb::bytes payload, DecodedTokens tokens, size_t stage, int depth, size_t first, size_t end,
+              Logits logits) const {
     const TokenRows rows = check(tokens, stage, depth, first, end);
     if (stage > 0) check_tokens(stage - 1, 0, tokens.data(), rows);
+    const int16_t* given = check_logits(logits, stage, rows);
     BinaryStatus status;
     {
       const auto* data = static_cast<const uint8_t*>(payload.data());
       const size_t size = payload.size();
       nb::gil_scoped_release release;
-      status = decode_tokens(stages_, stage, depth, data, size, tokens.data(), rows);
+      status = decode_tokens(stages_, stage, depth, data, size, tokens.data(), rows, given);
     }
     if (status == BinaryStatus::truncated) raise("TruncatedError", "the payload ends before the last token");
     if (status == BinaryStatus::left_over) raise("CorruptPayloadError", "bytes are left over after the last token");
     if (status == BinaryStatus::bad_end)
       raise("CorruptPayloadError", "the last byte is not the smallest in the final interval, as the encoder makes it");
+  }
+
+  // Set what is absent, -1, of the last stage of tokens.
+  void guess(DecodedTokens tokens, int depth, Weights logits) const {
+    const size_t stage = tokens.shape(0) - 1;
+    const TokenRows rows = check(tokens, stage, depth, 0, tokens.shape(1));
+    if (stage > 0) check_tokens(stage - 1, 0, tokens.data(), rows);
+    check_tokens(stage, -1, tokens.data(), rows);
+    const int16_t* given = check_logits(logits, stage, rows);
+    nb::gil_scoped_release release;
+    TokenGuesser guesser;
+    code_tokens(guesser, stages_, stage, depth, tokens.data(), rows, given);
   }
 
   // values [height, width, channels of all stages], all 0 before.
@@ -113,6 +132,15 @@ class TokenStages {
     return {tokens.shape(1), tokens.shape(2), first, end};
   }
 
+  const int16_t* check_logits(const Logits& logits, size_t stage, const TokenRows& rows) const {
+    if (!logits) return nullptr;
+    const size_t places = (rows.end - rows.first) * rows.width, nodes = stages_[stage].nodes();
+    if (logits->shape(0) != places || logits->shape(1) != nodes)
+      raise("InputError", "logits: expected [" + std::to_string(places) + ", " + std::to_string(nodes) + "], found [" +
+                              std::to_string(logits->shape(0)) + ", " + std::to_string(logits->shape(1)) + "]");
+    return logits->data();
+  }
+
   // Tokens of stages up to `last`.
   void check_tokens(size_t last, int32_t low, const int32_t* tokens, const TokenRows& rows) const {
     const int64_t at = find_bad_token(stages_, last, low, tokens, rows);
@@ -135,9 +163,10 @@ void bind_tokens(nb::module_& m) {
   nb::class_<TokenStages>(m, "TokenStages")
       .def(nb::init<std::vector<TokenStage>>(), nb::arg("stages"))
       .def("encode", &TokenStages::encode, nb::arg("tokens").noconvert(), nb::arg("stage"), nb::arg("depth"),
-           nb::arg("first"), nb::arg("end"))
+           nb::arg("first"), nb::arg("end"), nb::arg("logits").noconvert().none())
       .def("decode", &TokenStages::decode, nb::arg("payload"), nb::arg("tokens").noconvert(), nb::arg("stage"),
-           nb::arg("depth"), nb::arg("first"), nb::arg("end"))
+           nb::arg("depth"), nb::arg("first"), nb::arg("end"), nb::arg("logits").noconvert().none())
+      .def("guess", &TokenStages::guess, nb::arg("tokens").noconvert(), nb::arg("depth"), nb::arg("logits").noconvert())
       .def("values", &TokenStages::values, nb::arg("tokens").noconvert(), nb::arg("depth"),
            nb::arg("values").noconvert());
 }

@@ -5,7 +5,7 @@
 //                                                                               . . .
 //     x = [a; b; c; d; nine places], 0 outside --hidden--> ReLU --head--> + --> logit of a decision ---> mixed --> P
 //     values of the token's digits so far ------------------own-----------^     context of the decision -^
-//                                                                 context of it and the logit's band -^
+//     perhaps logits of each place from elsewhere ------------------------^     context of it and the logit's band -^
 //
 // A token is a list of digits, each in turn: centre? which side? further? ...; or a path from the root of a tree. The
 // rows of a payload depend on nothing outside them. specs/tokenizer.md has the integers of it. Encoder and decoder
@@ -68,7 +68,8 @@ struct TokenStage {
   size_t before = 0;            // values of the stages before
   std::vector<int16_t> values;  // tree: [2^(bits + 1) - 1, channels], by heap row
   TokenLayer hidden, head;
-  std::vector<int16_t> own;  // digits: [nodes, channels]
+  std::vector<int16_t> own;  // digits: [nodes, own_inputs]
+  size_t own_inputs = 0;     // digits: channels, or twice as many: values, then their magnitudes
 
   bool is_tree() const { return levels.empty(); }
   int units() const { return is_tree() ? bits : static_cast<int>(levels.size()); }
@@ -95,8 +96,7 @@ struct TokenStage {
       if (hidden.largest_sum(o, TOKEN_VALUE_MAX) >= END) return false;
     for (size_t n = 0; n < head.outputs; ++n) {
       int64_t sum = head.largest_sum(n, TOKEN_LAYER_MAX);
-      for (size_t k = 0; k < (is_tree() ? 0 : channels); ++k)
-        sum += TOKEN_VALUE_MAX * std::abs(int64_t{own[n * channels + k]});
+      for (size_t k = 0; k < own_inputs; ++k) sum += TOKEN_VALUE_MAX * std::abs(int64_t{own[n * own_inputs + k]});
       if (sum >= END) return false;
     }
     return true;
@@ -142,46 +142,57 @@ class TokenModel {
  public:
   TokenModel(const TokenStage& stage)
       : x(padded(stage.inputs())),
-        own(stage.channels),
         stage_(stage),
+        own_(stage.own_inputs),
         hidden_(padded(stage.hidden.outputs)),
         contexts_(stage.nodes()),
         bands_(stage.nodes()),
         mixers_(stage.is_tree() ? static_cast<size_t>(stage.bits) : stage.nodes(), Mixer<3>{{1 << 16, 0, 0}}) {}
 
-  std::vector<int16_t> x;    // [inputs, padded with 0]
-  std::vector<int16_t> own;  // [channels], of the digits of this token so far
+  std::vector<int16_t> x;  // [inputs, padded with 0]
 
-  // Go to the place that `x` tells of.
-  void enter() {
+  // Go to the place that `x` tells of, and perhaps logits [nodes] from elsewhere.
+  void enter(const int16_t* given) {
     hidden_layer(stage_.hidden, x.data(), hidden_.data());
-    std::fill(own.begin(), own.end(), int16_t{0});
+    std::fill(own_.begin(), own_.end(), int16_t{0});
+    given_ = given;
+  }
+
+  // Digit k of this token has a value.
+  void learn_digit(size_t k, int16_t value) {
+    own_[k] = value;
+    if (own_.size() > stage_.channels) own_[stage_.channels + k] = static_cast<int16_t>(std::abs(value));
   }
 
   // A decision. A coder takes the bin's value and returns it; the decoder ignores what it is given.
   template <class Coder>
   uint32_t decide(Coder& coder, uint32_t value, size_t node, size_t mixer) {
     const int logit = logit_of(node);
-    Context &context = contexts_[node], &band = bands_[node][static_cast<size_t>(logit + 2048) >> BAND_BITS];
-    Mixture<3> m{{logit, context.stretched(), band.stretched()}, 0};
-    mix(mixers_[mixer], m);
-    const uint32_t bin = coder.bin(value, m.share());
-    learn(mixers_[mixer], m, TOKEN_MIXER_RATE, bin);
-    context.update(bin);
-    band.update(bin);
-    return bin;
+    if constexpr (Coder::GUESSES) {
+      return logit > 0;
+    } else {
+      Context &context = contexts_[node], &band = bands_[node][static_cast<size_t>(logit + 2048) >> BAND_BITS];
+      Mixture<3> m{{logit, context.stretched(), band.stretched()}, 0};
+      mix(mixers_[mixer], m);
+      const uint32_t bin = coder.bin(value, m.share());
+      learn(mixers_[mixer], m, TOKEN_MIXER_RATE, bin);
+      context.update(bin);
+      band.update(bin);
+      return bin;
+    }
   }
 
  private:
   int logit_of(size_t node) const {
     const TokenLayer& head = stage_.head;
     int32_t sum = head.bias[node] + token_dot(head.row(node), hidden_.data(), head.stride / TOKEN_LANES);
-    if (!stage_.is_tree())
-      for (size_t k = 0; k < own.size(); ++k) sum += stage_.own[node * own.size() + k] * own[k];
-    return std::clamp(rounded(sum, head.shift), -STRETCH_MAX, STRETCH_MAX);
+    for (size_t k = 0; k < own_.size(); ++k) sum += stage_.own[node * own_.size() + k] * own_[k];
+    return std::clamp(rounded(sum, head.shift) + (given_ ? given_[node] : 0), -STRETCH_MAX, STRETCH_MAX);
   }
 
   const TokenStage& stage_;
+  std::vector<int16_t> own_;  // [own_inputs], of the digits of this token so far
+  const int16_t* given_ = nullptr;
   std::vector<int16_t> hidden_;
   std::vector<Context> contexts_;                    // of nodes
   std::vector<std::array<Context, N_BANDS>> bands_;  // of nodes and logits about as large
@@ -218,7 +229,7 @@ int32_t code_token(Coder& coder, const TokenStage& stage, TokenModel& model, int
   size_t node = 0;
   for (size_t k = 0; k < static_cast<size_t>(depth); ++k) {
     const int32_t n = stage.levels[k], level = code_digit(coder, model, node, n, token % n);
-    model.own[k] = stage.value_of(k, level);
+    model.learn_digit(k, stage.value_of(k, level));
     coded += level * radix;
     token /= n;
     radix *= n;
@@ -251,10 +262,10 @@ struct TokenRows {
 };
 
 // Code `tokens` of stage s, which the decoder writes and the encoder only reads, to `depth` units. The stages before
-// are there in full. False: the coder asks to stop.
+// are there in full. `given`: logits [places of the rows, nodes], or null. False: the coder asks to stop.
 template <class Coder, class Token>
 bool code_tokens(Coder& coder, const std::vector<TokenStage>& stages, size_t s, int depth, Token* tokens,
-                 const TokenRows& rows) {
+                 const TokenRows& rows, const int16_t* given) {
   const TokenStage& stage = stages[s];
   const size_t n = stage.channels, m = stage.before, height = rows.end - rows.first;
   TokenGrid before(height, rows.width, m), here(height, rows.width, n);
@@ -270,11 +281,16 @@ bool code_tokens(Coder& coder, const std::vector<TokenStage>& stages, size_t s, 
       int16_t* x = std::copy_n(here.left_of(i, j), n, model.x.data());
       x = std::copy_n(here.above_left_of(i, j), 3 * n, x);
       for (size_t row = 0; row < 3; ++row) x = std::copy_n(before.above_left_of(i + row, j), 3 * m, x);
-      model.enter();
       Token& token = tokens[rows.at(s, i, j)];
+      if constexpr (Coder::GUESSES)
+        if (token >= 0) {
+          stage.values_of(token, depth, here.at(i, j));
+          continue;
+        }
+      model.enter(given ? given + (i * rows.width + j) * stage.nodes() : nullptr);
       const int32_t coded = code_token(coder, stage, model, depth, token);
       if constexpr (Coder::DECODES) token = coded;
-      stage.values_of(coded, depth, here.at(i, j));
+      if constexpr (!Coder::GUESSES) stage.values_of(coded, depth, here.at(i, j));  // guesses are not known
       if (coder.is_over()) return false;
     }
   return true;
@@ -282,7 +298,7 @@ bool code_tokens(Coder& coder, const std::vector<TokenStage>& stages, size_t s, 
 
 class TokenEncoder {
  public:
-  static constexpr bool DECODES = false;
+  static constexpr bool DECODES = false, GUESSES = false;
   uint32_t bin(uint32_t value, uint32_t share) {
     coder_.encode_share(value, share);
     return value;
@@ -296,7 +312,7 @@ class TokenEncoder {
 
 class TokenDecoder {
  public:
-  static constexpr bool DECODES = true;
+  static constexpr bool DECODES = true, GUESSES = false;
   TokenDecoder(const uint8_t* payload, size_t size) : coder_(payload, size) {}
   uint32_t bin(uint32_t, uint32_t share) { return coder_.decode_share(share); }
   bool is_over() const { return coder_.status() != BinaryStatus::ok; }
@@ -304,6 +320,12 @@ class TokenDecoder {
 
  private:
   BinaryDecoder coder_;
+};
+
+// Sets tokens that are absent, -1: the more probable bin of each decision, by what is known.
+struct TokenGuesser {
+  static constexpr bool DECODES = true, GUESSES = true;
+  bool is_over() const { return false; }
 };
 
 // The first token of stages up to `last` in `rows` that is not in [low, size), by its place in the array; -1: none.
@@ -318,16 +340,16 @@ inline int64_t find_bad_token(const std::vector<TokenStage>& stages, size_t last
 }
 
 inline std::vector<uint8_t> encode_tokens(const std::vector<TokenStage>& stages, size_t s, int depth,
-                                          const int32_t* tokens, const TokenRows& rows) {
+                                          const int32_t* tokens, const TokenRows& rows, const int16_t* given) {
   TokenEncoder coder;
-  code_tokens(coder, stages, s, depth, tokens, rows);
+  code_tokens(coder, stages, s, depth, tokens, rows, given);
   return coder.finish();
 }
 
 inline BinaryStatus decode_tokens(const std::vector<TokenStage>& stages, size_t s, int depth, const uint8_t* payload,
-                                  size_t size, int32_t* tokens, const TokenRows& rows) {
+                                  size_t size, int32_t* tokens, const TokenRows& rows, const int16_t* given) {
   TokenDecoder coder(payload, size);
-  return code_tokens(coder, stages, s, depth, tokens, rows) ? coder.finish() : BinaryStatus::truncated;
+  return code_tokens(coder, stages, s, depth, tokens, rows, given) ? coder.finish() : BinaryStatus::truncated;
 }
 
 }  // namespace ncodec

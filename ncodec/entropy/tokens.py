@@ -99,8 +99,8 @@ class TokenCoder:
 
     Args:
         stages: what the tokens are.
-        tensors: of a weights file: `tokens.{s}.` and each of `NAMES`; `own.weight` int16 [nodes, D_s] of digits, `values`
-            int16 [2^(bits + 1) - 1, D_s] of a tree.
+        tensors: of a weights file: `tokens.{s}.` and each of `NAMES`; `own.weight` int16 of digits, [nodes, D_s], or [nodes,
+            2 D_s] of values and then their magnitudes; `values` int16 [2^(bits + 1) - 1, D_s] of a tree.
 
     Raises:
         WeightsMismatchError: a tensor is missing or does not fit, or sums could leave 32 bits.
@@ -116,7 +116,8 @@ class TokenCoder:
                     name: _tensor(tensors, f"tokens.{s}.", name, kind)
                     for name, kind in {**NAMES, table: np.int16}.items()
                 }
-                if arrays["shifts"].shape != (2,) or arrays[table].shape[1] != stage.n_values:
+                wide = (stage.n_values, 2 * stage.n_values) if stage.levels else (stage.n_values,)
+                if arrays["shifts"].shape != (2,) or arrays[table].shape[1] not in wide:
                     raise WeightsMismatchError(
                         f"expected shifts of [2] and {table} of [..., {stage.n_values}], found "
                         f"{arrays['shifts'].shape} and {arrays[table].shape}"
@@ -139,7 +140,13 @@ class TokenCoder:
         self._coder = _rans.TokenStages(made)
 
     def encode(
-        self, tokens: NDArray[np.int32], stage: int, depth: int, first: int, end: int
+        self,
+        tokens: NDArray[np.int32],
+        stage: int,
+        depth: int,
+        first: int,
+        end: int,
+        logits: NDArray[np.int16] | None = None,
     ) -> bytes:
         """Return the payload of rows `first` to `end` of a stage. Exact.
 
@@ -148,12 +155,13 @@ class TokenCoder:
             stage: which one.
             depth: units that are coded of its tokens; the stages before are known in full.
             first, end: rows, end excluded.
+            logits: int16 [places of the rows, nodes], what is added to each decision's (1/256 nats).
 
         Raises:
             InputError: a token, the stage, the depth or the rows are out of range.
         """
         _check(stage, first, end)
-        return self._coder.encode(np.ascontiguousarray(tokens), stage, depth, first, end)
+        return self._coder.encode(np.ascontiguousarray(tokens), stage, depth, first, end, logits)
 
     def decode(
         self,
@@ -163,13 +171,14 @@ class TokenCoder:
         depth: int,
         first: int,
         end: int,
+        logits: NDArray[np.int16] | None = None,
     ) -> None:
         """Set `tokens[stage, first:end]`; what is not coded of a token is 0. Exact: same result on every platform.
 
         After an error they hold anything within 0 to size - 1, or what they held.
 
         Args:
-            payload: as `encode` made it of the same tokens of the stages before, depth and rows.
+            payload: as `encode` made it of the same tokens of the stages before, depth, rows and logits.
             tokens: [n, h, w] int32, contiguous; the stages before are read.
 
         Raises:
@@ -178,7 +187,20 @@ class TokenCoder:
             TypeError: `tokens` is not contiguous int32.
         """
         _check(stage, first, end)
-        self._coder.decode(payload, tokens, stage, depth, first, end)
+        self._coder.decode(payload, tokens, stage, depth, first, end, logits)
+
+    def guess(self, tokens: NDArray[np.int32], depth: int, logits: NDArray[np.int16]) -> None:
+        """Set the absent tokens, -1, of the last stage: the likelier outcome of each decision, by what is known. Exact.
+
+        Args:
+            tokens: [n, h, w] int32, contiguous; absent in the last stage alone.
+            depth: units of tokens of stage n - 1.
+            logits: int16 [h w, nodes], as in `encode`.
+
+        Raises:
+            InputError: a token, the depth or the shape of the logits is out of range.
+        """
+        self._coder.guess(tokens, depth, logits)
 
     def values(self, tokens: NDArray[np.int32], depth: int) -> NDArray[np.int16]:
         """Return [h, w, D], the values of all stages in order. Exact.

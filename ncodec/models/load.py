@@ -109,6 +109,8 @@ def load_for(header: Header, model: str | Path | None, device: str = "cpu") -> L
         raise CorruptPayloadError(
             f"header: expected {'' if family.is_layered else 'no '}layers of family {family.name}"
         )
+    if header.is_second and not family.has_second:
+        raise CorruptPayloadError(f"header: family {family.name} has no second way of coding")
     if not family.has_weights:
         find_device(device)
         if header.weights_digest != NO_WEIGHTS:

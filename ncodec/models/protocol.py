@@ -32,6 +32,11 @@ class EncodeOptions:
     EFFORTS: ClassVar[tuple[int, ...]] = ()  # those that the family has
     TUNES: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def is_second(self) -> bool:
+        """Whether files are coded the second way that the family has: what the header says of them."""
+        return False
+
 
 @dataclass(frozen=True)
 class TileFormat:
@@ -42,6 +47,7 @@ class TileFormat:
     channels: int  # 1 or 3
     bit_depth: int = 8
     is_faded: bool = False  # it will be faded into its neighbours: float32 ahead of rounding, where the family has it
+    is_second: bool = False  # it is coded the second way that its family has
 
     def coded_pixels(self, stride: int) -> int:
         """Return its area in whole strides: what is decoded."""
@@ -121,11 +127,15 @@ class Tokenizer(Codec, Protocol):
         """Return pixels [16 h, 16 w, 3], 0 … 255, of tokens [n, h, w]; -1: absent. Exact."""
         ...
 
-    def write(self, tokens: NDArray[np.int32], quality_code: int, ranges: int) -> Parts:
+    def write(
+        self, tokens: NDArray[np.int32], quality_code: int, ranges: int, is_second: bool = False
+    ) -> Parts:
         """Return the payloads of tokens, none of them absent: [stages][ranges]."""
         ...
 
-    def read(self, parts: Parts, quality_code: int, size: tuple[int, int]) -> NDArray[np.int32]:
+    def read(
+        self, parts: Parts, quality_code: int, size: tuple[int, int], is_second: bool = False
+    ) -> NDArray[np.int32]:
         """Return the tokens of payloads; `size` is h and w, in tokens.
 
         Raises:

@@ -131,28 +131,38 @@ class StageModel(nn.Module):
     @torch.no_grad()
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the integers of entropy/tokens.py."""
-        hidden, bias, head = self.hidden.weight * self.unit, self.hidden.bias, self.head()
-        own = self.own * self.mask if self.stage.levels else torch.zeros(len(head), 1)
-        of_logit, of_hidden = 2.0**LOGIT_BITS, 2.0**HIDDEN_BITS
-        hidden_shift = _shift(
-            [of_hidden * hidden],
-            VALUE_MAX * hidden.abs().sum(1) * of_hidden + bias.abs() * of_hidden,
+        own = self.own * self.mask if self.stage.levels else None
+        return integers_of(
+            self.hidden.weight * self.unit, self.hidden.bias, self.head(), self.bias, own
         )
-        head_sums = HIDDEN_MAX / of_hidden * head.abs().sum(1) + VALUE_MAX * own.abs().sum(1)
-        head_shift = _shift(
-            [head * (of_logit / of_hidden), own * of_logit],
-            (head_sums + self.bias.abs()) * of_logit,
-        )
-        arrays = {
-            "hidden.weight": _integers(hidden * of_hidden, hidden_shift, np.int16),
-            "hidden.bias": _integers(bias * of_hidden, hidden_shift, np.int32),
-            "head.weight": _integers(head * (of_logit / of_hidden), head_shift, np.int16),
-            "head.bias": _integers(self.bias * of_logit, head_shift, np.int32),
-            "shifts": np.array([hidden_shift, head_shift], np.int32),
-        }
-        if self.stage.levels:
-            arrays["own.weight"] = _integers(own * of_logit, head_shift, np.int16)
-        return arrays
+
+
+@torch.no_grad()
+def integers_of(
+    hidden: Tensor, hidden_bias: Tensor, head: Tensor, head_bias: Tensor, own: Tensor | None
+) -> dict[str, NDArray[np.generic]]:
+    """Return the integers of entropy/tokens.py of a network: hidden [B, inputs], head [nodes, B]; own [nodes, ...] of digits."""
+    of_logit, of_hidden = 2.0**LOGIT_BITS, 2.0**HIDDEN_BITS
+    hidden_shift = _shift(
+        [of_hidden * hidden],
+        VALUE_MAX * hidden.abs().sum(1) * of_hidden + hidden_bias.abs() * of_hidden,
+    )
+    added = torch.zeros(len(head), 1) if own is None else own
+    head_sums = HIDDEN_MAX / of_hidden * head.abs().sum(1) + VALUE_MAX * added.abs().sum(1)
+    head_shift = _shift(
+        [head * (of_logit / of_hidden), added * of_logit],
+        (head_sums + head_bias.abs()) * of_logit,
+    )
+    arrays = {
+        "hidden.weight": _integers(hidden * of_hidden, hidden_shift, np.int16),
+        "hidden.bias": _integers(hidden_bias * of_hidden, hidden_shift, np.int32),
+        "head.weight": _integers(head * (of_logit / of_hidden), head_shift, np.int16),
+        "head.bias": _integers(head_bias * of_logit, head_shift, np.int32),
+        "shifts": np.array([hidden_shift, head_shift], np.int32),
+    }
+    if own is not None:
+        arrays["own.weight"] = _integers(own * of_logit, head_shift, np.int16)
+    return arrays
 
 
 def _shift(weights: list[Tensor], sums: Tensor) -> int:

@@ -90,9 +90,9 @@ def index_entry(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _code(image: Tensor, quality: float, model: Path) -> tuple[int, int, float]:
+def _code(image: Tensor, quality: float, model: Path, effort: int | None) -> tuple[int, int, float]:
     """Return the bytes of an image's payload and of the container around it, and the PSNR (dB)."""
-    data = encode(image, quality, model)
+    data = encode(image, quality, model, effort=effort)
     payload = sum(len(payload or b"") for payload in container.read(data).payloads)
     decoded = decode(data, "numpy", model=model)
     return payload, len(data) - payload, psnr(image.permute(1, 2, 0).numpy(), decoded)
@@ -121,7 +121,7 @@ def check_export(run: Run, file: Path, images: list[Tensor]) -> dict[str, Any]:
     for quality in EVERY_QUALITY:
         rates, psnrs = [], []
         for image in images:
-            payload, around, decibels = _code(image, quality, file)
+            payload, around, decibels = _code(image, quality, file, recipe.EFFORT)
             rates.append(bpp(payload, image.shape[2], image.shape[1]))
             psnrs.append(decibels)
             container_bytes += around

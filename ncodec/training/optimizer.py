@@ -43,8 +43,8 @@ class Muon:
         for group in self._adamw.param_groups + self._muon.param_groups:
             group["lr"] = learning_rate * group["factor"]
         for matrix, weight in zip(self._matrices, self._weights, strict=True):
-            assert weight.grad is not None
-            matrix.grad = weight.grad.view(weight.shape[:2])
+            grad = weight.grad  # None: no sample of this step has a part for it
+            matrix.grad = None if grad is None else grad.view(weight.shape[:2])
         self._adamw.step()
         self._muon.step()  # type: ignore[no-untyped-call]
 

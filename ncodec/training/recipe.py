@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ncodec.errors import InputError
-from ncodec.families import FAMILIES
+from ncodec.families import RECIPES
 from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class Recipe(Protocol):
     @property
     def OBJECTIVE(self) -> Objective:
         """What training lowers."""
+        ...
+
+    @property
+    def EFFORT(self) -> int | None:
+        """Of the files whose rates it estimates; None: the family's usual one."""
         ...
 
     def build(self, config: Any) -> nn.Module:
@@ -108,10 +113,9 @@ def load_recipe(family: str) -> Recipe:
     Raises:
         InputError: there is no such family, or `ncodec train` does not train it.
     """
-    modules = {known.name: known.recipe for known in FAMILIES if known.recipe}
-    if family not in modules:
-        names = ", ".join(modules)
+    if family not in RECIPES:
+        names = ", ".join(RECIPES)
         raise InputError(
             f"family: expected one that ncodec train trains ({names}), found {family!r}"
         )
-    return cast(Recipe, importlib.import_module(modules[family]))
+    return cast(Recipe, importlib.import_module(RECIPES[family]))

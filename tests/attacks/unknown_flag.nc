@@ -1,3 +1,3 @@
 ‰NC1
 
-#Eg‰«Íï<è›HƒTILEabccý0
+#Eg‰«Íï<r3"TILEabccý0

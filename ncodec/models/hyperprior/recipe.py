@@ -33,11 +33,12 @@ from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import LAMBDAS, N_QUALITIES, QUALITY_STEPS
 
 __all__ = [
-    "CROP_STRIDE", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 CROP_STRIDE = STRIDE * Z_STRIDE  # pixels per latent of z
+EFFORT = None
 OBJECTIVE = Objective()
 PCA_IMAGES = 4096
 BLOCKS_AN_IMAGE = 64

@@ -23,6 +23,7 @@ from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.models.tokenizer import graphs
 from ncodec.models.tokenizer.analysis import Analyser
 from ncodec.models.tokenizer.layers import GAINS, check_tokenizer, layers
+from ncodec.models.tokenizer.masked import Masked, MaskedConfig, conceal
 from ncodec.models.tokenizer.stages import STRIDE, TokenizerConfig, depth_of_last, n_stages
 from ncodec.quality import QUALITY_STEPS, quality_of
 from ncodec.threads import get_num_threads
@@ -36,11 +37,17 @@ class Options(EncodeOptions):
 
     ranges: int = 1
 
+    EFFORTS: ClassVar[tuple[int, ...]] = (1, 2)  # 2: P from the masked transformer
     TUNES: ClassVar[tuple[str, ...]] = ("ms-ssim",)
 
     def __post_init__(self) -> None:
         if not 1 <= self.ranges <= MOST_RANGES:
             raise InputError(f"ranges: expected 1 to {MOST_RANGES}, found {self.ranges}")
+
+    @property
+    def is_second(self) -> bool:
+        """Whether P is the masked transformer's."""
+        return self.effort == 2
 
 
 class TokenizerCodec:
@@ -49,6 +56,7 @@ class TokenizerCodec:
     Args:
         tensors: of the weights file.
         config: sizes of the networks.
+        more: of the masked transformer, if the weights have one.
 
     Raises:
         WeightsMismatchError: integers that specs/exact.md forbids.
@@ -57,11 +65,17 @@ class TokenizerCodec:
     OVERLAP = 32  # pixels
     batch_pixels = 0
 
-    def __init__(self, tensors: Mapping[str, Array], config: TokenizerConfig) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, Array],
+        config: TokenizerConfig,
+        more: MaskedConfig | None = None,
+    ) -> None:
         self.tensors, self.config = tensors, config
         self.stages = config.stages
         self.coder = TokenCoder(config.stages, tensors)
         self._synthesis = graphs.synthesis(tensors, config)
+        self._masked = Masked(tensors, more, config.stages) if more else None
 
     @cached_property
     def _analyser(self) -> Analyser:
@@ -70,6 +84,10 @@ class TokenizerCodec:
     def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
         """Return the layers of a file, its stages, and the ranges of each."""
         assert isinstance(options, Options)
+        if options.is_second and self._masked is None:
+            raise InputError(
+                "effort: expected 1, as these weights have no masked transformer, found 2"
+            )
         return n_stages(quality_code), options.ranges
 
     def encode_tile(
@@ -77,7 +95,8 @@ class TokenizerCodec:
     ) -> Parts:
         """Return the payloads of a tile [h, w, 3] or, grey, [h, w], which is coded as three equal channels."""
         assert isinstance(options, Options)
-        return self.write(self.analyse(pixels, quality_code), quality_code, options.ranges)
+        tokens = self.analyse(pixels, quality_code)
+        return self.write(tokens, quality_code, options.ranges, options.is_second)
 
     def decode_tiles(
         self, payloads: list[Parts], quality_code: int, format: TileFormat
@@ -92,7 +111,7 @@ class TokenizerCodec:
         size = (-(-format.height // STRIDE), -(-format.width // STRIDE))
         tiles = []
         for parts in payloads:
-            tokens = self.read(parts, quality_code, size)
+            tokens = self.read(parts, quality_code, size, format.is_second)
             pixels = self.synthesise(tokens, quality_code, not format.is_faded)
             tiles.append(format.finished(pixels[: format.height, : format.width], PIXEL_BITS))
         return tiles
@@ -113,7 +132,10 @@ class TokenizerCodec:
         """
         is_whole = len(tokens) == n_stages(quality_code)
         known = quality_code if is_whole else QUALITY_STEPS * (len(tokens) - 1)
-        c = self.coder.values(tokens, depth_of_last(known, self.stages))
+        depth = depth_of_last(known, self.stages)
+        if self._masked and (tokens < 0).any():
+            tokens = self._masked.filled(tokens, depth)
+        c = self.coder.values(tokens, depth)
         conceal(tokens[0] >= 0, c[:, :, : self.stages[0].n_values])
         feeds: dict[str, Array] = {"c": c}
         for name in GAINS:
@@ -123,8 +145,20 @@ class TokenizerCodec:
     def _pixels(self, feeds: dict[str, Array], wanted: str) -> NDArray[np.int16]:
         return self._synthesis.run(feeds, (wanted,), get_num_threads())[0]
 
-    def write(self, tokens: NDArray[np.int32], quality_code: int, ranges: int = 1) -> Parts:
+    def write(
+        self,
+        tokens: NDArray[np.int32],
+        quality_code: int,
+        ranges: int = 1,
+        is_second: bool = False,
+    ) -> Parts:
         """Return the payloads of tokens [n, h, w], [n][ranges]; what each holds is spread over the rows evenly.
+
+        Args:
+            tokens: none of them absent.
+            quality_code: of the file.
+            ranges: of rows.
+            is_second: whether P is the masked transformer's.
 
         Raises:
             InputError: a token is out of range, or goes deeper than the quality.
@@ -136,25 +170,30 @@ class TokenizerCodec:
                 f"tokens: stage {len(tokens)} of quality {quality_of(quality_code):g} has {depth} of "
                 f"{self.stages[len(tokens) - 1].units} digits, found a token with more, {found}"
             )
+        coder = self._second if is_second else self.coder
         return [
             [
-                self.coder.encode(tokens, s, self._depth(s, len(tokens), depth), first, end)
+                coder.encode(tokens, s, self._depth(s, len(tokens), depth), first, end)
                 for first, end in rows_of(tokens.shape[1], ranges)
             ]
             for s in range(len(tokens))
         ]
 
-    def read(self, parts: Parts, quality_code: int, size: tuple[int, int]) -> NDArray[np.int32]:
+    def read(
+        self, parts: Parts, quality_code: int, size: tuple[int, int], is_second: bool = False
+    ) -> NDArray[np.int32]:
         """Return the tokens [n, h, w] of a file's payloads; -1 in ranges that are lost, or whose coarser ones are.
 
         Args:
             parts: [n][ranges], of the first n stages.
             quality_code: of the file.
             size: h and w.
+            is_second: whether P is the masked transformer's.
 
         Raises:
             TruncatedError, CorruptPayloadError: a payload is damaged.
         """
+        coder = self._second if is_second else self.coder
         tokens = np.full((len(parts), *size), -1, np.int32)
         n, depth = n_stages(quality_code), depth_of_last(quality_code, self.stages)
         if len(parts) > n:
@@ -166,33 +205,19 @@ class TokenizerCodec:
                 if payload is None or (s and (tokens[s - 1, first:end] < 0).any()):
                     continue
                 with named(f"stage {s + 1}: "):
-                    self.coder.decode(payload, tokens, s, self._depth(s, n, depth), first, end)
+                    coder.decode(payload, tokens, s, self._depth(s, n, depth), first, end)
         return tokens
+
+    @property
+    def _second(self) -> Masked:
+        if self._masked is None:
+            raise CorruptPayloadError(
+                "header: expected tokens coded by neighbours, as these weights have no masked transformer"
+            )
+        return self._masked
 
     def _depth(self, s: int, n: int, depth: int) -> int:
         return depth if s == n - 1 else self.stages[s].units
-
-
-def conceal(is_known: NDArray[np.bool_], c: NDArray[np.int16]) -> None:
-    """Fill in values c [h, w, D] of the first stage where they are not known: in each column, between the known rows around.
-
-    Where a column has none they stay 0, as those of later stages do: the picture is coarser there.
-
-    Args:
-        is_known: [h, w].
-        c: changed in place.
-    """
-    height = len(is_known)
-    row = np.broadcast_to(np.arange(height)[:, None], is_known.shape)
-    above = np.maximum.accumulate(np.where(is_known, row, -1), 0)
-    below = np.minimum.accumulate(np.where(is_known, row, height)[::-1], 0)[::-1]
-    i, j = np.nonzero(~is_known & ((above >= 0) | (below < height)))
-    first, last = above[i, j], below[i, j]
-    first, last = np.where(first < 0, last, first), np.where(last == height, first, last)
-    span = np.maximum(last - first, 1)[:, None]
-    share = np.where(last > first, i - first, 0)[:, None]  # of the row below, of `span`
-    mixed = c[first, j].astype(np.int32) * (span - share) + c[last, j].astype(np.int32) * share
-    c[i, j] = (2 * mixed + span) // (2 * span)
 
 
 def rows_of(height: int, ranges: int) -> list[tuple[int, int]]:
@@ -210,11 +235,12 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
         WeightsMismatchError: integers that specs/exact.md forbids.
     """
     config = TokenizerConfig(**about["config"])
-    check_tokenizer(tensors, config)
+    more = MaskedConfig(**about["masked"]) if "masked" in about else None
+    check_tokenizer(tensors, config, more)
     if "fraction_bits" in about:
         checked_bits(about["fraction_bits"], layers(config))
     if device == "cpu":
-        return TokenizerCodec(tensors, config)
+        return TokenizerCodec(tensors, config, more)
     from ncodec.models.tokenizer.device import DeviceCodec  # needs torch
 
-    return DeviceCodec(tensors, config, device)
+    return DeviceCodec(tensors, config, device, more)

@@ -10,14 +10,21 @@ from numpy.typing import NDArray
 from ncodec.exact.device import run_on_device
 from ncodec.exact.network import Array, Tensors
 from ncodec.models.tokenizer.codec import TokenizerCodec
+from ncodec.models.tokenizer.masked import MaskedConfig
 from ncodec.models.tokenizer.stages import TokenizerConfig
 
 
 class DeviceCodec(TokenizerCodec):
     """As `TokenizerCodec`; the network runs on `device`. Tokens are the CPU's."""
 
-    def __init__(self, tensors: Tensors, config: TokenizerConfig, device: str) -> None:
-        super().__init__(tensors, config)
+    def __init__(
+        self,
+        tensors: Tensors,
+        config: TokenizerConfig,
+        device: str,
+        more: MaskedConfig | None = None,
+    ) -> None:
+        super().__init__(tensors, config, more)
         self.device = torch.device(device)
 
     def _pixels(self, feeds: dict[str, Array], wanted: str) -> NDArray[np.int16]:

@@ -18,6 +18,8 @@ from ncodec.exact.network import (
     layer_of_x,
     layer_to_pixels,
 )
+from ncodec.models.tokenizer import masked
+from ncodec.models.tokenizer.masked import MaskedConfig
 from ncodec.models.tokenizer.stages import BLOCK_DIMENSION, STRIDE, TokenizerConfig
 
 DIGIT_BITS = 1  # of c, in steps of a digit's levels; those of code vectors are in the weights file
@@ -71,12 +73,14 @@ def known_of_tokens(c: TokenizerConfig) -> Known:
     return known
 
 
-def check_tokenizer(tensors: Tensors, c: TokenizerConfig) -> None:
-    """Raise ValueError unless the tensors are those of specs/tokenizer.md."""
+def check_tokenizer(tensors: Tensors, c: TokenizerConfig, more: MaskedConfig | None = None) -> None:
+    """Raise ValueError unless the tensors are those of specs/tokenizer.md, with a masked transformer of these sizes."""
     D = sum(stage.n_values for stage in c.stages)
     known: Known = {"feedback": (np.int32, (D, D)), "value_bits": (np.uint8, ())}
     if c.quantiser != "vq":
         known["thresholds"] = (np.int16, (sum(stage.nodes for stage in c.stages),))
+    if more is not None:
+        known |= masked.known_of(more, c.stages)
     gains = known_of_gains({"g_s.deep_gain": c.H, "g_s.gain": c.N})
     check_tensors(tensors, known | gains | known_of(layers(c)) | known_of_tokens(c))
     if tensors["value_bits"] > V_BITS:

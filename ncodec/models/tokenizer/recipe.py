@@ -29,11 +29,12 @@ from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import MAX_QUALITY_CODE
 
 __all__ = [
-    "CROP_STRIDE", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 CROP_STRIDE = STRIDE
+EFFORT = None
 OBJECTIVE = Objective(
     lambdas=tuple(0.00018 * 64 ** (k / 7) for k in range(8)), empty_bpp=0.01, ms_ssim=0.5
 )
@@ -220,6 +221,6 @@ def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> f
             at_eighth = layer.name.startswith(("g_s.blocks", "g_s.head"))
             total += math.prod(layer.shape) / (8 if at_eighth else STRIDE) ** 2
     for name, tensor in tensors.items():
-        if name.endswith("hidden.weight"):
+        if name.startswith("tokens.") and name.endswith("hidden.weight"):
             total += tensor.size / STRIDE**2
     return total / 1000

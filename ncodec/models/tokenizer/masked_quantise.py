@@ -1,0 +1,120 @@
+"""A trained masked transformer -> the integers of a weights file (specs/tokenizer.md).
+
+transformer --magnitudes on tokens--> fraction bits --nn/integers.py--> integers
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ncodec.exact.network import Array
+from ncodec.models.tokenizer.masked import (
+    LOGIT_BITS,
+    NORM_BITS,
+    OCTAVE_BITS,
+    SCORE_MAX,
+    layers,
+    spans,
+)
+from ncodec.models.tokenizer.transformer import Head, Masked
+from ncodec.nn.integers import Watch, fraction_bits, integer_layer, rounded
+from ncodec.nn.tokens import LEFT, integers_of
+
+LARGEST_OF_SCORES = 32767 / SCORE_MAX
+FIXED_BITS = {"masked.x": 0, "masked.norm": NORM_BITS, "masked.logits": LOGIT_BITS}
+ADDED = ("stem", "project", "o", "down")  # modules whose results make up f
+
+
+def _tensor_of(module: str) -> str:
+    """Return the tensor that a module's result is, or is added to."""
+    parts = module.split(".")
+    is_sum = parts[-1] in ADDED or (parts[0] in ("blocks", "layers") and len(parts) == 2)
+    return "masked.f" if is_sum else f"masked.{module}"
+
+
+@torch.no_grad()
+def ranges(network: Masked, tokens: Tensor) -> dict[str, float]:
+    """Return the largest magnitude of every tensor of `layers`.
+
+    Args:
+        network: float.
+        tokens: [n, S, h, w].
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = (spans(n)[0] for n in tokens.shape[2:])
+    with Watch(network, _tensor_of) as watch:
+        for s in range(len(network.stages)):
+            for share in (0.0, 0.5, 0.9, None):
+                known = None
+                if share is not None:
+                    known = torch.rand(tokens[:, s].shape, generator=generator) < share
+                f = network.features(*network.seen(tokens, s, known), rows, columns)
+                network.parts_of(s)[1].decisions(f.flatten(0, -2))
+    return watch.found
+
+
+def to_integers(network: Masked, tokens: Tensor) -> tuple[dict[str, Array], dict[str, int]]:
+    """Return the tensors `masked.*`, and the fraction bits that they were made with.
+
+    Args:
+        network: float, on the CPU.
+        tokens: to calibrate on, [n, S, h, w].
+    """
+    made = list(layers(network.config, network.stages))
+    wanted = {layer.result for layer in made}
+    units = {layer.result: layer.result_unit for layer in made}
+    found = {
+        name: most * units[name] * (LARGEST_OF_SCORES if name[-2:] in (".q", ".k") else 1)
+        for name, most in ranges(network, tokens).items()
+        if name in wanted
+    }
+    bits = fraction_bits(found, FIXED_BITS)
+    tensors: dict[str, Array] = {}
+    for layer in made:
+        weight, bias = _layer(network, layer.name.removeprefix("masked."))
+        tensors |= integer_layer(weight, bias, layer, bits)
+    for k in range(network.config.layers):
+        name = f"masked.layers.{k}"
+        shift = bits[f"{name}.q"] + bits[f"{name}.k"] - OCTAVE_BITS
+        if not 0 <= shift <= 24:
+            raise ValueError(
+                f"{name}: expected scores of 6 to 30 bits, found {shift + OCTAVE_BITS}"
+            )
+        tensors[f"{name}.shift"] = np.array(shift, np.uint8)
+    positions = network.positions.flatten(0, 1) * 2.0 ** bits["masked.f"]
+    tensors["masked.positions"] = rounded(positions, np.int16)
+    for s in range(len(network.stages)):
+        arrays = near_arrays(network, s)
+        tensors |= {f"masked.tokens.{s}.{name}": array for name, array in arrays.items()}
+    return tensors, bits
+
+
+def _layer(network: Masked, name: str) -> tuple[Tensor, Tensor]:
+    """Return weight [out, in, 1, 1] or [C, 1, k, k] and bias of a layer."""
+    if name.endswith(".out"):
+        head = network.get_submodule(name.removesuffix(".out"))
+        assert isinstance(head, Head)
+        weight = head.out().detach()[:, :, None, None]
+        return weight, torch.zeros(len(weight))  # the bias is the coder's
+    module = network.get_submodule(name)
+    assert isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None
+    weight, bias = module.weight.detach(), module.bias.detach()
+    if name == "stem":
+        flags = torch.ones(2 + len(network.stages))
+        weight = weight * torch.cat([network.unit, network.unit, flags])
+    if isinstance(module, nn.Linear):
+        return weight[:, :, None, None], bias
+    return weight, bias
+
+
+def near_arrays(network: Masked, s: int) -> dict[str, Array]:
+    """Return the network of a stage's neighbours as entropy/tokens.py has it."""
+    near, head = network.parts_of(s)
+    assert near.hidden.bias is not None
+    n = network.stages[s].n_values
+    weight = near.hidden.weight.detach().permute(0, 2, 3, 1)  # [B, 3, 3, E + D_s]
+    before = weight.shape[3] - n
+    left = [weight[:, 1 + i, 1 + j, before:] for i, j in LEFT]
+    hidden = torch.cat([*left, weight[..., :before].flatten(1)], 1)
+    own = head.own * head.mask if head.stage.levels else None
+    return integers_of(hidden, near.hidden.bias, head.near, head.bias, own)

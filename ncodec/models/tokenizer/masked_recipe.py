@@ -1,0 +1,182 @@
+"""How `ncodec train` adds a masked transformer to a tokenizer's weights. A `training.recipe.Recipe`.
+
+    images --the tokenizer, as it is--> tokens --> transformer, from the tokenizer's coder --training/loop.py--> transformer
+    its weights file + the transformer's integers --> weights file
+
+The tokenizer's integers run at every step, some milliseconds a crop, so crops may lie anywhere, and tokens are those of files.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ncodec.errors import InputError
+from ncodec.models import weights
+from ncodec.models.load import load_by_name
+from ncodec.models.tokenizer import recipe
+from ncodec.models.tokenizer.codec import TokenizerCodec
+from ncodec.models.tokenizer.masked import MaskedConfig
+from ncodec.models.tokenizer.masked_quantise import to_integers
+from ncodec.models.tokenizer.stages import STRIDE, n_stages
+from ncodec.models.tokenizer.transformer import Masked, random_mask, random_windows
+from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
+from ncodec.quality import MAX_QUALITY_CODE, quality_code
+
+CROP_STRIDE = STRIDE
+EFFORT = 2
+OBJECTIVE = Objective(empty_bpp=1e-4)  # in training nothing is lost: the loss is that of rates
+CALIBRATION_IMAGES = 32
+LOST, LOST_FIRST = (
+    0.15,
+    0.4,
+)  # share of crops of which tokens are lost; of the first stage, of which the transformer sees nothing else
+SLOW = 0.3
+diagnose = recipe.diagnose
+kmac_per_pixel = recipe.kmac_per_pixel
+
+
+@dataclass(frozen=True)
+class Config(MaskedConfig):
+    """Sizes, and whose tokens: a shipped model, or a weights file."""
+
+    of: str = "fsq-s"
+
+
+class MaskedTokens(nn.Module):
+    """The transformer, and the tokenizer that makes its tokens, which stays as it is."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        tables = {
+            s: self.codec.tensors[f"tokens.{s}.values"]
+            for s, stage in enumerate(self.codec.stages)
+            if not stage.levels
+        }
+        self.transformer = Masked(config, self.codec.stages, tables)
+
+    @property
+    def codec(self) -> TokenizerCodec:
+        """The tokenizer."""
+        codec = load_by_name(self.config.of).codec
+        if not isinstance(codec, TokenizerCodec):
+            raise InputError(f"of: expected a tokenizer, found {self.config.of}")
+        return codec
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return tokens [B, S, h, w] of images [B, 3, H, W]."""
+        pixels = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        grids = [self.codec.analyse(np.ascontiguousarray(one), MAX_QUALITY_CODE) for one in pixels]
+        return torch.from_numpy(np.stack(grids)).long().to(x.device)
+
+    def forward(
+        self,
+        x: Tensor,
+        q: Tensor,
+        noise: list[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> TrainingOutput:
+        """Return images [B, 3, H, W], decoded, and the bits of whole stages; with noise, of a random stage of each crop."""
+        tokens = self.tokens(x)
+        if noise is None:
+            return self._files(tokens, q)
+        seed = torch.randint(2**31, (1,), generator=noise[0], device=noise[0].device)
+        rng = np.random.default_rng(int(seed))
+        stages = ((rng.integers(8) + np.arange(len(x))) % tokens.shape[1]).tolist()
+        rows, columns = (random_windows(n, rng) for n in tokens.shape[2:])
+        each = [slice(i, i + 1) for i in range(len(x))]
+        seen, coded = [], torch.ones_like(tokens[:, 0], dtype=torch.bool)
+        for i, s in zip(each, stages, strict=True):
+            known = None
+            if rng.random() < (LOST_FIRST if s == 0 else LOST):
+                mask = random_mask(tokens.shape[2], tokens.shape[3], rng)
+                known = torch.from_numpy(mask)[None].to(x.device)
+                coded[i] = ~known
+            seen.append(self.transformer.seen(tokens[i], s, known))
+        inputs, near = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        f = self.transformer.features(inputs, near, rows, columns)
+        bits = []
+        for i, s in zip(each, stages, strict=True):
+            cost = self.transformer.cost(f[i], tokens[i, s], coded[i], rows, columns, s)
+            bits.append(cost.sum() / max(len(cost), 1))
+        places = tokens.shape[2] * tokens.shape[3]
+        return TrainingOutput(x, {"tokens": torch.stack(bits) * (places / math.log(2))})
+
+    @torch.no_grad()
+    def _files(self, tokens: Tensor, q: Tensor) -> TrainingOutput:
+        """Return what files of whole qualities are."""
+        pixels, bits = [], []
+        for one, quality in zip(tokens, q.tolist(), strict=True):
+            code = quality_code(quality)
+            n = n_stages(code)
+            bits.append(self.transformer.file_bits(one[None], n))
+            grid = one[:n].cpu().numpy().astype(np.int32)
+            pixels.append(torch.from_numpy(self.codec.synthesise(grid, code)).permute(2, 0, 1))
+        x_hat = torch.stack(pixels).float().to(q.device) / 255
+        return TrainingOutput(x_hat, {"tokens": torch.stack(bits).to(q.device)})
+
+
+def build(config: Config) -> MaskedTokens:
+    """Return a network with random weights."""
+    return MaskedTokens(config)
+
+
+def start(config: Config, images: list[Tensor]) -> MaskedTokens:
+    """Return a network that codes as the tokenizer's own coder does.
+
+    Args:
+        config: sizes.
+        images: not needed.
+    """
+    network = MaskedTokens(config)
+    network.transformer.start_from(network.codec.tensors)
+    return network
+
+
+def parameter_groups(network: MaskedTokens) -> ParameterGroups:
+    """Return the dense layers as matrices, and the others."""
+    matrices: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    dense = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear)}
+    for name, parameter in network.named_parameters():
+        if id(parameter) in dense:
+            matrices.append(parameter)
+        elif "near" in (parts := name.split(".")) or (
+            parts[-2].isdigit() and parts[-1] in ("bias", "own")
+        ):
+            slow.append(parameter)  # they begin where the coder is
+        else:
+            rest.append(parameter)
+    return ParameterGroups(matrices, [(SLOW, slow), (1.0, rest)])
+
+
+def estimate(network: MaskedTokens, x: Tensor, q: Tensor) -> TrainingOutput:
+    """Return reconstruction and rate of files; their contexts adapt besides, which saves some."""
+    return cast(TrainingOutput, network(x, q))
+
+
+def from_weights(tensors: Mapping[str, NDArray[Any]], about: dict[str, Any]) -> MaskedTokens:
+    """Raise InputError: the transformer is trained from nothing, or resumed."""
+    raise InputError("a masked transformer starts anew or from a checkpoint (--resume)")
+
+
+def to_weights(
+    network: MaskedTokens, images: list[Tensor]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the tokenizer's tensors with those of the transformer, and what the file says beside them."""
+    config = network.config
+    tensors, about, _ = weights.read(weights.find_by_name(config.of))
+    grids = recipe.grids_of_tokens(tensors, network.codec.config, images[:CALIBRATION_IMAGES])
+    ours, _ = to_integers(network.transformer, torch.from_numpy(grids).long())
+    tensors = {name: array for name, array in tensors.items() if not name.startswith("masked.")}
+    sizes = asdict(config)
+    del sizes["of"]
+    about = {name: value for name, value in about.items() if name != "name"}
+    return tensors | ours, about | {"masked": sizes}
