@@ -30,11 +30,12 @@ from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import N_QUALITIES
 
 __all__ = [
-    "CROP_STRIDE", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 CROP_STRIDE = STRIDE
+EFFORT = None
 OBJECTIVE = Objective()
 TRUNK = "hyperprior-s"  # what training starts from
 START_IMAGES = 64
