@@ -32,7 +32,7 @@ class TransformerLayer(nn.Module):
         """Return x [B, n, width] that has attended to `kept` [B, t, width]; `mask` [n, t] is 0 or -inf."""
 
         def heads(y: Tensor) -> Tensor:
-            return y.unflatten(-1, (-1, HEAD)).transpose(1, 2)  # [B, heads, n, HEAD]
+            return y.view(*y.shape[:2], -1, HEAD).transpose(1, 2)  # [B, heads, n, HEAD]
 
         seen = norm(kept)
         q, k, v = heads(self.q(norm(x))), heads(self.k(seen)), heads(self.v(seen))

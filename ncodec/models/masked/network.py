@@ -238,6 +238,7 @@ class Masked(nn.Module):
         content = self.inner(content, window)
         unknown, known = (p[window.places] for p in (self.unknown_places, self.known_places))
         if self.config.passes == "mt":
+            assert step is not None
             is_known = (window.group < step)[:, None]
             x = near + mode + torch.where(is_known, content + known, unknown + self.step[step])
             for layer in self.layers:
@@ -293,7 +294,7 @@ class Masked(nn.Module):
             coded = self.code(
                 y, self._before(y_hat, window, corner, step), corner, (a, b), q, None, step
             )
-            y_hat[here] = coded.y_hat.float()[:, window.order.argsort()].unflatten(1, (a, b))
+            y_hat[here] = coded.y_hat.float()[:, window.order.argsort()].view(len(x), a, b, -1)
         coded = self.code(
             y, self._before(y_hat, window, corner, step), corner, (a, b), q, noise, step
         )
@@ -301,7 +302,7 @@ class Masked(nn.Module):
         found = coded.y_hat.float().where(
             known, self.inner(self.cut(y_hat, corner, window), window)
         )
-        y_hat = y_hat.index_put(here, found[:, window.order.argsort()].unflatten(1, (a, b)))
+        y_hat = y_hat.index_put(here, found[:, window.order.argsort()].view(len(x), a, b, -1))
         part = self.cut(y_hat, corner, window).permute(0, 3, 1, 2)
         edge = STRIDE * REACH
         pixels = self.g_s(part, q).float()[:, :, edge:-edge, edge:-edge]

@@ -81,9 +81,9 @@ def start(config: Config, images: list[Tensor]) -> Masked:
     network = Masked(config)
     for ours, theirs in ((network.g_a, trunk.g_a), (network.g_s, trunk.g_s)):
         ours.load_state_dict(theirs.state_dict())
-    for layer in (network.g_a.linear, network.g_a.head):
-        layer.weight.copy_(layer.weight[order])
-        layer.bias.copy_(layer.bias[order])
+    for name in ("linear", "head"):
+        for parameter in network.g_a.get_submodule(name).parameters():  # weight, bias
+            parameter.copy_(parameter[order])
     for layer in (network.g_s.linear, network.g_s.stem):
         layer.weight.copy_(layer.weight[:, order])
     network.log_gain.copy_(trunk.log_gain[:, order])
