@@ -22,7 +22,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-
 from safetensors.numpy import save_file
 
 import ncodec

@@ -28,6 +28,9 @@ from ncodec.models.masked.device import DeviceCodec
 from ncodec.models.masked.diagnosis import diagnose
 from ncodec.models.masked.schedule import PLACES, WINDOW, batches, groups, order, side_of
 from ncodec.models.protocol import TileFormat
+from ncodec.nn import priors
+from ncodec.training.config import read_config
+from ncodec.training.run import read_network
 
 ROUNDED = 0.01  # of a file's bytes
 
@@ -339,9 +342,9 @@ def test_training_by_its_command(passes, folder, tmp_path, monkeypatch):
 
 def test_start_takes_the_trunk(monkeypatch):
     """Latents of hyperprior-s in another order, and its pixels; a transformer that expects 0."""
+    monkeypatch.setattr(priors, "fit_to_tables", lambda *_: None)  # takes its time
     config = recipe.Config()
     trunk = hyperprior.from_weights(*weights.read(weights.find_by_name("hyperprior-s"))[:2])
-    monkeypatch.setattr(hyperprior, "from_weights", lambda *_: trunk)
     network = recipe.start(config, photos()[:1])
     x, q = photos()[0][None].float() / 255, torch.tensor([4.0])
     with torch.no_grad():
@@ -356,6 +359,23 @@ def test_start_takes_the_trunk(monkeypatch):
     assert psnr(*(pixels_of(p) for p in (photos()[0], network.estimate(x, q).x_hat[0].clamp(0, 1).mul(255).byte()))) > 30  # fmt: skip
     with pytest.raises(InputError, match="N: expected 128, that of hyperprior-s, found 64"):
         recipe.start(replace(config, N=64), photos()[:1])
+
+
+def test_configs(small, passes, tmp_path, monkeypatch):
+    """What ships has the defaults; a run may start from weights of its config, whose slices are an array."""
+    assert read_config("masked-s").model == recipe.Config()
+    monkeypatch.setattr(priors, "fit_to_tables", lambda *_: None)
+    sizes = "\n".join(f"{name} = {json.dumps(size)}" for name, size in SMALL.items())
+    config = tmp_path / "small.toml"
+    config.write_text(f'family = "masked"\n[model]\npasses = "{passes}"\n{sizes}\n')
+    network, said = read_network(read_config(config), small)
+    assert network.config == small_network(passes).config and said["weights"] == "small"
+    with pytest.raises(InputError, match="start from the config's model"):
+        read_network(read_config(config, ["model.slices=[12, 12]"]), small)
+    with pytest.raises(InputError, match="slices: expected at most 16, together 24"):
+        read_config(config, ["model.slices=[12]"])
+    with pytest.raises(InputError, match="slices: expected tuple, found 24"):
+        read_config(config, ["model.slices=24"])
 
 
 def test_steps_lower_the_loss(passes):

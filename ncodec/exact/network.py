@@ -6,7 +6,7 @@ A tensor's values are its integers times 2**-bits. A layer's `source` and `resul
 "fraction_bits" has the bits of each, which only training needs: the integers run without.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -158,6 +158,13 @@ class Network:
             f = self.conv(self.graph.leaky(f, LEAKY_SLOPE), f"{block}.project")
             x = self.graph.add(x, f)
         return x
+
+    def transformer_layer(self, x: int, name: str, bits: int, attend: Callable[[int], int]) -> int:
+        """Return x + o(attend(norm(x))), and to that down(leaky(up(norm))) added; norms have so many fraction bits."""
+        g = self.graph
+        x = g.add(x, self.conv(attend(g.norm(x, bits)), f"{name}.o"))
+        up = self.conv(g.norm(x, bits), f"{name}.up")
+        return g.add(x, self.conv(g.leaky(up, LEAKY_SLOPE), f"{name}.down"))
 
     def scaled(self, x: int, name: str, channels: int) -> int:
         """Return x times a vector that comes as mantissas and shifts."""

@@ -482,6 +482,7 @@ def masked_attacks() -> dict[str, tuple[str, bytes]]:
         "masked_r_32768": pixel(with_last(32768)),
         "masked_r_minus_32768": pixel(with_last(-32768)),
         "masked_r_2_31": pixel(with_last(2**31 - 1)),
+        "masked_second_way": pixel(good, flags=8),
         "masked_layers": pixel(b"\0" + good, flags=4, grid=b"\x01\x01"),
     }
     attacks = {name: ("CorruptPayloadError", data) for name, data in corrupt.items()}

@@ -27,6 +27,7 @@ from ncodec.models import weights
 from ncodec.models.hyperprior.codec import HyperpriorCodec, z_size
 from ncodec.models.hyperprior.layers import R_MAX, Z_MAX
 from ncodec.models.load import load_file, load_for
+from ncodec.models.masked.codec import MaskedCodec
 from ncodec.models.tokenizer.codec import TokenizerCodec
 from ncodec.models.tokenizer.stages import depth_of_last, n_stages
 from ncodec.nn import STRIDE
@@ -34,7 +35,7 @@ from ncodec.quality import QUALITY_STEPS
 
 LIMITS = Limits(side=256, pixels=1 << 14, tiles=8, metadata_bytes=1024, chunks=16)
 MAX_LEN = 4096
-HYPERPRIOR, TOKENIZER = 4, 5  # wire ids
+HYPERPRIOR, TOKENIZER, MASKED = 4, 5, 6  # wire ids
 LONGEST_S = 5.0
 MOST_MEMORY = 256 << 20  # bytes, above what the process had before
 
@@ -108,9 +109,14 @@ def _section_z(codec: HyperpriorCodec, z: NDArray[np.int64], code: int) -> bytes
 def _any_latents(header: Header, width: int, height: int, rng: random.Random) -> bytes:
     """Return a payload for one tile, of latents at or past their bounds: valid where they are not past them."""
     codec = load_for(header, None, "cpu").codec
+    size, code = (-(-height // STRIDE), -(-width // STRIDE)), header.quality_code
+    if isinstance(codec, MaskedCodec):
+        y = _random_symbols((*size, codec.config.M), R_MAX, rng).clip(-R_MAX, R_MAX)
+        writer = Writer()
+        codec.code(writer, y.astype(np.int16), size, code)  # r within its bound
+        return writer.payload()
     if not isinstance(codec, HyperpriorCodec):
         raise UnknownModelError("weights of another family")
-    size, code = (-(-height // STRIDE), -(-width // STRIDE)), header.quality_code
     z = _random_symbols((*z_size(size), codec.config.Z), Z_MAX, rng)
     # Past its bound z has no indexes; the decoder must refuse it before it needs any.
     rows = codec.indexes(z.clip(-Z_MAX, Z_MAX).astype(np.int16), code, size)
@@ -167,7 +173,7 @@ def mutate(data: bytes, size: int, seed: int, change: structure.Change | None = 
                 payload = change(payload, 2048)
             parts.chunks[i] = (b"TILE", payload)
         return structure.put_together(parts)[:size]
-    has_latents = _family(parts) in (HYPERPRIOR, TOKENIZER)
+    has_latents = _family(parts) in (HYPERPRIOR, TOKENIZER, MASKED)
     if rng.random() < 0.5 or not has_latents:
         structure.mutate_fields(parts, rng, change)
     repaired = structure.put_together(parts)[:size]

@@ -12,7 +12,7 @@ With passes="mt" `passing` is both asking and telling: all places of a window, a
 Vectors depend on the quality alone (`vectors`).
 """
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from ncodec.exact.network import (
 from ncodec.models.masked.layers import (
     EXPONENT_BITS,
     FINE_BITS,
-    HEAD,
     INDEX_BITS,
     NORM_BITS,
     SCORE_MAX,
@@ -37,7 +36,7 @@ from ncodec.models.masked.layers import (
     MaskedConfig,
 )
 from ncodec.models.trunk import GAINS, analyse, synthesise
-from ncodec.nn import N_SCALES
+from ncodec.nn import HEAD, N_SCALES
 
 
 def analysis(tensors: Tensors, c: MaskedConfig) -> Network:
@@ -84,14 +83,6 @@ def _both(net: Network, y_hat: int, channels: int, name: str) -> int:
     return net.graph.add(net.conv(a, name), net.conv(positive, f"{name}_positive"))
 
 
-def _layer(net: Network, c: MaskedConfig, k: int, x: int, attend: Callable[[int, int], int]) -> int:
-    """Return x after layer k; `attend(normed, k)` is what its attention finds."""
-    g, name = net.graph, f"layers.{k}"
-    x = g.add(x, net.conv(attend(g.norm(x, NORM_BITS), k), f"{name}.o"))
-    up = net.conv(g.norm(x, NORM_BITS), f"{name}.up")
-    return g.add(x, net.conv(g.leaky(up, LEAKY_SLOPE), f"{name}.down"))
-
-
 def _score(net: Network, seen: int, name: str) -> int:
     return net.graph.clamp(net.conv(seen, name), -SCORE_MAX, SCORE_MAX)
 
@@ -108,12 +99,12 @@ def asking(tensors: Tensors, c: MaskedConfig) -> Network:
     x = g.add(net.input("near", c.D), net.input("places", c.D))
     x = g.offset(x, net.vector("mode", c.D))
 
-    def attend(seen: int, k: int) -> int:
+    def attend(k: int, seen: int) -> int:
         kept = (net.input(f"keys.{k}", c.D, SCORE_MAX), net.input(f"values.{k}", c.D))
         return _attention(net, c, k, _score(net, seen, f"layers.{k}.q"), *kept)
 
     for k in range(c.layers):
-        x = _layer(net, c, k, x, attend)
+        x = net.transformer_layer(x, f"layers.{k}", NORM_BITS, partial(attend, k))
     net.outputs = {"f": g.norm(x, NORM_BITS)}
     return net
 
@@ -131,7 +122,7 @@ def telling(tensors: Tensors, c: MaskedConfig, is_first: bool) -> Network:
         x = g.add(g.add(x, net.input("near", c.D)), content)
         net.outputs["content"] = content
 
-    def attend(seen: int, k: int) -> int:
+    def attend(k: int, seen: int) -> int:
         name = f"layers.{k}"
         keys, values = _score(net, seen, f"{name}.k"), net.conv(seen, f"{name}.v")
         if not is_first:
@@ -141,7 +132,7 @@ def telling(tensors: Tensors, c: MaskedConfig, is_first: bool) -> Network:
         return _attention(net, c, k, _score(net, seen, f"{name}.q"), keys, values)
 
     for k in range(c.layers):
-        x = _layer(net, c, k, x, attend)
+        x = net.transformer_layer(x, f"layers.{k}", NORM_BITS, partial(attend, k))
     return net
 
 
@@ -152,12 +143,12 @@ def passing(tensors: Tensors, c: MaskedConfig) -> Network:
     x = g.add(net.input("near", c.D), net.input("places", c.D))
     x = g.add(g.offset(x, net.vector("mode", c.D)), net.input("content", c.D))
 
-    def attend(seen: int, k: int) -> int:
+    def attend(k: int, seen: int) -> int:
         q, keys = (_score(net, seen, f"layers.{k}.{part}") for part in "qk")
         return _attention(net, c, k, q, keys, net.conv(seen, f"layers.{k}.v"))
 
     for k in range(c.layers):
-        x = _layer(net, c, k, x, attend)
+        x = net.transformer_layer(x, f"layers.{k}", NORM_BITS, partial(attend, k))
     net.outputs = {"f": g.norm(x, NORM_BITS)}
     return net
 

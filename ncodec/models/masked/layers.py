@@ -19,10 +19,9 @@ from ncodec.exact.network import (
 )
 from ncodec.models.masked.schedule import PLACES
 from ncodec.models.trunk import GAINS, analysis_layers, synthesis_layers
-from ncodec.nn import BLOCK_DIMENSION, N_SCALES
+from ncodec.nn import BLOCK_DIMENSION, HEAD, N_SCALES
 from ncodec.quality import N_QUALITIES
 
-HEAD = 32  # channels of a head of attention
 NEAR = 5  # places a side that the embedding sees
 NORM_BITS = 11  # of what a layer sees: the root of HEAD · 8 channels is 16
 SCORE_MAX = 4095  # q and k are clamped to it

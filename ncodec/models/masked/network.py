@@ -24,18 +24,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, pad
 
-from ncodec.models.masked.layers import HEAD, INDEX_UNIT, NEAR, MaskedConfig
+from ncodec.models.masked.layers import INDEX_UNIT, NEAR, MaskedConfig
 from ncodec.models.masked.schedule import PLACES, WINDOW, batches, groups
 from ncodec.nn import N_SCALES, STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.priors import ScaleMixture
 from ncodec.nn.quantize import bound, round_ste, uniform_noise, with_gradient_of
 from ncodec.nn.training import TrainingOutput
+from ncodec.nn.transformer import SLOPE, TransformerLayer, norm
 from ncodec.nn.trunk import Analysis, Synthesis
 from ncodec.quality import N_QUALITIES
 
 REACH = NEAR // 2
-NORM_LEAST = 1e-6
 ESCAPE_LIKELIHOOD = 2.0**-20  # as in hyperprior
 
 
@@ -73,36 +73,6 @@ def window_of(sides: tuple[int, int], steps: int) -> Window:
     return Window(sides, step, order, places, group, sooner, no_later)
 
 
-def norm(x: Tensor) -> Tensor:
-    """Return x over its root mean square."""
-    return x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + NORM_LEAST)
-
-
-class TransformerLayer(nn.Module):
-    """Pre-norm attention and feed-forward network; starts as the identity."""
-
-    def __init__(self, width: int, inner: int) -> None:
-        super().__init__()
-        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
-        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
-        for layer in (self.o, self.down):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor, kept: Tensor, mask: Tensor | None) -> Tensor:
-        """Return x [B, n, D] that has attended to `kept` [B, t, D]; `mask` [n, t] is 0 or -inf."""
-
-        def heads(y: Tensor) -> Tensor:
-            return y.unflatten(-1, (-1, HEAD)).transpose(1, 2)  # [B, heads, n, HEAD]
-
-        seen = norm(kept)
-        q, k, v = heads(self.q(norm(x))), heads(self.k(seen)), heads(self.v(seen))
-        score = (q @ k.mT).float() / math.sqrt(HEAD)
-        share = (score if mask is None else score + mask).softmax(-1)
-        x = x + self.o((share.to(v.dtype) @ v).transpose(1, 2).flatten(2))
-        return x + self.down(leaky_relu(self.up(norm(x)), 0.1))
-
-
 class Head(nn.Module):
     """A slice of channels: what the layers say and the slices before at the same place -> means, table rows."""
 
@@ -120,7 +90,7 @@ class Head(nn.Module):
         hidden = self.f(f) + self.around(energy)
         if self.own is not None:
             hidden = hidden + self.own(torch.cat([before, before.abs()], -1))
-        mean, index = self.out(leaky_relu(hidden, 0.1)).float().chunk(2, -1)
+        mean, index = self.out(leaky_relu(hidden, SLOPE)).float().chunk(2, -1)
         return mean, INDEX_UNIT * (index + energy)
 
 
@@ -268,6 +238,7 @@ class Masked(nn.Module):
         content = self.inner(content, window)
         unknown, known = (p[window.places] for p in (self.unknown_places, self.known_places))
         if self.config.passes == "mt":
+            assert step is not None
             is_known = (window.group < step)[:, None]
             x = near + mode + torch.where(is_known, content + known, unknown + self.step[step])
             for layer in self.layers:
@@ -323,7 +294,7 @@ class Masked(nn.Module):
             coded = self.code(
                 y, self._before(y_hat, window, corner, step), corner, (a, b), q, None, step
             )
-            y_hat[here] = coded.y_hat.float()[:, window.order.argsort()].unflatten(1, (a, b))
+            y_hat[here] = coded.y_hat.float()[:, window.order.argsort()].view(len(x), a, b, -1)
         coded = self.code(
             y, self._before(y_hat, window, corner, step), corner, (a, b), q, noise, step
         )
@@ -331,7 +302,7 @@ class Masked(nn.Module):
         found = coded.y_hat.float().where(
             known, self.inner(self.cut(y_hat, corner, window), window)
         )
-        y_hat = y_hat.index_put(here, found[:, window.order.argsort()].unflatten(1, (a, b)))
+        y_hat = y_hat.index_put(here, found[:, window.order.argsort()].view(len(x), a, b, -1))
         part = self.cut(y_hat, corner, window).permute(0, 3, 1, 2)
         edge = STRIDE * REACH
         pixels = self.g_s(part, q).float()[:, :, edge:-edge, edge:-edge]

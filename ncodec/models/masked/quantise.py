@@ -5,7 +5,8 @@ weights file --floats--> network
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -67,14 +68,14 @@ def ranges(model: Masked, images: list[Tensor]) -> dict[str, float]:
     def of_part(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         watch.see("stream", output)
 
-    def halves(name: str) -> object:
+    def halves(name: str) -> Callable[..., None]:
         def hook(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             a, (plain, magnitude) = inputs[0].chunk(2, -1)[0], module.weight.chunk(2, 1)
             watch.see(name, linear(a, plain - magnitude), linear(a.relu(), 2 * magnitude), output)
 
         return hook
 
-    def of_head(name: str) -> object:
+    def of_head(name: str) -> Callable[..., None]:
         def hook(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             watch.see(name, inputs[0])
             watch.see("mean", output.chunk(2, -1)[0])
@@ -87,17 +88,19 @@ def ranges(model: Masked, images: list[Tensor]) -> dict[str, float]:
     with watch:
         handles = [m.register_forward_hook(of_y) for m in (model.g_a, model.g_s)]
         handles.append(model.content.register_forward_hook(halves("stream")))
-        for layer in model.layers:
+        modules = dict(model.named_modules())
+        for k, layer in enumerate(model.layers):
             handles.append(layer.register_forward_hook(of_stream))
-            handles += [part.register_forward_hook(of_part) for part in (layer.o, layer.down)]
-        for a, head in enumerate(model.heads):
-            handles += [
-                part.register_forward_hook(lambda m, i, out, a=a: watch.see(f"heads.{a}", out))
-                for part in (head.f, head.around)
-            ]
-            handles.append(head.out.register_forward_hook(of_head(f"heads.{a}")))
-            if head.own is not None:
-                handles.append(head.own.register_forward_hook(halves(f"heads.{a}")))
+            for part in ("o", "down"):
+                handles.append(modules[f"layers.{k}.{part}"].register_forward_hook(of_part))
+        for a in range(len(model.heads)):
+            name = f"heads.{a}"
+            for part in ("f", "around"):
+                hook = partial(lambda name, _, inputs, output: watch.see(name, output), name)
+                handles.append(modules[f"{name}.{part}"].register_forward_hook(hook))
+            handles.append(modules[f"{name}.out"].register_forward_hook(of_head(name)))
+            if f"{name}.own" in modules:
+                handles.append(modules[f"{name}.own"].register_forward_hook(halves(name)))
         for image in images:
             x = (image.float() / 255)[None].contiguous(memory_format=torch.channels_last)
             for q in RANGE_QUALITIES:
@@ -116,6 +119,12 @@ def ranges(model: Masked, images: list[Tensor]) -> dict[str, float]:
     return found
 
 
+def _module(model: Masked, name: str) -> nn.Linear | nn.Conv2d:
+    module = model.get_submodule(name)
+    assert isinstance(module, nn.Linear | nn.Conv2d), name
+    return module
+
+
 def _floats(model: Masked, layer: Layer) -> tuple[Tensor, Tensor]:
     """Return weight and bias of a layer; what sees [a; |a|] is two of a and max(a, 0), as |a| = 2 max(a, 0) - a."""
     name, _, last = layer.name.rpartition(".")
@@ -123,10 +132,10 @@ def _floats(model: Masked, layer: Layer) -> tuple[Tensor, Tensor]:
         kernel = model.get_parameter(name)[int(last)]  # [25, C]
         return kernel.T.contiguous().view(-1, 1, NEAR, NEAR), torch.zeros(kernel.shape[1])
     if last in ("mean", "index"):
-        out = model.get_submodule(f"{name}.out")
+        out = _module(model, f"{name}.out")
         part = slice(layer.shape[0]) if last == "mean" else slice(layer.shape[0], None)
-        return out.weight[part, :, None, None], out.bias[part]
-    module = model.get_submodule(layer.name.removesuffix("_positive"))
+        return out.weight[part, :, None, None], out.get_parameter("bias")[part]
+    module = _module(model, layer.name.removesuffix("_positive"))
     bias = module.bias if module.bias is not None else torch.zeros(layer.shape[0])
     if isinstance(module, nn.Conv2d):
         return module.weight, bias
@@ -213,11 +222,12 @@ def from_integers(
                 model.get_parameter(name)[int(last)] = weight.reshape(len(weight), -1).T.float()
                 continue
             if last in ("mean", "index"):
-                out = model.get_submodule(f"{name}.out")
+                out = _module(model, f"{name}.out")
                 part = slice(len(weight)) if last == "mean" else slice(len(weight), None)
-                out.weight[part], out.bias[part] = weight.float(), bias.float()
+                out.weight[part] = weight.float()
+                out.get_parameter("bias")[part] = bias.float()
                 continue
-            module = model.get_submodule(layer.name.removesuffix("_positive"))
+            module = _module(model, layer.name.removesuffix("_positive"))
             if isinstance(module, nn.Conv2d):
                 load_layer(module, weight, bias, layer)
             elif layer.source != "asinh":

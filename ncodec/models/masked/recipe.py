@@ -30,11 +30,12 @@ from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import N_QUALITIES
 
 __all__ = [
-    "CROP_STRIDE", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 CROP_STRIDE = STRIDE
+EFFORT = None
 OBJECTIVE = Objective()
 TRUNK = "hyperprior-s"  # what training starts from
 START_IMAGES = 64
@@ -80,9 +81,9 @@ def start(config: Config, images: list[Tensor]) -> Masked:
     network = Masked(config)
     for ours, theirs in ((network.g_a, trunk.g_a), (network.g_s, trunk.g_s)):
         ours.load_state_dict(theirs.state_dict())
-    for layer in (network.g_a.linear, network.g_a.head):
-        layer.weight.copy_(layer.weight[order])
-        layer.bias.copy_(layer.bias[order])
+    for name in ("linear", "head"):
+        for parameter in network.g_a.get_submodule(name).parameters():  # weight, bias
+            parameter.copy_(parameter[order])
     for layer in (network.g_s.linear, network.g_s.stem):
         layer.weight.copy_(layer.weight[:, order])
     network.log_gain.copy_(trunk.log_gain[:, order])

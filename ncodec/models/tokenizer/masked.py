@@ -10,6 +10,7 @@ lost it sees those that are not (MT of https://arxiv.org/abs/2304.07313). transf
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -19,10 +20,10 @@ from ncodec.entropy.tokens import VALUE_MAX, Stage, TokenCoder
 from ncodec.errors import InputError, named
 from ncodec.exact.network import LEAKY_SLOPE, Known, Layer, Network, Tensors
 from ncodec.exact.network import known_of as known_of_layers
+from ncodec.nn import HEAD
 from ncodec.threads import get_num_threads
 
 SIDE = 12  # of a window, at most
-HEAD = 32  # channels of a head of attention
 MLP = 2  # what is wider inside a block or layer, by this factor
 NORM_BITS = 10
 LOGIT_BITS = 8
@@ -121,15 +122,15 @@ def windows(tensors: Tensors, c: MaskedConfig, stages: tuple[Stage, ...]) -> Net
     g = net.graph
     position = g.embed(net.input("places", 1), tensors["masked.positions"], "masked.positions")
     f = g.add(net.input("f", c.d), position)
-    for k in range(c.layers):
-        name = f"masked.layers.{k}"
-        x = g.norm(f, NORM_BITS)
+
+    def attend(name: str, x: int) -> int:
         q, key = (g.clamp(net.conv(x, f"{name}.{part}"), -SCORE_MAX, SCORE_MAX) for part in "qk")
         shift = int(tensors[f"{name}.shift"])
-        mixed = g.attention(q, key, net.conv(x, f"{name}.v"), c.d // HEAD, shift)
-        f = g.add(f, net.conv(mixed, f"{name}.o"))
-        x = g.leaky(net.conv(g.norm(f, NORM_BITS), f"{name}.up"), LEAKY_SLOPE)
-        f = g.add(f, net.conv(x, f"{name}.down"))
+        return g.attention(q, key, net.conv(x, f"{name}.v"), c.d // HEAD, shift)
+
+    for k in range(c.layers):
+        name = f"masked.layers.{k}"
+        f = net.transformer_layer(f, name, NORM_BITS, partial(attend, name))
     f = g.norm(f, NORM_BITS)
     for s in range(len(stages)):
         x = g.leaky(net.conv(f, f"masked.heads.{s}.hidden"), LEAKY_SLOPE)

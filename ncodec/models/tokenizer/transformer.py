@@ -23,22 +23,16 @@ from torch.nn import functional
 from ncodec.entropy.tokens import Stage
 from ncodec.errors import InputError
 from ncodec.models.tokenizer.masked import (
-    HEAD,
     MLP,
     SIDE,
     MaskedConfig,
     spans,
 )
 from ncodec.nn.tokens import HIDDEN_BITS, LEFT, LOGIT_BITS, decisions_of, values_of
+from ncodec.nn.transformer import SLOPE, TransformerLayer, norm
 
-SLOPE = 0.1  # of leaky ReLU
 HIDDEN_UNIT = 2**HIDDEN_BITS  # of the networks that it starts from
 Span = NDArray[np.int64]  # places of windows along an axis, [windows, places of each]
-
-
-def rms(x: Tensor) -> Tensor:
-    """Return x [..., d], each place over the root of its mean square."""
-    return x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6)
 
 
 class Block(nn.Module):
@@ -53,26 +47,6 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         near = self.depth(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x + self.project(functional.leaky_relu(self.expand(near), SLOPE))
-
-
-class Layer(nn.Module):
-    """Attention among the places of a window, then each place by itself; both added. [B, n, d]."""
-
-    def __init__(self, d: int) -> None:
-        super().__init__()
-        self.q, self.k, self.v, self.o = (nn.Linear(d, d) for _ in range(4))
-        self.up, self.down = nn.Linear(d, MLP * d), nn.Linear(MLP * d, d)
-        for layer in (self.o, self.down):
-            nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        f = rms(x)
-        q, k, v = (
-            part(f).unflatten(-1, (-1, HEAD)).transpose(1, 2) for part in (self.q, self.k, self.v)
-        )
-        weights = (q @ k.transpose(-1, -2) * HEAD**-0.5).softmax(-1).to(v.dtype)
-        x = x + self.o((weights @ v).transpose(1, 2).flatten(2))
-        return x + self.down(functional.leaky_relu(self.up(rms(x)), SLOPE))
 
 
 class Near(nn.Module):
@@ -149,7 +123,7 @@ class Head(nn.Module):
 
     def _wide(self, f: Tensor) -> Tensor:
         """Return [P, d + B], what logits are linear in."""
-        hidden = functional.leaky_relu(self.hidden(rms(f[:, : self.d])), SLOPE)
+        hidden = functional.leaky_relu(self.hidden(norm(f[:, : self.d])), SLOPE)
         return torch.cat([hidden, f[:, self.d :]], 1)
 
     def cost(self, f: Tensor, tokens: Tensor, own: Tensor) -> Tensor:
@@ -207,7 +181,7 @@ class Masked(nn.Module):
         self.stem = nn.Linear(2 * n_values + 2 + len(stages), d)
         self.blocks = nn.ModuleList(Block(d) for _ in range(config.blocks))
         self.positions = nn.Parameter(0.02 * torch.randn(SIDE, SIDE, d))
-        self.layers = nn.ModuleList(Layer(d) for _ in range(config.layers))
+        self.layers = nn.ModuleList(TransformerLayer(d, MLP * d) for _ in range(config.layers))
         sizes = [stage.n_values for stage in stages]
         self.near = nn.ModuleList(Near(sum(sizes[:s]), n, config.near) for s, n in enumerate(sizes))
         self.heads = nn.ModuleList(
@@ -254,7 +228,7 @@ class Masked(nn.Module):
         shape = f.shape
         f = f.flatten(0, 2).flatten(1, 2)  # [B n m, R C, d]
         for layer in self.layers:
-            f = layer(f)
+            f = layer(f, f, None)
         return torch.cat([f.view(shape), windowed(near, rows, columns)], -1)
 
     def cost(
