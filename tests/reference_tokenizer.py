@@ -468,17 +468,34 @@ class Transformer:
 
     def filled(self, tokens, depth):
         """T38, T39."""
-        tokens = tokens.copy()
-        for s in range(len(tokens)):
-            if (tokens[s] < 0).any():
-                t = depth if s == len(tokens) - 1 else self.coder.units(s)
-                known = tokens[s] >= 0
-                c = self.coder.values(tokens[: s + 1], t)
-                if s == 0:
-                    between(c, known, self.coder.channels(0))
+        tokens, size = tokens.copy(), self.coder.channels(0)
+        for s in range(min(len(tokens), 3)):
+            known, t = tokens[s] >= 0, depth if s == len(tokens) - 1 else self.coder.units(s)
+            c = self.coder.values(tokens[: s + 1], t)
+            if s == 0:
+                between(c, known, size)
+                for i, j in np.argwhere(~known).tolist():
+                    tokens[0, i, j] = self.nearest(c[i, j, :size].tolist(), t)
+            elif not known.all():
                 logits = self.logits(c, s, known)
                 tokens[s] = self.coder.guess(tokens[: s + 1], t, logits)
         return tokens
+
+    def nearest(self, values, depth):
+        """T38."""
+        stage = self.stages[0]
+        if isinstance(stage, tuple):
+            digits = [
+                min(range(n), key=lambda x, n=n, v=v: (abs(2 * x - (n - 1) - v), -x))
+                for n, v in zip(stage, values, strict=True)
+            ]
+            return sum(d * math.prod(stage[:k]) for k, d in enumerate(digits[:depth]))
+
+        def distance(token):
+            at = self.coder.value(0, token, depth)
+            return sum((a - b) ** 2 for a, b in zip(at, values, strict=True))
+
+        return min((p << (stage - depth) for p in range(2**depth)), key=distance)
 
 
 class Model:
@@ -545,10 +562,12 @@ class Model:
 
     def values(self, tokens, code):
         """Return c [h, w, D]. T10, T31, T38."""
+        known, size = tokens[0] >= 0, self.coder.channels(0)
         if self.masked is not None and (tokens < 0).any():
             tokens = self.masked.filled(tokens, self.depth(len(tokens) - 1, code))
         c = self.coder.values(tokens, self.depth(len(tokens) - 1, code))
-        between(c, tokens[0] >= 0, self.coder.channels(0))
+        c[~known, :size] = 0
+        between(c, known, size)
         return c
 
     def pixels(self, tokens, code):

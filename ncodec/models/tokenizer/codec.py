@@ -133,10 +133,12 @@ class TokenizerCodec:
         is_whole = len(tokens) == n_stages(quality_code)
         known = quality_code if is_whole else QUALITY_STEPS * (len(tokens) - 1)
         depth = depth_of_last(known, self.stages)
+        is_known, size = tokens[0] >= 0, self.stages[0].n_values
         if self._masked and (tokens < 0).any():
             tokens = self._masked.filled(tokens, depth)
         c = self.coder.values(tokens, depth)
-        conceal(tokens[0] >= 0, c[:, :, : self.stages[0].n_values])
+        c[~is_known, :size] = 0
+        conceal(is_known, c[:, :, :size])
         feeds: dict[str, Array] = {"c": c}
         for name in GAINS:
             feeds |= gain_at(self.tensors, name, known)

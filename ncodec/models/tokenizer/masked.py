@@ -29,6 +29,7 @@ NORM_BITS = 10
 LOGIT_BITS = 8
 SCORE_MAX = 8190  # of q and k: 32 products of them stay below 2^31
 OCTAVE_BITS = 6  # of differences of scores
+FILLED = 3  # stages in which lost tokens are filled in
 NORMED = 1 + int((1024 << 2 * NORM_BITS) ** 0.5)  # the largest norm of 1024 channels
 
 
@@ -185,22 +186,42 @@ class Masked:
         self.coder.decode(payload, tokens, stage, depth, first, end, logits)
 
     def filled(self, tokens: NDArray[np.int32], depth: int) -> NDArray[np.int32]:
-        """Return tokens [n, h, w] with what is likeliest in place of absent ones, -1, stage by stage. Exact.
+        """Return tokens [n, h, w] without absent ones, -1, in the first stages. Exact.
+
+        Of stage 0 they are the nearest to the line between known rows; of the next two the likeliest by all that is
+        known, stage by stage. Beyond these a guess is no better than nothing.
 
         Args:
             tokens: of the first n stages.
             depth: units of tokens of stage n - 1.
         """
         tokens = tokens.copy()
-        for s in range(len(tokens)):
-            if (tokens[s] < 0).any():
-                units = depth if s == len(tokens) - 1 else self.stages[s].units
-                values = self.coder.values(tokens[: s + 1], units)
-                if s == 0:
-                    conceal(tokens[0] >= 0, values[:, :, : self.stages[0].n_values])
-                logits = self.logits(values, s, tokens[s] >= 0)
+        for s in range(min(len(tokens), FILLED)):
+            known = tokens[s] >= 0
+            if known.all():
+                continue
+            units = depth if s == len(tokens) - 1 else self.stages[s].units
+            values = self.coder.values(tokens[: s + 1], units)
+            if s == 0:
+                size = self.stages[0].n_values
+                conceal(known, values[:, :, :size])
+                tokens[0][~known] = self._nearest(values[:, :, :size][~known], units)
+            else:
+                logits = self.logits(values, s, known)
                 self.coder.guess(tokens[: s + 1], units, logits.reshape(-1, logits.shape[2]))
         return tokens
+
+    def _nearest(self, values: NDArray[np.int16], depth: int) -> NDArray[np.int64]:
+        """Return the tokens of stage 0 [P] nearest to values [P, D_0]; of equally near ones the first."""
+        stage = self.stages[0]
+        wide = values.astype(np.int64)
+        if stage.levels:
+            levels = [np.clip((wide[:, k] + L) // 2, 0, L - 1) for k, L in enumerate(stage.levels)]
+            return stage.cut(np.ravel_multi_index(levels, stage.levels, order="F"), depth)
+        every = np.arange(1 << depth, dtype=np.int32) << (stage.bits - depth)
+        nodes = self.coder.values(every[None, None], depth)[0, :, : stage.n_values].astype(np.int64)
+        score = (nodes**2).sum(1) - 2 * wide @ nodes.T
+        return every[score.argmin(1)].astype(np.int64)
 
     def _before(
         self, tokens: NDArray[np.int32], stage: int, first: int, end: int

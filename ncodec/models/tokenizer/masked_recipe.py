@@ -21,7 +21,7 @@ from ncodec.models import weights
 from ncodec.models.load import load_by_name
 from ncodec.models.tokenizer import recipe
 from ncodec.models.tokenizer.codec import TokenizerCodec
-from ncodec.models.tokenizer.masked import MaskedConfig
+from ncodec.models.tokenizer.masked import FILLED, MaskedConfig
 from ncodec.models.tokenizer.masked_quantise import to_integers
 from ncodec.models.tokenizer.stages import STRIDE, n_stages
 from ncodec.models.tokenizer.transformer import Masked, random_mask, random_windows
@@ -32,10 +32,7 @@ CROP_STRIDE = STRIDE
 EFFORT = 2
 OBJECTIVE = Objective(empty_bpp=1e-4)  # in training nothing is lost: the loss is that of rates
 CALIBRATION_IMAGES = 32
-LOST, LOST_FIRST = (
-    0.15,
-    0.4,
-)  # share of crops of which tokens are lost; of the first stage, of which the transformer sees nothing else
+LOST = 0.15  # share of crops of which tokens are lost, in the stages that are filled in
 SLOW = 0.3
 diagnose = recipe.diagnose
 kmac_per_pixel = recipe.kmac_per_pixel
@@ -94,7 +91,7 @@ class MaskedTokens(nn.Module):
         seen, coded = [], torch.ones_like(tokens[:, 0], dtype=torch.bool)
         for i, s in zip(each, stages, strict=True):
             known = None
-            if rng.random() < (LOST_FIRST if s == 0 else LOST):
+            if 0 < s < FILLED and rng.random() < LOST:
                 mask = random_mask(tokens.shape[2], tokens.shape[3], rng)
                 known = torch.from_numpy(mask)[None].to(x.device)
                 coded[i] = ~known

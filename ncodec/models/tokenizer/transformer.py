@@ -26,7 +26,6 @@ from ncodec.models.tokenizer.masked import (
     MLP,
     SIDE,
     MaskedConfig,
-    conceal,
     spans,
 )
 from ncodec.nn.tokens import HIDDEN_BITS, LEFT, LOGIT_BITS, decisions_of, values_of
@@ -211,8 +210,6 @@ class Masked(nn.Module):
         if is_known is not None:
             own = own * is_known[..., None]
         near = self.parts_of(stage)[0](torch.cat([*parts, own], -1))
-        if is_known is not None and stage == 0:
-            own = between(own, is_known)
         c = torch.cat([*parts, own * 0 if is_known is None else own], -1)
         c = functional.pad(c, (0, len(self.unit) - c.shape[-1])) * self.unit
         flags = c.new_zeros(*c.shape[:-1], 2 + len(self.stages))
@@ -291,14 +288,6 @@ class Masked(nn.Module):
                 f = self.features(*seen, rows, columns)
                 bits += self.cost(f, tokens[:, stage], every, rows, columns, stage).sum()
         return bits / math.log(2)
-
-
-def between(values: Tensor, is_known: Tensor) -> Tensor:
-    """Return values [B, h, w, D] with those between known rows where [B, h, w] they are not known."""
-    c = values.cpu().numpy().astype(np.int16)
-    for one, known in zip(c, is_known.cpu().numpy(), strict=True):
-        conceal(known, one)
-    return torch.from_numpy(c).to(values)
 
 
 def windowed(x: Tensor, rows: Span, columns: Span) -> Tensor:
