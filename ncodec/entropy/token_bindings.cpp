@@ -39,7 +39,8 @@ static TokenStage make_stage(const std::vector<int32_t>& levels, int bits, size_
   if (stage.is_tree()) expect("values", table, {2 * stage.nodes() + 1, stage.channels});
   else expect("own.weight", table, {stage.nodes(), stage.own_inputs = table.shape(1)});
   if (!stage.is_tree() && table.shape(1) != stage.channels && table.shape(1) != 2 * stage.channels)
-    raise("WeightsMismatchError", "own.weight: expected " + std::to_string(stage.channels) + " columns or twice as many, found " + std::to_string(table.shape(1)));
+    raise("WeightsMismatchError", "own.weight: expected " + std::to_string(stage.channels) +
+                                      " columns or twice as many, found " + std::to_string(table.shape(1)));
   const size_t width = hidden_bias.shape(0);
   expect("hidden.weight", hidden, {width, stage.inputs()});
   expect("head.weight", head, {stage.nodes(), width});

@@ -1,4 +1,4 @@
-// Grids of tokens of any stages, weights, depth and rows, and any payload.
+// Grids of tokens of any stages, weights, depth and rows, perhaps with logits from elsewhere, and any payload.
 //
 //   weights                   are refused, or no sum of theirs leaves 32 bits (the sanitizer's part)
 //   a valid payload           decodes to its tokens
@@ -35,7 +35,10 @@ static TokenStage make_stage(Source& source, Stream& stream, size_t before) {
   const auto hidden = numbers<int16_t>(stream, width * stage.inputs(), shift);
   const auto head = numbers<int16_t>(stream, nodes * width, shift);
   const auto biases = numbers<int32_t>(stream, width + nodes, 0);
-  if (!stage.is_tree()) stage.own = numbers<int16_t>(stream, nodes * stage.channels, shift);
+  if (!stage.is_tree()) {
+    stage.own_inputs = (kind & 128 ? 2 : 1) * stage.channels;
+    stage.own = numbers<int16_t>(stream, nodes * stage.own_inputs, shift);
+  }
   stage.hidden = TokenLayer(hidden.data(), biases.data(), width, stage.inputs(), 1 + source.u8() % 30);
   stage.head = TokenLayer(head.data(), biases.data() + width, nodes, width, 1 + source.u8() % 30);
   return stage;
@@ -70,10 +73,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       tokens.push_back(static_cast<int32_t>((stream.u8() + 256 * stream.u8()) % stage.size()));
   require(find_bad_token(stages, s, 0, tokens.data(), rows) == -1, "tokens in range are accepted");
 
+  std::vector<int16_t> logits;
+  if (mode & 128) logits = numbers<int16_t>(stream, (end - first) * width * stages[s].nodes(), mode / 8 % 8);
+  const int16_t* given = logits.empty() ? nullptr : logits.data();
+
   std::vector<uint8_t> payload;
   bool is_valid = false;
   if (mode & 1) {
-    payload = encode_tokens(stages, s, depth, tokens.data(), rows);
+    payload = encode_tokens(stages, s, depth, tokens.data(), rows, given);
     const std::vector<uint8_t> before = payload;
     edit(source, payload);
     is_valid = payload == before;
@@ -83,7 +90,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::unique_ptr<uint8_t[]> bytes(new uint8_t[payload.size()]);
   std::copy(payload.begin(), payload.end(), bytes.get());
   std::vector<int32_t> decoded = tokens;
-  const BinaryStatus status = decode_tokens(stages, s, depth, bytes.get(), payload.size(), decoded.data(), rows);
+  const BinaryStatus status = decode_tokens(stages, s, depth, bytes.get(), payload.size(), decoded.data(), rows, given);
   require(find_bad_token(stages, s, 0, decoded.data(), rows) == -1, "decoded tokens are in range");
   if (is_valid) {
     require(status == BinaryStatus::ok, "a valid payload decodes");
@@ -92,7 +99,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     require(decoded == tokens, "a valid payload decodes to its tokens");
   }
   if (status == BinaryStatus::ok)
-    require(encode_tokens(stages, s, depth, decoded.data(), rows) == payload,
+    require(encode_tokens(stages, s, depth, decoded.data(), rows, given) == payload,
             "an accepted payload is the only one for its tokens");
   return 0;
 }

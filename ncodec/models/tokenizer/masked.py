@@ -211,17 +211,18 @@ class Masked:
                 self.coder.guess(tokens[: s + 1], units, logits.reshape(-1, logits.shape[2]))
         return tokens
 
-    def _nearest(self, values: NDArray[np.int16], depth: int) -> NDArray[np.int64]:
+    def _nearest(self, values: NDArray[np.int16], depth: int) -> NDArray[np.int32]:
         """Return the tokens of stage 0 [P] nearest to values [P, D_0]; of equally near ones the first."""
         stage = self.stages[0]
         wide = values.astype(np.int64)
         if stage.levels:
             levels = [np.clip((wide[:, k] + L) // 2, 0, L - 1) for k, L in enumerate(stage.levels)]
-            return stage.cut(np.ravel_multi_index(levels, stage.levels, order="F"), depth)
+            tokens = np.ravel_multi_index(levels, stage.levels, order="F").astype(np.int32)
+            return stage.cut(tokens, depth)
         every = np.arange(1 << depth, dtype=np.int32) << (stage.bits - depth)
         nodes = self.coder.values(every[None, None], depth)[0, :, : stage.n_values].astype(np.int64)
         score = (nodes**2).sum(1) - 2 * wide @ nodes.T
-        return every[score.argmin(1)].astype(np.int64)
+        return np.asarray(every[score.argmin(1)], np.int32)
 
     def _before(
         self, tokens: NDArray[np.int32], stage: int, first: int, end: int
