@@ -245,9 +245,8 @@ class Masked(nn.Module):
                 x = layer(x, x, None)
             return norm(x)
         x = near + mode + unknown + self.step[window.group]
-        told = 1 + int(
-            (window.group < window.group.max()).sum()
-        )  # nothing attends to the last group
+        # Nothing attends to the last group.
+        told = 1 + int((window.group < window.group.max()).sum())
         kept = torch.cat([self.null + mode, near + mode + content + known], 1)[:, :told]
         for k, layer in enumerate(self.layers):
             x, before = layer(x, kept, window.sooner[:, :told]), kept
@@ -279,7 +278,7 @@ class Masked(nn.Module):
         step, counts = None, torch.ones_like(window.group)
         if (
             self.config.passes == "mt"
-        ):  # of all that one step could decode; weighed as what one place is
+        ):  # all that is not decoded before a step, weighed as whole windows
             u = torch.rand((), generator=noise[0], device=x.device)
             step = min(int(u * self.config.steps), int(window.group.max()))
             counts = (window.group >= step) * len(counts) / (window.group >= step).sum()
