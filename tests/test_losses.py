@@ -56,7 +56,8 @@ def test_tables(sample, model, tmp_path, monkeypatch, capsys):
         line.split(" | ") for line in capsys.readouterr().out.splitlines() if line[:3] != "|--"
     ]
     lost, prefix = ([r for r in lines if len(r) == n and r[0][2:].isdigit()] for n in (7, 6))
-    assert [row[2] for row in lost] == ["0.0%", "6.2%", "9.4%", "18.8%"]
+    ways = len(lost) // 4  # with its transformer, and from neighbours alone
+    assert [row[2] for row in lost] == ["0.0%", "6.2%", "9.4%", "18.8%"] * ways
     assert float(lost[0][4]) > float(lost[3][4])
     assert [row[3] for row in prefix] == ["1 of 1"] * 8
     rates = np.array([[float(rate) for rate in row[1:3]] for row in prefix])

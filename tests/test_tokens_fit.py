@@ -66,7 +66,7 @@ def test_decisions_are_the_coders(stage, monkeypatch):
     for depth in range(1, stage.units + 1):
         for token in range(stage.size):
             asked.clear()
-            plain._code(None, np.full((1, 1, 1), token), 0, depth, 0, 1)
+            plain._code(plain, np.full((1, 1, 1), token), 0, depth, 0, 1)
             known = (nodes[token] >= 0) & (units < depth)
             assert list(zip(nodes[token][known], bins[token][known], strict=True)) == asked
 

@@ -187,6 +187,7 @@ def from_weights(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> Tok
         ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
     """
     config = Config(**about["config"])
+    tensors = {k: v for k, v in tensors.items() if not k.startswith("masked.")}  # masked_recipe's
     check_tokenizer(tensors, config)
     return from_integers(tensors, config, about["fraction_bits"])
 
