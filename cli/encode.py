@@ -125,7 +125,7 @@ def _check_model(way: Way) -> None:
     """Refuse a model that cannot be had, and options that its family has not, ahead of all work.
 
     Raises:
-        UsageError: the family has no such option, or not with that value.
+        UsageError: the family has no such option, or not with that value, or its weights lack it.
         InputError, UnknownModelError, WeightsMismatchError: the device or the model cannot be had.
     """
     from ncodec.models.load import load_by_name
@@ -133,7 +133,8 @@ def _check_model(way: Way) -> None:
 
     loaded = load_by_name(way.model, way.device)
     try:
-        options_of(loaded.family.load().Options, loaded.name, way.options)
+        options = options_of(loaded.family.load().Options, loaded.name, way.options)
+        loaded.codec.layout(0, options)  # weights may lack what their family has
     except InputError as error:
         raise UsageError(str(error)) from error
 
