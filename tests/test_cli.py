@@ -138,7 +138,10 @@ def test_options_reach_the_encoder(crops, tmp_path):
         (("-q", "nan"), "found nan"),
         (("-q", "high"), "--quality"),
         (("--device", "tpu"), "'tpu'"),
-        (("--model", "bsq-s", "--effort", 2), "effort: expected 1, as these weights have no masked"),
+        (
+            ("--model", "bsq-s", "--effort", 2),
+            "effort: expected 1, as these weights have no masked",
+        ),
         (("--engine", "slurm"), "expected local or ray, found 'slurm'"),
         (("--jobs", -1), "--jobs"),
         (("--jobs", 2, "--threads", 2), "either --threads or --jobs"),
