@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ncodec.exact.network import LARGEST, Array, Layer
+from ncodec.exact.network import LARGEST, LOG_BITS, Array, Layer
 from ncodec.nn.blocks import DepthConvBlock
 
+HALF = {"g_s.linear": 127.5}  # of the pixels' range: x is 1/2 below them
+OCTAVE = 2**LOG_BITS / math.log(2)  # of natural logarithms
 WEIGHT_MAX = 2**11 - 1  # 12 bits
 BIAS_MAX = 2**30
 ACCUMULATOR = 2**31 - 1

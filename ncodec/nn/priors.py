@@ -8,18 +8,27 @@ Only `indexes` and integer `tables` reach the entropy coder; everything here run
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ncodec.entropy import FREQ_BITS
+from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.nn import N_SCALES
 from ncodec.nn.gain import at_quality
+from ncodec.nn.quantize import uniform_noise, with_gradient_of
 from ncodec.quality import N_QUALITIES
 
 SCALE_MIN, SCALE_MAX = 0.11, 128.0
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (N_SCALES - 1)
 LIKELIHOOD_MIN = 1e-9
+# Of a residual far outside its row: 14 bits of the table, some 6 of value.
+ESCAPE_LIKELIHOOD = 2.0**-20
+LONGEST_ROW = 511  # symbols; wider ones are escapes
+TAIL = 2.0**-FREQ_BITS
 # Fewer would save rate on photographs (0.2 % at 5 bits), and lose what the model did not foresee: whole blocks
 # of bright flat images, by tens of levels.
 SKIP_BITS = 12.0
@@ -65,6 +74,20 @@ class ScaleMixture(nn.Module):
         p = torch.lerp(_gaussian_box(r, scale), _gaussian_box(r, scale * ratio), wide)
         return p.clamp_min(LIKELIHOOD_MIN)
 
+    def bits(self, r: Tensor, index: Tensor, noise: list[torch.Generator] | None) -> Tensor:
+        """Return what residuals cost, shaped like them: rounded, but with noise in their gradient (nn/quantize.py).
+
+        Args:
+            r: not rounded yet, in latent steps.
+            index: real-valued.
+            noise: one generator per image; None: as in files, no gradient of `r`.
+        """
+        hard = self.likelihood(r.detach().round(), index)
+        if noise is None:
+            return -hard.clamp_min(ESCAPE_LIKELIHOOD).log2()
+        soft = self.likelihood(r + uniform_noise(r, noise), index, learn=False)
+        return with_gradient_of(-hard.log2(), -soft.log2())
+
     def fit(self, frequencies: Tensor) -> None:
         """Take the probabilities of tables [64, s], one row an index."""
         rows = torch.arange(N_SCALES).double()[:, None]
@@ -93,6 +116,13 @@ class ScaleMixture(nn.Module):
             row = torch.cat([p[:1], p[1 : last + 1].repeat_interleave(2)])
             rows.append(torch.cat([row, outside[last].clamp_min(tail / 2)[None]]))
         return rows
+
+
+def frequencies_of(prior: "ScaleMixture | FactorizedPrior") -> NDArray[np.uint16]:
+    """Return the tables of a weights file that say what a prior does, [rows, longest]."""
+    rows = deepcopy(prior).pmf_rows(LONGEST_ROW, TAIL)  # in float64, which it stays
+    frequencies: NDArray[Any] = FrequencyTables.from_pmf([row.numpy() for row in rows]).frequencies
+    return frequencies
 
 
 def probabilities_of(frequencies: Tensor) -> tuple[Tensor, Tensor, Tensor]:

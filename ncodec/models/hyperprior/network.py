@@ -25,14 +25,11 @@ from ncodec.nn import N_SCALES
 from ncodec.nn.blocks import LinearPath, depth_conv_blocks, zero_
 from ncodec.nn.gain import at_quality
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture
-from ncodec.nn.quantize import bound, round_ste, uniform_noise, with_gradient_of
+from ncodec.nn.quantize import bound, round_ste, uniform_noise
 from ncodec.nn.training import TrainingOutput
 from ncodec.nn.trunk import Analysis, Synthesis
 from ncodec.quality import N_QUALITIES
 
-ESCAPE_LIKELIHOOD = (
-    2.0**-20
-)  # of a residual far outside its row: 14 bits of the table, some 6 of value
 EXACT_FROM = 2 / 3  # of a budget: from here on the table indexes are rounded
 
 
@@ -214,14 +211,8 @@ class Hyperprior(nn.Module):
             return round_ste(r)
 
         y_hat = self.reconstruct_y(z_hat, q, (y.shape[2], y.shape[3]), residual)
-        hard = self.prior_r.likelihood(observed.detach().round(), index)
-        if noise is None:
-            z = z_hat
-            bits = -hard.clamp_min(ESCAPE_LIKELIHOOD).log2()
-        else:
-            soft = self.prior_r.likelihood(observed + uniform_noise(y, noise), index, learn=False)
-            bits = with_gradient_of(-hard.log2(), -soft.log2())
-            z = z + uniform_noise(z, noise)
+        bits = self.prior_r.bits(observed, index, noise)
+        z = z_hat if noise is None else z + uniform_noise(z, noise)
         y_bits = (coded * bits).flatten(1).sum(1)
         z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)
         return TrainingOutput(self.g_s(y_hat, q).float(), {"y": y_bits, "z": z_bits})

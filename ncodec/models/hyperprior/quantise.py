@@ -24,6 +24,8 @@ from ncodec.models.hyperprior.layers import (
 )
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.nn.integers import (
+    HALF,
+    OCTAVE,
     Watch,
     bias_order,
     extremes,
@@ -35,9 +37,6 @@ from ncodec.nn.integers import (
     to_torch,
 )
 from ncodec.quality import N_QUALITIES
-
-HALF = {"g_s.linear": 127.5}  # of the pixels' range: x is 1/2 below them
-OCTAVE = 2**LOG_BITS / math.log(2)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@
 
 import math
 from collections import Counter
-from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
-from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.exact.network import image_input
 from ncodec.models.hyperprior.diagnosis import diagnose
 from ncodec.models.hyperprior.graphs import analysis, vectors
@@ -28,7 +26,7 @@ from ncodec.models.hyperprior.quantise import from_integers, to_integers
 from ncodec.nn import STRIDE
 from ncodec.nn.blocks import zero_
 from ncodec.nn.neighbours import fit
-from ncodec.nn.priors import index_of_scale
+from ncodec.nn.priors import frequencies_of, index_of_scale
 from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import LAMBDAS, N_QUALITIES, QUALITY_STEPS
 
@@ -44,8 +42,6 @@ PCA_IMAGES = 4096
 BLOCKS_AN_IMAGE = 64
 # The linear path starts nearly right and learns slowly; tables of 8 rows and priors learn fast.
 SLOW, FAST = 0.04, 3.0
-LONGEST_ROW = 511  # symbols; wider ones are escapes
-TAIL = 2.0**-FREQ_BITS
 CALIBRATION_IMAGES = 32
 DECODER_STRIDES = {  # pixels per result of a layer, by the start of its name; the encoder's are absent
     "h_s.": 32, "h_m.": 32, "context.": 16, "g_s.linear": 16, "g_s.stem": 16, "g_s.": 8,
@@ -159,9 +155,7 @@ def to_weights(
     """Return the integers of specs/hyperprior.md, section 1, and what the file says beside them."""
     tensors, fraction_bits = to_integers(network, images[:CALIBRATION_IMAGES])
     for name, prior in (("r", network.prior_r), ("z_alone", network.prior_z)):
-        rows = deepcopy(prior).pmf_rows(LONGEST_ROW, TAIL)  # in float64, which it stays
-        tables = FrequencyTables.from_pmf([row.numpy() for row in rows])
-        tensors[f"tables.{name}"] = tables.frequencies
+        tensors[f"tables.{name}"] = frequencies_of(prior)
     z = grids_of_z(tensors, network.config, images)
     neighbours = fit(z, network.config.B)
     tensors |= {f"neighbours.{name}": array for name, array in neighbours.to_arrays().items()}

@@ -29,14 +29,13 @@ from ncodec.models.masked.schedule import PLACES, WINDOW, batches, groups
 from ncodec.nn import N_SCALES, STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.priors import ScaleMixture
-from ncodec.nn.quantize import bound, round_ste, uniform_noise, with_gradient_of
+from ncodec.nn.quantize import bound, round_ste
 from ncodec.nn.training import TrainingOutput
 from ncodec.nn.transformer import SLOPE, TransformerLayer, norm
 from ncodec.nn.trunk import Analysis, Synthesis
 from ncodec.quality import N_QUALITIES
 
 REACH = NEAR // 2
-ESCAPE_LIKELIHOOD = 2.0**-20  # as in hyperprior
 
 
 class Window(NamedTuple):
@@ -215,21 +214,11 @@ class Masked(nn.Module):
             if noise is None:
                 index = index.round()
             r = (there[..., part] - expected) * step_of * (index >= skip_below)
-            bits = self._bits(r, r.detach().round(), index, noise) * (index >= skip_below)
+            bits = self.prior_r.bits(r, index, noise) * (index >= skip_below)
             y_hat = expected + round_ste(r) * (shrink[..., part] / step_of)
             own.append(torch.asinh(y_hat.detach() * step_of))
             slices.append(Coded(bits, y_hat))
         return Coded(*(torch.cat(parts, -1) for parts in zip(*slices, strict=True)))
-
-    def _bits(
-        self, r: Tensor, level: Tensor, index: Tensor, noise: list[torch.Generator] | None
-    ) -> Tensor:
-        """Return what residuals cost, shaped like them: rounded, but with noise in their gradient (nn/quantize.py)."""
-        hard = self.prior_r.likelihood(level, index)
-        if noise is None:
-            return -hard.clamp_min(ESCAPE_LIKELIHOOD).log2()
-        soft = self.prior_r.likelihood(r + uniform_noise(r, noise), index, learn=False)
-        return with_gradient_of(-hard.log2(), -soft.log2())
 
     def _layers(self, content: Tensor, window: Window, q: Tensor, step: int | None) -> Tensor:
         """Return what the heads see [B, n, D], of contents with those around [B, a + 4, b + 4, D]."""

@@ -29,6 +29,8 @@ from ncodec.models.masked.layers import (
 from ncodec.models.masked.network import Masked
 from ncodec.models.trunk import GAINS
 from ncodec.nn.integers import (
+    HALF,
+    OCTAVE,
     Watch,
     extremes,
     float_layer,
@@ -40,8 +42,6 @@ from ncodec.nn.integers import (
 )
 
 SURROUNDINGS = ("near", "linear", "energy")
-HALF = {"g_s.linear": 127.5}  # of the pixels' range: x is 1/2 below them
-OCTAVE = 2**LOG_BITS / math.log(2)
 RANGE_QUALITIES = (1.0, 4.0, 8.0)  # magnitudes grow and fall with quality: its ends, and the middle
 LEAST_BITS, MOST_BITS = 3, 12  # of q and k
 STREAM_ROOM = 1.5  # times what was seen: the residual stream must not saturate

@@ -5,7 +5,6 @@
 """
 
 import math
-from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.errors import InputError
 from ncodec.models import weights
 from ncodec.models.hyperprior import recipe as hyperprior
@@ -25,7 +23,7 @@ from ncodec.models.masked.quantise import from_integers, to_integers
 from ncodec.models.masked.schedule import PLACES, groups
 from ncodec.nn import STRIDE
 from ncodec.nn.gain import at_quality
-from ncodec.nn.priors import index_of_scale
+from ncodec.nn.priors import frequencies_of, index_of_scale
 from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import N_QUALITIES
 
@@ -42,8 +40,6 @@ START_IMAGES = 64
 CALIBRATION_IMAGES = 16
 FROZEN = "g_a."  # latents stay what they are
 SLOW, FAST = 0.04, 3.0
-LONGEST_ROW = 511  # symbols; wider ones are escapes
-TAIL = 2.0**-FREQ_BITS
 FIRST_SCALE = 0.6  # of residuals, to the root mean square of latents
 
 
@@ -141,8 +137,7 @@ def to_weights(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the integers of specs/masked.md, section 1, and what the file says beside them."""
     tensors, fraction_bits = to_integers(network, images[:CALIBRATION_IMAGES])
-    rows = deepcopy(network.prior_r).pmf_rows(LONGEST_ROW, TAIL)  # in float64, which it stays
-    tensors["tables.r"] = FrequencyTables.from_pmf([row.numpy() for row in rows]).frequencies
+    tensors["tables.r"] = frequencies_of(network.prior_r)
     about = {
         "config": asdict(network.config),
         "skip_below": network.prior_r.rows_that_skip(),

@@ -23,6 +23,7 @@ from ncodec.models.tokenizer.layers import (
 from ncodec.models.tokenizer.network import ROOM, Tokenizer
 from ncodec.models.tokenizer.stages import TokenizerConfig
 from ncodec.nn.integers import (
+    HALF,
     Watch,
     extremes,
     float_layer,
@@ -34,7 +35,6 @@ from ncodec.nn.integers import (
 )
 from ncodec.quality import N_QUALITIES
 
-HALF = {"g_s.linear": 127.5}  # of the pixels' range: x is 1/2 below them
 OF_V = ("g_a.linear", "g_a.head", "g_a.deep_head")  # E is folded into these
 OF_C = ("g_s.linear", "g_s.stem", "g_s.deep_stem")  # D into these
 
