@@ -18,6 +18,7 @@ import ncodec
 from ncodec import exact, threads
 from ncodec.coder import Reader, Writer
 from ncodec.errors import CorruptPayloadError, FormatError, InputError
+from ncodec.exact.network import image_input
 from ncodec.metrics import psnr
 from ncodec.models import weights
 from ncodec.models.hyperprior import recipe as hyperprior
@@ -26,9 +27,14 @@ from ncodec.models.masked import recipe
 from ncodec.models.masked.codec import Options, make_codec
 from ncodec.models.masked.device import DeviceCodec
 from ncodec.models.masked.diagnosis import diagnose
+from ncodec.models.masked.lessons import LATENT_BITS, Lesson, cost_of_opinions
+from ncodec.models.masked.network import LESSONS_SHARE, Masked
 from ncodec.models.masked.schedule import PLACES, WINDOW, batches, groups, order, side_of
 from ncodec.models.protocol import TileFormat
 from ncodec.nn import priors
+from ncodec.nn.gain import at_quality, lmbda_at_quality
+from ncodec.nn.training import Lessons
+from ncodec.quality import quality_code
 from ncodec.training.config import read_config
 from ncodec.training.run import read_network
 
@@ -317,9 +323,29 @@ def folder(tmp_path, sample):
     return tmp_path / "data"
 
 
+def of_its_own(network, images):
+    """Lessons of a network's own latents, whose mean is 0."""
+
+    @torch.no_grad()
+    def of(x, q):
+        y = network.g_a(x, q).permute(0, 2, 3, 1).mul(2**LATENT_BITS).round().short()
+        return Lesson(
+            y,
+            y,
+            0 * y,
+            torch.full_like(y, 20, dtype=torch.uint8),
+            torch.ones_like(y[:, 0, 0]).float(),
+        )
+
+    return Lessons(of, 0.5)
+
+
 def test_training_by_its_command(passes, folder, tmp_path, monkeypatch):
-    """A few steps, exported, checked: files are what the float network says."""
+    """A few steps with lessons and without, exported, checked: files are what the float network says."""
     monkeypatch.setattr(recipe, "start", lambda config, images: initialised(config))
+    monkeypatch.setattr(recipe, "lessons", of_its_own)
+    learned, seen = Masked._learn, []
+    monkeypatch.setattr(Masked, "_learn", lambda *args: seen.append(args[-1]) or learned(*args))
     config, out = tmp_path / "tiny.toml", tmp_path / "run"
     sizes = "\n".join(f"{name} = {list(size) if name == 'slices' else size}" for name, size in SMALL.items())  # fmt: skip
     config.write_text(
@@ -328,9 +354,10 @@ def test_training_by_its_command(passes, folder, tmp_path, monkeypatch):
     )
     words = ["ncodec", "train", config, "--data", folder, "--out", out]
     words += ["--validation", tmp_path / "validation"]
-    words += ["--device", "cpu", "--steps", 3]
+    words += ["--device", "cpu", "--steps", 4]
     monkeypatch.setattr(sys, "argv", list(map(str, words)))
     main()
+    assert seen == [1.0, pytest.approx(1 - 0.25 / LESSONS_SHARE)]
     check = json.loads((out / "check.json").read_text())
     for file, trained in zip(check["files"], check["float"], strict=True):
         assert abs(file["psnr"] - trained["psnr"]) < 0.1
@@ -376,6 +403,65 @@ def test_configs(small, passes, tmp_path, monkeypatch):
         read_config(config, ["model.slices=[12]"])
     with pytest.raises(InputError, match="slices: expected tuple, found 24"):
         read_config(config, ["model.slices=24"])
+
+
+def test_lessons_are_what_hyperprior_says(monkeypatch):
+    """Latents, means and rows as in its files, channels in the transformer's order, wherever the run begins; costs as pixels have them."""
+    monkeypatch.setattr(priors, "fit_to_tables", lambda *_: None)
+    image = photos()[0][:, :96, :64]
+    network = recipe.start(recipe.Config(), [image])
+    codec = load_by_name("hyperprior-s", "cpu").codec
+    tutor = recipe.lessons(network, [image]).of.__self__
+    tutor.coded_from = codec.skip_below
+    lesson = tutor.lesson(image[None] / 255, torch.tensor([4.0]))
+    x = image_input(pixels_of(image))
+    y, z = codec._run(codec._analysis, quality_code(4), "y", "z", x=x)
+    row, y_hat = codec._run(codec._closing, quality_code(4), "indexes", "y_hat", y=y, z=z)
+    unit = 2.0 ** -codec.fraction_bits["y"]
+    theirs = {"y": y * unit, "y_hat": y_hat * unit, "row": row}
+    for name, found in lesson._asdict().items():
+        if name in theirs:
+            scale = 1 if name == "row" else 2.0**-LATENT_BITS
+            error = (
+                found[0].double().numpy() * scale - theirs[name].reshape(6, 4, -1)[..., tutor.order]
+            )
+            assert np.abs(error).mean() < (0.2 if name == "row" else 0.01), name
+    gain = at_quality(network.log_gain, torch.tensor([4.0])).exp().flatten(1)
+    shrunk = (lesson.y_hat - lesson.mean) * 2.0**-LATENT_BITS * gain
+    shrunk /= (
+        at_quality(tutor.teacher.log_shrink[:, tutor.order], torch.tensor([4.0])).exp().flatten(1)
+    )
+    assert (shrunk - shrunk.round()).abs().mean() < 0.05  # residuals in whole steps
+    # an error of one channel, in pixels
+    latents = lesson.y_hat[0].permute(2, 0, 1)[None] * 2.0**-LATENT_BITS
+    q, step = torch.tensor([4.0]), 0.01
+    for channel in (0, 5):
+        wrong = latents.clone()
+        wrong[:, channel] += step * torch.randn(
+            latents.shape[2:], generator=torch.Generator().manual_seed(0)
+        )
+        with torch.no_grad():
+            error = (network.g_s(wrong, q) - network.g_s(latents, q)).square().sum()
+        expected = lmbda_at_quality(q) * 255**2 / 3 * error / (wrong - latents).square().sum()
+        assert float(lesson.cost[0, channel]) == pytest.approx(float(expected), rel=0.5)
+    network.g_a.linear.weight.data.add_(1)
+    assert recipe.lessons(network, [image]) is None
+    assert recipe.lessons(initialised(recipe.Config(**SMALL)), [image]) is None
+
+
+def test_opinions_cost_what_tables_lose():
+    """Bits more a residual when its row, or its mean, is a little beside; for rows that are neither the first nor the last."""
+    prior = priors.ScaleMixture().requires_grad_(False)
+    of_row, of_mean = cost_of_opinions(prior)
+    r = torch.arange(-300.0, 301)
+    for row in (20.0, 35.0, 50.0):
+        p = prior.likelihood(r, torch.tensor(row))
+        other = prior.likelihood(r, torch.tensor(row + 0.2))
+        lost = float((p * (p / other).log2()).sum()) / 0.2**2
+        assert float(of_row[int(row)]) == pytest.approx(lost, rel=0.15)
+        other = prior.likelihood(r + 0.1, torch.tensor(row))
+        lost = float((p * (p / other).log2()).sum()) / 0.1**2
+        assert float(of_mean[int(row)]) == pytest.approx(lost, rel=0.15)
 
 
 def test_steps_lower_the_loss(passes):

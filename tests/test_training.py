@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import runpy
@@ -11,8 +12,9 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections import namedtuple
 from contextlib import suppress
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,7 +43,7 @@ from ncodec.quality import LAMBDAS
 from ncodec.training import ship as shipping
 from ncodec.training.config import read_config
 from ncodec.training.data import ImageStore, load_images
-from ncodec.training.loop import draw_batch, training_step
+from ncodec.training.loop import Kept, draw_batch, training_step
 from ncodec.training.loss import rate_distortion_loss
 from ncodec.training.optimizer import Muon, learning_rate_factor
 from ncodec.training.program import train
@@ -525,6 +527,30 @@ def test_steps_lower_the_loss_and_skip_what_is_not_finite(tiny, shard):
     training_step(state, state.network, x * torch.nan, q, noise, progress=0.1)
     assert state.skipped == 1 and state.step == 325
     assert all(torch.equal(v, before[k]) for k, v in state.network.state_dict().items())
+
+
+def test_lessons_are_made_once_and_fit_into_memory(shard, monkeypatch):
+    """Lesson k is the same whenever it is drawn, at its own quality; there are three an image, or as many as memory has room for."""
+    Pair = namedtuple("Pair", "x twice")
+    made = []
+    store = ImageStore(load_images([shard], 64).pixels, CPU)
+    options = replace(read_config("hyperprior-s").training, crop=64)
+
+    def of(x, q):
+        made.append(q)
+        return Pair(x.half(), 2 * x)
+
+    kept = Kept(of, store, options)
+    (lessons, q), (again, same) = kept.lessons([3, 1, 3]), Kept(of, store, options).lessons([1, 3])
+    assert len(made) == 6 and kept.count == 3 * len(store.starts)  # numbers 0, 3, 1; twice
+    assert torch.equal(lessons.x[1:], again.x) and torch.equal(q[1:], same) and q[0] == q[2] != q[1]
+    x, q, noise = draw_batch(store, options, 5, 0, 1, kept)
+    assert x.twice.shape == (8, 3, 64, 64) and len(noise) == 8 and q.shape == (8,)
+    monkeypatch.setattr("ncodec.training.loop.memory", lambda: 3 * 2.5 * (6 * 64**2 * 3))
+    assert Kept(of, store, options).count == 2
+    lone = TrainingOutput(None, {"y": torch.tensor([2.0])}, torch.tensor([0.5]))
+    loss, parts = rate_distortion_loss(lone, None, torch.tensor([1.0]), Objective())
+    assert float(loss) == pytest.approx(math.log(2.53)) and set(parts) == {"bpp", "bpp_y"}
 
 
 def test_loss_is_what_the_specification_says(tiny):

@@ -1,7 +1,7 @@
 """What passes between `ncodec train` and a network in training, whatever its family (training/recipe.py)."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -11,8 +11,8 @@ from ncodec.quality import LAMBDAS
 class TrainingOutput(NamedTuple):
     """What the loss needs: reconstructions, and the bits of each image by what they are spent on."""
 
-    x_hat: Tensor  # [B, 3, H, W]
-    bits: dict[str, Tensor]  # [B] each
+    x_hat: Tensor | None  # [B, 3, H, W]; None: of lessons, whose errors are in `penalty`
+    bits: dict[str, Tensor]  # [B] each; of lessons, per pixel
     penalty: Tensor | None = (
         None  # [B], bits a pixel that are not coded, such as a commitment to codes
     )
@@ -24,6 +24,19 @@ class Objective(NamedTuple):
     lambdas: tuple[float, ...] = LAMBDAS  # of qualities 1 … 8, geometric in between
     empty_bpp: float = 0.03  # what keeps crops that cost nothing from counting most
     ms_ssim: float = 0.0  # share of the distortion that is MS-SSIM's, 0 … 1
+
+
+class Lessons(NamedTuple):
+    """What is worth computing of a crop but once: with it a network learns, at first, without looking at images."""
+
+    of: Callable[
+        [Tensor, Tensor], Sequence[Tensor]
+    ]  # x [1, 3, H, W], q [1] -> a NamedTuple of tensors [1, ...]
+    share: float  # of a budget, from its beginning on
+
+
+def no_lessons(network: Any, images: list[Tensor]) -> None:
+    """Return None: a network that learns from images alone."""
 
 
 class ParameterGroups(NamedTuple):

@@ -31,7 +31,9 @@ MODES = {"RGB", "L", "1", "P", "YCbCr", "CMYK"}  # what converts to RGB without 
 KEEP_SIDE = 640  # pixels: photographs are reduced as long as the shorter side stays above it
 READ_AHEAD = 64  # files
 HELD_OUT, HELD_OUT_SHARE = 16, 0.02  # images for validation when none are given
-MEMORY_SHARE = 1 / 3  # of this machine's memory for images; twice that while they are packed
+MEMORY_SHARE = (
+    1 / 3
+)  # of this machine's memory for images, and for lessons; twice that while images are packed
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class Images:
         """Return the images that are not among the others."""
         known = set(others.digests)
         return self._part([i for i, digest in enumerate(self.digests) if digest not in known])
+
+
+def memory() -> int:
+    """Return the bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes | Path | str]]:
@@ -133,8 +140,7 @@ def load_images(paths: Iterable[Path], min_side: int) -> Images:
     from rich.progress import track
 
     console = Console(stderr=True)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    room = memory * MEMORY_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    room = memory() * MEMORY_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     paths = [Path(path) for path in paths]
     for path in paths:
         if not path.exists():

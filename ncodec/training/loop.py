@@ -1,7 +1,7 @@
 """Train one variable-rate network within a budget of minutes or steps; one process a core or GPU.
 
     ImageStore --draw_batch--> x, q, noise --network--> TrainingOutput --loss.py--> gradients --optimizer.py--> network
-                                                                                                   \\--> EMA
+           \\--Kept: lessons--^                                                                       \\--> EMA
 
 q is uniform in [1, 8] per sample. Step s draws its whole batch from (seed, s), and the noise of sample i from
 (seed, s, i); a process takes its share of the samples. So neither a resumed run nor, up to rounding, the number of
@@ -13,7 +13,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -21,37 +21,88 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ncodec.nn.training import Lessons
 from ncodec.quality import MAX_QUALITY, MIN_QUALITY
 from ncodec.training.config import TrainingOptions
-from ncodec.training.data import ImageStore
+from ncodec.training.data import MEMORY_SHARE, ImageStore, memory
 from ncodec.training.loss import rate_distortion_loss
 from ncodec.training.optimizer import learning_rate_factor
 from ncodec.training.run import Run
 
 EMA_DECAY = 0.999
+LESSONS = 3  # kept, an image, where memory has room
 MAX_GRADIENT_NORM = 2.0
 
 
+def _draw(
+    store: ImageStore, options: TrainingOptions, rng: np.random.Generator, count: int, part: slice
+) -> tuple[Tensor, Tensor]:
+    x = store.random_crops(options.crop, rng, count, part)
+    q = torch.from_numpy(rng.uniform(MIN_QUALITY, MAX_QUALITY, count)[part]).float()
+    return x.contiguous(memory_format=torch.channels_last), q.to(store.device)
+
+
+class Kept:
+    """Lessons of crops, which are drawn as any are, but made once, when they are first wanted, and kept in memory.
+
+    Args:
+        of: makes a lesson.
+        store: images.
+        options: of the run.
+    """
+
+    def __init__(self, of: Callable[[Tensor, Tensor], Sequence[Tensor]], store: ImageStore,
+                 options: TrainingOptions) -> None:  # fmt: skip
+        self._of, self._store, self._options = of, store, options
+        self._made: dict[int, tuple[Sequence[Tensor], Tensor]] = {}
+        room = memory() * MEMORY_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        size = sum(part.nbytes for part in self._lesson(0)[0])
+        self.count = max(1, min(LESSONS * len(store.starts), int(room / size)))
+
+    def _lesson(self, number: int) -> tuple[Sequence[Tensor], Tensor]:
+        if number not in self._made:
+            seed = np.random.SeedSequence(self._options.seed, spawn_key=(number,))
+            rng = np.random.default_rng(seed)
+            x, q = _draw(self._store, self._options, rng, 1, slice(1))
+            lesson = self._of(x, q)
+            self._made[number] = lesson._make(part.cpu() for part in lesson), q  # type: ignore[attr-defined]
+        return self._made[number]
+
+    def lessons(self, numbers: list[int]) -> tuple[Sequence[Tensor], Tensor]:
+        """Return a batch of lessons, and its qualities [B]."""
+        lessons, q = zip(*(self._lesson(number) for number in numbers), strict=True)
+        parts = (torch.cat(part).to(self._store.device) for part in zip(*lessons, strict=True))
+        return lessons[0]._make(parts), torch.cat(q)
+
+
 def draw_batch(
-    store: ImageStore, options: TrainingOptions, step: int, rank: int, world: int
-) -> tuple[Tensor, Tensor, list[torch.Generator]]:
-    """Return a process's share of step `step`: crops [B, 3, crop, crop], qualities [B], noise generators."""
+    store: ImageStore,
+    options: TrainingOptions,
+    step: int,
+    rank: int,
+    world: int,
+    kept: Kept | None = None,
+) -> tuple[Tensor | Sequence[Tensor], Tensor, list[torch.Generator]]:
+    """Return a process's share of step `step`: crops [B, 3, crop, crop], or lessons, qualities [B], noise generators."""
     rng = np.random.default_rng(np.random.SeedSequence([options.seed, step]))
     share = options.batch // world
     part = slice(rank * share, (rank + 1) * share)
-    x = store.random_crops(options.crop, rng, options.batch, part)
-    q = torch.from_numpy(rng.uniform(MIN_QUALITY, MAX_QUALITY, options.batch)[part]).float()
+    x: Tensor | Sequence[Tensor]
+    if kept is None:
+        x, q = _draw(store, options, rng, options.batch, part)
+    else:
+        x, q = kept.lessons(rng.integers(kept.count, size=options.batch)[part].tolist())
     noise = []
     for i in range(part.start, part.stop):
         seed = np.random.SeedSequence([options.seed, step, i]).generate_state(1, np.uint64)[0]
         noise.append(torch.Generator(store.device).manual_seed(int(seed >> np.uint64(1))))
-    return x.contiguous(memory_format=torch.channels_last), q.to(store.device), noise
+    return x, q, noise
 
 
 def training_step(
     run: Run,
     network: nn.Module,
-    x: Tensor,
+    x: Tensor | Sequence[Tensor],
     q: Tensor,
     noise: list[torch.Generator],
     progress: float,
@@ -65,9 +116,10 @@ def training_step(
         progress: of the budget, the same in every process.
     """
     options = run.config.training
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=options.bfloat16):
+    with torch.autocast(q.device.type, torch.bfloat16, enabled=options.bfloat16):
         out = network(x, q, noise, progress)
-        loss, parts = rate_distortion_loss(out, x, q, run.config.recipe.OBJECTIVE)
+        images = x if isinstance(x, Tensor) else None
+        loss, parts = rate_distortion_loss(out, images, q, run.config.recipe.OBJECTIVE)
     run.network.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), MAX_GRADIENT_NORM)
@@ -86,6 +138,7 @@ def training_step(
 def train_until_spent(
     run: Run,
     store: ImageStore,
+    lessons: Lessons | None,
     rank: int,
     world: int,
     on_step: Callable[[Run, dict[str, Tensor]], None],
@@ -96,7 +149,12 @@ def train_until_spent(
     Under torchrun gradients are averaged over the processes. A step whose gradient is not finite is
     skipped and counted. `on_step` is told what each step measured.
     """
-    network = run.network if world == 1 else DistributedDataParallel(run.network)
+    kept = Kept(lessons.of, store, run.config.training) if lessons else None
+    network = (
+        run.network
+        if world == 1
+        else DistributedDataParallel(run.network, find_unused_parameters=lessons is not None)
+    )
     # Of channels-last weights; it speaks of speed, and costs nothing measurable here.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     begin = time.monotonic() - run.elapsed_s
@@ -108,7 +166,9 @@ def train_until_spent(
             dist.broadcast(progress, 0)  # one clock for all
         if float(progress) >= 1:
             break
-        x, q, noise = draw_batch(store, run.config.training, run.step, rank, world)
+        if lessons and float(progress) >= lessons.share:
+            kept = None
+        x, q, noise = draw_batch(store, run.config.training, run.step, rank, world, kept)
         measured = training_step(run, network, x, q, noise, float(progress))
         on_step(run, measured)
 

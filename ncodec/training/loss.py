@@ -16,29 +16,30 @@ MS_SSIM_UNIT = 0.02  # squared error (unit interval) that 1 - MS-SSIM = 1 is wor
 
 
 def rate_distortion_loss(
-    out: TrainingOutput, x: Tensor, q: Tensor, objective: Objective
+    out: TrainingOutput, x: Tensor | None, q: Tensor, objective: Objective
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss of a batch, and what it is made of: means of "bpp", "mse" (unit interval), each part's bpp, "ms_ssim" if it counts.
+    """Return the loss of a batch, and what it is made of: means of "bpp", each part's bpp, "mse" (unit interval), "ms_ssim" if it counts.
 
     Args:
         out: of the network.
-        x: images [B, 3, H, W] in [0, 1]; sides above 160 where MS-SSIM counts.
+        x: images [B, 3, H, W] in [0, 1]; sides above 160 where MS-SSIM counts. None: of lessons, whose bits are per pixel.
         q: their qualities [B].
         objective: of the recipe.
     """
-    pixels = x.shape[2] * x.shape[3]
+    pixels = 1 if x is None else x.shape[2] * x.shape[3]
     means = {f"bpp_{name}": bits / pixels for name, bits in out.bits.items()}
     bpp = torch.stack(list(out.bits.values())).sum(0) / pixels
-    mse = (out.x_hat - x).square().flatten(1).mean(1)
-    means |= {"bpp": bpp, "mse": mse}
-    distortion = mse
-    if objective.ms_ssim:
-        from pytorch_msssim import ms_ssim
+    means["bpp"] = cost = bpp
+    if x is not None and out.x_hat is not None:
+        distortion = means["mse"] = (out.x_hat - x).square().flatten(1).mean(1)
+        if objective.ms_ssim:
+            from pytorch_msssim import ms_ssim
 
-        with torch.autocast(x.device.type, enabled=False):
-            means["ms_ssim"] = ms_ssim(out.x_hat.float(), x, data_range=1.0, size_average=False)
-        distortion = torch.lerp(mse, MS_SSIM_UNIT * (1 - means["ms_ssim"]), objective.ms_ssim)
-    cost = lmbda_at_quality(q, objective.lambdas) * 255**2 * distortion + bpp
+            with torch.autocast(x.device.type, enabled=False):
+                similar = ms_ssim(out.x_hat.float(), x, data_range=1.0, size_average=False)
+            means["ms_ssim"] = similar
+            distortion = torch.lerp(distortion, MS_SSIM_UNIT * (1 - similar), objective.ms_ssim)
+        cost = cost + lmbda_at_quality(q, objective.lambdas) * 255**2 * distortion
     if out.penalty is not None:
         cost = cost + out.penalty
     return (cost + objective.empty_bpp).log().mean(), {

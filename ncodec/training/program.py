@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ncodec.errors import InputError
 from ncodec.models.load import find_device
+from ncodec.nn.training import Lessons
 from ncodec.training.config import Config
 from ncodec.training.data import Images, ImageStore, load_images
 from ncodec.training.export import check_export, export
@@ -92,9 +93,10 @@ def train(
             if not resume:
                 (out / "log.jsonl").unlink(missing_ok=True)
                 run.save(checkpoint)  # whatever happens from here on can be resumed
+        lessons = config.recipe.lessons(run.network, images.pixels)
         store = ImageStore(images.pixels, where)
         del images, watched  # the store has a copy
-        is_stopped = _steps(run, store, crops, out, save_every_s, rank, world)
+        is_stopped = _steps(run, store, lessons, crops, out, save_every_s, rank, world)
         if dist.is_initialized():
             dist.destroy_process_group()
         if is_stopped:
@@ -152,6 +154,7 @@ def _images(data: list[Path], validation: list[Path], crop: int) -> tuple[Images
 def _steps(
     run: Run,
     store: ImageStore,
+    lessons: Lessons | None,
     crops: list[Tensor],
     out: Path,
     save_every_s: float,
@@ -185,7 +188,7 @@ def _steps(
                   processes=world, **({"from": run.origin} if run.origin else {}))  # fmt: skip
         if run.origin and rank == 0:
             watch(VALIDATION_QUALITIES)  # what the weights are worth that it starts from
-        train_until_spent(run, store, rank, world, on_step, stop=lambda: bool(signals))
+        train_until_spent(run, store, lessons, rank, world, on_step, stop=lambda: bool(signals))
         if rank == 0:
             run.save(out / "checkpoint.pt")
             if not signals:

@@ -4,7 +4,7 @@
 
 A network is an nn.Module; network(x, q, noise, progress) returns a `TrainingOutput`:
 
-    x         images [B, 3, H, W] in [0, 1], H and W multiples of the recipe's CROP_STRIDE
+    x         images [B, 3, H, W] in [0, 1], H and W multiples of the recipe's CROP_STRIDE, or their lessons
     q         qualities [B] in [1, 8]
     noise     one generator per image, on the network's device: rates to train with; None (default): without noise
     progress  spent share of the budget, 0 ... 1 (default): what a network approximates while it learns, the last
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ncodec.errors import InputError
 from ncodec.families import RECIPES
-from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
+from ncodec.nn.training import Lessons, Objective, ParameterGroups, TrainingOutput
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -70,6 +70,15 @@ class Recipe(Protocol):
 
         Raises:
             ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
+        """
+        ...
+
+    def lessons(self, network: Any, images: list[Tensor]) -> Lessons | None:
+        """Return how crops become lessons; None: the network learns from images alone.
+
+        Args:
+            network: as training starts, or goes on.
+            images: uint8 [3, H, W], those to train on.
         """
         ...
 

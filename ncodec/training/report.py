@@ -64,8 +64,8 @@ class Log(AbstractContextManager["Log"]):
         """Count what `training_step` returned; write a line of means when one is due."""
         if self.path is None:
             return
-        if self.counted == 0:
-            self.sums, self.since = measured, self.since or time.monotonic()
+        if self.counted == 0 or measured.keys() != self.sums.keys():  # images after lessons
+            self.counted, self.sums, self.since = 0, measured, self.since or time.monotonic()
         else:
             self.sums = {name: total + measured[name] for name, total in self.sums.items()}
         self.counted += 1
@@ -73,7 +73,7 @@ class Log(AbstractContextManager["Log"]):
         if seconds < LOG_EVERY_S:
             return
         means = {name: float(total) / self.counted for name, total in self.sums.items()}
-        mse = means.pop("mse")
+        mse = means.pop("mse", 0.0)  # lessons have none
         fields = {
             "step": run.step,
             "minutes": round(run.elapsed_s / 60, 3),

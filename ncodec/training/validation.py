@@ -48,6 +48,7 @@ def validate(
             x = image[None].to(device).float() / 255
             q = torch.full((1,), quality, device=device)
             out = network(x, q)
+            assert out.x_hat is not None
             value, parts = rate_distortion_loss(out, x, q, objective)
             pixels = (out.x_hat[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
             decibels = min(psnr(pixels.numpy(), image.numpy()), LOSSLESS_DB)

@@ -131,6 +131,31 @@ class Hyperprior(nn.Module):
         self.log_shrink = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # of residuals, decoder only
         self.index_offset = nn.Parameter(torch.zeros(N_QUALITIES, c.M))
 
+    def analyse(self, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return y [B, M, h, w], z [B, Z, h/2, w/2], not rounded, and the real-valued table indexes of y that rounded z tells."""
+        y = self.g_a(x, q)
+        z = self.h_a(y * at_quality(self.log_gain, q).exp())
+        index = self.h_s(round_ste(z)) + at_quality(self.index_offset, q)
+        return y, z, bound(index, 0, N_SCALES - 1)
+
+    def close(self, y: Tensor, z_hat: Tensor, q: Tensor, coded: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y_hat and the residuals in latent steps, not rounded, [B, M, h, w] as is y.
+
+        Args:
+            y, z_hat, q: latents, and of which quality.
+            coded: [B, M, h, w], bool: where residuals are not 0.
+        """
+        gain = at_quality(self.log_gain, q).exp()
+        observed = torch.zeros_like(y)
+
+        def residual(mask: Tensor, mean: Tensor) -> Tensor:
+            nonlocal observed
+            r = (y - mean) * gain * coded
+            observed = observed + mask * r
+            return round_ste(r)
+
+        return self.reconstruct_y(z_hat, q, (y.shape[2], y.shape[3]), residual), observed
+
     def reconstruct_y(
         self,
         z_hat: Tensor,
@@ -195,23 +220,12 @@ class Hyperprior(nn.Module):
             is_exact: table indexes are rounded, with straight-through gradients.
             skip_below: residuals with a smaller index are 0 and cost nothing, as in the codec.
         """
-        y = self.g_a(x, q)
-        gain = at_quality(self.log_gain, q).exp()
-        z = self.h_a(y * gain)
+        y, z, index = self.analyse(x, q)
         z_hat = round_ste(z)
-        index = bound(self.h_s(z_hat) + at_quality(self.index_offset, q), 0, N_SCALES - 1)
         index = round_ste(index) if is_exact else index
         coded = index >= skip_below
-        observed = torch.zeros_like(y)
-
-        def residual(mask: Tensor, mean: Tensor) -> Tensor:
-            nonlocal observed
-            r = (y - mean) * gain * coded
-            observed = observed + mask * r
-            return round_ste(r)
-
-        y_hat = self.reconstruct_y(z_hat, q, (y.shape[2], y.shape[3]), residual)
-        bits = self.prior_r.bits(observed, index, noise)
+        y_hat, r = self.close(y, z_hat, q, coded)
+        bits = self.prior_r.bits(r, index, noise)
         z = z_hat if noise is None else z + uniform_noise(z, noise)
         y_bits = (coded * bits).flatten(1).sum(1)
         z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)

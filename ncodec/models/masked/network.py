@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, pad
 
 from ncodec.models.masked.layers import INDEX_UNIT, NEAR, MaskedConfig
+from ncodec.models.masked.lessons import LATENT_BITS, Lesson, cost_of_opinions
 from ncodec.models.masked.schedule import PLACES, WINDOW, batches, groups
 from ncodec.nn import N_SCALES, STRIDE
 from ncodec.nn.gain import at_quality
@@ -36,6 +37,8 @@ from ncodec.nn.trunk import Analysis, Synthesis
 from ncodec.quality import N_QUALITIES
 
 REACH = NEAR // 2
+LESSONS_SHARE = 0.7  # of a budget
+TAPS = [divmod(tap, NEAR) for tap in range(NEAR**2)]
 
 
 class Window(NamedTuple):
@@ -55,6 +58,8 @@ class Coded(NamedTuple):
 
     bits: Tensor
     y_hat: Tensor
+    mean: Tensor
+    row: Tensor  # of the table, real-valued where there is noise
 
 
 @lru_cache(maxsize=256)
@@ -91,6 +96,34 @@ class Head(nn.Module):
             hidden = hidden + self.own(torch.cat([before, before.abs()], -1))
         mean, index = self.out(leaky_relu(hidden, SLOPE)).float().chunk(2, -1)
         return mean, INDEX_UNIT * (index + energy)
+
+
+class _Around(torch.autograd.Function):
+    """Images [B, a + 4, b + 4, C] and kernels of each place [a, b, 25, C] -> [B, a, b, C]; in place, which autograd alone is not."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, taps: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x, taps)
+        a, b = taps.shape[:2]
+        total = torch.zeros_like(x[:, :a, :b])
+        for tap, (u, v) in enumerate(TAPS):
+            total.addcmul_(x[:, u : u + a, v : v + b], taps[:, :, tap])
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[no-untyped-def]
+        x, taps = ctx.saved_tensors
+        a, b = taps.shape[:2]
+        of_x, of_taps = (
+            torch.zeros_like(part) if wanted else None
+            for part, wanted in zip((x, taps), ctx.needs_input_grad, strict=True)
+        )
+        for tap, (u, v) in enumerate(TAPS):
+            if of_x is not None:
+                of_x[:, u : u + a, v : v + b].addcmul_(gradient, taps[:, :, tap])
+            if of_taps is not None:
+                of_taps[:, :, tap] = (gradient * x[:, u : u + a, v : v + b]).sum(0)
+        return of_x, of_taps
 
 
 def _with_windows(x: Tensor, windows: Tensor, corner: Tensor) -> Tensor:
@@ -156,17 +189,12 @@ class Masked(nn.Module):
             window: of x.
             step: which is decoded; None: of each place its own.
         """
-        a, b = window.sides
         now = window.step if step is None else torch.full_like(window.step, step)
         taps = kernel[now]  # [a, b, 25, C]
-        total = torch.zeros_like(x[:, :a, :b])
-        for tap in range(NEAR**2):
-            u, v = divmod(tap, NEAR)
-            weight = taps[:, :, tap]
-            if step is None:  # windows around have the same schedule
-                there = window.step.roll((REACH - u, REACH - v), (0, 1))
-                weight = weight * (there < now)[:, :, None]
-            total = total + x[:, u : u + a, v : v + b] * weight
+        if step is None:  # windows around have the same schedule
+            there = [window.step.roll((REACH - u, REACH - v), (0, 1)) for u, v in TAPS]
+            taps = taps * (torch.stack(there, 2) < now[..., None])[..., None]
+        total: Tensor = _Around.apply(x.float(), taps)  # type: ignore[no-untyped-call]
         return total.flatten(1, 2)[:, window.order]
 
     def code(
@@ -217,7 +245,7 @@ class Masked(nn.Module):
             bits = self.prior_r.bits(r, index, noise) * (index >= skip_below)
             y_hat = expected + round_ste(r) * (shrink[..., part] / step_of)
             own.append(torch.asinh(y_hat.detach() * step_of))
-            slices.append(Coded(bits, y_hat))
+            slices.append(Coded(bits, y_hat, expected, index))
         return Coded(*(torch.cat(parts, -1) for parts in zip(*slices, strict=True)))
 
     def _layers(self, content: Tensor, window: Window, q: Tensor, step: int | None) -> Tensor:
@@ -245,7 +273,7 @@ class Masked(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | Lesson,
         q: Tensor,
         noise: list[torch.Generator] | None = None,
         progress: float = 1.0,
@@ -253,24 +281,21 @@ class Masked(nn.Module):
         """Return reconstruction and rate of images [B, 3, H, W], sides multiples of 16, at qualities [B].
 
         Args:
-            x: images.
+            x: images, or lessons of them, which have no reconstruction.
             q: in [1, 8].
             noise: a generator for each image: one window of each is coded, and costs; all else is as it was. None: as
                 `estimate`.
-            progress: spent share of the budget; not used.
+            progress: spent share of the budget: the less is left, the less is taught.
         """
+        if isinstance(x, Lesson):
+            assert noise is not None
+            return self._learn(x, q, noise, max(0.0, 1 - progress / LESSONS_SHARE))
         if noise is None:
             return self.estimate(x, q)
         with torch.no_grad():
             y = self.g_a(x, q).permute(0, 2, 3, 1)
         window, corner = self._random_window(y, noise[0])
-        step, counts = None, torch.ones_like(window.group)
-        if (
-            self.config.passes == "mt"
-        ):  # all that is not decoded before a step, weighed as whole windows
-            u = torch.rand((), generator=noise[0], device=x.device)
-            step = min(int(u * self.config.steps), int(window.group.max()))
-            counts = (window.group >= step) * len(counts) / (window.group >= step).sum()
+        step, counts = self._random_step(window, noise[0])
         a, b = window.sides
         rows = (corner[:, :1] + torch.arange(a, device=x.device))[:, :, None]
         columns = (corner[:, 1:] + torch.arange(b, device=x.device))[:, None]
@@ -297,11 +322,50 @@ class Masked(nn.Module):
         x_hat = _with_windows(x, pixels, corner * STRIDE)
         return TrainingOutput(x_hat, {"y": (coded.bits.sum(2) * counts).sum(1)})
 
+    def _learn(
+        self, lesson: Lesson, q: Tensor, noise: list[torch.Generator], taught: float
+    ) -> TrainingOutput:
+        """Return what a window of each lesson takes, per pixel: bits, and as a penalty errors of y_hat and other opinions.
+
+        Args:
+            lesson: of crops.
+            q, noise: as in `forward`.
+            taught: what opinions weigh, 0 … 1.
+        """
+        window, corner = self._random_window(lesson.y, noise[0])
+        step, counts = self._random_step(window, noise[0])
+        gain = at_quality(self.log_gain, q).exp().flatten(1)[:, None]
+        y = lesson.y.float() * 2.0**-LATENT_BITS
+        rounded = (y * gain[:, None]).round() / gain[:, None]
+        before = self._before(rounded, window, corner, step)
+        coded = self.code(y, before, corner, window.sides, q, noise, step)
+        y_hat, mean, row = (
+            self.inner(self.cut(part, corner, window), window) for part in lesson[1:4]
+        )
+        of_row, of_mean = (cost[row.long()] for cost in cost_of_opinions(self.prior_r))
+        opinions = of_row * (coded.row - row).square()
+        opinions += of_mean * ((coded.mean - mean * 2.0**-LATENT_BITS) * gain).square()
+        errors = lesson.cost[:, None] * (coded.y_hat - y_hat * 2.0**-LATENT_BITS).square()
+        penalty = errors + taught * opinions
+        share = counts / (len(counts) * STRIDE**2)  # [n], of the window
+        bits, penalty = ((part.sum(2) * share).sum(1) for part in (coded.bits, penalty))
+        return TrainingOutput(None, {"y": bits}, penalty)
+
+    def _random_step(self, window: Window, noise: torch.Generator) -> tuple[int | None, Tensor]:
+        """Return the step to learn, None: all, and what each place counts [n], 1 in the mean: MT learns all that is not decoded."""
+        if self.config.passes == "m2t":
+            return None, torch.ones_like(window.group)
+        u = torch.rand((), generator=noise, device=window.group.device)
+        step = min(int(u * self.config.steps), int(window.group.max()))
+        counts = window.group >= step
+        return step, counts * len(counts) / counts.sum()
+
     def _random_window(self, y: Tensor, noise: torch.Generator) -> tuple[Window, Tensor]:
-        """Return a window, and where it lies in each image [B, 2]: half of them as large as can be, half of any size."""
+        """Return a window, and where it lies in each image [B, 2]: as large as can be, half as large and more, or of any size."""
         u = torch.rand(len(y) + 2, 2, generator=noise, device=y.device)
         most = torch.tensor([min(side, WINDOW) for side in y.shape[1:3]], device=y.device)
-        sides = 1 + (u[0] * most).long() if u[1, 0] < 0.5 else most
+        least = most if u[1, 0] < 0.5 else (most + 1) // 2 if u[1, 0] < 0.9 else 1
+        sides = least + (u[0] * (most - least + 1)).long()
         room = torch.tensor(y.shape[1:3], device=y.device) - sides + 1
         return self.window((int(sides[0]), int(sides[1]))), (u[2:] * room).long()
 

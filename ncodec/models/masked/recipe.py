@@ -2,6 +2,8 @@
 
     hyperprior-s --its g_a, g_s, gains, tables--\\
     images --y--> channels by cost, offsets ------> network --training/loop.py--> network --> weights file
+       |                                                              ^
+       +--hyperprior-s: lessons (lessons.py), 70 % of the budget -----+
 """
 
 import math
@@ -18,18 +20,19 @@ from ncodec.models.hyperprior import recipe as hyperprior
 from ncodec.models.masked.diagnosis import diagnose
 from ncodec.models.masked.layers import MaskedConfig as Config
 from ncodec.models.masked.layers import check_masked, layers
-from ncodec.models.masked.network import Masked
+from ncodec.models.masked.lessons import Tutor, cost_of_errors, order_of
+from ncodec.models.masked.network import LESSONS_SHARE, Masked
 from ncodec.models.masked.quantise import from_integers, to_integers
 from ncodec.models.masked.schedule import PLACES, groups
 from ncodec.nn import STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.priors import frequencies_of, index_of_scale
-from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
+from ncodec.nn.training import Lessons, Objective, ParameterGroups, TrainingOutput
 from ncodec.quality import N_QUALITIES
 
 __all__ = [
     "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
-    "parameter_groups", "start", "to_weights",
+    "lessons", "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 CROP_STRIDE = STRIDE
@@ -38,6 +41,7 @@ OBJECTIVE = Objective()
 TRUNK = "hyperprior-s"  # what training starts from
 START_IMAGES = 64
 CALIBRATION_IMAGES = 16
+PROBED_IMAGES, PROBED_SIDE = 4, 320
 FROZEN = "g_a."  # latents stay what they are
 SLOW, FAST = 0.04, 3.0
 FIRST_SCALE = 0.6  # of residuals, to the root mean square of latents
@@ -88,6 +92,26 @@ def start(config: Config, images: list[Tensor]) -> Masked:
     scale = FIRST_SCALE * (square / min(len(images), START_IMAGES)).sqrt()[order]
     network.index_offset.copy_(index_of_scale(scale * network.log_gain.exp()).clamp(2, 60))
     return network
+
+
+def lessons(network: Masked, images: list[Tensor]) -> Lessons | None:
+    """Return how crops become lessons of hyperprior-s; None: g_a is not its own.
+
+    Args:
+        network: where its parameters are.
+        images: some to measure on what errors of y_hat cost.
+    """
+    device = network.log_gain.device
+    teacher = hyperprior.from_weights(*weights.read(weights.find_by_name(TRUNK))[:2]).to(device)
+    ours, theirs = (part.g_a.linear.weight.flatten(1) for part in (network, teacher))
+    order = order_of(ours, theirs) if ours.shape == theirs.shape else None
+    if order is None:
+        return None
+    side = min(PROBED_SIDE, *(min(image.shape[1:]) for image in images)) // STRIDE * STRIDE
+    x = torch.stack([image[:, :side, :side] for image in images[:PROBED_IMAGES]]).to(device) / 255
+    cost = cost_of_errors(teacher.g_s, lambda q: teacher.g_a(x, q.expand(len(x))), device)
+    tutor = Tutor(teacher, order, cost[:, order])
+    return Lessons(tutor.lesson, LESSONS_SHARE)
 
 
 def parameter_groups(network: Masked) -> ParameterGroups:

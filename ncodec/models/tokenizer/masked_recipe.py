@@ -25,7 +25,7 @@ from ncodec.models.tokenizer.masked import FILLED, MaskedConfig
 from ncodec.models.tokenizer.masked_quantise import to_integers
 from ncodec.models.tokenizer.stages import STRIDE, n_stages
 from ncodec.models.tokenizer.transformer import Masked, random_mask, random_windows
-from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
+from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput, no_lessons
 from ncodec.quality import MAX_QUALITY_CODE, quality_code
 
 CROP_STRIDE = STRIDE
@@ -36,6 +36,7 @@ LOST = 0.15  # share of crops of which tokens are lost, in the stages that are f
 SLOW = 0.3
 diagnose = recipe.diagnose
 kmac_per_pixel = recipe.kmac_per_pixel
+lessons = no_lessons
 
 
 @dataclass(frozen=True)
