@@ -43,7 +43,7 @@ START_IMAGES = 64
 CALIBRATION_IMAGES = 16
 PROBED_IMAGES, PROBED_SIDE = 4, 320
 FROZEN = "g_a."  # latents stay what they are
-SLOW, FAST = 0.04, 3.0
+SLOWEST, SLOW, FAST = 0.04, 0.3, 3.0
 FIRST_SCALE = 0.6  # of residuals, to the root mean square of latents
 
 
@@ -121,12 +121,12 @@ def parameter_groups(network: Masked) -> ParameterGroups:
         for module in network.modules()
         if type(module) is nn.Linear or (type(module) is nn.Conv2d and module.kernel_size == (1, 1))
     }
-    matrices, slow, fast, rest = [], [], [], []
+    matrices, slowest, slow, fast, rest = [], [], [], [], []
     for name, parameter in network.named_parameters():
         if name.startswith(FROZEN) or name == "log_gain":
             parameter.requires_grad_(False)
         elif name.startswith("g_s."):  # trained already
-            slow.append(parameter)
+            (slowest if name.startswith("g_s.linear") else slow).append(parameter)
         elif id(parameter) in dense:
             matrices.append(parameter)
         elif name.startswith("index_offset"):
@@ -135,7 +135,7 @@ def parameter_groups(network: Masked) -> ParameterGroups:
             slow.append(parameter)
         else:
             rest.append(parameter)
-    return ParameterGroups(matrices, [(SLOW, slow), (FAST, fast), (1.0, rest)])
+    return ParameterGroups(matrices, [(SLOWEST, slowest), (SLOW, slow), (FAST, fast), (1.0, rest)])
 
 
 def estimate(network: Masked, x: Tensor, q: Tensor) -> TrainingOutput:
