@@ -218,6 +218,33 @@ def test_integers_are_the_network(passes, codec, quality):
         assert abs(len(parts[0][0]) - 5 - size) < ROUNDED * size  # 5: the coder's state
 
 
+def test_one_pass_is_all_steps():
+    """M2T: what is kept of latents is what their own step saw of those around, be windows of one size or not."""
+    network, wide = small_network("m2t"), torch.cat(photos(), 2)
+    q = torch.tensor([4.0])
+    for image in (photos()[1], torch.cat([wide[:, :, :288]] * 3, 1)[:, :272]):
+        with torch.no_grad():
+            y = network.g_a(image[None].float() / 255, q).permute(0, 2, 3, 1)
+            y_hat, bits = network.close(y, q)
+            height, width = y.shape[1:3]
+            total, usual = 0.0, (side_of(height), side_of(width))
+            for batch in batches(height, width, 1)[0]:
+                corners, n = torch.from_numpy(batch.corners), len(batch.corners)
+                many = (part.expand(n, -1, -1, -1) for part in (y, y_hat))
+                coded = network.code(*many, corners, batch.sides, q.expand(n), None, usual=usual)
+                total += float(coded.bits.sum())
+        assert total == pytest.approx(float(bits), rel=1e-5)
+
+
+def test_estimates_are_files(sample):
+    """Of what ships, on a picture with little in it."""
+    network = recipe.from_weights(*weights.read(weights.find_by_name("masked-s"))[:2]).eval()
+    pixels, codec = np.ascontiguousarray(sample[:160, :160]), load_by_name("masked-s").codec
+    estimated = sum(float_result(network, pixels, quality)[1] for quality in (1, 4, 8))
+    files = sum(len(codec.encode_tile(pixels, code, Options())[0][0]) - 5 for code in (0, 60, 140))
+    assert files == pytest.approx(estimated, rel=0.02)
+
+
 def test_every_part_matters(passes):
     """What this file holds against the integers is not what a transformer of zeros gives."""
     network, pixels = small_network(passes), pixels_of(photos()[0])

@@ -26,7 +26,7 @@ from torch.nn.functional import leaky_relu, pad
 
 from ncodec.models.masked.layers import INDEX_UNIT, NEAR, MaskedConfig
 from ncodec.models.masked.lessons import LATENT_BITS, Lesson, cost_of_opinions
-from ncodec.models.masked.schedule import PLACES, WINDOW, batches, groups
+from ncodec.models.masked.schedule import PLACES, WINDOW, batches, groups, side_of
 from ncodec.nn import N_SCALES, STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.priors import ScaleMixture
@@ -46,6 +46,7 @@ class Window(NamedTuple):
 
     sides: tuple[int, int]  # a, b
     step: Tensor  # [a, b], in which each place is decoded
+    around: Tensor  # [a + 4, b + 4]: the same, with those of the windows around
     order: Tensor  # [n], of the places in rows of b
     places: Tensor  # [n], row · WINDOW + column
     group: Tensor  # [n]
@@ -63,10 +64,16 @@ class Coded(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def window_of(sides: tuple[int, int], steps: int) -> Window:
-    """Return the places of a window [a, b]."""
+def window_of(sides: tuple[int, int], usual: tuple[int, int], steps: int) -> Window:
+    """Return the places of a window [a, b]; those above and to the left are of the usual sides."""
     a, b = sides
-    step = torch.from_numpy(groups(steps)).view(WINDOW, WINDOW)[:a, :b]
+    whole = torch.from_numpy(groups(steps)).view(WINDOW, WINDOW)
+    step = whole[:a, :b]
+    rows, columns = (
+        torch.cat([torch.arange(-REACH, 0) % n, torch.arange(side), torch.arange(REACH) % side])
+        for side, n in zip(sides, usual, strict=True)
+    )
+    around = whole[rows[:, None], columns]
     order = step.flatten().argsort(stable=True)
     group = step.flatten()[order]
     key = torch.cat([torch.tensor([-1]), group])  # the null token, then the places by group
@@ -74,7 +81,7 @@ def window_of(sides: tuple[int, int], steps: int) -> Window:
     sooner = torch.where(key < group[:, None], 0.0, infinity)
     no_later = torch.where(key <= key[:, None], 0.0, infinity)
     places = torch.arange(PLACES).view(WINDOW, WINDOW)[:a, :b].flatten()[order]
-    return Window(sides, step, order, places, group, sooner, no_later)
+    return Window(sides, step, around, order, places, group, sooner, no_later)
 
 
 class Head(nn.Module):
@@ -161,9 +168,9 @@ class Masked(nn.Module):
         self.log_shrink = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # of residuals, decoder only
         self.index_offset = nn.Parameter(torch.zeros(N_QUALITIES, c.M))
 
-    def window(self, sides: tuple[int, int]) -> Window:
-        """Return the places of a window [a, b], where the network is."""
-        found = window_of(sides, self.config.steps)
+    def window(self, sides: tuple[int, int], usual: tuple[int, int] | None = None) -> Window:
+        """Return the places of a window [a, b], where the network is; windows before it are as large, or of the usual sides."""
+        found = window_of(sides, usual or sides, self.config.steps)
         return Window(sides, *(part.to(self.near.device) for part in found[1:]))
 
     def cut(self, plane: Tensor, corner: Tensor, window: Window) -> Tensor:
@@ -191,9 +198,10 @@ class Masked(nn.Module):
         """
         now = window.step if step is None else torch.full_like(window.step, step)
         taps = kernel[now]  # [a, b, 25, C]
-        if step is None:  # windows around have the same schedule
-            there = [window.step.roll((REACH - u, REACH - v), (0, 1)) for u, v in TAPS]
-            taps = taps * (torch.stack(there, 2) < now[..., None])[..., None]
+        if step is None:
+            a, b = window.sides
+            there = torch.stack([window.around[u : u + a, v : v + b] for u, v in TAPS], 2)
+            taps = taps * (there < now[..., None])[..., None]
         total: Tensor = _Around.apply(x.float(), taps)  # type: ignore[no-untyped-call]
         return total.flatten(1, 2)[:, window.order]
 
@@ -207,6 +215,7 @@ class Masked(nn.Module):
         noise: list[torch.Generator] | None,
         step: int | None = None,
         skip_below: int = 0,
+        usual: tuple[int, int] | None = None,
     ) -> Coded:
         """Return what coding a window of each image takes.
 
@@ -218,10 +227,12 @@ class Masked(nn.Module):
             sides: of the windows.
             q: [B] qualities.
             noise: as in `forward`.
-            step: the only one whose places matter; passes="mt" needs one.
+            step: with passes="mt", the only one whose places matter; with "m2t" None, for contents are kept as their own
+                steps saw them.
             skip_below: residuals with a smaller index are 0 and cost nothing.
+            usual: sides of the windows above and to the left; None: these windows'.
         """
-        window = self.window(sides)
+        window = self.window(sides, usual)
         gain = at_quality(self.log_gain, q).exp().flatten(1)[:, None]  # [B, 1, M]
         known = self.cut(known, corner, window)
         steps = torch.asinh(known * gain[:, None])  # [B, a + 4, b + 4, M]
@@ -261,6 +272,7 @@ class Masked(nn.Module):
             for layer in self.layers:
                 x = layer(x, x, None)
             return norm(x)
+        assert step is None
         x = near + mode + unknown + self.step[window.group]
         # Nothing attends to the last group.
         told = 1 + int((window.group < window.group.max()).sum())
@@ -382,8 +394,11 @@ class Masked(nn.Module):
     def close(self, y: Tensor, q: Tensor, skip_below: int = 0) -> tuple[Tensor, Tensor]:
         """Return y_hat [B, h, w, M] and bits [B] of latents y [B, h, w, M], as files have them: step by step."""
         y_hat, bits = torch.zeros_like(y), torch.zeros(len(y), device=y.device)
-        for step, plan in enumerate(batches(y.shape[1], y.shape[2], self.config.steps)):
+        height, width = y.shape[1:3]
+        usual = side_of(height), side_of(width)
+        for step, plan in enumerate(batches(height, width, self.config.steps)):
             before = y_hat.clone()
+            seen = step if self.config.passes == "mt" else None
             for batch in plan:
                 window = self.window(batch.sides)
                 image = torch.arange(len(y)).repeat_interleave(len(batch.corners))
@@ -391,9 +406,8 @@ class Masked(nn.Module):
                     torch.from_numpy(part).repeat(len(y), 1)
                     for part in (batch.corners, batch.rows, batch.columns)
                 )
-                found = self.code(
-                    y[image], before[image], corners, batch.sides, q[image], None, step, skip_below
-                )
+                windows = y[image], before[image], corners, batch.sides, q[image]
+                found = self.code(*windows, None, seen, skip_below, usual)
                 now = window.group == step  # as in the batch: both are by rows
                 y_hat[image[:, None], rows, columns] = found.y_hat[:, now].to(y_hat.dtype)
                 bits = bits.index_add(0, image, found.bits[:, now].sum((1, 2)))
