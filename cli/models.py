@@ -54,6 +54,8 @@ def _facts(about: dict[str, Any]) -> str:
         facts.append(f"{about['parameters_bytes'] / 1e3:.0f} kB of parameters, exact pixels")
     if "kmac_per_pixel" in about:
         facts.append(f"{about['kmac_per_pixel']:.1f} kMAC/pixel to decode")
+    if "efforts" in about:
+        facts.append(f"effort {'/'.join(map(str, about['efforts']))}")
     if "kodak_bd_rate_vs_vtm_percent" in about:
         facts.append(f"Kodak BD-rate vs VTM {about['kodak_bd_rate_vs_vtm_percent']:+.1f} %")
     if "training_steps" in about:

@@ -25,6 +25,7 @@ class Info:
     tiles: int
     layers: int  # of each tile, 1 where the family has no layers
     ranges: int  # of each layer of a tile
+    coding: int  # 2: the second way that its family has, effort 2 of tokenizers; else 1
     size_bytes: int
     bpp: float  # file bits per pixel
     metadata: dict[str, int]  # bytes of "icc", "exif", "xmp"
@@ -52,6 +53,7 @@ def info(data: bytes, limits: Limits = Limits()) -> Info:
         tiles=len(parsed.tiles),
         layers=h.layers,
         ranges=h.ranges,
+        coding=2 if h.is_second else 1,
         size_bytes=len(data),
         bpp=bpp(len(data), h.width, h.height),
         metadata={name: len(payload) for name, payload in parsed.metadata.items()},

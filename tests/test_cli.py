@@ -14,6 +14,7 @@ from PIL import Image
 
 import ncodec as library
 from ncodec import codec, threads
+from ncodec.errors import InputError
 
 NCODEC = str(Path(sys.executable).parent / "ncodec")
 DCT = ("--model", "dct")
@@ -94,9 +95,28 @@ def test_info_of_several_files(crops, tmp_path):
 
 
 def test_models():
-    assert "hyperprior-s (hyperprior): " in ncodec("models").out
-    lines = ncodec("models", "--json").out.splitlines()
-    assert [json.loads(line)["name"] for line in lines] == [m.name for m in library.list_models()]
+    shown = ncodec("models").out
+    assert "hyperprior-s (hyperprior): " in shown
+    lines = [json.loads(line) for line in ncodec("models", "--json").out.splitlines()]
+    assert [line["name"] for line in lines] == [m.name for m in library.list_models()]
+    image = np.zeros((16, 16, 3), np.uint8)
+    for line, text in zip(lines, shown.splitlines(), strict=True):
+        efforts = line["about"].get("efforts", [])
+        told = f", effort {'/'.join(map(str, efforts))}," if efforts else ""
+        assert told in text + "," and ("effort" in text) == bool(efforts)
+        for effort in efforts:
+            library.encode(image, 4, line["name"], effort=effort)
+        for effort in {1, 2, 3, 4, 5} - set(efforts):
+            with pytest.raises(InputError, match="effort"):
+                library.encode(image, 4, line["name"], effort=effort)
+
+
+def test_info_tells_efforts_that_files_tell(crops, tmp_path):
+    for effort in (1, 2):
+        out = tmp_path / f"{effort}.nc"
+        ncodec("encode", crops / "crop0.png", "--model", "fsq-s", "--effort", effort, "-o", out)
+        assert f"\ncoding          {effort}\n" in ncodec("info", out).out
+        assert json.loads(ncodec("info", out, "--json").out)["coding"] == effort
 
 
 # ---------------------------------------------------------------- options of families

@@ -32,6 +32,11 @@ class EncodeOptions:
     EFFORTS: ClassVar[tuple[int, ...]] = ()  # those that the family has
     TUNES: ClassVar[tuple[str, ...]] = ()
 
+    @classmethod
+    def efforts(cls, about: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return those that weights have, by what their file says of itself."""
+        return cls.EFFORTS
+
     @property
     def is_second(self) -> bool:
         """Whether files are coded the second way that the family has: what the header says of them."""

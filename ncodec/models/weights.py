@@ -30,7 +30,7 @@ class Model:
     family: str
     file: str
     sha256: str
-    about: dict[str, Any]  # parameters, kmac_per_pixel, training: for people
+    about: dict[str, Any]  # parameters, kmac_per_pixel, efforts, training: for people
     self_test: dict[str, Any]  # see ncodec/selftest.py
 
     @property

@@ -78,14 +78,15 @@ def facts_of(file: Path) -> dict[str, Any]:
 
 
 def index_entry(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the entry of a weights file in an index.json beside it, with `facts` as its "about"."""
+    """Return the entry of a weights file in an index.json beside it: its "about" is `facts` and the efforts that it has."""
     _, about, digest = weights.read(file)
+    efforts = weights.family_named(about["family"]).load().Options.efforts(about)
     return {
         "name": about["name"],
         "family": about["family"],
         "file": file.name,
         "sha256": digest.hex(),
-        "about": facts,
+        "about": facts | ({"efforts": list(efforts)} if efforts else {}),
         "self_test": make_self_test(file),
     }
 

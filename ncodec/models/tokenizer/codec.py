@@ -44,6 +44,11 @@ class Options(EncodeOptions):
         if not 1 <= self.ranges <= MOST_RANGES:
             raise InputError(f"ranges: expected 1 to {MOST_RANGES}, found {self.ranges}")
 
+    @classmethod
+    def efforts(cls, about: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return (1, 2) of weights that have a masked transformer."""
+        return cls.EFFORTS if "masked" in about else (1,)
+
     @property
     def is_second(self) -> bool:
         """Whether P is the masked transformer's."""
