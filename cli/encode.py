@@ -134,7 +134,7 @@ def _check_model(way: Way) -> None:
     loaded = load_by_name(way.model, way.device)
     try:
         options = options_of(loaded.family.load().Options, loaded.name, way.options)
-        loaded.codec.layout(0, options)  # weights may lack what their family has
+        loaded.layout(0, options)  # weights may lack what their family has
     except InputError as error:
         raise UsageError(str(error)) from error
 

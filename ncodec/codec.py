@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ncodec import container
+from ncodec import container, families
 from ncodec.container import Container, Header, Limits
 from ncodec.errors import InputError, named
 from ncodec.families import Family, family_by_id
@@ -64,7 +64,7 @@ def encode(
     picture = picture_of(image)
     height, width = picture.pixels.shape[:2]
     code = quality_code(quality) if loaded.family.has_quality else 0
-    layers, ranges = loaded.codec.layout(code, options)
+    layers, ranges = loaded.layout(code, options)
     side = tile_for(width, height, tile)
     header = Header(
         width=width,
@@ -109,7 +109,11 @@ def _decode_named(
             parsed = container.read(data, limits, stages, conceal)
             family = family_by_id(parsed.header.family)
             if stages is not None and not family.is_layered:
-                raise InputError(f"stages: family {family.name} has none, expected None")
+                layered = ", ".join(known.name for known in families.FAMILIES if known.is_layered)
+                raise InputError(
+                    f"stages: expected a file in layers, of family {layered}, found one of family {family.name}, "
+                    "which is decoded whole: leave stages (--stages) out"
+                )
             _check_memory(parsed.header, family, limits)
             if family.holds == "file":
                 find_device(device)

@@ -191,7 +191,7 @@ def file_of(tokens: Tokens, model: str | Path | None = None, **choices: Any) -> 
             f"grid: a file has all tokens, found {len(absent)} absent, the first of stage {stage + 1} at {row}, {column}"
         )
     options = options_of(loaded.family.load().Options, loaded.name, choices)
-    layers, ranges = codec.layout(code, options)
+    layers, ranges = loaded.layout(code, options)
     header = Header(
         tokens.width, tokens.height, loaded.family.wire_id, loaded.digest, code, tokens.is_grey,
         is_layered=True, layers=layers, ranges=ranges, is_second=options.is_second,

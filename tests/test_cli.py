@@ -111,6 +111,13 @@ def test_models():
                 library.encode(image, 4, line["name"], effort=effort)
 
 
+def test_stages_of_a_file_without(crops, tmp_path):
+    ncodec("encode", crops / "crop0.png", "--model", "masked-s", "-o", tmp_path / "a.nc")
+    done = ncodec("decode", tmp_path / "a.nc", "--stages", 3, "-o", tmp_path / "a.png", code=6)
+    assert "expected a file in layers, of family tokenizer, found one of family masked" in done.err
+    assert "leave stages (--stages) out" in done.err
+
+
 def test_info_tells_efforts_that_files_tell(crops, tmp_path):
     for effort in (1, 2):
         out = tmp_path / f"{effort}.nc"
@@ -142,6 +149,14 @@ def test_options_reach_the_encoder(crops, tmp_path):
     ("words", "message"),
     [
         ((*DCT, "--effort", 99), "model dct, effort: expected 1, 2, 3, 4, found 99"),
+        (
+            ("--model", "bsq-s", "--effort", 2),
+            "model bsq-s, effort: expected 1, as these weights have no masked transformer, found 2",
+        ),
+        (
+            ("--model", "fsq-s", "--option", "ranges=900"),
+            "model fsq-s, ranges: expected 1 to 256, found 900",
+        ),
         ((*DCT, "--tune", "beauty"), "model dct, tune: expected psnr"),
         ((*DCT, "--option", "colour=red"), "no option 'colour'; it has effort"),
         ((*DCT, "--option", "transform=fft"), "expected transform among"),

@@ -25,11 +25,11 @@ from small_tokenizer import (
 
 import ncodec
 from ncodec import container, exact, threads
-from ncodec.errors import FormatError, InputError
+from ncodec.errors import FormatError, InputError, NcodecError
 from ncodec.metrics import psnr
 from ncodec.models.load import load_by_name
 from ncodec.models.protocol import TileFormat
-from ncodec.models.tokenizer import recipe
+from ncodec.models.tokenizer import masked_recipe, recipe
 from ncodec.models.tokenizer.codec import Options
 from ncodec.models.tokenizer.device import DeviceCodec
 from ncodec.models.tokenizer.masked import spans
@@ -382,6 +382,15 @@ def test_masked_training_by_its_command(quantiser, small, folder, tmp_path, monk
         assert file["psnr"] == pytest.approx(trained["psnr"])  # the tokens are the same
         # Contexts adapt, and payloads are short.
         assert 0.7 < file["bpp"] / trained["bpp"] < 1.3
+
+
+def test_masked_training_needs_a_tokenizer():
+    for of, message in (
+        ("masked-s", "expected a tokenizer, found masked-s of family masked"),
+        ("none", "model 'none': expected one of hyperprior-s"),
+    ):
+        with pytest.raises(NcodecError, match=f"config: model.of: {message}"):
+            masked_recipe.build(masked_recipe.Config(of=of))
 
 
 @pytest.mark.parametrize("name", ["fsq-s", "bsq-s", "vq-s"])

@@ -7,10 +7,10 @@ from pathlib import Path
 from ncodec import families
 from ncodec.container import NO_WEIGHTS, Header
 from ncodec.container.header import DIGEST_BYTES
-from ncodec.errors import CorruptPayloadError, InputError, WeightsMismatchError, needing
+from ncodec.errors import CorruptPayloadError, InputError, WeightsMismatchError, named, needing
 from ncodec.families import Family, family_by_id
 from ncodec.models import weights
-from ncodec.models.protocol import Codec
+from ncodec.models.protocol import Codec, EncodeOptions
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class LoadedModel:
     family: Family
     digest: bytes
     codec: Codec
+
+    def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
+        """Return the layers and ranges of a file; what the codec refuses of options names the model."""
+        with named(f"model {self.name}, "):
+            return self.codec.layout(quality_code, options)
 
 
 def check_device(device: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncodec.container import Container, Limits, Parts
-from ncodec.errors import InputError
+from ncodec.errors import InputError, named
 from ncodec.image import Picture
 
 
@@ -198,7 +198,8 @@ def options_of(kind: type[Options], model: str, given: Mapping[str, Any]) -> Opt
             raise InputError(
                 f"model {model}, {name}: expected {', '.join(map(str, values))}, found {chosen[name]!r}"
             )
-    return kind(**chosen)
+    with named(f"model {model}, "):
+        return kind(**chosen)
 
 
 def _typed(value: Any, kind: Any, place: str) -> Any:

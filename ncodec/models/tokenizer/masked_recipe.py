@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ncodec.errors import InputError
+from ncodec.errors import InputError, named
 from ncodec.models import weights
 from ncodec.models.load import load_by_name
 from ncodec.models.tokenizer import recipe
@@ -62,10 +62,13 @@ class MaskedTokens(nn.Module):
     @property
     def codec(self) -> TokenizerCodec:
         """The tokenizer."""
-        codec = load_by_name(self.config.of).codec
-        if not isinstance(codec, TokenizerCodec):
-            raise InputError(f"of: expected a tokenizer, found {self.config.of}")
-        return codec
+        with named("config: model.of: "):
+            loaded = load_by_name(self.config.of)
+            if not isinstance(loaded.codec, TokenizerCodec):
+                raise InputError(
+                    f"expected a tokenizer, found {self.config.of} of family {loaded.family.name}"
+                )
+        return loaded.codec
 
     def tokens(self, x: Tensor) -> Tensor:
         """Return tokens [B, S, h, w] of images [B, 3, H, W]."""
