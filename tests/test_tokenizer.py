@@ -40,6 +40,7 @@ from ncodec.models.weights import find_by_name
 from ncodec.models.weights import read as read_weights
 from ncodec.nn.integers import extremes
 from ncodec.training.config import read_config
+from ncodec.training.run import read_network
 
 SHIPPED = [model.name for model in ncodec.list_models() if model.family == "tokenizer"]
 
@@ -373,6 +374,21 @@ def test_masked_training_by_its_command(quantiser, small, folder, tmp_path, monk
     for more in (["--steps", 3], ["--resume", "--steps", 5]):
         monkeypatch.setattr(sys, "argv", [*map(str, [*words, *more])])
         main()
+    words[words.index(out)] = tmp_path / "on"
+    words += ["--steps", 1, "--from", out / "model.safetensors"]
+    monkeypatch.setattr(sys, "argv", [*map(str, words)])
+    main()
+    started, ended = (
+        [
+            e["validation"]
+            for e in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+            if "validation" in e
+        ]
+        for folder in (tmp_path / "on", out)
+    )
+    rates = {point["quality"]: point["bpp"] for point in ended[-1]}
+    for point in started[0]:
+        assert point["bpp"] == pytest.approx(rates[point["quality"]], rel=0.01)
     tensors, about, _ = read_weights(out / "model.safetensors")
     given, said, _ = read_weights(small)
     assert about["masked"] == MASKED and about["config"] == said["config"]
@@ -382,6 +398,34 @@ def test_masked_training_by_its_command(quantiser, small, folder, tmp_path, monk
         assert file["psnr"] == pytest.approx(trained["psnr"])  # the tokens are the same
         # Contexts adapt, and payloads are short.
         assert 0.7 < file["bpp"] / trained["bpp"] < 1.3
+
+
+def test_masked_training_goes_on(quantiser, small, masked, tmp_path):
+    """From weights with a transformer for the same tokens: what it was, but for the rounding of weights."""
+    sizes = "\n".join(f"{name} = {size}" for name, size in MASKED.items())
+    path = tmp_path / "tiny.toml"
+    path.write_text(f'family = "tokenizer-masked"\n[model]\nof = "{small}"\n{sizes}\n')
+    network, said = read_network(read_config(path), masked)
+    assert network.config == read_config(path).model and said["optimizer"] == "new"
+    tokens = torch.from_numpy(small_tokens(quantiser)[:1]).long()
+    start = masked_recipe.start(network.config, [])
+    with torch.no_grad():
+        expected, found, untrained = (
+            float(part.file_bits(tokens, 8))
+            for part in (small_transformer(quantiser), network.transformer, start.transformer)
+        )
+    assert abs(found / expected - 1) < 3e-4 and abs(untrained / expected - 1) > 3e-3
+    for changes, message in (
+        (
+            ["model.near=7"],
+            "start from the config's model: expected .*'near': 7.*found .*'near': 6",
+        ),
+        (["model.of=fsq-s"], "masked[.]safetensors: its transformer is not for tokens of fsq-s"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_network(read_config(path, changes), masked)
+    with pytest.raises(InputError, match="found weights of family tokenizer without"):
+        read_network(read_config(path), small)
 
 
 def test_masked_training_needs_a_tokenizer():

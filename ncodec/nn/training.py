@@ -39,6 +39,11 @@ def no_lessons(network: Any, images: list[Tensor]) -> None:
     """Return None: a network that learns from images alone."""
 
 
+def as_it_is(config: Any, tensors: Any, about: dict[str, Any]) -> dict[str, Any]:
+    """Return what a weights file says of itself: it is the recipe's own."""
+    return about
+
+
 class ParameterGroups(NamedTuple):
     """Every parameter of a network, once."""
 

@@ -65,8 +65,20 @@ class Recipe(Protocol):
         """
         ...
 
+    def as_start(
+        self, config: Any, tensors: dict[str, NDArray[Any]], about: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return what a weights file to start from says of itself, its "family" and "config" as a config of this recipe has them.
+
+        Args:
+            config: sizes of the network to train.
+            tensors: of the file.
+            about: what it says.
+        """
+        ...
+
     def from_weights(self, tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> nn.Module:
-        """Return the network that `to_weights` was given, as near as a weights file tells.
+        """Return the network that `to_weights` was given, as near as a weights file tells; `about` is `as_start`'s.
 
         Raises:
             ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.

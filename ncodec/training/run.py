@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ncodec.errors import InputError
+from ncodec.errors import InputError, named
 from ncodec.models import weights
 from ncodec.training.config import Config
 from ncodec.training.optimizer import Muon
@@ -99,6 +99,8 @@ def read_network(config: Config, path: Path) -> tuple[nn.Module, dict[str, str]]
         WeightsMismatchError: it is damaged, or not a weights file of ncodec.
     """
     tensors, about, digest = weights.read(path)
+    with named(f"{path}: "):
+        about = config.recipe.as_start(config.model, tensors, about)
     model = json.loads(json.dumps(asdict(config.model)))  # as files have it: lists, not tuples
     expected = {"family": config.family, "model": model}
     found = {"family": about["family"], "model": about.get("config")}

@@ -28,11 +28,12 @@ from ncodec.nn.blocks import zero_
 from ncodec.nn.neighbours import fit
 from ncodec.nn.priors import frequencies_of, index_of_scale
 from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
+from ncodec.nn.training import as_it_is as as_start
 from ncodec.nn.training import no_lessons as lessons
 from ncodec.quality import LAMBDAS, N_QUALITIES, QUALITY_STEPS
 
 __all__ = [
-    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "lessons", "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 

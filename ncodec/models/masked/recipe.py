@@ -28,10 +28,11 @@ from ncodec.nn import STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.priors import frequencies_of, index_of_scale
 from ncodec.nn.training import Lessons, Objective, ParameterGroups, TrainingOutput
+from ncodec.nn.training import as_it_is as as_start
 from ncodec.quality import N_QUALITIES
 
 __all__ = [
-    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "lessons", "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 

@@ -1,7 +1,13 @@
-"""A trained masked transformer -> the integers of a weights file (specs/tokenizer.md).
+"""A trained masked transformer <-> the integers of a weights file (specs/tokenizer.md).
 
 transformer --magnitudes on tokens--> fraction bits --nn/integers.py--> integers
+weights file --floats--> transformer
+
+Files do not say the fraction bits. With any others it computes the same: what lies between two layers is doubled by one and
+halved by the next, and what all add to is normed. Usual ones leave steps of training the size that they had.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -17,11 +23,12 @@ from ncodec.models.tokenizer.masked import (
     spans,
 )
 from ncodec.models.tokenizer.transformer import Head, Masked
-from ncodec.nn.integers import Watch, fraction_bits, integer_layer, rounded
+from ncodec.nn.integers import Watch, float_layer, fraction_bits, integer_layer, rounded
 from ncodec.nn.tokens import LEFT, integers_of
 
 LARGEST_OF_SCORES = 32767 / SCORE_MAX
 FIXED_BITS = {"masked.x": 0, "masked.norm": NORM_BITS, "masked.logits": LOGIT_BITS}
+STREAM_BITS, USUAL_BITS = 11, 12  # of masked.f, and between layers
 ADDED = ("stem", "project", "o", "down")  # modules whose results make up f
 
 
@@ -89,6 +96,48 @@ def to_integers(network: Masked, tokens: Tensor) -> tuple[dict[str, Array], dict
     return tensors, bits
 
 
+@torch.no_grad()
+def load_integers(network: Masked, tensors: Mapping[str, Array]) -> None:
+    """Give a float network what integers `masked.*` say, as near as they tell.
+
+    Raises:
+        KeyError, ValueError, RuntimeError: tensors are missing or of the wrong shape.
+    """
+    made = list(layers(network.config, network.stages))
+    bits = {layer.result: USUAL_BITS for layer in made} | FIXED_BITS | {"masked.f": STREAM_BITS}
+    for k in range(network.config.layers):
+        name = f"masked.layers.{k}"
+        bits[f"{name}.k"] = int(tensors[f"{name}.shift"]) + OCTAVE_BITS - USUAL_BITS
+    network.start_from(
+        {
+            name.removeprefix("masked."): part
+            for name, part in tensors.items()
+            if name.startswith("masked.")
+        }
+    )
+    for layer in made:
+        weight, bias = float_layer(tensors, layer, bits)
+        name = layer.name.removeprefix("masked.")
+        if name.endswith(".out"):
+            head = network.get_submodule(name.removesuffix(".out"))
+            assert isinstance(head, Head)
+            head.weight.copy_(weight)
+            continue
+        module = network.get_submodule(name)
+        assert isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None
+        if name == "stem":
+            weight = weight / _unit(network)
+        module.weight.copy_(weight.view_as(module.weight))
+        module.bias.copy_(bias)
+    positions = torch.from_numpy(tensors["masked.positions"].astype(np.float64))
+    network.positions.copy_((positions * 2.0**-STREAM_BITS).view_as(network.positions))
+
+
+def _unit(network: Masked) -> Tensor:
+    """Return 1 / the usual magnitude of each input."""
+    return torch.cat([network.unit, network.unit, torch.ones(2 + len(network.stages))])
+
+
 def _layer(network: Masked, name: str) -> tuple[Tensor, Tensor]:
     """Return weight [out, in, 1, 1] or [C, 1, k, k] and bias of a layer."""
     if name.endswith(".out"):
@@ -100,8 +149,7 @@ def _layer(network: Masked, name: str) -> tuple[Tensor, Tensor]:
     assert isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None
     weight, bias = module.weight.detach(), module.bias.detach()
     if name == "stem":
-        flags = torch.ones(2 + len(network.stages))
-        weight = weight * torch.cat([network.unit, network.unit, flags])
+        weight = weight * _unit(network)
     if isinstance(module, nn.Linear):
         return weight[:, :, None, None], bias
     return weight, bias

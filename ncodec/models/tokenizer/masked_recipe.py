@@ -22,7 +22,7 @@ from ncodec.models.load import load_by_name
 from ncodec.models.tokenizer import recipe
 from ncodec.models.tokenizer.codec import TokenizerCodec
 from ncodec.models.tokenizer.masked import FILLED, MaskedConfig
-from ncodec.models.tokenizer.masked_quantise import to_integers
+from ncodec.models.tokenizer.masked_quantise import load_integers, to_integers
 from ncodec.models.tokenizer.stages import STRIDE, n_stages
 from ncodec.models.tokenizer.transformer import Masked, random_mask, random_windows
 from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput, no_lessons
@@ -30,6 +30,7 @@ from ncodec.quality import MAX_QUALITY_CODE, quality_code
 
 CROP_STRIDE = STRIDE
 EFFORT = 2
+FAMILY = "tokenizer-masked"  # in families.RECIPES
 OBJECTIVE = Objective(empty_bpp=1e-4)  # in training nothing is lost: the loss is that of rates
 CALIBRATION_IMAGES = 32
 LOST = 0.15  # share of crops of which tokens are lost, in the stages that are filled in
@@ -44,6 +45,17 @@ class Config(MaskedConfig):
     """Sizes, and whose tokens: a shipped model, or a weights file."""
 
     of: str = "fsq-s"
+
+
+def tokenizer_of(config: Config) -> TokenizerCodec:
+    """Return the tokenizer that a config names; InputError unless it is one."""
+    with named("config: model.of: "):
+        loaded = load_by_name(config.of)
+        if not isinstance(loaded.codec, TokenizerCodec):
+            raise InputError(
+                f"expected a tokenizer, found {config.of} of family {loaded.family.name}"
+            )
+    return loaded.codec
 
 
 class MaskedTokens(nn.Module):
@@ -62,13 +74,7 @@ class MaskedTokens(nn.Module):
     @property
     def codec(self) -> TokenizerCodec:
         """The tokenizer."""
-        with named("config: model.of: "):
-            loaded = load_by_name(self.config.of)
-            if not isinstance(loaded.codec, TokenizerCodec):
-                raise InputError(
-                    f"expected a tokenizer, found {self.config.of} of family {loaded.family.name}"
-                )
-        return loaded.codec
+        return tokenizer_of(self.config)
 
     def tokens(self, x: Tensor) -> Tensor:
         """Return tokens [B, S, h, w] of images [B, 3, H, W]."""
@@ -163,9 +169,40 @@ def estimate(network: MaskedTokens, x: Tensor, q: Tensor) -> TrainingOutput:
     return cast(TrainingOutput, network(x, q))
 
 
+def as_start(
+    config: Config, tensors: Mapping[str, NDArray[Any]], about: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what a tokenizer's weights file says of its transformer.
+
+    Raises:
+        InputError: it has none, or one for another tokenizer's tokens than the config's.
+    """
+    if "masked" not in about:
+        raise InputError(
+            f"start from a tokenizer with a masked transformer: found weights of family {about['family']} without"
+        )
+    codec = tokenizer_of(config)
+    if not all(
+        np.array_equal(tensors.get(name, 0), part) for name, part in _without(codec.tensors).items()
+    ):
+        raise InputError(f"its transformer is not for tokens of {config.of}")
+    return about | {"family": FAMILY, "config": about["masked"] | {"of": config.of}}
+
+
 def from_weights(tensors: Mapping[str, NDArray[Any]], about: dict[str, Any]) -> MaskedTokens:
-    """Raise InputError: the transformer is trained from nothing, or resumed."""
-    raise InputError("a masked transformer starts anew or from a checkpoint (--resume)")
+    """Return the float network whose integers these are, as near as they tell.
+
+    Raises:
+        ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
+    """
+    network = MaskedTokens(Config(**about["config"]))
+    load_integers(network.transformer, tensors)
+    return network
+
+
+def _without(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the tokenizer's own tensors."""
+    return {name: part for name, part in tensors.items() if not name.startswith("masked.")}
 
 
 def to_weights(
@@ -176,8 +213,7 @@ def to_weights(
     tensors, about, _ = weights.read(weights.find_by_name(config.of))
     grids = recipe.grids_of_tokens(tensors, network.codec.config, images[:CALIBRATION_IMAGES])
     ours, _ = to_integers(network.transformer, torch.from_numpy(grids).long())
-    tensors = {name: array for name, array in tensors.items() if not name.startswith("masked.")}
     sizes = asdict(config)
     del sizes["of"]
     about = {name: value for name, value in about.items() if name != "name"}
-    return tensors | ours, about | {"masked": sizes}
+    return _without(tensors) | ours, about | {"masked": sizes}

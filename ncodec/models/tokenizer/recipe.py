@@ -26,11 +26,12 @@ from ncodec.models.tokenizer.stages import N_STAGES, STRIDE
 from ncodec.models.tokenizer.stages import TokenizerConfig as Config
 from ncodec.nn.tokens import fit
 from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
+from ncodec.nn.training import as_it_is as as_start
 from ncodec.nn.training import no_lessons as lessons
 from ncodec.quality import MAX_QUALITY_CODE
 
 __all__ = [
-    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "lessons", "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 

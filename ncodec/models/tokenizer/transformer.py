@@ -274,7 +274,7 @@ class Masked(nn.Module):
             head.bias.copy_(arrays["head.bias"] * scale)
             if stage.levels:
                 own = torch.from_numpy(tensors[f"tokens.{s}.own.weight"]).float()
-                head.own[:, :n] = own * scale
+                head.own[:, : own.shape[1]] = own * scale
             before += n
 
     def file_bits(self, tokens: Tensor, n_stages: int) -> Tensor:
