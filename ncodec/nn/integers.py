@@ -8,13 +8,14 @@ channel: 12 bits, or fewer where 32-bit sums could overflow (X3 of specs/exact.m
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ncodec.exact.network import LARGEST, LOG_BITS, Array, Layer
 from ncodec.nn.blocks import DepthConvBlock
@@ -26,6 +27,8 @@ BIAS_MAX = 2**30
 ACCUMULATOR = 2**31 - 1
 MAX_SHIFT = 30
 GAIN_LEAST = 1e-4
+STEPS = ("log_gain", "log_shrink", "index_offset")  # parameters of networks with latents y
+Gains = Iterable[tuple[str, str, str]]  # name, of which tensor, with which result
 
 
 def extremes() -> list[Tensor]:
@@ -42,8 +45,18 @@ def extremes() -> list[Tensor]:
     return [torch.from_numpy(picture.astype(np.uint8)) for picture in pictures]
 
 
+def at_qualities(
+    images: Iterable[Tensor], qualities: Iterable[float]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield x [1, 3, H, W] and q [1] of images, uint8 [3, H, W], each at all qualities."""
+    for image in images:
+        x = (image.float() / 255)[None].contiguous(memory_format=torch.channels_last)
+        for q in qualities:
+            yield x, torch.tensor([float(q)])
+
+
 class Watch:
-    """The largest magnitude of tensors, by name, seen while a network runs.
+    """The largest magnitude of tensors, by name, seen while a network runs, not in training.
 
     Args:
         network: whose modules' outputs are seen, blocks as the trunk they are added to.
@@ -52,12 +65,17 @@ class Watch:
 
     def __init__(self, network: nn.Module, rename: Callable[[str], str]) -> None:
         self.found: dict[str, float] = {}
+        self._handles: list[RemovableHandle] = []
         self._network, self._rename = network, rename
 
     def see(self, name: str, *tensors: Tensor) -> None:
         """Take note of tensors."""
         most = max(float(x.detach().abs().max()) for x in tensors)
         self.found[name] = max(self.found.get(name, 0.0), most)
+
+    def hook(self, module: nn.Module, look: Callable[..., None]) -> None:
+        """Have `look` called with a module, its inputs and its output until the end."""
+        self._handles.append(module.register_forward_hook(look))
 
     def __enter__(self) -> "Watch":
         def watch(name: str) -> Any:
@@ -71,20 +89,27 @@ class Watch:
 
             return hook
 
-        self._handles = [
-            m.register_forward_hook(watch(name)) for name, m in self._network.named_modules()
-        ]
+        for name, module in self._network.named_modules():
+            self.hook(module, watch(name))
+        self._was_training = self._network.training
+        self._network.eval()
         return self
 
     def __exit__(self, *error: object) -> None:
         for handle in self._handles:
             handle.remove()
+        self._network.train(self._was_training)
 
 
 def fraction_bits(found: Mapping[str, float], fixed: Mapping[str, int]) -> dict[str, int]:
     """Return the fraction bits of tensors by their largest magnitudes; `fixed` has those that are given."""
     bits = {name: math.floor(math.log2(LARGEST / max(most, 1e-6))) for name, most in found.items()}
     return bits | dict(fixed)
+
+
+def floats(integers: Array) -> Tensor:
+    """Return integers as float64."""
+    return torch.from_numpy(integers.astype(np.float64))
 
 
 def rounded(x: Tensor, kind: Any) -> Array:
@@ -141,8 +166,7 @@ def float_layer(
 ) -> tuple[Tensor, Tensor]:
     """Return weight and bias that `integer_layer` was given, the weight in the order of specs/exact.md."""
     weight, bias, shift = (
-        torch.from_numpy(tensors[f"{layer.name}.{part}"].astype(np.float64))
-        for part in ("weight", "bias", "shift")
+        floats(tensors[f"{layer.name}.{part}"]) for part in ("weight", "bias", "shift")
     )
     power = shift - bits[layer.source] + bits[layer.result]  # of the weights [O]
     weight = weight * 2.0 ** -power.view(-1, *[1] * (weight.dim() - 1))
@@ -158,11 +182,52 @@ def load_layer(module: nn.Conv2d, weight: Tensor, bias: Tensor, layer: Layer) ->
         module.bias[bias_order(layer, len(bias))] = bias.float()
 
 
-def integer_gain(table: Tensor, power: int) -> tuple[Array, Array]:
-    """Return a gain [8, channels] times 2**power as integers, and their shift."""
-    table = table.detach().double() * 2.0**power
-    shift = math.floor(math.log2(LARGEST / max(float(table.abs().max()), GAIN_LEAST)))
-    return rounded(table * 2.0**shift, np.int16), np.array(shift, np.uint8)
+def integer_gains(network: nn.Module, gains: Gains, bits: Mapping[str, int]) -> dict[str, Array]:
+    """Return gains [8, channels] as integers, and their shifts."""
+    tensors: dict[str, Array] = {}
+    for name, source, result in gains:
+        table = network.get_parameter(name).detach().double() * 2.0 ** (bits[result] - bits[source])
+        shift = math.floor(math.log2(LARGEST / max(float(table.abs().max()), GAIN_LEAST)))
+        tensors[name] = rounded(table * 2.0**shift, np.int16)
+        tensors[f"{name}_shift"] = np.array(shift, np.uint8)
+    return tensors
+
+
+@torch.no_grad()
+def load_gains(
+    network: nn.Module, gains: Gains, tensors: Mapping[str, Array], bits: Mapping[str, int]
+) -> None:
+    """Give a network the gains that `integer_gains` was given."""
+    for name, source, result in gains:
+        power = int(tensors[f"{name}_shift"]) + bits[result] - bits[source]
+        network.get_parameter(name).copy_(floats(tensors[name]) * 2.0**-power)
+
+
+def integer_steps(network: nn.Module, bits: Mapping[str, int]) -> dict[str, Array]:
+    """Return what turns latents y into steps, residuals r into latents, and rows into those of the quality, [8, M] each."""
+    gain, shrink, offset = (network.get_parameter(name).detach().double() for name in STEPS)
+    octaves = bits["y"] * 2**LOG_BITS
+    return {
+        "log_gain": rounded(gain * OCTAVE - octaves, np.int32),
+        "log_unit": rounded((shrink - gain) * OCTAVE + octaves, np.int32),
+        "index_offset": rounded(offset * 2.0 ** bits["index"], np.int16),
+    }
+
+
+@torch.no_grad()
+def load_steps(network: nn.Module, tensors: Mapping[str, Array], bits: Mapping[str, int]) -> None:
+    """Give a network what `integer_steps` was given."""
+    gain = floats(tensors["log_gain"]) / OCTAVE + bits["y"] * math.log(2)
+    shrink = floats(tensors["log_unit"]) / OCTAVE - bits["y"] * math.log(2) + gain
+    offset = floats(tensors["index_offset"]) * 2.0 ** -bits["index"]
+    for name, table in zip(STEPS, (gain, shrink, offset), strict=True):
+        network.get_parameter(name).copy_(table)
+
+
+def halves(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weights of a and of max(a, 0) of a layer that sees [a; |a|], [O, 2 C, ...]: |a| = 2 max(a, 0) - a."""
+    plain, magnitude = weight.chunk(2, 1)
+    return plain - magnitude, 2 * magnitude
 
 
 def _to_ours(weight: Tensor, layer: Layer) -> Tensor:

@@ -4,7 +4,6 @@ network, images --ranges--> fraction bits of every tensor --nn/integers.py--> we
 weights file --floats--> network
 """
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from ncodec.exact.network import LARGEST, LOG_BITS, Array, Layer, tensors_of
+from ncodec.exact.network import LARGEST, Array, Layer, tensors_of
 from ncodec.models.hyperprior.layers import (
     ASINH_BITS,
     FIXED_BITS,
     GAINS,
-    INDEX_BITS,
     STEPS_BITS,
     HyperpriorConfig,
     layers,
@@ -25,15 +23,18 @@ from ncodec.models.hyperprior.layers import (
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.nn.integers import (
     HALF,
-    OCTAVE,
     Watch,
+    at_qualities,
     bias_order,
     extremes,
     float_layer,
     fraction_bits,
-    integer_gain,
+    halves,
+    integer_gains,
     integer_layer,
-    rounded,
+    integer_steps,
+    load_gains,
+    load_steps,
     to_torch,
 )
 from ncodec.quality import N_QUALITIES
@@ -55,36 +56,30 @@ def ranges(model: Hyperprior, images: list[Tensor]) -> dict[str, float]:
         see("y", output if module is model.g_a else inputs[0])
 
     def of_stem(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # its two halves
-        a, weight = inputs[0].chunk(2, 1)[0], model.h_a.stem.weight.chunk(2, 1)
-        see("h_a.before", conv2d(a, weight[0] - weight[1]), conv2d(a.relu(), 2 * weight[1]))
+        a, (plain, positive) = inputs[0].chunk(2, 1)[0], halves(model.h_a.stem.weight)
+        see("h_a.before", conv2d(a, plain), conv2d(a.relu(), positive))
 
-    was_training = model.training
-    model.eval()
     watch = Watch(model, rename)
     see = watch.see
     with watch:
-        handles = [m.register_forward_hook(of_y) for m in (model.g_a, model.g_s, *model.context)]
-        handles.append(model.h_a.stem.register_forward_hook(of_stem))
-        for image in images:
-            x = (image.float() / 255)[None].contiguous(memory_format=torch.channels_last)
-            for q in range(1, N_QUALITIES + 1):
-                model.estimate(x, torch.tensor([float(q)]))
-    for handle in handles:
-        handle.remove()
-    model.train(was_training)
+        for module in (model.g_a, model.g_s, *model.context):
+            watch.hook(module, of_y)
+        watch.hook(model.h_a.stem, of_stem)
+        for x, q in at_qualities(images, range(1, N_QUALITIES + 1)):
+            model.estimate(x, q)
     return watch.found
 
 
 def _float_layer(named: dict[str, nn.Module], layer: Layer) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of a layer; h_a.stem sees [a; |a|], and |a| = 2 max(a, 0) - a."""
+    """Return weight and bias of a layer."""
     module = named[layer.name.removesuffix("_positive")]
     assert isinstance(module, nn.Conv2d) and module.bias is not None
     if not layer.name.startswith("h_a.stem"):
         return module.weight, module.bias
-    plain, magnitude = module.weight.chunk(2, 1)
+    plain, positive = halves(module.weight)
     if layer.name == "h_a.stem":
-        return plain - magnitude, module.bias
-    return 2 * magnitude, torch.zeros_like(module.bias)
+        return plain, module.bias
+    return positive, torch.zeros_like(module.bias)
 
 
 def to_integers(model: Hyperprior, images: list[Tensor]) -> tuple[dict[str, Array], dict[str, int]]:
@@ -107,13 +102,7 @@ def to_integers(model: Hyperprior, images: list[Tensor]) -> tuple[dict[str, Arra
     steps = np.arange(-LARGEST - 1, LARGEST + 1) / 2**STEPS_BITS
     tensors["h_a.asinh"] = np.rint(np.arcsinh(steps) * 2**ASINH_BITS).astype(np.int16)
     tensors["h_a.asinh"][0] = tensors["h_a.asinh"][1]  # of -32768, which does not occur
-    gain, shrink = model.log_gain.double(), model.log_shrink.double()
-    tensors["log_gain"] = rounded(gain * OCTAVE - bits["y"] * 2**LOG_BITS, np.int32)
-    tensors["log_unit"] = rounded((shrink - gain) * OCTAVE + bits["y"] * 2**LOG_BITS, np.int32)
-    tensors["index_offset"] = rounded(model.index_offset * 2.0**INDEX_BITS, np.int16)
-    for name, source, result in GAINS:
-        table, power = model.get_parameter(name), bits[result] - bits[source]
-        tensors[name], tensors[f"{name}_shift"] = integer_gain(table, power)
+    tensors |= integer_steps(model, bits) | integer_gains(model, GAINS, bits)
     return tensors, {name: bits[name] for name in sorted(tensors_of(layers(model.config)))}
 
 
@@ -128,9 +117,6 @@ def from_integers(
     model = Hyperprior(config)
     named = dict(model.named_modules())
 
-    def floats(name: str) -> Tensor:
-        return torch.from_numpy(tensors[name].astype(np.float64))
-
     with torch.no_grad():
         for layer in layers(config):
             module = named[layer.name.removesuffix("_positive")]
@@ -144,11 +130,6 @@ def from_integers(
             else:
                 module.weight.copy_(to_torch(weight, layer, module.weight.shape))
             module.bias[bias_order(layer, len(bias))] = bias.float()
-        gain = floats("log_gain") / OCTAVE + bits["y"] * math.log(2)
-        model.log_gain.copy_(gain)
-        model.log_shrink.copy_(floats("log_unit") / OCTAVE - bits["y"] * math.log(2) + gain)
-        model.index_offset.copy_(floats("index_offset") * 2.0**-INDEX_BITS)
-        for name, source, result in GAINS:
-            power = int(tensors[f"{name}_shift"]) + bits[result] - bits[source]
-            model.get_parameter(name).copy_(floats(name) * 2.0**-power)
+    load_steps(model, tensors, bits)
+    load_gains(model, GAINS, tensors, bits)
     return model

@@ -4,7 +4,6 @@ network, images --ranges--> fraction bits of every tensor --nn/integers.py--> we
 weights file --floats--> network
 """
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -18,7 +17,6 @@ from ncodec.models.masked.layers import (
     ASINH_BITS,
     FINE_BITS,
     FIXED_BITS,
-    INDEX_BITS,
     NEAR,
     OCTAVES,
     SCORE_MAX,
@@ -32,12 +30,18 @@ from ncodec.nn.integers import (
     HALF,
     OCTAVE,
     Watch,
+    at_qualities,
     extremes,
     float_layer,
+    floats,
     fraction_bits,
-    integer_gain,
+    halves,
+    integer_gains,
     integer_layer,
+    integer_steps,
+    load_gains,
     load_layer,
+    load_steps,
     rounded,
 )
 
@@ -68,10 +72,10 @@ def ranges(model: Masked, images: list[Tensor]) -> dict[str, float]:
     def of_part(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         watch.see("stream", output)
 
-    def halves(name: str) -> Callable[..., None]:
+    def of_halves(name: str) -> Callable[..., None]:
         def hook(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            a, (plain, magnitude) = inputs[0].chunk(2, -1)[0], module.weight.chunk(2, 1)
-            watch.see(name, linear(a, plain - magnitude), linear(a.relu(), 2 * magnitude), output)
+            a, (plain, positive) = inputs[0].chunk(2, -1)[0], halves(module.weight)
+            watch.see(name, linear(a, plain), linear(a.relu(), positive), output)
 
         return hook
 
@@ -82,32 +86,26 @@ def ranges(model: Masked, images: list[Tensor]) -> dict[str, float]:
 
         return hook
 
-    was_training = model.training
-    model.eval()
     watch = Watch(model, lambda name: name)
     with watch:
-        handles = [m.register_forward_hook(of_y) for m in (model.g_a, model.g_s)]
-        handles.append(model.content.register_forward_hook(halves("stream")))
+        watch.hook(model.g_a, of_y)
+        watch.hook(model.g_s, of_y)
+        watch.hook(model.content, of_halves("stream"))
         modules = dict(model.named_modules())
         for k, layer in enumerate(model.layers):
-            handles.append(layer.register_forward_hook(of_stream))
-            for part in ("o", "down"):
-                handles.append(modules[f"layers.{k}.{part}"].register_forward_hook(of_part))
+            watch.hook(layer, of_stream)
+            for name in ("o", "down"):
+                watch.hook(modules[f"layers.{k}.{name}"], of_part)
         for a in range(len(model.heads)):
             name = f"heads.{a}"
-            for part in ("f", "around"):
-                hook = partial(lambda name, _, inputs, output: watch.see(name, output), name)
-                handles.append(modules[f"{name}.{part}"].register_forward_hook(hook))
-            handles.append(modules[f"{name}.out"].register_forward_hook(of_head(name)))
+            for last in ("f", "around"):
+                look = partial(lambda name, _, inputs, output: watch.see(name, output), name)
+                watch.hook(modules[f"{name}.{last}"], look)
+            watch.hook(modules[f"{name}.out"], of_head(name))
             if f"{name}.own" in modules:
-                handles.append(modules[f"{name}.own"].register_forward_hook(halves(name)))
-        for image in images:
-            x = (image.float() / 255)[None].contiguous(memory_format=torch.channels_last)
-            for q in RANGE_QUALITIES:
-                model.estimate(x, torch.tensor([q]))
-    for handle in handles:
-        handle.remove()
-    model.train(was_training)
+                watch.hook(modules[f"{name}.own"], of_halves(name))
+        for x, q in at_qualities(images, RANGE_QUALITIES):
+            model.estimate(x, q)
     for name in TABLES.values():
         watch.see("stream", model.get_parameter(name))
     found = watch.found
@@ -126,7 +124,7 @@ def _module(model: Masked, name: str) -> nn.Linear | nn.Conv2d:
 
 
 def _floats(model: Masked, layer: Layer) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of a layer; what sees [a; |a|] is two of a and max(a, 0), as |a| = 2 max(a, 0) - a."""
+    """Return weight and bias of a layer; what sees [a; |a|] is two (`halves`)."""
     name, _, last = layer.name.rpartition(".")
     if name in SURROUNDINGS:
         kernel = model.get_parameter(name)[int(last)]  # [25, C]
@@ -141,11 +139,9 @@ def _floats(model: Masked, layer: Layer) -> tuple[Tensor, Tensor]:
         return module.weight, bias
     weight = module.weight
     if layer.source == "asinh":
-        plain, magnitude = weight.chunk(2, 1)
+        weight, positive = halves(weight)
         if last.endswith("_positive"):
-            weight, bias = 2 * magnitude, torch.zeros_like(bias)
-        else:
-            weight = plain - magnitude
+            weight, bias = positive, torch.zeros_like(bias)
     return weight[:, :, None, None], bias
 
 
@@ -185,19 +181,12 @@ def to_integers(model: Masked, images: list[Tensor]) -> tuple[dict[str, Array], 
     scores = [bits[f"layers.{k}.q"] + bits[f"layers.{k}.k"] for k in range(n_layers)]
     tensors["score_bits"] = np.array(scores, np.uint8)
     tensors |= asinh_tables()
-    gain, shrink = model.log_gain.detach().double(), model.log_shrink.detach().double()
-    octave = 2**LOG_BITS
-    tensors["log_gain"] = rounded(gain * OCTAVE - bits["y"] * octave, np.int32)
-    tensors["log_unit"] = rounded((shrink - gain) * OCTAVE + bits["y"] * octave, np.int32)
-    power = bits["y"] - bits["mean"]
-    tensors["log_mean"] = rounded(-gain / 2 * OCTAVE + power * octave, np.int32)
-    tensors["index_offset"] = rounded(model.index_offset * 2.0**INDEX_BITS, np.int16)
+    tensors |= integer_steps(model, bits) | integer_gains(model, GAINS, bits)
+    mean, power = -model.log_gain.double() / 2, bits["y"] - bits["mean"]
+    tensors["log_mean"] = rounded(mean * OCTAVE + power * 2**LOG_BITS, np.int32)
     for name, parameter in TABLES.items():
         table = model.get_parameter(parameter) * 2.0 ** bits["stream"]
         tensors[name] = rounded(table.clamp(-LARGEST, LARGEST), np.int16)
-    for name, source, result in GAINS:
-        table, power = model.get_parameter(name), bits[result] - bits[source]
-        tensors[name], tensors[f"{name}_shift"] = integer_gain(table, power)
     return tensors, {name: bits[name] for name in sorted(tensors_of(layers(model.config)))}
 
 
@@ -210,9 +199,6 @@ def from_integers(
         KeyError, ValueError, RuntimeError: tensors or fraction bits are missing or of the wrong shape.
     """
     model = Masked(config)
-
-    def floats(name: str) -> Tensor:
-        return torch.from_numpy(tensors[name].astype(np.float64))
 
     with torch.no_grad():
         for layer in layers(config):
@@ -240,13 +226,8 @@ def from_integers(
                 module.weight.copy_(torch.cat([weight, 0 * weight], 1))
                 if module.bias is not None:
                     module.bias.copy_(bias)
-        gain = floats("log_gain") / OCTAVE + bits["y"] * math.log(2)
-        model.log_gain.copy_(gain)
-        model.log_shrink.copy_(floats("log_unit") / OCTAVE - bits["y"] * math.log(2) + gain)
-        model.index_offset.copy_(floats("index_offset") * 2.0**-INDEX_BITS)
+        load_steps(model, tensors, bits)
+        load_gains(model, GAINS, tensors, bits)
         for name, parameter in TABLES.items():
-            model.get_parameter(parameter).copy_(floats(name) * 2.0 ** -bits["stream"])
-        for name, source, result in GAINS:
-            power = int(tensors[f"{name}_shift"]) + bits[result] - bits[source]
-            model.get_parameter(name).copy_(floats(name) * 2.0**-power)
+            model.get_parameter(parameter).copy_(floats(tensors[name]) * 2.0 ** -bits["stream"])
     return model

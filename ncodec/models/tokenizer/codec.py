@@ -145,7 +145,7 @@ class TokenizerCodec:
         c[~is_known, :size] = 0
         conceal(is_known, c[:, :, :size])
         feeds: dict[str, Array] = {"c": c}
-        for name in GAINS:
+        for name, _, _ in GAINS:
             feeds |= gain_at(self.tensors, name, known)
         return self._pixels(feeds, "pixels" if is_rounded else "unrounded")
 

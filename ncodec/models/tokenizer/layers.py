@@ -25,7 +25,10 @@ from ncodec.models.tokenizer.stages import BLOCK_DIMENSION, STRIDE, TokenizerCon
 DIGIT_BITS = 1  # of c, in steps of a digit's levels; those of code vectors are in the weights file
 V_BITS = 10  # of v, in steps
 FIXED_BITS = {"x": X_BITS, "c": DIGIT_BITS, "v": V_BITS, "pixels": PIXEL_BITS}
-GAINS = {"g_s.deep_gain": ("g_s.deep_stem", "g_s.deep"), "g_s.gain": ("g_s.stem", "g_s.blocks")}
+GAINS = (  # of which tensor, with which result
+    ("g_s.deep_gain", "g_s.deep_stem", "g_s.deep"),
+    ("g_s.gain", "g_s.stem", "g_s.blocks"),
+)
 
 
 def layers(c: TokenizerConfig) -> Iterator[Layer]:

@@ -23,7 +23,7 @@ from ncodec.models.tokenizer.masked import (
     spans,
 )
 from ncodec.models.tokenizer.transformer import Head, Masked
-from ncodec.nn.integers import Watch, float_layer, fraction_bits, integer_layer, rounded
+from ncodec.nn.integers import Watch, float_layer, floats, fraction_bits, integer_layer, rounded
 from ncodec.nn.tokens import LEFT, integers_of
 
 LARGEST_OF_SCORES = 32767 / SCORE_MAX
@@ -129,8 +129,8 @@ def load_integers(network: Masked, tensors: Mapping[str, Array]) -> None:
             weight = weight / _unit(network)
         module.weight.copy_(weight.view_as(module.weight))
         module.bias.copy_(bias)
-    positions = torch.from_numpy(tensors["masked.positions"].astype(np.float64))
-    network.positions.copy_((positions * 2.0**-STREAM_BITS).view_as(network.positions))
+    positions = floats(tensors["masked.positions"]) * 2.0**-STREAM_BITS
+    network.positions.copy_(positions.view_as(network.positions))
 
 
 def _unit(network: Masked) -> Tensor:

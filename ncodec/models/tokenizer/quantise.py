@@ -25,11 +25,14 @@ from ncodec.models.tokenizer.stages import TokenizerConfig
 from ncodec.nn.integers import (
     HALF,
     Watch,
+    at_qualities,
     extremes,
     float_layer,
+    floats,
     fraction_bits,
-    integer_gain,
+    integer_gains,
     integer_layer,
+    load_gains,
     load_layer,
     rounded,
 )
@@ -47,27 +50,14 @@ def ranges(network: Tokenizer, images: list[Tensor]) -> dict[str, float]:
         network: float.
         images: uint8 [3, H, W], sides multiples of 16.
     """
-    was_training = network.training
-    network.eval()
     with Watch(network, lambda name: name) as watch:
-        handles = [
-            network.g_a.stem.register_forward_hook(lambda m, i, out: watch.see("g_a.blocks", out)),
-            network.g_a.down.register_forward_hook(lambda m, i, out: watch.see("g_a.deep", out)),
-        ]
+        watch.hook(network.g_a.stem, lambda m, i, out: watch.see("g_a.blocks", out))
+        watch.hook(network.g_a.down, lambda m, i, out: watch.see("g_a.deep", out))
         stem: list[Tensor] = []  # stem and up add to one tensor
-        handles.append(network.g_s.stem.register_forward_hook(lambda m, i, out: stem.append(out)))
-        handles.append(
-            network.g_s.up.register_forward_hook(
-                lambda m, i, out: watch.see("g_s.stem", out, out + stem.pop())
-            )
-        )
-        for image in images:
-            x = (image.float() / 255)[None].contiguous(memory_format=torch.channels_last)
-            for q in range(1, N_QUALITIES + 1):
-                network(x, torch.tensor([float(q)]))
-    for handle in handles:
-        handle.remove()
-    network.train(was_training)
+        watch.hook(network.g_s.stem, lambda m, i, out: stem.append(out))
+        watch.hook(network.g_s.up, lambda m, i, out: watch.see("g_s.stem", out, out + stem.pop()))
+        for x, q in at_qualities(images, range(1, N_QUALITIES + 1)):
+            network(x, q)
     return watch.found
 
 
@@ -148,9 +138,7 @@ def to_integers(
     for layer in layers(network.config):
         weight, bias = _layer(network, layer.name)
         tensors |= integer_layer(weight, bias, layer, bits, HALF.get(layer.name, 0.0))
-    for name, (source, result) in GAINS.items():
-        table, power = network.get_parameter(name), bits[result] - bits[source]
-        tensors[name], tensors[f"{name}_shift"] = integer_gain(table, power)
+    tensors |= integer_gains(network, GAINS, bits)
     fed = network.encode.double() @ network.decode.double()
     stage = torch.arange(len(network.sizes)).repeat_interleave(torch.tensor(network.sizes))
     if network.config.quantiser == "bsq":
@@ -184,7 +172,7 @@ def from_integers(
     D = sum(network.sizes)
     if config.M < D:
         raise ValueError(f"M: expected at least {D}, found {config.M}")
-    fed = torch.from_numpy(tensors["feedback"].astype(np.float64)) * 2.0 ** (bits["c"] - V_BITS)
+    fed = floats(tensors["feedback"]) * 2.0 ** (bits["c"] - V_BITS)
     encode = torch.eye(D, dtype=torch.float64) + fed  # v of values c, as they would be unquantised
     with torch.no_grad():
         for layer in layers(config):
@@ -206,17 +194,13 @@ def from_integers(
             load_layer(module, weight, bias, layer)
         network.encode[:, :D] = encode
         network.decode[:D] = torch.eye(D)
-        for name, (source, result) in GAINS.items():
-            power = int(tensors[f"{name}_shift"]) + bits[result] - bits[source]
-            table = torch.from_numpy(tensors[name].astype(np.float64))
-            network.get_parameter(name).copy_(table * 2.0**-power)
+        load_gains(network, GAINS, tensors, bits)
         if config.quantiser == "vq":
             leaves = [
                 tensors[f"tokens.{s}.values"][-stage.size :]
                 for s, stage in enumerate(config.stages)
             ]
-            codes = torch.from_numpy(np.stack(leaves).astype(np.float64))
-            network.codebooks.copy_(codes * 2.0 ** -bits["c"])
+            network.codebooks.copy_(floats(np.stack(leaves)) * 2.0 ** -bits["c"])
     return network
 
 
