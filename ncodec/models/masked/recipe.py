@@ -122,7 +122,11 @@ def parameter_groups(network: Masked) -> ParameterGroups:
         for module in network.modules()
         if type(module) is nn.Linear or (type(module) is nn.Conv2d and module.kernel_size == (1, 1))
     }
-    matrices, slowest, slow, fast, rest = [], [], [], [], []
+    matrices: list[nn.Parameter] = []
+    slowest: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
+    fast: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         if name.startswith(FROZEN) or name == "log_gain":
             parameter.requires_grad_(False)
