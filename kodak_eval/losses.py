@@ -2,7 +2,7 @@
 
     python kodak_eval/losses.py FOLDER_OF_PNG [--model fsq-s]... [--images 24] > kodak_eval/results/losses.md
 
-A model with a masked transformer fills in lost tokens by it; then there is a table without, from neighbours alone, too.
+A model with a network that fills in lost tokens (beside its masked transformer) has a table without it, from neighbours alone, too.
 
 Losses: a file of `ranges=16` has n = stages x 16 TILE chunks. Of these, 5, 10 and 20 % (the nearest number, at random,
 seeded by image, quality and share) are overwritten from end to end with random bytes, and the file is decoded with

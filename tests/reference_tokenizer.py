@@ -187,11 +187,6 @@ class Tokens:
         coder.finish()
         return rows
 
-    def guess(self, tokens, depth, given):
-        """Return the last of stages [n, h, w], absent tokens filled in. T39."""
-        s, height = len(tokens) - 1, tokens.shape[1]
-        return self._code(None, tokens, s, depth, 0, height, given)
-
     def _code(self, coder, tokens, s, depth, first, end, given=None):
         width, arrays = tokens.shape[2], self.tensors[s]
         self.model = StageModel(arrays, isinstance(self.stages[s], tuple))
@@ -202,7 +197,6 @@ class Tokens:
                 for k in range(s):
                     before[i][j] += self.value(k, int(tokens[k, first + i, j]), self.units(k))
         n_before = sum(self.channels(k) for k in range(s))
-        guessed = {}
 
         def at(i, j):
             return 0 <= i < end - first and 0 <= j < width
@@ -218,14 +212,7 @@ class Tokens:
                 self.model.enter(x, None if given is None else given[i, j])
                 token = int(tokens[s, first + i, j])
                 code = self._digits if isinstance(self.stages[s], tuple) else self._path
-                if coder is not None:
-                    coded[i, j] = code(coder, s, depth, token)
-                elif token >= 0:
-                    coded[i, j] = token
-                else:
-                    guessed[i, j] = code(coder, s, depth, 0)
-        for place, token in guessed.items():
-            coded[place] = token
+                coded[i, j] = code(coder, s, depth, token)
         return coded
 
     def _digits(self, coder, s, depth, token):
@@ -286,8 +273,6 @@ class StageModel:
             total += int(a["own.weight"][node] @ seen)
         added = 0 if self.given is None else int(self.given[node])
         logit = clip(rounded(total, int(a["shifts"][1])) + added, -2047, 2047)
-        if coder is None:
-            return int(logit > 0)
         context = self.contexts.setdefault(node, Context())
         band = self.bands.setdefault((node, (logit + 2048) // 256), Context())
         w = self.mixers.setdefault(mixer, [65536, 0, 0])
@@ -352,7 +337,7 @@ def shapes_of(c):
 
 # ---------------------------------------------------------------- the masked transformer, section 10
 
-MASKED = {"d": 160, "blocks": 3, "layers": 3, "near": 64}
+MASKED = {"d": 160, "blocks": 3, "layers": 3, "near": 64, "fill": 96}
 
 
 def shapes_of_masked(c, m):
@@ -361,9 +346,11 @@ def shapes_of_masked(c, m):
     is_vq = c["quantiser"] == "vq"
     sizes = [CHANNELS if is_vq else len(stage) for stage in stages]
     nodes = [2**stage - 1 if is_vq else sum(stage) - len(stage) for stage in stages]
-    weights = {"stem": (d, 2 * sum(sizes) + 10)}
-    for s in range(m["blocks"]):
-        weights |= {f"blocks.{s}.depth": (d, 5, 5), f"blocks.{s}.expand": (2 * d, d), f"blocks.{s}.project": (d, 2 * d)}  # fmt: skip
+    weights, fill = {"stem": (d, 2 * sum(sizes) + 8)}, m["fill"]
+    weights |= {"fill.stem": (fill, sum(sizes) + 8), "fill.out": (sum(sizes), fill)}
+    for name, width, count in (("", d, m["blocks"]), ("fill.", fill, 4)):
+        for s in range(count):
+            weights |= {f"{name}blocks.{s}.depth": (width, 5, 5), f"{name}blocks.{s}.expand": (2 * width, width), f"{name}blocks.{s}.project": (width, 2 * width)}  # fmt: skip
     for s in range(m["layers"]):
         weights |= {f"layers.{s}.{part}": (d, d) for part in "qkvo"}
         weights |= {f"layers.{s}.up": (2 * d, d), f"layers.{s}.down": (d, 2 * d)}
@@ -414,7 +401,7 @@ class Transformer:
         self.coder = Tokens(stages, ours | values)
         self.channels = sum(map(self.coder.channels, range(8)))
         net = self.plane = Network(tensors)
-        f = net.layer(net.input("x", 2 * self.channels + 10, 127), "masked.stem")
+        f = net.layer(net.input("x", 2 * self.channels + 8, 127), "masked.stem")
         self.f = net.blocks(f, "masked.blocks", config["blocks"])
         net.check()
         net = self.windows = Network(tensors)
@@ -437,14 +424,16 @@ class Transformer:
             x = net.add("leaky", net.layer(f, f"masked.heads.{s}.hidden"), numbers=(3277,))
             self.outputs.append(net.layer(x, f"masked.heads.{s}.out"))
         net.check()
+        net = self.fill = Network(tensors)
+        f = net.layer(net.input("x", self.channels + 8, 127), "masked.fill.stem")
+        self.added = net.layer(net.blocks(f, "masked.fill.blocks", 4), "masked.fill.out")
+        net.check()
 
-    def logits(self, values, s, known=None):
+    def logits(self, values, s):
         """Return [h, w, nodes] of values [h, w, D]. T34 to T36."""
         h, w, _ = values.shape
-        flags = np.zeros((h, w, 10), int)
-        if known is not None:
-            flags[..., 0], flags[..., 1] = 1, known
-        flags[..., 2 + s] = 1
+        flags = np.zeros((h, w, 8), int)
+        flags[..., s] = 1
         f = self.plane.run({"x": np.concatenate([values, abs(values), flags], 2)}, self.f)[0]
         found = [[None] * w for _ in range(h)]
         for rows in windows_of(h):
@@ -466,36 +455,19 @@ class Transformer:
             given = self.logits(before, s)
         return self.coder.decode(payload, tokens, s, depth, first, end, given)
 
-    def filled(self, tokens, depth):
-        """T38, T39."""
-        tokens, size = tokens.copy(), self.coder.channels(0)
-        for s in range(min(len(tokens), 3)):
-            known, t = tokens[s] >= 0, depth if s == len(tokens) - 1 else self.coder.units(s)
-            c = self.coder.values(tokens[: s + 1], t)
-            if s == 0:
-                between(c, known, size)
-                for i, j in np.argwhere(~known).tolist():
-                    tokens[0, i, j] = self.nearest(c[i, j, :size].tolist(), t)
-            elif not known.all():
-                logits = self.logits(c, s, known)
-                tokens[s] = self.coder.guess(tokens[: s + 1], t, logits)
-        return tokens
-
-    def nearest(self, values, depth):
-        """T38."""
-        stage = self.stages[0]
-        if isinstance(stage, tuple):
-            digits = [
-                min(range(n), key=lambda x, n=n, v=v: (abs(2 * x - (n - 1) - v), -x))
-                for n, v in zip(stage, values, strict=True)
-            ]
-            return sum(d * math.prod(stage[:k]) for k, d in enumerate(digits[:depth]))
-
-        def distance(token):
-            at = self.coder.value(0, token, depth)
-            return sum((a - b) ** 2 for a, b in zip(at, values, strict=True))
-
-        return min((p << (stage - depth) for p in range(2**depth)), key=distance)
+    def filled(self, c, tokens, n):
+        """Return values c [h, w, D] of tokens, absent ones of the first n stages filled in. T38, T39."""
+        known = np.zeros((8, *tokens.shape[1:]), int)
+        known[: len(tokens)] = tokens >= 0
+        x = np.concatenate([c, known.transpose(1, 2, 0)], 2)
+        added, c, first = self.fill.run({"x": x}, self.added)[0], c.copy(), 0
+        for s in range(n):
+            last = first + self.coder.channels(s)
+            for i, j in np.argwhere(known[s] == 0).tolist():
+                there = [*map(int, c[i, j, first:last] + added[i, j, first:last])]
+                c[i, j, first:last] = [max(-127, min(v, 127)) for v in there]
+            first = last
+        return c
 
 
 class Model:
@@ -562,12 +534,11 @@ class Model:
 
     def values(self, tokens, code):
         """Return c [h, w, D]. T10, T31, T38."""
-        known, size = tokens[0] >= 0, self.coder.channels(0)
+        n, depth = len(tokens), self.depth(len(tokens) - 1, code)
+        c = self.coder.values(tokens, depth)
+        between(c, tokens[0] >= 0, self.coder.channels(0))
         if self.masked is not None and (tokens < 0).any():
-            tokens = self.masked.filled(tokens, self.depth(len(tokens) - 1, code))
-        c = self.coder.values(tokens, self.depth(len(tokens) - 1, code))
-        c[~known, :size] = 0
-        between(c, known, size)
+            c = self.masked.filled(c, tokens, n if depth == self.coder.units(n - 1) else n - 1)
         return c
 
     def pixels(self, tokens, code):

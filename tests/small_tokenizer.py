@@ -1,5 +1,6 @@
 """A small network of family tokenizer with random weights, and as a weights file has it."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -56,7 +57,12 @@ def small_weights(quantiser: str) -> tuple[dict[str, NDArray[Any]], dict[str, An
     return tensors, {"name": "small", "family": "tokenizer"} | about
 
 
-MASKED = {"d": 32, "blocks": 1, "layers": 1, "near": 6}
+MASKED = {"d": 32, "blocks": 1, "layers": 1, "near": 6, "fill": 16}
+
+
+def tables_of(tensors: Mapping[str, NDArray[Any]]) -> dict[int, NDArray[np.int16]]:
+    """Return the values of trees, by stage."""
+    return {s: tensors[f"tokens.{s}.values"] for s in range(8) if f"tokens.{s}.values" in tensors}
 
 
 @cache
@@ -64,13 +70,13 @@ def small_transformer(quantiser: str) -> Masked:
     """Return a masked transformer for the tokens of `small_weights`, whose layers all matter."""
     tensors, about = small_weights(quantiser)
     stages = recipe.Config(**about["config"]).stages
-    tables = {s: tensors[f"tokens.{s}.values"] for s, stage in enumerate(stages) if stage.bits}
     torch.manual_seed(1)
-    transformer = Masked(MaskedConfig(**MASKED), stages, tables)
+    transformer = Masked(MaskedConfig(**MASKED), stages, tables_of(tensors))
     transformer.start_from(tensors)
     with torch.no_grad():
         for parameter in transformer.parameters():
             parameter += 0.05 * torch.randn_like(parameter) * (0.5 + parameter.abs().mean())
+        transformer.fill.out.weight.normal_()
     return transformer.eval()
 
 

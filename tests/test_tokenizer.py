@@ -21,6 +21,7 @@ from small_tokenizer import (
     small_tokens,
     small_transformer,
     small_weights,
+    tables_of,
 )
 
 import ncodec
@@ -32,10 +33,13 @@ from ncodec.models.protocol import TileFormat
 from ncodec.models.tokenizer import masked_recipe, recipe
 from ncodec.models.tokenizer.codec import Options
 from ncodec.models.tokenizer.device import DeviceCodec
-from ncodec.models.tokenizer.masked import spans
+from ncodec.models.tokenizer.fill_network import metric_of, random_losses
+from ncodec.models.tokenizer.filling import conceal
+from ncodec.models.tokenizer.masked import MaskedConfig, spans
 from ncodec.models.tokenizer.network import REVIVED_BELOW, Tokenizer
 from ncodec.models.tokenizer.quantise import thresholds, to_integers, tree
 from ncodec.models.tokenizer.stages import STAGES, depth_of_last, n_stages
+from ncodec.models.tokenizer.transformer import Masked
 from ncodec.models.weights import find_by_name
 from ncodec.models.weights import read as read_weights
 from ncodec.nn.integers import extremes
@@ -165,25 +169,62 @@ def test_integers_are_the_network(quantiser, small, quality):
         assert abs(psnr(pixels, decoded) - psnr(pixels, expected)) < 0.1
 
 
-@pytest.mark.parametrize("is_coding", [True, False])
-def test_integers_are_the_transformer(quantiser, masked, is_coding):
+def test_integers_are_the_transformer(quantiser, masked):
     """Logits of the integers are those of the float network, with its neighbours' apart, within 1/64 nat."""
     codec, network = load_by_name(masked).codec, small_transformer(quantiser)
     grid = small_tokens(quantiser)[:1]
     h, w = grid.shape[2:]
     for s, stage in enumerate(codec.stages):
-        known = None if is_coding else np.random.default_rng(s).random((h, w)) < 0.6
         seen = grid[0, : s + 1].copy()
-        seen[s][~known if known is not None else np.s_[:]] = -1
-        found = codec._masked.logits(codec.coder.values(seen, stage.units), s, known)
+        seen[s] = -1
+        found = codec._masked.logits(codec.coder.values(seen, stage.units), s)
         head = network.heads[s]
         with torch.no_grad():
-            given = None if known is None else torch.from_numpy(known)[None]
-            x, near = network.seen(torch.from_numpy(grid).long(), s, given)
+            x, near = network.seen(torch.from_numpy(grid).long(), s)
             f = network.features(x, 0 * near, spans(h)[0], spans(w)[0])[0, 0, 0]
             expected = (head.decisions(f.flatten(0, 1)) - head.bias).numpy()
         assert expected.std() > 0.02
         assert np.abs(found.reshape(expected.shape) / 256 - expected).max() < 1 / 64
+
+
+@pytest.mark.parametrize("n_stages", [1, 3, 8])
+def test_what_is_filled_in(quantiser, masked, n_stages):
+    """Values are the line, to which the float network's are added and rounded; where tokens are known, theirs."""
+    codec, network = load_by_name(masked).codec, small_transformer(quantiser)
+    tokens = torch.from_numpy(small_tokens(quantiser)[:1]).long()
+    known = random_losses(tokens.shape, n_stages, np.random.default_rng(n_stages))
+    known[:, 2:4] = False
+    grid = np.where(known[0].permute(2, 0, 1), tokens[0], -1)[:n_stages].astype(np.int32)
+    c = codec.coder.values(grid, codec.stages[n_stages - 1].units)
+    size = codec.stages[0].n_values
+    conceal(grid[0] >= 0, c[:, :, :size])
+    found = c.copy()
+    codec._masked.filling.fill(found, grid >= 0, n_stages)
+    with torch.no_grad():
+        added = network.fill(torch.from_numpy(c)[None].float(), known)[0]
+    lost = ~known[..., network.fill.of_channel][0].numpy()
+    lost[:, :, sum(stage.n_values for stage in codec.stages[:n_stages]) :] = False
+    assert lost.any() and np.array_equal(found[~lost], c[~lost])
+    expected = (c + added.numpy()).clip(-127, 127)[lost]
+    assert np.abs(expected - c[lost]).max() > 1 and np.abs(found[lost] - expected).max() < 0.6
+
+
+def test_it_learns_to_fill_in(quantiser):
+    """It starts as the line, and its errors are soon smaller."""
+    tensors = small_weights(quantiser)[0]
+    network = Masked(
+        MaskedConfig(**MASKED), small_transformer(quantiser).stages, tables_of(tensors)
+    )
+    tokens, rng = torch.from_numpy(small_tokens(quantiser)).long(), np.random.default_rng(0)
+    known, metric = random_losses(tokens.shape, 3, rng), metric_of(tensors)
+    optimizer, ratios = torch.optim.Adam(network.fill.parameters(), 3e-3), []
+    for _ in range(30):
+        filled, line = network.fill_errors(tokens, known, 3, metric)
+        ratios.append((filled.sum() / line.sum()).item())
+        optimizer.zero_grad()
+        (filled / line.mean()).mean().backward()
+        optimizer.step()
+    assert ratios[0] == pytest.approx(1) and ratios[-1] < 0.8
 
 
 def test_a_network_from_integers_is_the_same(quantiser):
@@ -414,7 +455,14 @@ def test_masked_training_goes_on(quantiser, small, masked, tmp_path):
             float(part.file_bits(tokens, 8))
             for part in (small_transformer(quantiser), network.transformer, start.transformer)
         )
-    assert abs(found / expected - 1) < 3e-4 and abs(untrained / expected - 1) > 3e-3
+    assert abs(found / expected - 1) < 1e-4 and abs(untrained / expected - 1) > 3e-4
+    known = random_losses(tokens.shape, 8, np.random.default_rng(0))
+    with torch.no_grad():
+        expected, found, untrained = (
+            float(part.fill_errors(tokens, known, 8, torch.eye(len(part.unit)))[0])
+            for part in (small_transformer(quantiser), network.transformer, start.transformer)
+        )
+    assert abs(found / expected - 1) < 1e-3 and abs(untrained / expected - 1) > 1e-2
     for changes, message in (
         (
             ["model.near=7"],

@@ -597,7 +597,7 @@ def test_encoder(small, models, sample):
 
 # ---------------------------------------------------------------- the masked transformer, section 10
 
-TRANSFORMER = {"d": 32, "blocks": 1, "layers": 2, "near": 5}
+TRANSFORMER = {"d": 32, "blocks": 1, "layers": 2, "near": 5, "fill": 24}
 
 
 def masked_tensors_of(config, masked):
@@ -607,7 +607,10 @@ def masked_tensors_of(config, masked):
     for name, channels, _, which in rows("masked layer", SPEC):
         name, (inputs, outputs) = name.strip(" `"), channels.split("→")
         many = re.search(r"s = 0 … (\w+)", which)
-        many = masked[many[1]] if many else 8 if "heads.s" in name else 1
+        if many:  # up to a size less 1, or a number
+            many = int(many[1]) + 1 if many[1].isdigit() else masked[many[1]]
+        else:
+            many = 8 if "heads.s" in name else 1
         for s in range(many):
             full, known = name.replace(".s.", f".{s}."), names | (of_stages[s] if s < 8 else {})
             i, o = (eval(text.replace("·", "*"), dict(known)) for text in (inputs, outputs))
@@ -634,7 +637,8 @@ def random_masked(quantiser, seed=1):
             full = name.removesuffix(".weight")
             bound, result = (127, 3000) if "stem" in name else (32767, 3000)
             usual = 40 if "stem" in name else 1000
-            result = 700 if full.endswith(".out") else result  # logits
+            if full.endswith(".out"):  # values, logits
+                result = 40 if "fill" in full else 700
             values = random_layer(rng, full, shape, bound, usual, result)
             tensors |= {n: v.astype(TYPES[shapes[n][0]]) for n, v in values.items()}
         elif ".tokens." in name:
@@ -735,6 +739,7 @@ def test_masked_concealing(effort, with_masked):
 @pytest.mark.parametrize(("name", "value"), [
     ("masked.stem.shift", 0), ("masked.blocks.0.depth.shift", 31), ("masked.layers.1.q.bias", 2**30 + 1), ("masked.heads.3.out.shift", 0),
     ("masked.tokens.2.shifts", 0), ("masked.tokens.7.hidden.bias", -(2**31)), ("masked.positions", -32768), ("masked.layers.0.shift", 25),
+    ("masked.fill.stem.shift", 0), ("masked.fill.out.bias", 2**30 + 1),
 ])  # fmt: skip
 def test_masked_weights(name, value, tmp_path):
     tensors = random_masked("fsq")
@@ -750,6 +755,6 @@ def test_masked_weights(name, value, tmp_path):
         reference.Model(path.read_bytes())
     with pytest.raises(WeightsMismatchError):
         load_by_name(path, "cpu")
-    for more in ({"d": 48}, {"layers": 0}, {"near": 1025}, {"more": 1}):
+    for more in ({"d": 48}, {"layers": 0}, {"near": 1025}, {"fill": 1025}, {"more": 1}):
         with pytest.raises(WeightsMismatchError):
             load_by_name(save_masked(tmp_path, tensors, "fsq", **more), "cpu")

@@ -92,18 +92,6 @@ class TokenStages {
       raise("CorruptPayloadError", "the last byte is not the smallest in the final interval, as the encoder makes it");
   }
 
-  // Set what is absent, -1, of the last stage of tokens.
-  void guess(DecodedTokens tokens, int depth, Weights logits) const {
-    const size_t stage = tokens.shape(0) - 1;
-    const TokenRows rows = check(tokens, stage, depth, 0, tokens.shape(1));
-    if (stage > 0) check_tokens(stage - 1, 0, tokens.data(), rows);
-    check_tokens(stage, -1, tokens.data(), rows);
-    const int16_t* given = check_logits(logits, stage, rows);
-    nb::gil_scoped_release release;
-    TokenGuesser guesser;
-    code_tokens(guesser, stages_, stage, depth, tokens.data(), rows, given);
-  }
-
   // values [height, width, channels of all stages], all 0 before.
   void values(Tokens tokens, int depth, Values values) const {
     const size_t n = tokens.shape(0);
@@ -167,7 +155,6 @@ void bind_tokens(nb::module_& m) {
            nb::arg("first"), nb::arg("end"), nb::arg("logits").noconvert().none())
       .def("decode", &TokenStages::decode, nb::arg("payload"), nb::arg("tokens").noconvert(), nb::arg("stage"),
            nb::arg("depth"), nb::arg("first"), nb::arg("end"), nb::arg("logits").noconvert().none())
-      .def("guess", &TokenStages::guess, nb::arg("tokens").noconvert(), nb::arg("depth"), nb::arg("logits").noconvert())
       .def("values", &TokenStages::values, nb::arg("tokens").noconvert(), nb::arg("depth"),
            nb::arg("values").noconvert());
 }

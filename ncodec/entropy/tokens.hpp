@@ -168,18 +168,14 @@ class TokenModel {
   template <class Coder>
   uint32_t decide(Coder& coder, uint32_t value, size_t node, size_t mixer) {
     const int logit = logit_of(node);
-    if constexpr (Coder::GUESSES) {
-      return logit > 0;
-    } else {
-      Context &context = contexts_[node], &band = bands_[node][static_cast<size_t>(logit + 2048) >> BAND_BITS];
-      Mixture<3> m{{logit, context.stretched(), band.stretched()}, 0};
-      mix(mixers_[mixer], m);
-      const uint32_t bin = coder.bin(value, m.share());
-      learn(mixers_[mixer], m, TOKEN_MIXER_RATE, bin);
-      context.update(bin);
-      band.update(bin);
-      return bin;
-    }
+    Context &context = contexts_[node], &band = bands_[node][static_cast<size_t>(logit + 2048) >> BAND_BITS];
+    Mixture<3> m{{logit, context.stretched(), band.stretched()}, 0};
+    mix(mixers_[mixer], m);
+    const uint32_t bin = coder.bin(value, m.share());
+    learn(mixers_[mixer], m, TOKEN_MIXER_RATE, bin);
+    context.update(bin);
+    band.update(bin);
+    return bin;
   }
 
  private:
@@ -282,15 +278,10 @@ bool code_tokens(Coder& coder, const std::vector<TokenStage>& stages, size_t s, 
       x = std::copy_n(here.above_left_of(i, j), 3 * n, x);
       for (size_t row = 0; row < 3; ++row) x = std::copy_n(before.above_left_of(i + row, j), 3 * m, x);
       Token& token = tokens[rows.at(s, i, j)];
-      if constexpr (Coder::GUESSES)
-        if (token >= 0) {
-          stage.values_of(token, depth, here.at(i, j));
-          continue;
-        }
       model.enter(given ? given + (i * rows.width + j) * stage.nodes() : nullptr);
       const int32_t coded = code_token(coder, stage, model, depth, token);
       if constexpr (Coder::DECODES) token = coded;
-      if constexpr (!Coder::GUESSES) stage.values_of(coded, depth, here.at(i, j));  // guesses are not known
+      stage.values_of(coded, depth, here.at(i, j));
       if (coder.is_over()) return false;
     }
   return true;
@@ -298,7 +289,7 @@ bool code_tokens(Coder& coder, const std::vector<TokenStage>& stages, size_t s, 
 
 class TokenEncoder {
  public:
-  static constexpr bool DECODES = false, GUESSES = false;
+  static constexpr bool DECODES = false;
   uint32_t bin(uint32_t value, uint32_t share) {
     coder_.encode_share(value, share);
     return value;
@@ -312,7 +303,7 @@ class TokenEncoder {
 
 class TokenDecoder {
  public:
-  static constexpr bool DECODES = true, GUESSES = false;
+  static constexpr bool DECODES = true;
   TokenDecoder(const uint8_t* payload, size_t size) : coder_(payload, size) {}
   uint32_t bin(uint32_t, uint32_t share) { return coder_.decode_share(share); }
   bool is_over() const { return coder_.status() != BinaryStatus::ok; }
@@ -320,12 +311,6 @@ class TokenDecoder {
 
  private:
   BinaryDecoder coder_;
-};
-
-// Sets tokens that are absent, -1: the more probable bin of each decision, by what is known.
-struct TokenGuesser {
-  static constexpr bool DECODES = true, GUESSES = true;
-  bool is_over() const { return false; }
 };
 
 // The first token of stages up to `last` in `rows` that is not in [low, size), by its place in the array; -1: none.

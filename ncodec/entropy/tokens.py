@@ -189,19 +189,6 @@ class TokenCoder:
         _check(stage, first, end)
         self._coder.decode(payload, tokens, stage, depth, first, end, logits)
 
-    def guess(self, tokens: NDArray[np.int32], depth: int, logits: NDArray[np.int16]) -> None:
-        """Set the absent tokens, -1, of the last stage: the likelier outcome of each decision, by what is known. Exact.
-
-        Args:
-            tokens: [n, h, w] int32, contiguous; absent in the last stage alone.
-            depth: units of tokens of stage n - 1.
-            logits: int16 [h w, nodes], as in `encode`.
-
-        Raises:
-            InputError: a token, the depth or the shape of the logits is out of range.
-        """
-        self._coder.guess(tokens, depth, logits)
-
     def values(self, tokens: NDArray[np.int32], depth: int) -> NDArray[np.int16]:
         """Return [h, w, D], the values of all stages in order. Exact.
 

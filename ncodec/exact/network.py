@@ -46,11 +46,11 @@ class Layer(NamedTuple):
     bound: int = LARGEST  # of the input
 
 
-def block_layers(name: str, width: int, count: int, trunk: str) -> Iterator[Layer]:
+def block_layers(name: str, width: int, count: int, trunk: str, kernel: int = 3) -> Iterator[Layer]:
     """Yield the layers of residual blocks on the tensor `trunk`."""
     for k in range(count):
         block = f"{name}.{k}"
-        yield Layer(f"{block}.depth", (width, 3, 3), trunk, f"{block}.depth")
+        yield Layer(f"{block}.depth", (width, kernel, kernel), trunk, f"{block}.depth")
         yield Layer(f"{block}.expand", (2 * width, width), f"{block}.depth", f"{block}.expand")
         yield Layer(f"{block}.project", (width, 2 * width), f"{block}.expand", trunk)
 

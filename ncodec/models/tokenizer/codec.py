@@ -1,7 +1,7 @@
 """Encodes and decodes tiles as grids of tokens, in integers from end to end: every machine decodes the same pixels.
 
     encode   pixels --analysis--> v --quantised stage by stage--> tokens --coder--> a payload for each stage and range
-    decode   payloads --coder--> tokens --values--> c --synthesis--> pixels         lost ranges: `conceal`
+    decode   payloads --coder--> tokens --values--> c --synthesis--> pixels         lost ranges: filling.py
 
 The networks are graphs.py's; specs/tokenizer.md has all of it.
 """
@@ -22,8 +22,9 @@ from ncodec.exact.network import PIXEL_BITS, Array, checked_bits, gain_at
 from ncodec.models.protocol import EncodeOptions, TileFormat
 from ncodec.models.tokenizer import graphs
 from ncodec.models.tokenizer.analysis import Analyser
+from ncodec.models.tokenizer.filling import conceal
 from ncodec.models.tokenizer.layers import GAINS, check_tokenizer, layers
-from ncodec.models.tokenizer.masked import Masked, MaskedConfig, conceal
+from ncodec.models.tokenizer.masked import Masked, MaskedConfig
 from ncodec.models.tokenizer.stages import STRIDE, TokenizerConfig, depth_of_last, n_stages
 from ncodec.quality import QUALITY_STEPS, quality_of
 from ncodec.threads import get_num_threads
@@ -138,12 +139,12 @@ class TokenizerCodec:
         is_whole = len(tokens) == n_stages(quality_code)
         known = quality_code if is_whole else QUALITY_STEPS * (len(tokens) - 1)
         depth = depth_of_last(known, self.stages)
-        is_known, size = tokens[0] >= 0, self.stages[0].n_values
-        if self._masked and (tokens < 0).any():
-            tokens = self._masked.filled(tokens, depth)
-        c = self.coder.values(tokens, depth)
-        c[~is_known, :size] = 0
-        conceal(is_known, c[:, :, :size])
+        c, is_known = self.coder.values(tokens, depth), tokens >= 0
+        if not is_known.all():
+            conceal(is_known[0], c[:, :, : self.stages[0].n_values])
+            if self._masked:  # a last stage in part is not filled in
+                n_filled = len(tokens) - (depth < self.stages[len(tokens) - 1].units)
+                self._masked.filling.fill(c, is_known, n_filled)
         feeds: dict[str, Array] = {"c": c}
         for name, _, _ in GAINS:
             feeds |= gain_at(self.tensors, name, known)

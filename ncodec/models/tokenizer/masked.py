@@ -1,11 +1,11 @@
 """The masked transformer in integers: logits of tokens from all that is known around them. What decodes; no torch.
 
-    values known [h, w, inputs] --stem--> [h, w, d] --blocks, 5x5--> cut into windows [n, R·C, d]
+    values of the stages before [h, w, inputs] --stem--> [h, w, d] --blocks, 5x5--> cut into windows [n, R·C, d]
     + positions --layers: attention in a window; each place by itself--> head of the stage --> logits [h, w, nodes]
 
-It sees the stages before, and of the stage itself nothing, where files are coded: all places in one run, whose logits are
-added to those of the coder's own network, which knows the tokens to the left and above (entropy/tokens.hpp). Where tokens are
-lost it sees those that are not (MT of https://arxiv.org/abs/2304.07313). transformer.py trains it; specs/tokenizer.md has the integers.
+It sees the stages before, and of the stage itself nothing: all places in one run, whose logits are added to those of the
+coder's own network, which knows the tokens to the left and above (entropy/tokens.hpp). It has a small network beside it that
+fills in lost tokens (filling.py). transformer.py trains it; specs/tokenizer.md has the integers.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 
 from ncodec.entropy.tokens import VALUE_MAX, Stage, TokenCoder
 from ncodec.errors import InputError, named
-from ncodec.exact.network import LEAKY_SLOPE, Known, Layer, Network, Tensors
+from ncodec.exact.network import LEAKY_SLOPE, Known, Layer, Network, Tensors, block_layers
 from ncodec.exact.network import known_of as known_of_layers
+from ncodec.models.tokenizer import filling
+from ncodec.models.tokenizer.filling import Filling
 from ncodec.nn import HEAD
 from ncodec.threads import get_num_threads
 
 SIDE = 12  # of a window, at most
-MLP = 2  # what is wider inside a block or layer, by this factor
+MLP = 2  # what is wider inside a layer, by this factor
 NORM_BITS = 10
 LOGIT_BITS = 8
 SCORE_MAX = 8190  # of q and k: 32 products of them stay below 2^31
 OCTAVE_BITS = 6  # of differences of scores
-FILLED = 3  # stages in which lost tokens are filled in
 NORMED = 1 + int((1024 << 2 * NORM_BITS) ** 0.5)  # the largest norm of 1024 channels
 
 
@@ -45,9 +46,16 @@ class MaskedConfig:
     blocks: int = 3  # that know 5x5 places
     layers: int = 3  # of attention
     near: int = 64  # hidden units of the coder's network of each stage
+    fill: int = 96  # channels of what fills in lost tokens
 
     def __post_init__(self) -> None:
-        for name, most in (("d", 1024), ("blocks", 64), ("layers", 64), ("near", 1024)):
+        for name, most in (
+            ("d", 1024),
+            ("blocks", 64),
+            ("layers", 64),
+            ("near", 1024),
+            ("fill", 1024),
+        ):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= most:
                 raise InputError(f"{name}: expected 1 to {most}, found {value!r}")
@@ -63,11 +71,7 @@ def layers(c: MaskedConfig, stages: tuple[Stage, ...]) -> Iterator[Layer]:
         return Layer(name, (out, d), "masked.norm", result, result_unit=unit, bound=NORMED)
 
     yield Layer("masked.stem", (d, n_inputs(stages)), "masked.x", f, bound=VALUE_MAX)
-    for k in range(c.blocks):
-        name = f"masked.blocks.{k}"
-        yield Layer(f"{name}.depth", (d, 5, 5), f, f"{name}.depth")
-        yield Layer(f"{name}.expand", (MLP * d, d), f"{name}.depth", f"{name}.expand")
-        yield Layer(f"{name}.project", (d, MLP * d), f"{name}.expand", f)
+    yield from block_layers("masked.blocks", d, c.blocks, f, 5)
     for k in range(c.layers):
         name = f"masked.layers.{k}"
         yield of_norm(f"{name}.q", d, f"{name}.q", float(np.log2(np.e)) / HEAD**0.5)  # octaves
@@ -80,11 +84,12 @@ def layers(c: MaskedConfig, stages: tuple[Stage, ...]) -> Iterator[Layer]:
         name = f"masked.heads.{s}"
         yield of_norm(f"{name}.hidden", d, f"{name}.hidden")
         yield Layer(f"{name}.out", (stage.nodes, d), f"{name}.hidden", "masked.logits")
+    yield from filling.layers(c.fill, stages)
 
 
 def n_inputs(stages: tuple[Stage, ...]) -> int:
-    """Return the channels of the input: values, their magnitudes, two flags, which stage it is."""
-    return 2 * sum(stage.n_values for stage in stages) + 2 + len(stages)
+    """Return the channels of the input: values, their magnitudes, which stage it is."""
+    return 2 * sum(stage.n_values for stage in stages) + len(stages)
 
 
 def known_of(c: MaskedConfig, stages: tuple[Stage, ...]) -> Known:
@@ -139,7 +144,7 @@ def windows(tensors: Tensors, c: MaskedConfig, stages: tuple[Stage, ...]) -> Net
 
 
 class Masked:
-    """The transformer of a weights file, and the coder that it helps. Safe to share between threads.
+    """The transformer of a weights file, the coder that it helps, and what fills in lost tokens. Safe to share between threads.
 
     Args:
         tensors: `masked.*`, those of `known_of`, and values of trees, `tokens.{s}.values`.
@@ -156,6 +161,7 @@ class Masked:
             self._plane, self._windows = (
                 make(tensors, config, stages) for make in (plane, windows)
             )
+            self.filling = Filling(tensors, stages)
         ours = {name.removeprefix("masked."): array for name, array in tensors.items() if name.startswith("masked.tokens.")}  # fmt: skip
         shared = {name: array for name, array in tensors.items() if name.endswith(".values")}
         with named("masked."):
@@ -185,45 +191,6 @@ class Masked:
         logits = self._before(tokens, stage, first, end)
         self.coder.decode(payload, tokens, stage, depth, first, end, logits)
 
-    def filled(self, tokens: NDArray[np.int32], depth: int) -> NDArray[np.int32]:
-        """Return tokens [n, h, w] without absent ones, -1, in the first stages. Exact.
-
-        Of stage 0 they are the nearest to the line between known rows; of the next two the likeliest by all that is
-        known, stage by stage. Beyond these a guess is no better than nothing.
-
-        Args:
-            tokens: of the first n stages.
-            depth: units of tokens of stage n - 1.
-        """
-        tokens = tokens.copy()
-        for s in range(min(len(tokens), FILLED)):
-            known = tokens[s] >= 0
-            if known.all():
-                continue
-            units = depth if s == len(tokens) - 1 else self.stages[s].units
-            values = self.coder.values(tokens[: s + 1], units)
-            if s == 0:
-                size = self.stages[0].n_values
-                conceal(known, values[:, :, :size])
-                tokens[0][~known] = self._nearest(values[:, :, :size][~known], units)
-            else:
-                logits = self.logits(values, s, known)
-                self.coder.guess(tokens[: s + 1], units, logits.reshape(-1, logits.shape[2]))
-        return tokens
-
-    def _nearest(self, values: NDArray[np.int16], depth: int) -> NDArray[np.int32]:
-        """Return the tokens of stage 0 [P] nearest to values [P, D_0]; of equally near ones the first."""
-        stage = self.stages[0]
-        wide = values.astype(np.int64)
-        if stage.levels:
-            levels = [np.clip((wide[:, k] + L) // 2, 0, L - 1) for k, L in enumerate(stage.levels)]
-            tokens = np.ravel_multi_index(levels, stage.levels, order="F").astype(np.int32)
-            return stage.cut(tokens, depth)
-        every = np.arange(1 << depth, dtype=np.int32) << (stage.bits - depth)
-        nodes = self.coder.values(every[None, None], depth)[0, :, : stage.n_values].astype(np.int64)
-        score = (nodes**2).sum(1) - 2 * wide @ nodes.T
-        return np.asarray(every[score.argmin(1)], np.int32)
-
     def _before(
         self, tokens: NDArray[np.int32], stage: int, first: int, end: int
     ) -> NDArray[np.int16]:
@@ -232,24 +199,21 @@ class Masked:
         values = np.zeros((end - first, tokens.shape[2], self.coder.n_values), np.int16)
         if stage:
             values = self.coder.values(rows, self.stages[stage - 1].units)
-        logits = self.logits(values, stage, None)
+        logits = self.logits(values, stage)
         return logits.reshape(-1, logits.shape[2])
 
-    def logits(
-        self, values: NDArray[np.int16], stage: int, is_known: NDArray[np.bool_] | None
-    ) -> NDArray[np.int16]:
+    def logits(self, values: NDArray[np.int16], stage: int) -> NDArray[np.int16]:
         """Return logits [h, w, nodes] of the decisions of a stage (1/256 nats). Exact.
 
         Args:
-            values: [h, w, D], of the stages before, and those of this stage that it may see; 0 elsewhere.
+            values: [h, w, D], of the stages before, and 0.
             stage: which.
-            is_known: [h, w], where this stage's are known; None: nowhere, but those to the left and above to the coder.
         """
         height, width = values.shape[:2]
         logits = np.empty((height, width, self.stages[stage].nodes), np.int16)
         if not logits.size:
             return logits
-        x = inputs_of(values, stage, len(self.stages), is_known)
+        x = inputs_of(values, stage, len(self.stages))
         (f,) = self._plane.run({"x": x}, ("f",), get_num_threads())
         for rows in spans(height):
             for columns in spans(width):
@@ -276,37 +240,10 @@ class Masked:
         logits[at] = made.reshape(n, m, R, C, -1)
 
 
-def conceal(is_known: NDArray[np.bool_], c: NDArray[np.int16]) -> None:
-    """Fill in values c [h, w, D] of the first stage where they are not known: in each column, between the known rows around.
-
-    Where a column has none they stay 0, as those of later stages do: the picture is coarser there.
-
-    Args:
-        is_known: [h, w].
-        c: changed in place.
-    """
-    height = len(is_known)
-    row = np.broadcast_to(np.arange(height)[:, None], is_known.shape)
-    above = np.maximum.accumulate(np.where(is_known, row, -1), 0)
-    below = np.minimum.accumulate(np.where(is_known, row, height)[::-1], 0)[::-1]
-    i, j = np.nonzero(~is_known & ((above >= 0) | (below < height)))
-    first, last = above[i, j], below[i, j]
-    first, last = np.where(first < 0, last, first), np.where(last == height, first, last)
-    span = np.maximum(last - first, 1)[:, None]
-    share = np.where(last > first, i - first, 0)[:, None]  # of the row below, of `span`
-    mixed = c[first, j].astype(np.int32) * (span - share) + c[last, j].astype(np.int32) * share
-    c[i, j] = (2 * mixed + span) // (2 * span)
-
-
-def inputs_of(
-    values: NDArray[np.int16], stage: int, n_stages: int, is_known: NDArray[np.bool_] | None
-) -> NDArray[np.int16]:
+def inputs_of(values: NDArray[np.int16], stage: int, n_stages: int) -> NDArray[np.int16]:
     """Return what the transformer sees [h, w, inputs] of values [h, w, D]."""
-    flags = np.zeros((*values.shape[:2], 2 + n_stages), np.int16)
-    if is_known is not None:
-        flags[..., 0] = 1
-        flags[..., 1] = is_known
-    flags[..., 2 + stage] = 1
+    flags = np.zeros((*values.shape[:2], n_stages), np.int16)
+    flags[..., stage] = 1
     return np.concatenate([values, np.abs(values), flags], 2)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ncodec.exact.network import Array
+from ncodec.models.tokenizer.fill_network import random_losses
 from ncodec.models.tokenizer.masked import (
     LOGIT_BITS,
     NORM_BITS,
@@ -27,16 +28,24 @@ from ncodec.nn.integers import Watch, float_layer, floats, fraction_bits, intege
 from ncodec.nn.tokens import LEFT, integers_of
 
 LARGEST_OF_SCORES = 32767 / SCORE_MAX
-FIXED_BITS = {"masked.x": 0, "masked.norm": NORM_BITS, "masked.logits": LOGIT_BITS}
+FIXED_BITS = {
+    "masked.x": 0,
+    "masked.norm": NORM_BITS,
+    "masked.logits": LOGIT_BITS,
+    "masked.fill.x": 0,
+    "masked.fill.c": 0,
+}
 STREAM_BITS, USUAL_BITS = 11, 12  # of masked.f, and between layers
 ADDED = ("stem", "project", "o", "down")  # modules whose results make up f
 
 
 def _tensor_of(module: str) -> str:
     """Return the tensor that a module's result is, or is added to."""
-    parts = module.split(".")
+    trunk, parts = "masked.f", module.split(".")
+    if parts[0] == "fill" and len(parts) > 1:
+        trunk, parts = "masked.fill.f", parts[1:]
     is_sum = parts[-1] in ADDED or (parts[0] in ("blocks", "layers") and len(parts) == 2)
-    return "masked.f" if is_sum else f"masked.{module}"
+    return trunk if is_sum else f"masked.{module}"
 
 
 @torch.no_grad()
@@ -47,16 +56,13 @@ def ranges(network: Masked, tokens: Tensor) -> dict[str, float]:
         network: float.
         tokens: [n, S, h, w].
     """
-    generator = torch.Generator().manual_seed(0)
     rows, columns = (spans(n)[0] for n in tokens.shape[2:])
+    rng, metric = np.random.default_rng(0), torch.eye(len(network.unit))
     with Watch(network, _tensor_of) as watch:
         for s in range(len(network.stages)):
-            for share in (0.0, 0.5, 0.9, None):
-                known = None
-                if share is not None:
-                    known = torch.rand(tokens[:, s].shape, generator=generator) < share
-                f = network.features(*network.seen(tokens, s, known), rows, columns)
-                network.parts_of(s)[1].decisions(f.flatten(0, -2))
+            f = network.features(*network.seen(tokens, s), rows, columns)
+            network.parts_of(s)[1].decisions(f.flatten(0, -2))
+            network.fill_errors(tokens, random_losses(tokens.shape, s + 1, rng), s + 1, metric)
     return watch.found
 
 
@@ -118,29 +124,33 @@ def load_integers(network: Masked, tensors: Mapping[str, Array]) -> None:
     for layer in made:
         weight, bias = float_layer(tensors, layer, bits)
         name = layer.name.removeprefix("masked.")
-        if name.endswith(".out"):
+        if name.startswith("heads.") and name.endswith(".out"):
             head = network.get_submodule(name.removesuffix(".out"))
             assert isinstance(head, Head)
             head.weight.copy_(weight)
             continue
         module = network.get_submodule(name)
         assert isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None
-        if name == "stem":
-            weight = weight / _unit(network)
-        module.weight.copy_(weight.view_as(module.weight))
-        module.bias.copy_(bias)
+        of_input, of_result = _units(network, name)
+        module.weight.copy_((weight * of_result[:, None] / of_input).view_as(module.weight))
+        module.bias.copy_(bias * of_result)
     positions = floats(tensors["masked.positions"]) * 2.0**-STREAM_BITS
     network.positions.copy_(positions.view_as(network.positions))
 
 
-def _unit(network: Masked) -> Tensor:
-    """Return 1 / the usual magnitude of each input."""
-    return torch.cat([network.unit, network.unit, torch.ones(2 + len(network.stages))])
+def _units(network: Masked, name: str) -> tuple[Tensor, Tensor]:
+    """Return what files' inputs of a layer are multiplied by [in], and their results [out], to be the float network's."""
+    unit, flags, one = network.unit, torch.ones(len(network.stages)), torch.ones(1)
+    if name == "stem":
+        return torch.cat([unit, unit, flags]), one
+    if name == "fill.stem":
+        return torch.cat([unit, flags]), one
+    return one, unit if name == "fill.out" else one
 
 
 def _layer(network: Masked, name: str) -> tuple[Tensor, Tensor]:
     """Return weight [out, in, 1, 1] or [C, 1, k, k] and bias of a layer."""
-    if name.endswith(".out"):
+    if name.startswith("heads.") and name.endswith(".out"):
         head = network.get_submodule(name.removesuffix(".out"))
         assert isinstance(head, Head)
         weight = head.out().detach()[:, :, None, None]
@@ -148,10 +158,10 @@ def _layer(network: Masked, name: str) -> tuple[Tensor, Tensor]:
     module = network.get_submodule(name)
     assert isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None
     weight, bias = module.weight.detach(), module.bias.detach()
-    if name == "stem":
-        weight = weight * _unit(network)
+    of_input, of_result = _units(network, name)
+    bias = bias / of_result
     if isinstance(module, nn.Linear):
-        return weight[:, :, None, None], bias
+        weight = (weight * of_input / of_result[:, None])[:, :, None, None]
     return weight, bias
 
 

@@ -1,7 +1,8 @@
 """How `ncodec train` adds a masked transformer to a tokenizer's weights. A `training.recipe.Recipe`.
 
     images --the tokenizer, as it is--> tokens --> transformer, from the tokenizer's coder --training/loop.py--> transformer
-    its weights file + the transformer's integers --> weights file
+                                          +------> what fills in lost ones, beside it
+    its weights file + their integers --> weights file
 
 The tokenizer's integers run at every step, some milliseconds a crop, so crops may lie anywhere, and tokens are those of files.
 """
@@ -21,19 +22,20 @@ from ncodec.models import weights
 from ncodec.models.load import load_by_name
 from ncodec.models.tokenizer import recipe
 from ncodec.models.tokenizer.codec import TokenizerCodec
-from ncodec.models.tokenizer.masked import FILLED, MaskedConfig
+from ncodec.models.tokenizer.fill_network import metric_of, random_losses
+from ncodec.models.tokenizer.masked import MaskedConfig
 from ncodec.models.tokenizer.masked_quantise import load_integers, to_integers
 from ncodec.models.tokenizer.stages import STRIDE, n_stages
-from ncodec.models.tokenizer.transformer import Masked, random_mask, random_windows
+from ncodec.models.tokenizer.transformer import Masked, random_windows
 from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput, no_lessons
 from ncodec.quality import MAX_QUALITY_CODE, quality_code
 
 CROP_STRIDE = STRIDE
 EFFORT = 2
 FAMILY = "tokenizer-masked"  # in families.RECIPES
-OBJECTIVE = Objective(empty_bpp=1e-4)  # in training nothing is lost: the loss is that of rates
+OBJECTIVE = Objective(empty_bpp=1e-4)  # of rates: the tokens are what they are
 CALIBRATION_IMAGES = 32
-LOST = 0.15  # share of crops of which tokens are lost, in the stages that are filled in
+FILLING = 0.002  # bits a pixel for the error of what is filled in, over that of the line
 SLOW = 0.3
 diagnose = recipe.diagnose
 kmac_per_pixel = recipe.kmac_per_pixel
@@ -70,6 +72,7 @@ class MaskedTokens(nn.Module):
             if not stage.levels
         }
         self.transformer = Masked(config, self.codec.stages, tables)
+        self.metric = metric_of(self.codec.tensors)
 
     @property
     def codec(self) -> TokenizerCodec:
@@ -98,22 +101,24 @@ class MaskedTokens(nn.Module):
         stages = ((rng.integers(8) + np.arange(len(x))) % tokens.shape[1]).tolist()
         rows, columns = (random_windows(n, rng) for n in tokens.shape[2:])
         each = [slice(i, i + 1) for i in range(len(x))]
-        seen, coded = [], torch.ones_like(tokens[:, 0], dtype=torch.bool)
-        for i, s in zip(each, stages, strict=True):
-            known = None
-            if 0 < s < FILLED and rng.random() < LOST:
-                mask = random_mask(tokens.shape[2], tokens.shape[3], rng)
-                known = torch.from_numpy(mask)[None].to(x.device)
-                coded[i] = ~known
-            seen.append(self.transformer.seen(tokens[i], s, known))
+        seen = [self.transformer.seen(tokens[i], s) for i, s in zip(each, stages, strict=True)]
         inputs, near = (torch.cat(parts) for parts in zip(*seen, strict=True))
         f = self.transformer.features(inputs, near, rows, columns)
         bits = []
         for i, s in zip(each, stages, strict=True):
-            cost = self.transformer.cost(f[i], tokens[i, s], coded[i], rows, columns, s)
+            cost = self.transformer.cost(f[i], tokens[i, s], rows, columns, s)
             bits.append(cost.sum() / max(len(cost), 1))
         places = tokens.shape[2] * tokens.shape[3]
-        return TrainingOutput(x, {"tokens": torch.stack(bits) * (places / math.log(2))})
+        bits_of = {"tokens": torch.stack(bits) * (places / math.log(2))}
+        return TrainingOutput(x, bits_of, self._filling(tokens, rng))
+
+    def _filling(self, tokens: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return the penalty [B] for errors of what is filled in where random tokens are lost."""
+        n_stages = int(rng.integers(1, tokens.shape[1] + 1))
+        known = random_losses(tokens.shape, n_stages, rng).to(tokens.device)
+        metric = self.metric.to(tokens.device)
+        filled, line = self.transformer.fill_errors(tokens, known, n_stages, metric)
+        return FILLING * filled / (line + line.mean() + 1)  # smooth crops count, if less
 
     @torch.no_grad()
     def _files(self, tokens: Tensor, q: Tensor) -> TrainingOutput:

@@ -1,12 +1,11 @@
-"""The masked transformer of tokens, to be trained: P(tokens of a stage | the stages before, what is known of this one).
+"""The masked transformer of tokens, to be trained: P(tokens of a stage | the stages before, those of this one to the left and above).
 
     values of the stages before --stem--> [h, w, d] --blocks, 5x5--> windows
     windows + positions --layers: attention among the places of a window; then each by itself--> [n, d]
                         --head of the stage--> + --> a logit for each decision of the stage's token
     values at 3x3 places: the stages before, and to the left and above of this one --near--^
 
-So a picture costs one run a stage. In a part of the training the transformer sees a random part of the stage's own tokens, too,
-as a masked transformer does (https://arxiv.org/abs/2304.07313), and `near` these alone: that fills in lost ones. masked.py has it in integers.
+So a picture costs one run a stage. Lost tokens are filled in by a network beside it (fill_network.py). masked.py has it in integers.
 """
 
 import math
@@ -22,31 +21,13 @@ from torch.nn import functional
 
 from ncodec.entropy.tokens import Stage
 from ncodec.errors import InputError
-from ncodec.models.tokenizer.masked import (
-    MLP,
-    SIDE,
-    MaskedConfig,
-    spans,
-)
+from ncodec.models.tokenizer.fill_network import Block, Filling
+from ncodec.models.tokenizer.masked import MLP, SIDE, MaskedConfig, spans
 from ncodec.nn.tokens import HIDDEN_BITS, LEFT, LOGIT_BITS, decisions_of, values_of
 from ncodec.nn.transformer import SLOPE, TransformerLayer, norm
 
 HIDDEN_UNIT = 2**HIDDEN_BITS  # of the networks that it starts from
 Span = NDArray[np.int64]  # places of windows along an axis, [windows, places of each]
-
-
-class Block(nn.Module):
-    """Neighbours within 5x5, then each place by itself; added. [B, h, w, d]."""
-
-    def __init__(self, d: int) -> None:
-        super().__init__()
-        self.depth = nn.Conv2d(d, d, 5, padding=2, groups=d)
-        self.expand, self.project = nn.Linear(d, MLP * d), nn.Linear(MLP * d, d)
-        nn.init.zeros_(self.project.weight), nn.init.zeros_(self.project.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        near = self.depth(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + self.project(functional.leaky_relu(self.expand(near), SLOPE))
 
 
 class Near(nn.Module):
@@ -150,7 +131,7 @@ class Head(nn.Module):
 
 
 class Masked(nn.Module):
-    """The transformer and the heads of all stages.
+    """The transformer, the heads of all stages, and what fills in lost tokens.
 
     Args:
         config: sizes.
@@ -178,7 +159,7 @@ class Masked(nn.Module):
         self.register_buffer(
             "unit", torch.cat([v.square().mean(0).rsqrt() for v in every]), persistent=False
         )
-        self.stem = nn.Linear(2 * n_values + 2 + len(stages), d)
+        self.stem = nn.Linear(2 * n_values + len(stages), d)
         self.blocks = nn.ModuleList(Block(d) for _ in range(config.blocks))
         self.positions = nn.Parameter(0.02 * torch.randn(SIDE, SIDE, d))
         self.layers = nn.ModuleList(TransformerLayer(d, MLP * d) for _ in range(config.layers))
@@ -187,6 +168,7 @@ class Masked(nn.Module):
         self.heads = nn.ModuleList(
             Head(stage, tables.get(s), d, config.near) for s, stage in enumerate(stages)
         )
+        self.fill = Filling(config.fill, stages, self.unit)
 
     def parts_of(self, stage: int) -> tuple[Near, Head]:
         """Return what a stage has of its own."""
@@ -199,24 +181,15 @@ class Masked(nn.Module):
         table = self.get_buffer(f"values_{stage}")
         return table[tokens.clamp_min(0)] * (tokens >= 0)[..., None]
 
-    def seen(self, tokens: Tensor, stage: int, is_known: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return inputs [B, h, w, ...] and what is near [B, h, w, B], of what is known of tokens [B, S, h, w] at a stage.
-
-        Args:
-            is_known: [B, h, w], of this stage's tokens; None: those to the left and above, which are near.
-        """
+    def seen(self, tokens: Tensor, stage: int) -> tuple[Tensor, Tensor]:
+        """Return inputs [B, h, w, ...] and what is near [B, h, w, B], of what is known of tokens [B, S, h, w] at a stage."""
         parts = [self.values(tokens[:, k], k) for k in range(stage)]
         own = self.values(tokens[:, stage], stage)
-        if is_known is not None:
-            own = own * is_known[..., None]
         near = self.parts_of(stage)[0](torch.cat([*parts, own], -1))
-        c = torch.cat([*parts, own * 0 if is_known is None else own], -1)
+        c = torch.cat([*parts, own * 0], -1)
         c = functional.pad(c, (0, len(self.unit) - c.shape[-1])) * self.unit
-        flags = c.new_zeros(*c.shape[:-1], 2 + len(self.stages))
-        if is_known is not None:
-            flags[..., 0] = 1
-            flags[..., 1] = is_known
-        flags[..., 2 + stage] = 1
+        flags = c.new_zeros(*c.shape[:-1], len(self.stages))
+        flags[..., stage] = 1
         return torch.cat([c, c.abs(), flags], -1), near
 
     def features(self, x: Tensor, near: Tensor, rows: Span, columns: Span) -> Tensor:
@@ -231,14 +204,16 @@ class Masked(nn.Module):
             f = layer(f, f, None)
         return torch.cat([f.view(shape), windowed(near, rows, columns)], -1)
 
-    def cost(
-        self, f: Tensor, tokens: Tensor, is_coded: Tensor, rows: Span, columns: Span, stage: int
-    ) -> Tensor:
-        """Return nats of each token of a stage [B, h, w] that is coded [B, h, w], those of some windows, in order; f are their features."""
-        here = windowed(is_coded, rows, columns)
-        some = windowed(tokens, rows, columns)[here]
+    def cost(self, f: Tensor, tokens: Tensor, rows: Span, columns: Span, stage: int) -> Tensor:
+        """Return nats of each token of a stage [B, h, w] of some windows, in order; f are their features."""
+        some = windowed(tokens, rows, columns).flatten()
         _, head = self.parts_of(stage)
-        return head.cost(f[here], some, self.values(some, stage))
+        return head.cost(f.flatten(0, -2), some, self.values(some, stage))
+
+    def fill_errors(self, tokens: Tensor, known: Tensor, n_stages: int, metric: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Return what `Filling.errors` does, of tokens [B, S, h, w]."""
+        c = torch.cat([self.values(tokens[:, s], s) for s in range(len(self.stages))], -1)
+        return self.fill.errors(c, known, n_stages, metric)
 
     @torch.no_grad()
     def start_from(self, tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -282,27 +257,16 @@ class Masked(nn.Module):
         height, width = tokens.shape[2:]
         bits = torch.zeros((), device=tokens.device)
         for stage in range(n_stages):
-            seen = self.seen(tokens, stage, None)
-            every = torch.ones_like(tokens[:, stage], dtype=torch.bool)
+            seen = self.seen(tokens, stage)
             for rows, columns in product(spans(height), spans(width)):
                 f = self.features(*seen, rows, columns)
-                bits += self.cost(f, tokens[:, stage], every, rows, columns, stage).sum()
+                bits += self.cost(f, tokens[:, stage], rows, columns, stage).sum()
         return bits / math.log(2)
 
 
 def windowed(x: Tensor, rows: Span, columns: Span) -> Tensor:
     """Return [B, n, m, R, C, ...] of x [B, h, w, ...], at rows [n, R] and columns [m, C]."""
     return x[:, rows[:, None, :, None], columns[None, :, None, :]]
-
-
-def random_mask(height: int, width: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which places of a stage are known where tokens are lost: any, or ranges of rows are lost."""
-    if rng.random() < 0.5:
-        return rng.random((height, width)) < rng.random()
-    known = np.ones((height, width), np.bool_)
-    for first in rng.integers(height, size=rng.integers(1, 5)):
-        known[first : first + rng.integers(1, 5)] = False
-    return known
 
 
 def random_windows(n: int, rng: np.random.Generator) -> Span:
