@@ -153,7 +153,7 @@ def encode(
     effort: Annotated[
         int | None,
         typer.Option(
-            help="More is slower and smaller, in families that have efforts: dct 1 to 4.",
+            help="More is slower and smaller; `ncodec models` lists the efforts that models have.",
             show_default="the family's",
         ),
     ] = None,

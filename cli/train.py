@@ -76,7 +76,7 @@ def train(
     try:
         train_model(settings, data, validation, out, budget, resume, device, save_every, origin)
     except KeyboardInterrupt as error:
-        print(f"ncodec: {error or 'interrupted'}", file=sys.stderr)
+        print(f"ncodec: {str(error) or f'{out}: interrupted; --resume goes on'}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 

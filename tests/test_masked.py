@@ -471,6 +471,8 @@ def test_lessons_are_what_hyperprior_says(monkeypatch):
             error = (network.g_s(wrong, q) - network.g_s(latents, q)).square().sum()
         expected = lmbda_at_quality(q) * 255**2 / 3 * error / (wrong - latents).square().sum()
         assert float(lesson.cost[0, channel]) == pytest.approx(float(expected), rel=0.5)
+    again = recipe.lessons(network, [image]).of.__self__  # as a resumed run has them
+    assert torch.equal(again.log_cost, tutor.log_cost)
     network.g_a.linear.weight.data.add_(1)
     assert recipe.lessons(network, [image]) is None
     assert recipe.lessons(initialised(recipe.Config(**SMALL)), [image]) is None

@@ -90,13 +90,13 @@ def cost_of_errors(
         latents: y_hat [B, M, h, w] of some images at qualities [1].
         device: of both.
     """
-    costs = []
+    costs, generator = [], torch.Generator(device).manual_seed(0)  # a resumed run has the same
     for quality in torch.arange(1.0, N_QUALITIES + 1, device=device)[:, None]:
         y_hat = latents(quality).detach().requires_grad_()
         x_hat = g_s(y_hat, quality.expand(len(y_hat)))
         total = torch.zeros(y_hat.shape[1], device=device)
         for _ in range(PROBES):  # the mean square over directions is the sum over pixels
-            probe = torch.randn_like(x_hat)
+            probe = torch.randn(x_hat.shape, generator=generator, device=device)
             (slope,) = torch.autograd.grad(x_hat, y_hat, probe, retain_graph=True)
             total += slope.square().mean((0, 2, 3)) / PROBES
         costs.append(lmbda_at_quality(quality) * 255**2 / 3 * total)
