@@ -471,6 +471,9 @@ def test_lessons_are_what_hyperprior_says(monkeypatch):
             error = (network.g_s(wrong, q) - network.g_s(latents, q)).square().sum()
         expected = lmbda_at_quality(q) * 255**2 / 3 * error / (wrong - latents).square().sum()
         assert float(lesson.cost[0, channel]) == pytest.approx(float(expected), rel=0.5)
+    odd = tutor.lesson(image[None, :, :80, :48] / 255, q)  # latents of which z has a half too many
+    torch.testing.assert_close(odd.y[:, :3, :2], lesson.y[:, :3, :2], rtol=0, atol=2)
+    assert odd.row.shape == (1, 5, 3, 320)
     again = recipe.lessons(network, [image]).of.__self__  # as a resumed run has them
     assert torch.equal(again.log_cost, tutor.log_cost)
     network.g_a.linear.weight.data.add_(1)

@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from ncodec.models.hyperprior.layers import Z_STRIDE
 from ncodec.models.hyperprior.network import Hyperprior
-from ncodec.nn import N_SCALES
+from ncodec.nn import N_SCALES, STRIDE
 from ncodec.nn.gain import at_quality, lmbda_at_quality
 from ncodec.nn.priors import ScaleMixture
 from ncodec.nn.trunk import Synthesis
@@ -24,6 +26,7 @@ from ncodec.quality import N_QUALITIES
 
 LATENT_BITS = 9  # fraction bits of latents kept: +-64
 FAR = 300  # latent steps, beyond which no row expects residuals
+Z_PIXELS = STRIDE * Z_STRIDE
 PROBES = 3  # random directions in pixels
 
 
@@ -53,12 +56,16 @@ class Tutor:
 
     @torch.no_grad()
     def lesson(self, x: Tensor, q: Tensor) -> Lesson:
-        """Return what is kept of images [B, 3, H, W] at qualities [B], H and W multiples of 32."""
+        """Return what is kept of images [B, 3, H, W] at qualities [B], H and W multiples of 16."""
         teacher = self.teacher
+        height, width = x.shape[2:]
+        x = pad(x, (0, -width % Z_PIXELS, 0, -height % Z_PIXELS), mode="replicate")
         y, z, index = teacher.analyse(x, q)
         index = index.round()
         y_hat, r = teacher.close(y, z.round(), q, index >= self.coded_from)
         unit = (at_quality(teacher.log_shrink, q) - at_quality(teacher.log_gain, q)).exp()
+        places = slice(height // STRIDE), slice(width // STRIDE)
+        y, y_hat, r, index = (part[(..., *places)] for part in (y, y_hat, r, index))
         kept = [
             self._places(latents * 2**LATENT_BITS).round().clamp(-32768, 32767).short()
             for latents in (y, y_hat, y_hat - r.round() * unit)
@@ -75,7 +82,7 @@ def order_of(ours: Tensor, theirs: Tensor) -> Tensor | None:
     """Return where our channels are among theirs, by the rows of one layer's weights [M, n]; None: they are others."""
     distance, order = torch.cdist(ours.float(), theirs.float()).min(1)
     is_same = len(torch.unique(order)) == len(theirs) and bool(
-        (distance < 0.05 * theirs.norm(dim=1)).all()
+        (distance < 0.05 * theirs.norm(dim=1)[order]).all()
     )
     return order if is_same else None
 

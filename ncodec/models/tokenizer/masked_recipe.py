@@ -188,7 +188,8 @@ def as_start(
         )
     codec = tokenizer_of(config)
     if not all(
-        np.array_equal(tensors.get(name, 0), part) for name, part in _without(codec.tensors).items()
+        np.array_equal(tensors.get(name, 0), part)
+        for name, part in recipe.without_transformer(codec.tensors).items()
     ):
         raise InputError(f"its transformer is not for tokens of {config.of}")
     return about | {"family": FAMILY, "config": about["masked"] | {"of": config.of}}
@@ -205,11 +206,6 @@ def from_weights(tensors: Mapping[str, NDArray[Any]], about: dict[str, Any]) -> 
     return network
 
 
-def _without(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the tokenizer's own tensors."""
-    return {name: part for name, part in tensors.items() if not name.startswith("masked.")}
-
-
 def to_weights(
     network: MaskedTokens, images: list[Tensor]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -221,4 +217,4 @@ def to_weights(
     sizes = asdict(config)
     del sizes["of"]
     about = {name: value for name, value in about.items() if name != "name"}
-    return _without(tensors) | ours, about | {"masked": sizes}
+    return recipe.without_transformer(tensors) | ours, about | {"masked": sizes}

@@ -7,6 +7,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -182,6 +183,11 @@ def estimate(network: Tokenizer, x: Tensor, q: Tensor) -> TrainingOutput:
     return network(x, q)
 
 
+def without_transformer(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the tensors but those of masked_recipe.py."""
+    return {name: part for name, part in tensors.items() if not name.startswith("masked.")}
+
+
 def from_weights(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> Tokenizer:
     """Return the float network that `to_weights` was given, as near as the integers tell; its rates are learned anew.
 
@@ -189,7 +195,7 @@ def from_weights(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> Tok
         ValueError, KeyError, RuntimeError: tensors are missing or of the wrong shape.
     """
     config = Config(**about["config"])
-    tensors = {k: v for k, v in tensors.items() if not k.startswith("masked.")}  # masked_recipe's
+    tensors = without_transformer(tensors)
     check_tokenizer(tensors, config)
     return from_integers(tensors, config, about["fraction_bits"])
 
