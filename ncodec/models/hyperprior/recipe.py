@@ -129,7 +129,7 @@ def parameter_groups(network: Hyperprior) -> ParameterGroups:
             fast.append(parameter)
         else:
             rest.append(parameter)
-    return ParameterGroups(matrices, [(SLOW, slow), (FAST, fast), (1.0, rest)])
+    return ParameterGroups([(1.0, matrices)], [(SLOW, slow), (FAST, fast), (1.0, rest)])
 
 
 def estimate(network: Hyperprior, x: Tensor, q: Tensor) -> TrainingOutput:

@@ -1,0 +1,214 @@
+"""The trainable network of family `ftic`: frequency-aware transforms, channel-autoregressive means and table indexes.
+
+    x --g_a--> y --+--------- r = round((y - mean) * gain), of a slice ------> [rANS] -> r of the slice --+
+                   |                           ^                                  ^                       |
+                  h_a                          | mean                             | indexes               |
+                   |                           |                                  |                       v
+                   +--> z --> [rANS] --> z_hat +--h_m--> context + T-CA, slice by slice <------------- y_hat --g_s--> x_hat
+                                               +--h_s---------------------------> +
+
+Frequency-aware transformer (FTIC, https://arxiv.org/abs/2310.16387) around the trunk of hyperprior (nn/trunk.py): FAT blocks
+at 1/8 between its residual blocks, and at 1/16 on a branch beside them. T-CA (`nn/frequency.ChannelAttention`) sees four slices of the channels,
+at every place others: those of the steps of hyperprior's context (`step_masks`). It starts as hyperprior is: whatever is new is silent.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from ncodec.models.ftic.layers import FticConfig
+from ncodec.nn import BLOCK_DIMENSION, N_SCALES, STRIDE
+from ncodec.nn.blocks import DepthConvBlock, LinearPath, zero_
+from ncodec.nn.frequency import FatBlock, Kept, channel_attention, fat_blocks
+from ncodec.nn.gain import at_quality
+from ncodec.nn.hyper import ContextStep, HyperAnalysis, HyperMean, HyperScale, step_masks
+from ncodec.nn.priors import FactorizedPrior, ScaleMixture
+from ncodec.nn.quantize import bound, round_ste, uniform_noise
+from ncodec.nn.training import TrainingOutput
+from ncodec.quality import N_QUALITIES
+
+STEPS = 4  # slices
+EXACT_FROM = 2 / 3  # of a budget: from here on table indexes are rounded
+
+
+class Blocks(nn.Module):
+    """Residual blocks at 1/8, [B, N, h, w] -> [B, N, h, w], and FAT blocks after equal shares of them."""
+
+    def __init__(self, width: int, blocks: int, fat: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(DepthConvBlock(width) for _ in range(blocks))
+        self.fat = fat_blocks(width, fat)
+        self.share = -(-blocks // fat)
+
+    def forward(self, f: Tensor) -> Tensor:
+        for k, block in enumerate(self.blocks):
+            f = block(f)
+            if (k + 1) % self.share == 0 or k + 1 == len(self.blocks):
+                f = self.fat[k // self.share](f)
+        return f
+
+
+class Deep(nn.Module):
+    """A branch at 1/16: FAT blocks of width D, silent at first."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, fat: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(inputs, width, 1)
+        self.fat = fat_blocks(width, fat)
+        self.head = zero_(nn.Conv2d(width, outputs, 1))
+
+    def forward(self, f: Tensor) -> Tensor:
+        return self.head(self.fat(self.stem(f)))
+
+
+class Analysis(nn.Module):
+    """g_a: x [B, 3, H, W] -> y [B, M, H/16, W/16]."""
+
+    def __init__(self, c: FticConfig) -> None:
+        super().__init__()
+        self.linear = LinearPath(BLOCK_DIMENSION, c.M, 1)
+        self.stem = nn.Conv2d(3 * 64, c.N, 1)
+        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
+        self.trunk = Blocks(c.N, c.analysis_blocks, c.fat)
+        self.deep = Deep(4 * c.N, c.M, c.D, c.deep_fat)
+        self.head = zero_(nn.Conv2d(4 * c.N, c.M, 1))
+
+    def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        x = x - 0.5
+        f = self.stem(pixel_unshuffle(x, 8)) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
+        f = pixel_unshuffle(self.trunk(f), 2)  # [B, 4N, H/16, W/16]
+        return self.linear(pixel_unshuffle(x, STRIDE)) + self.head(f) + self.deep(f)
+
+
+class Synthesis(nn.Module):
+    """g_s: y_hat [B, M, H/16, W/16] -> x_hat [B, 3, H, W]."""
+
+    def __init__(self, c: FticConfig) -> None:
+        super().__init__()
+        self.linear = LinearPath(c.M, BLOCK_DIMENSION, 1)
+        self.stem = nn.Conv2d(c.M, 4 * c.N, 1)
+        self.deep = Deep(c.M, 4 * c.N, c.D, c.deep_fat)
+        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
+        self.trunk = Blocks(c.N, c.synthesis_blocks, c.fat)
+        self.head = zero_(nn.Conv2d(c.N, 3 * 64, 1))
+
+    def forward(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        f = self.stem(y_hat) + self.deep(y_hat)  # [B, 4N, H/16, W/16]
+        f = pixel_shuffle(f, 2) * at_quality(self.gain, q)
+        f = self.head(self.trunk(f))
+        x_hat = pixel_shuffle(self.linear(y_hat), STRIDE)  # [B, 3, H, W]
+        x_hat = x_hat + pixel_shuffle(f, 8)
+        return x_hat + 0.5
+
+
+class Slice(ContextStep):
+    """A step of the context, with T-CA: y_hat so far and hyper features -> means, and what is added to table indexes."""
+
+    def __init__(self, c: FticConfig, first: bool) -> None:
+        super().__init__(c, first)
+        self.channels = channel_attention(c.H, c.layers)
+        self.rows = zero_(nn.Conv2d(c.H, c.M, 1))
+
+    def see(self, y_hat: Tensor, features: Tensor, kept: list[Kept]) -> tuple[Tensor, Tensor]:
+        """Return means and additions, [B, M, h, w]; `kept` are keys and values of each layer."""
+        f = features if self.first else features + self.stem(self.neighbours(y_hat))
+        f = self.blocks(f)
+        for layer, of_layer in zip(self.channels, kept, strict=True):
+            f = layer(f, of_layer)
+        mean, rows = (head(f).to(head.weight.dtype) for head in (self.head, self.rows))
+        return mean if self.first else mean + self.linear(y_hat), rows
+
+
+class Ftic(nn.Module):
+    """The trainable model, all float. See codec.py for what encodes and decodes."""
+
+    def __init__(self, config: FticConfig) -> None:
+        super().__init__()
+        c = self.config = config
+        self.g_a = Analysis(c)
+        self.g_s = Synthesis(c)
+        self.h_a = HyperAnalysis(c)
+        self.h_m = HyperMean(c)
+        self.h_s = HyperScale(c)
+        self.context = nn.ModuleList(Slice(c, first=k == 0) for k in range(STEPS))
+        self.prior_z = FactorizedPrior(c.Z)
+        self.prior_r = ScaleMixture()
+        self.log_gain = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # latent steps per unit of y
+        self.log_shrink = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # of residuals, decoder only
+        self.index_offset = nn.Parameter(torch.zeros(N_QUALITIES, c.M))
+
+    def forward(
+        self,
+        x: Tensor,
+        q: Tensor,
+        noise: list[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> TrainingOutput:
+        """Return reconstruction and rate of images [B, 3, H, W] at qualities [B], as training sees them.
+
+        Args:
+            x: H and W multiples of 32.
+            q: in [1, 8].
+            noise: one generator per image, on the model's device; None: rates of rounded latents.
+            progress: spent share of the budget.
+        """
+        return self._reconstruct(x, q, noise, is_exact=progress >= EXACT_FROM, skip_below=0)
+
+    def estimate(self, x: Tensor, q: Tensor) -> TrainingOutput:
+        """Return reconstruction and rate as in the files of the exported model."""
+        return self._reconstruct(
+            x, q, None, is_exact=True, skip_below=self.prior_r.rows_that_skip()
+        )
+
+    def _reconstruct(
+        self,
+        x: Tensor,
+        q: Tensor,
+        noise: list[torch.Generator] | None,
+        is_exact: bool,
+        skip_below: int,
+    ) -> TrainingOutput:
+        """Return what `forward` and `estimate` do.
+
+        Args:
+            x, q, noise: as in `forward`.
+            is_exact: table indexes are rounded, with straight-through gradients.
+            skip_below: residuals with a smaller index are 0 and cost nothing, as in the codec.
+        """
+        y = self.g_a(x, q)
+        gain = at_quality(self.log_gain, q).exp()
+        z = self.h_a(y * gain)
+        z_hat = round_ste(z)
+        base = self.h_s(z_hat) + at_quality(self.index_offset, q)
+        size = (y.shape[2], y.shape[3])
+        features = self.h_m(z_hat, q)[:, :, : size[0], : size[1]]
+        unit = (at_quality(self.log_shrink, q) - at_quality(self.log_gain, q)).exp()
+        masks = step_masks(STEPS, self.config.M, *size, y.device)
+        y_hat, r, index = (torch.zeros_like(y) for _ in range(3))
+        kept: list[Kept] = [[] for _ in range(self.config.layers)]
+        for mask, step in zip(masks, self.context, strict=True):
+            mean, rows = step.see(y_hat, features, kept)
+            row = bound(base + rows, 0, N_SCALES - 1)
+            row = round_ste(row) if is_exact else row
+            own = (y - mean) * gain * (row >= skip_below)
+            r, index = r + mask * own, index + mask * row
+            y_hat = y_hat + mask * (mean + round_ste(own) * unit)
+        bits = self.prior_r.bits(r, index, noise)
+        z = z_hat if noise is None else z + uniform_noise(z, noise)
+        y_bits = ((index >= skip_below) * bits).flatten(1).sum(1)
+        z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)
+        return TrainingOutput(self.g_s(y_hat, q).float(), {"y": y_bits, "z": z_bits})
+
+
+def take_over(network: Ftic, trunk: dict[str, Any]) -> None:
+    """Give a network what a hyperprior of its sizes has, by its state."""
+    names = {
+        name: name.replace(".blocks.", ".trunk.blocks.") if name.startswith("g_") else name
+        for name in trunk
+    }
+    missing, strange = network.load_state_dict(
+        {names[k]: v for k, v in trunk.items()}, strict=False
+    )
+    assert not strange, strange
