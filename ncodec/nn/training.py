@@ -52,5 +52,5 @@ Group = tuple[
 class ParameterGroups(NamedTuple):
     """Every parameter of a network, once."""
 
-    matrices: list[Group]  # [out, in] or [out, in, 1, 1], of dense layers: Muon
-    others: list[Group]  # AdamW
+    matrices: Sequence[Group]  # [out, in] or [out, in, 1, 1], of dense layers: Muon
+    others: Sequence[Group]  # AdamW

@@ -21,7 +21,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from ncodec.models.ftic.layers import FticConfig
 from ncodec.nn import BLOCK_DIMENSION, N_SCALES, STRIDE
 from ncodec.nn.blocks import DepthConvBlock, LinearPath, zero_
-from ncodec.nn.frequency import FatBlock, Kept, channel_attention, fat_blocks
+from ncodec.nn.frequency import Kept, channel_attention, fat_blocks
 from ncodec.nn.gain import at_quality
 from ncodec.nn.hyper import ContextStep, HyperAnalysis, HyperMean, HyperScale, step_masks
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture

@@ -1,7 +1,7 @@
 """How `ncodec train` trains family `ftic`: start, parameter groups, weights file. A `training.recipe.Recipe`.
 
-    hyperprior-s --all it has--> network, what is new silent --training/loop.py--> network --> weights file
-    weights file --> network, priors fitted -----//
+hyperprior-s --all it has--> network, what is new silent --training/loop.py--> network --> weights file
+weights file --> network, priors fitted -----//
 """
 
 from torch import Tensor, nn

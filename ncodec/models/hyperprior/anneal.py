@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
-from ncodec.models.hyperprior.layers import Z_STRIDE
+from ncodec.models.hyper import Z_STRIDE
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.nn import STRIDE
 from ncodec.nn.gain import at_quality

@@ -12,14 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from ncodec.exact.network import LARGEST, Array, Layer, tensors_of
-from ncodec.models.hyperprior.layers import (
-    ASINH_BITS,
-    FIXED_BITS,
-    GAINS,
-    STEPS_BITS,
-    HyperpriorConfig,
-    layers,
-)
+from ncodec.models.hyper import ASINH_BITS, FIXED_BITS, GAINS, STEPS_BITS
+from ncodec.models.hyperprior.layers import HyperpriorConfig, layers
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.nn.integers import (
     HALF,

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
 from ncodec.exact.network import image_input
+from ncodec.models.hyper import Z_STRIDE, hyper_vectors
 from ncodec.models.hyperprior.diagnosis import diagnose
-from ncodec.models.hyperprior.graphs import analysis, vectors
-from ncodec.models.hyperprior.layers import Z_STRIDE, check_hyperprior, layers
+from ncodec.models.hyperprior.graphs import analysis
 from ncodec.models.hyperprior.layers import HyperpriorConfig as Config
+from ncodec.models.hyperprior.layers import check_hyperprior, layers
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.models.hyperprior.quantise import from_integers, to_integers
 from ncodec.nn import STRIDE
@@ -180,7 +181,7 @@ def grids_of_z(
     ]
     network, grids = analysis(tensors, config), {}
     for code in range(0, QUALITY_STEPS * (N_QUALITIES - 1) + 1, QUALITY_STEPS // 2):
-        known = vectors(tensors, code)
+        known = hyper_vectors(tensors, code)
         tiles = [network.run({"x": x} | known, ("z",), 1)[0] for x in inputs]
         grids[code] = np.stack(tiles).astype(np.int8)
     return grids
