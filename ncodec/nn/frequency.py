@@ -19,21 +19,9 @@ from torch.nn.functional import leaky_relu, pad, scaled_dot_product_attention
 from ncodec.nn import HEAD
 from ncodec.nn.blocks import zero_
 from ncodec.nn.transformer import LEAST, SLOPE
+from ncodec.nn.windows import CHANNEL_WINDOW, MODULATED, Window, bias_sizes, windows_of
 
-WINDOWS = ((4, 4), (16, 16), (4, 16), (16, 4))  # of a quarter of the heads each
-BLOCK = 16  # places a side of modulation's blocks
-CHANNEL_WINDOW = 8  # places a side within which channels attend to channels
 ABSENT = -1e4  # score of a place that there is not
-
-Window = tuple[int, int, int, int]  # height, width, and by how much it is moved
-
-
-def windows_of(heads: int, is_moved: bool) -> list[Window]:
-    """Return the windows of each head; `heads` is a multiple of four."""
-    quarter = heads // len(WINDOWS)
-    return [
-        (a, b, a // 2 * is_moved, b // 2 * is_moved) for a, b in WINDOWS for _ in range(quarter)
-    ]
 
 
 def norm(x: Tensor) -> Tensor:
@@ -75,14 +63,12 @@ class WindowAttention(nn.Module):
         self.q, self.k, self.v = (nn.Conv2d(width, width, 1) for _ in range(3))
         self.o = zero_(nn.Conv2d(width, width, 1))
         self.windows = windows_of(width // HEAD, is_moved)
-        sizes = [(2 * a - 1) * (2 * b - 1) for a, b, _, _ in self.windows]
         # Of the heads, one after the other: a row of (2a-1)(2b-1) differences of places, in units of the softmax.
-        self.bias = nn.Parameter(torch.zeros(sum(sizes)))
-        self._sizes = sizes
+        self.bias = nn.Parameter(torch.zeros(sum(bias_sizes(self.windows))))
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (layer(x).permute(0, 2, 3, 1) for layer in (self.q, self.k, self.v))
-        biases, parts, head = self.bias.split(self._sizes), [], 0
+        biases, parts, head = self.bias.split(bias_sizes(self.windows)), [], 0
         for window in dict.fromkeys(self.windows):
             heads = self.windows.count(window)
             own = slice(head * HEAD, (head + heads) * HEAD)
@@ -113,7 +99,7 @@ class WindowAttention(nn.Module):
 
 
 class FrequencyModulation(nn.Module):
-    """x plus blocks of it, BLOCK x BLOCK places, whose frequencies are weighted; of a channel and frequency each a weight.
+    """x plus blocks of it, MODULATED x MODULATED places, whose frequencies are weighted; of a channel and frequency each a weight.
 
     The paper weights x's own frequencies with what starts at 1; here is what is more than 1, so integers lose nothing at 0.
     """
@@ -121,17 +107,19 @@ class FrequencyModulation(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(
-            torch.zeros(BLOCK, BLOCK, width)
+            torch.zeros(MODULATED, MODULATED, width)
         )  # vertical, horizontal frequency
-        self.register_buffer("basis", cosines(BLOCK), persistent=False)
+        self.register_buffer("basis", cosines(MODULATED), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         y, basis = x, self.basis.to(x.dtype)
-        if height % BLOCK or width % BLOCK:
-            y = pad(x, (0, -width % BLOCK, 0, -height % BLOCK), "replicate")
+        if height % MODULATED or width % MODULATED:
+            y = pad(x, (0, -width % MODULATED, 0, -height % MODULATED), "replicate")
         y = y.permute(0, 2, 3, 1)  # [B, h, w, C]
-        y = y.unflatten(2, (-1, BLOCK)).unflatten(1, (-1, BLOCK))  # [B, rows, 16, columns, 16, C]
+        y = y.unflatten(2, (-1, MODULATED)).unflatten(
+            1, (-1, MODULATED)
+        )  # [B, rows, 16, columns, 16, C]
         y = torch.einsum("ft,brtcuk->brfcuk", basis, torch.einsum("gu,brtcuk->brtcgk", basis, y))
         y = y * self.weight[:, None].to(x.dtype)
         y = torch.einsum("ft,brfcuk->brtcuk", basis, torch.einsum("gu,brtcgk->brtcuk", basis, y))

@@ -12,95 +12,76 @@ at 1/8 between its residual blocks, and at 1/16 on a branch beside them. T-CA (`
 at every place others: those of the steps of hyperprior's context (`step_masks`). It starts as hyperprior is: whatever is new is silent.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from ncodec.models.ftic.layers import FticConfig
-from ncodec.nn import BLOCK_DIMENSION, N_SCALES, STRIDE
-from ncodec.nn.blocks import DepthConvBlock, LinearPath, zero_
+from ncodec.models.ftic.layers import STEPS, FticConfig
+from ncodec.nn import N_SCALES, STRIDE
+from ncodec.nn.blocks import zero_
 from ncodec.nn.frequency import Kept, channel_attention, fat_blocks
 from ncodec.nn.gain import at_quality
 from ncodec.nn.hyper import ContextStep, HyperAnalysis, HyperMean, HyperScale, step_masks
 from ncodec.nn.priors import FactorizedPrior, ScaleMixture
 from ncodec.nn.quantize import bound, round_ste, uniform_noise
 from ncodec.nn.training import TrainingOutput
+from ncodec.nn.trunk import Analysis, Synthesis
 from ncodec.quality import N_QUALITIES
 
-STEPS = 4  # slices
 EXACT_FROM = 2 / 3  # of a budget: from here on table indexes are rounded
 
 
-class Blocks(nn.Module):
-    """Residual blocks at 1/8, [B, N, h, w] -> [B, N, h, w], and FAT blocks after equal shares of them."""
-
-    def __init__(self, width: int, blocks: int, fat: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(DepthConvBlock(width) for _ in range(blocks))
-        self.fat = fat_blocks(width, fat)
-        self.share = -(-blocks // fat)
-
-    def forward(self, f: Tensor) -> Tensor:
-        for k, block in enumerate(self.blocks):
-            f = block(f)
-            if (k + 1) % self.share == 0 or k + 1 == len(self.blocks):
-                f = self.fat[k // self.share](f)
-        return f
+def interleaved(f: Tensor, blocks: nn.Sequential, fat: nn.Sequential) -> Tensor:
+    """Return f after residual blocks, a FAT block after each equal share of them."""
+    share = -(-len(blocks) // len(fat))
+    for k, block in enumerate(fat):
+        f = block(blocks[k * share : (k + 1) * share](f))
+    return f
 
 
 class Deep(nn.Module):
     """A branch at 1/16: FAT blocks of width D, silent at first."""
 
-    def __init__(self, inputs: int, outputs: int, width: int, fat: int) -> None:
+    def __init__(self, inputs: int, outputs: int, c: FticConfig) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(inputs, width, 1)
-        self.fat = fat_blocks(width, fat)
-        self.head = zero_(nn.Conv2d(width, outputs, 1))
+        self.stem = nn.Conv2d(inputs, c.D, 1)
+        self.fat = fat_blocks(c.D, c.deep_fat)
+        self.head = zero_(nn.Conv2d(c.D, outputs, 1))
 
     def forward(self, f: Tensor) -> Tensor:
-        return self.head(self.fat(self.stem(f)))
+        return self.head(self.fat(self.stem(f)))  # type: ignore[no-any-return]
 
 
-class Analysis(nn.Module):
+class FrequencyAnalysis(Analysis):
     """g_a: x [B, 3, H, W] -> y [B, M, H/16, W/16]."""
 
     def __init__(self, c: FticConfig) -> None:
-        super().__init__()
-        self.linear = LinearPath(BLOCK_DIMENSION, c.M, 1)
-        self.stem = nn.Conv2d(3 * 64, c.N, 1)
-        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
-        self.trunk = Blocks(c.N, c.analysis_blocks, c.fat)
-        self.deep = Deep(4 * c.N, c.M, c.D, c.deep_fat)
-        self.head = zero_(nn.Conv2d(4 * c.N, c.M, 1))
+        super().__init__(c.N, c.M, c.analysis_blocks)
+        self.fat = fat_blocks(c.N, c.fat)
+        self.deep = Deep(4 * c.N, c.M, c)
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         x = x - 0.5
         f = self.stem(pixel_unshuffle(x, 8)) * at_quality(self.gain, q)  # [B, N, H/8, W/8]
-        f = pixel_unshuffle(self.trunk(f), 2)  # [B, 4N, H/16, W/16]
+        f = pixel_unshuffle(interleaved(f, self.blocks, self.fat), 2)  # [B, 4N, H/16, W/16]
         return self.linear(pixel_unshuffle(x, STRIDE)) + self.head(f) + self.deep(f)
 
 
-class Synthesis(nn.Module):
+class FrequencySynthesis(Synthesis):
     """g_s: y_hat [B, M, H/16, W/16] -> x_hat [B, 3, H, W]."""
 
     def __init__(self, c: FticConfig) -> None:
-        super().__init__()
-        self.linear = LinearPath(c.M, BLOCK_DIMENSION, 1)
-        self.stem = nn.Conv2d(c.M, 4 * c.N, 1)
-        self.deep = Deep(c.M, 4 * c.N, c.D, c.deep_fat)
-        self.gain = nn.Parameter(torch.ones(N_QUALITIES, c.N))
-        self.trunk = Blocks(c.N, c.synthesis_blocks, c.fat)
-        self.head = zero_(nn.Conv2d(c.N, 3 * 64, 1))
+        super().__init__(c.N, c.M, c.synthesis_blocks)
+        self.fat = fat_blocks(c.N, c.fat)
+        self.deep = Deep(c.M, 4 * c.N, c)
 
     def forward(self, y_hat: Tensor, q: Tensor) -> Tensor:
         f = self.stem(y_hat) + self.deep(y_hat)  # [B, 4N, H/16, W/16]
         f = pixel_shuffle(f, 2) * at_quality(self.gain, q)
-        f = self.head(self.trunk(f))
+        f = self.head(interleaved(f, self.blocks, self.fat))
         x_hat = pixel_shuffle(self.linear(y_hat), STRIDE)  # [B, 3, H, W]
-        x_hat = x_hat + pixel_shuffle(f, 8)
-        return x_hat + 0.5
+        x_hat += pixel_shuffle(f, 8)  # in place: memory is largest here
+        return x_hat.add_(0.5)
 
 
 class Slice(ContextStep):
@@ -127,8 +108,8 @@ class Ftic(nn.Module):
     def __init__(self, config: FticConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.g_a = Analysis(c)
-        self.g_s = Synthesis(c)
+        self.g_a = FrequencyAnalysis(c)
+        self.g_s = FrequencySynthesis(c)
         self.h_a = HyperAnalysis(c)
         self.h_m = HyperMean(c)
         self.h_s = HyperScale(c)
@@ -200,15 +181,3 @@ class Ftic(nn.Module):
         y_bits = ((index >= skip_below) * bits).flatten(1).sum(1)
         z_bits = -self.prior_z.likelihood(z, q).log2().flatten(1).sum(1)
         return TrainingOutput(self.g_s(y_hat, q).float(), {"y": y_bits, "z": z_bits})
-
-
-def take_over(network: Ftic, trunk: dict[str, Any]) -> None:
-    """Give a network what a hyperprior of its sizes has, by its state."""
-    names = {
-        name: name.replace(".blocks.", ".trunk.blocks.") if name.startswith("g_") else name
-        for name in trunk
-    }
-    missing, strange = network.load_state_dict(
-        {names[k]: v for k, v in trunk.items()}, strict=False
-    )
-    assert not strange, strange
