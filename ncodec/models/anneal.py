@@ -17,9 +17,9 @@ z stays as it is: refined too, files became larger.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from torch import Tensor
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.models.hyper import Z_STRIDE
-from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.nn import STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.quantize import bound
@@ -42,6 +41,26 @@ WARMEST, COLDEST = 0.3, 0.05  # temperatures of rounding
 EDGE = 1e-4  # latent steps; atanh(1) is infinite
 WINDOW = 64  # latents a side that are refined together,
 MARGIN = 4  # and those around them that are refined again
+
+
+class Refinable(Protocol):
+    """A float network with latents y and z, whose table indexes do not change while y is refined."""
+
+    log_gain: Tensor  # [8, M]
+
+    def reconstruct_y(
+        self,
+        z_hat: Tensor,
+        q: Tensor,
+        size: tuple[int, int],
+        residual: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """See nn/hyper.py."""
+        ...
+
+    def g_s(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        """Return x_hat."""
+        ...
 
 
 class _Window(NamedTuple):
@@ -67,7 +86,7 @@ def _one_thread() -> Iterator[None]:
 @_one_thread()
 @torch.enable_grad()
 def refine(
-    model: Hyperprior,
+    model: Refinable,
     pixels: NDArray[np.uint8],
     quality_code: int,
     y: NDArray[np.float32],
@@ -128,7 +147,7 @@ def _slopes(tables: FrequencyTables) -> NDArray[np.float32]:
 
 
 def _descend(
-    model: Hyperprior, window: _Window, quality_code: int, y: Tensor, slopes: Tensor, steps: int
+    model: Refinable, window: _Window, quality_code: int, y: Tensor, slopes: Tensor, steps: int
 ) -> Tensor:
     """Return y [1, M, h, w] after gradient descent."""
     gain = at_quality(model.log_gain, torch.tensor([quality_of(quality_code)])).exp()
@@ -144,7 +163,7 @@ def _descend(
 
 
 def _loss(
-    model: Hyperprior, window: _Window, quality_code: int, u: Tensor, gain: Tensor, slopes: Tensor, temperature: float
+    model: Refinable, window: _Window, quality_code: int, u: Tensor, gain: Tensor, slopes: Tensor, temperature: float
 ) -> Tensor:  # fmt: skip
     """Return what falls where the loss of the file does (bits, up to a constant)."""
     x, z_hat, indexes, coded = window
