@@ -1,4 +1,5 @@
-"""The codecs that can be measured, by name: `NAME[:option=value,…]`, such as `avif:speed=2,tune=psnr`.
+"""The codecs that can be measured, by name: `NAME[:option=value,…]`, such as `avif:speed=2,tune=psnr`;
+checkpoints of CompressAI's models by `compressai:FILE`.
 
 A codec turns RGB pixels into the bytes of a file and back, on one thread. What it needs is imported
 when it is first used; what is missing is said in one message. A file a kind: pillow, jxl, video, ours, compressai.
