@@ -13,7 +13,8 @@
 Names and shapes of tensors are CompressAI's (of all its versions), its package is not needed. What users do not get:
 
 - Not exact. Everything here is float32 by torch, and the tables are computed when a checkpoint is loaded: a file decodes
-  in the process that wrote it, and need not decode with another machine, version of torch or number of threads.
+  in the process that wrote it (on one thread), and need not decode with another machine or version of torch: where a scale
+  falls into another row, the coder's final state all but surely shows it, and that is an error.
 - Not CompressAI's bytes. The pixels are those of its forward pass up to float rounding; the payload has our tables (14 bits
   instead of 16, made of the densities, not of the checkpoint's `_quantized_cdf`) and our coder.
 - Not a format: no checksum, no weights' digest. Family `hyperprior` has all of that.
@@ -38,6 +39,7 @@ from ncodec.bytestream import ByteReader, varint
 from ncodec.coder import Coder, Reader, Writer
 from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.errors import CorruptPayloadError, InputError, UnknownModelError, WeightsMismatchError
+from ncodec.nn.threads import one_thread
 
 KNOWN = "bmshj2018-factorized, bmshj2018-factorized-relu, bmshj2018-hyperprior or mbt2018-mean"
 STRIDE = 64  # what sides are padded to, in all models, as CompressAI's evaluation does
@@ -184,8 +186,8 @@ class FileCodec:
 
     @torch.inference_mode()
     def __init__(self, network: Network) -> None:
-        self.network, self.medians = network.eval(), network.entropy_bottleneck.medians
-        symbols, densities = _zigzag(), network.entropy_bottleneck
+        densities, symbols = network.entropy_bottleneck, _zigzag()
+        self.network, self.medians = network.eval(), densities.medians
         around = symbols + self.medians.reshape(-1, 1, 1).double()
         self.density_tables = _tables(densities.mass(around)[:, 0])
         self.gaussian_tables = _tables(gaussian_mass(symbols, SCALES.double()[:, None]))
@@ -209,6 +211,7 @@ class FileCodec:
         symbols = None if y is None else _integers(y - means, "y")
         return _floats(coder.code("y", symbols, rows, self.gaussian_tables)) + means
 
+    @one_thread()
     @torch.inference_mode()
     def encode(self, pixels: NDArray[np.uint8]) -> bytes:
         """Return the file of an RGB image [H, W, 3]: width and height (varints), then the coder's payload.
@@ -223,6 +226,7 @@ class FileCodec:
         self.code(writer, y, (y.shape[2], y.shape[3]))
         return varint(width) + varint(height) + writer.payload()
 
+    @one_thread()
     @torch.inference_mode()
     def decode(self, data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the RGB image [H, W, 3] of a file that this network wrote, in this process.
