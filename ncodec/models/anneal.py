@@ -17,8 +17,7 @@ z stays as it is: refined too, files became larger.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -31,6 +30,7 @@ from ncodec.models.hyper import Z_STRIDE
 from ncodec.nn import STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.quantize import bound
+from ncodec.nn.threads import one_thread
 from ncodec.quality import lmbda_of, quality_of
 
 # Rounding to steps s costs c * s**2 / 24 bits; where gains have reached their lambda, an octave of s costs what it saves, 1.
@@ -72,18 +72,7 @@ class _Window(NamedTuple):
     coded: Tensor  # [1, M, h, w], bool
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """On several threads files have other bytes, and with anything beside them it is far slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_thread()
+@one_thread()
 @torch.enable_grad()
 def refine(
     model: Refinable,
