@@ -142,13 +142,13 @@ def add(source: Source, graph: Graph) -> int:
             known = numbers and not source.rarely()
             inputs.append(numbers[-1 - source.byte() % len(numbers)] if known else number)
     folds = [op for op in graph.operations if op.kind == "fold"]
-    if (
-        kind == "unfold" and folds and source.byte() % 4
-    ):  # of what one made, or of what fits by chance
-        fold = source.choose(folds)
+    if kind == "unfold" and folds and source.byte() % 4:
+        fold = source.choose(folds)  # as little else fits
         made = graph.operations.index(fold)
         return graph._add(kind, "", [made, fold.inputs[0]], fold.numbers, [])
     numbers = [source.choose(ODD if source.rarely() else choices) for choices in NUMBERS.get(kind, [])]  # fmt: skip
+    if kind == "vector" and of[0] and source.byte() % 4:
+        numbers = [graph.operations[of[0][-1 - source.byte() % len(of[0])]].channels]
     if source.rarely():
         numbers = [*numbers, 1] if source.byte() % 2 else numbers[1:]
     x = graph.operations[inputs[0]] if inputs and 0 <= inputs[0] < len(graph.operations) else None
