@@ -64,8 +64,8 @@ def fold(x, k, heads):
     h, w, channels = x.shape
     e, across = channels // heads, -(-w // k)
     made = np.zeros((-(-h // k) * across, e, heads * k * k), np.int64)
-    for i, j, g, c in np.ndindex(h, w, heads, e):
-        made[i // k * across + j // k, c, (g * k + i % k) * k + j % k] = x[i, j, g * e + c]
+    i, j, g, c = np.indices((h, w, heads, e))
+    made[i // k * across + j // k, c, (g * k + i % k) * k + j % k] = x[i, j, g * e + c]
     return made  # X24
 
 
@@ -73,10 +73,9 @@ def unfold(x, like, k, heads):
     h, w, channels = like.shape
     e, across = channels // heads, -(-w // k)
     assert x.shape == (-(-h // k) * across, e, heads * k * k)
-    made = np.empty((h, w, channels), np.int64)
-    for i, j, g, c in np.ndindex(h, w, heads, e):
-        made[i, j, g * e + c] = x[i // k * across + j // k, c, (g * k + i % k) * k + j % k]
-    return made  # X25
+    i, j, g, c = np.indices((h, w, heads, e))
+    made = x[i // k * across + j // k, c, (g * k + i % k) * k + j % k]
+    return made.reshape(h, w, channels)  # X25
 
 
 def merge(x, y, step, steps):
@@ -120,7 +119,7 @@ def mean(scores, v, shift):
 
 def window_attention(q, k, v, shift, windows, bias):
     made = np.empty_like(q)
-    (h, w, channels), e = q.shape, q.shape[2] // len(windows)
+    (h, w, _), e = q.shape, q.shape[2] // len(windows)
     i, j = np.indices((h, w))
     for g, (a, b, dy, dx) in enumerate(windows):
         own = slice(g * e, g * e + e)
@@ -137,7 +136,10 @@ def window_attention(q, k, v, shift, windows, bias):
 
 
 def cosines(k):
-    return np.array([[math.floor(2**13 * math.sqrt((2 if f else 1) / k) * math.cos(math.pi * (2 * t + 1) * f / (2 * k)) + 0.5) for t in range(k)] for f in range(k)])  # fmt: skip
+    f, t = np.indices((k, k))
+    norms = np.sqrt(np.where(f, 2, 1) / k)
+    exact = 2**13 * norms * np.cos(np.pi * (2 * t + 1) * f / (2 * k))
+    return np.floor(exact + 0.5).astype(np.int64)
 
 
 def modulate(x, bits, weight):

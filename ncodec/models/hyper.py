@@ -6,7 +6,7 @@
 Layers, graphs and what else their weights files hold (specs/hyperprior.md, H3 to H8).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ from ncodec.entropy.neighbours import (
     NAMES,
     NeighbourCoder,
 )
-from ncodec.errors import CorruptPayloadError
+from ncodec.errors import CorruptPayloadError, InputError, needing
 from ncodec.exact.network import (
     LARGEST,
     LOG_BITS,
@@ -35,12 +35,13 @@ from ncodec.exact.network import (
     at_quality,
     block_layers,
     gain_at,
+    in_colour,
     known_of_gains,
     power,
 )
 from ncodec.models.trunk import GAINS as TRUNK_GAINS
 from ncodec.models.trunk import Trunk
-from ncodec.nn import N_SCALES
+from ncodec.nn import N_SCALES, STRIDE
 from ncodec.quality import N_QUALITIES
 
 Z_STRIDE = 2  # latents of y per latent of z
@@ -188,6 +189,48 @@ def hyper_vectors(tensors: Tensors, quality_code: int) -> dict[str, Array]:
     ):
         found[f"{name}.factor"], found[f"{name}.shift"] = power(logarithm)
     return found
+
+
+REFINEMENTS = {1: 0, 2: 5, 3: 20}  # steps of anneal.py, by effort
+USUAL_EFFORT = 1
+
+
+def refined(
+    floats: Callable[[], Any],
+    y_bits: int | None,
+    effort: int,
+    pixels: NDArray[np.uint8],
+    quality_code: int,
+    latents: tuple[Array, Array, Array],
+    tables: FrequencyTables,
+    skip_below: int,
+) -> NDArray[np.int16]:
+    """Return y [h, w, M] of an image [H, W, 3] or [H, W] after gradient descent, for an effort above 1.
+
+    Args:
+        floats: makes the float network of these integers, an `anneal.Refinable`.
+        y_bits: fraction bits of y; None: the weights file does not tell.
+        effort: of REFINEMENTS.
+        pixels, quality_code: what to encode.
+        latents: y, z and indexes at effort 1.
+        tables, skip_below: of residuals.
+
+    Raises:
+        InputError: torch or `y_bits` are missing.
+    """
+    if y_bits is None:
+        raise InputError(f"effort {effort}: the weights file has no fraction_bits")
+    with needing(f"effort {effort}", "torch"):
+        from ncodec.models import anneal
+    y, z, indexes = latents
+    unit = np.float32(2.0**y_bits)
+    padding = [(0, -side % STRIDE) for side in pixels.shape[:2]]
+    padded = np.pad(in_colour(pixels), [*padding, (0, 0)], "edge")
+    steps = REFINEMENTS[effort]
+    y = anneal.refine(
+        floats(), padded, quality_code, y / unit, z, indexes, tables, skip_below, steps
+    )
+    return np.rint(np.nan_to_num(y * unit)).clip(-LARGEST, LARGEST).astype(np.int16)
 
 
 def asinh_table() -> NDArray[np.int16]:

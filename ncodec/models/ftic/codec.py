@@ -11,7 +11,7 @@ networks are graphs.py's; specs/ftic.md has all of it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,13 @@ from ncodec.exact.network import PIXEL_BITS, Array, Network, checked_bits, image
 from ncodec.models.ftic import graphs
 from ncodec.models.ftic.layers import STEPS, FticConfig, check_ftic, layers
 from ncodec.models.hyper import (
+    REFINEMENTS,
+    USUAL_EFFORT,
     check_r,
     checked_skip,
     hyper_vectors,
     neighbour_coder,
+    refined,
     z_offset,
     z_size,
 )
@@ -35,14 +38,18 @@ from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
 from ncodec.nn import STRIDE
 from ncodec.threads import get_num_threads
 
+if TYPE_CHECKING:
+    from ncodec.models.ftic.network import Ftic
+
 Int16 = NDArray[np.int16]
 ORDER = np.array([[0, 2], [3, 1]])  # X18: p
 
 
 @dataclass(frozen=True)
 class Options(EncodeOptions):
-    """There is one effort; the networks were trained for squared error."""
+    """Efforts above 1 refine the latents, with torch; the networks were trained for squared error."""
 
+    EFFORTS: ClassVar[tuple[int, ...]] = tuple(REFINEMENTS)
     TUNES: ClassVar[tuple[str, ...]] = ("psnr",)
 
 
@@ -53,6 +60,7 @@ class FticCodec:
         tensors: of the weights file.
         config: sizes of the networks.
         skip_below: residuals with a smaller index are not coded, they are 0.
+        fraction_bits: of the tensors (layers.py); empty: no efforts above 1.
 
     Raises:
         WeightsMismatchError: integers that specs/exact.md forbids.
@@ -62,9 +70,16 @@ class FticCodec:
     OVERLAP = 32  # pixels
     batch_pixels = 0
 
-    def __init__(self, tensors: Mapping[str, Array], config: FticConfig, skip_below: int) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, Array],
+        config: FticConfig,
+        skip_below: int,
+        fraction_bits: Mapping[str, int],
+    ) -> None:
         c = self.config = config
         self.tensors, self.skip_below = tensors, skip_below
+        self.fraction_bits = fraction_bits
         self.tables_r = FrequencyTables(tensors["tables.r"])
         self.neighbours = neighbour_coder(tensors)
         self._knowing = graphs.knowing(tensors, c)
@@ -93,7 +108,7 @@ class FticCodec:
         self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
     ) -> Parts:
         """Return the payload of a tile [h, w, 3] or, grey, [h, w], which is coded as three equal channels."""
-        y, z = self.analyse(pixels, quality_code)
+        y, z = self.analyse(pixels, quality_code, options.effort or USUAL_EFFORT)
         writer = Writer()
         self.code(writer, (y, z), y.shape[:2], quality_code)
         return [[writer.payload()]]
@@ -110,16 +125,39 @@ class FticCodec:
         tiles = []
         for parts in payloads:
             reader = Reader(only_payload(parts), len(self.SECTIONS))
-            y_hat = self.code(reader, None, size, quality_code)
+            y_hat, _ = self.code(reader, None, size, quality_code)
             pixels = self.synthesise(y_hat, quality_code, not format.is_faded)
             tiles.append(format.finished(pixels[: format.height, : format.width], PIXEL_BITS))
         return tiles
 
-    def analyse(self, pixels: NDArray[np.uint8], quality_code: int) -> tuple[Int16, Int16]:
-        """Return y [h, w, M] and z [h/2, w/2, Z] of an image [H, W, 3] or [H, W]."""
+    def analyse(
+        self, pixels: NDArray[np.uint8], quality_code: int, effort: int = USUAL_EFFORT
+    ) -> tuple[Int16, Int16]:
+        """Return y [h, w, M] and z [h/2, w/2, Z] of an image [H, W, 3] or [H, W].
+
+        Raises:
+            InputError: an effort above 1 where torch or `fraction_bits` are missing.
+        """
         known = hyper_vectors(self.tensors, quality_code) | {"x": image_input(pixels)}
         y, z = self._run(self._analysis, known, "y", "z")
+        if REFINEMENTS[effort]:
+            _, indexes = self.code(Writer(), (y, z), y.shape[:2], quality_code)
+            y = refined(
+                lambda: self._floats, self.fraction_bits.get("y"), effort, pixels, quality_code, (y, z, indexes),
+                self.tables_r, self.skip_below,
+            )  # fmt: skip
         return y, z
+
+    @cached_property
+    def _floats(self) -> "Ftic":
+        """The float network of these integers."""
+        import torch
+
+        from ncodec.models.ftic.quantise import from_integers
+
+        model = from_integers(self.tensors, self.config, self.fraction_bits)
+        model = model.eval().requires_grad_(False)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def synthesise(self, y_hat: Int16, quality_code: int, is_rounded: bool = True) -> Any:
         """Return pixels [16 h, 16 w, 3] int16: 0 … 255, or, not rounded, in 1/64 of these."""
@@ -132,8 +170,8 @@ class FticCodec:
         latents: tuple[Int16, Int16] | None,
         size: tuple[int, ...],
         quality_code: int,
-    ) -> Int16:
-        """Code the latents of a tile, with a Writer those given, with a Reader those of the file; return y_hat [h, w, M].
+    ) -> tuple[Int16, Int16]:
+        """Code the latents of a tile, with a Writer those given, with a Reader those of the file; return y_hat and indexes [h, w, M].
 
         Args:
             coder: Writer or Reader.
@@ -153,6 +191,7 @@ class FticCodec:
         if y is not None:
             known["y"] = y
         shape = (*size, self.config.M)
+        indexes = np.empty(shape, np.int16)
         coded = coder.code_steps("y", int(np.prod(shape)), self.tables_r, self.skip_below)
         for step, places in enumerate(places_of(shape)):
             slicing = self._slicing[step]
@@ -160,17 +199,17 @@ class FticCodec:
                 zip(slicing.outputs, self._run(slicing, known, *slicing.outputs), strict=True)
             )
             known |= found  # mean, indexes, keys, values
-            symbols = None
+            rows, symbols = found["indexes"].ravel()[places], None
             if y is not None:
                 (r,) = self._run(self._closing, known, "r")
                 symbols = r.ravel()[places].astype(np.int32)
-            symbols = coded.code(symbols, found["indexes"].ravel()[places])
+            symbols = coded.code(symbols, rows)
             check_r(max(int(symbols.max(initial=0)), -int(symbols.min(initial=0))))
             r = np.zeros(shape, np.int16)
-            r.ravel()[places] = symbols
+            r.ravel()[places], indexes.ravel()[places] = symbols, rows
             (known["y_hat"],) = self._run(self._opening[step], known | {"r": r}, "y_hat")
         coded.finish()
-        return known["y_hat"]
+        return known["y_hat"], indexes
 
     def z_offset(self, quality_code: int) -> NDArray[np.int16]:
         """Return what the quality adds to means and widths of z."""
@@ -194,11 +233,12 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
     """
     config = FticConfig(**about["config"])
     check_ftic(tensors, config)
-    if "fraction_bits" in about:
-        checked_bits(about["fraction_bits"], layers(config))
+    fraction_bits = (
+        checked_bits(about["fraction_bits"], layers(config)) if "fraction_bits" in about else {}
+    )
     skip_below = checked_skip(about)
     if device == "cpu":
-        return FticCodec(tensors, config, skip_below)
+        return FticCodec(tensors, config, skip_below, fraction_bits)
     from ncodec.models.ftic.device import DeviceCodec  # needs torch
 
-    return DeviceCodec(tensors, config, skip_below, device)
+    return DeviceCodec(tensors, config, skip_below, fraction_bits, device)

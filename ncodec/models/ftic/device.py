@@ -18,9 +18,14 @@ class DeviceCodec(FticCodec):
     """As `FticCodec`; the networks run on `device`. The coder is the CPU's."""
 
     def __init__(
-        self, tensors: Mapping[str, Array], config: FticConfig, skip_below: int, device: str
+        self,
+        tensors: Mapping[str, Array],
+        config: FticConfig,
+        skip_below: int,
+        fraction_bits: Mapping[str, int],
+        device: str,
     ) -> None:
-        super().__init__(tensors, config, skip_below)
+        super().__init__(tensors, config, skip_below, fraction_bits)
         self.device = torch.device(device)
 
     def _run(self, network: Network, known: Mapping[str, Array], *wanted: str) -> list[Any]:

@@ -33,7 +33,7 @@ def diagnose(codec: FticCodec, x: Tensor, quality: int) -> Diagnosis:
         image = np.ascontiguousarray(image)
         y, z = codec.analyse(image, code)
         writer = Writer()
-        y_hat = codec.code(writer, (y, z), y.shape[:2], code)
+        y_hat, _ = codec.code(writer, (y, z), y.shape[:2], code)
         pixels = codec.synthesise(y_hat, code).astype(np.uint8)
         size = len(writer.payload())
         share = len(writer.sections[0]) / size

@@ -12,6 +12,8 @@ at 1/8 between its residual blocks, and at 1/16 on a branch beside them. T-CA (`
 at every place others: those of the steps of hyperprior's context (`step_masks`). It starts as hyperprior is: whatever is new is silent.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
@@ -92,7 +94,9 @@ class Slice(ContextStep):
         self.channels = channel_attention(c.H, c.layers)
         self.rows = zero_(nn.Conv2d(c.H, c.M, 1))
 
-    def see(self, y_hat: Tensor, features: Tensor, kept: list[Kept]) -> tuple[Tensor, Tensor]:
+    def forward(  # type: ignore[override]
+        self, y_hat: Tensor, features: Tensor, kept: list[Kept]
+    ) -> tuple[Tensor, Tensor]:
         """Return means and additions, [B, M, h, w]; `kept` are keys and values of each layer."""
         f = features if self.first else features + self.stem(self.neighbours(y_hat))
         f = self.blocks(f)
@@ -119,6 +123,44 @@ class Ftic(nn.Module):
         self.log_gain = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # latent steps per unit of y
         self.log_shrink = nn.Parameter(torch.zeros(N_QUALITIES, c.M))  # of residuals, decoder only
         self.index_offset = nn.Parameter(torch.zeros(N_QUALITIES, c.M))
+
+    def slice_by_slice(
+        self,
+        z_hat: Tensor,
+        q: Tensor,
+        size: tuple[int, int],
+        residual: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """Return y_hat [B, M, h, w]: the slices one after the other, the same for encoder and decoder.
+
+        Args:
+            z_hat: [B, Z, ceil(h/2), ceil(w/2)], float.
+            q: [B] qualities.
+            size: h and w.
+            residual: called as residual(mask, mean, rows) for each slice; returns the residuals of the masked
+                latents in latent steps, [B, M, h, w]. Rows are table indexes, not rounded.
+        """
+        base = self.h_s(z_hat)[:, :, : size[0], : size[1]] + at_quality(self.index_offset, q)
+        features = self.h_m(z_hat, q)[:, :, : size[0], : size[1]]
+        unit = (at_quality(self.log_shrink, q) - at_quality(self.log_gain, q)).exp()
+        masks = step_masks(STEPS, self.config.M, *size, z_hat.device)
+        # Channels last: depthwise convolutions are several times slower on the other memory format.
+        y_hat = torch.zeros_like(masks[0], dtype=unit.dtype).expand(len(z_hat), -1, -1, -1)
+        kept: list[Kept] = [[] for _ in range(self.config.layers)]
+        for mask, step in zip(masks, self.context, strict=True):
+            mean, rows = step(y_hat, features, kept)
+            y_hat = y_hat + mask * (mean + residual(mask, mean, base + rows) * unit)
+        return y_hat
+
+    def reconstruct_y(
+        self,
+        z_hat: Tensor,
+        q: Tensor,
+        size: tuple[int, int],
+        residual: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """As `slice_by_slice`, for residuals that need no rows."""
+        return self.slice_by_slice(z_hat, q, size, lambda mask, mean, rows: residual(mask, mean))
 
     def forward(
         self,
@@ -162,20 +204,17 @@ class Ftic(nn.Module):
         gain = at_quality(self.log_gain, q).exp()
         z = self.h_a(y * gain)
         z_hat = round_ste(z)
-        base = self.h_s(z_hat) + at_quality(self.index_offset, q)
-        size = (y.shape[2], y.shape[3])
-        features = self.h_m(z_hat, q)[:, :, : size[0], : size[1]]
-        unit = (at_quality(self.log_shrink, q) - at_quality(self.log_gain, q)).exp()
-        masks = step_masks(STEPS, self.config.M, *size, y.device)
-        y_hat, r, index = (torch.zeros_like(y) for _ in range(3))
-        kept: list[Kept] = [[] for _ in range(self.config.layers)]
-        for mask, step in zip(masks, self.context, strict=True):
-            mean, rows = step.see(y_hat, features, kept)
-            row = bound(base + rows, 0, N_SCALES - 1)
-            row = round_ste(row) if is_exact else row
-            own = (y - mean) * gain * (row >= skip_below)
-            r, index = r + mask * own, index + mask * row
-            y_hat = y_hat + mask * (mean + round_ste(own) * unit)
+        r, index = torch.zeros_like(y), torch.zeros_like(y)
+
+        def residual(mask: Tensor, mean: Tensor, rows: Tensor) -> Tensor:
+            nonlocal r, index
+            rows = bound(rows, 0, N_SCALES - 1)
+            rows = round_ste(rows) if is_exact else rows
+            own = (y - mean) * gain * (rows >= skip_below)
+            r, index = r + mask * own, index + mask * rows
+            return round_ste(own)
+
+        y_hat = self.slice_by_slice(z_hat, q, (y.shape[2], y.shape[3]), residual)
         bits = self.prior_r.bits(r, index, noise)
         z = z_hat if noise is None else z + uniform_noise(z, noise)
         y_bits = ((index >= skip_below) * bits).flatten(1).sum(1)

@@ -17,21 +17,22 @@ from numpy.typing import NDArray
 from ncodec.coder import Coder, Reader, Writer
 from ncodec.container import Parts
 from ncodec.entropy import FrequencyTables
-from ncodec.errors import InputError, named, needing
+from ncodec.errors import named
 from ncodec.exact.network import (
-    LARGEST,
     PIXEL_BITS,
     Array,
     Network,
     checked_bits,
     image_input,
-    in_colour,
 )
 from ncodec.models.hyper import (
+    REFINEMENTS,
+    USUAL_EFFORT,
     check_r,
     checked_skip,
     hyper_vectors,
     neighbour_coder,
+    refined,
     z_offset,
     z_size,
 )
@@ -43,9 +44,6 @@ from ncodec.threads import get_num_threads
 
 if TYPE_CHECKING:
     from ncodec.models.hyperprior.network import Hyperprior
-
-REFINEMENTS = {1: 0, 2: 5, 3: 20}  # steps of anneal.py, by effort
-USUAL_EFFORT = 1
 
 
 @dataclass(frozen=True)
@@ -157,18 +155,11 @@ class HyperpriorCodec:
         """
         y, z = self._run(self._analysis, quality_code, "y", "z", x=image_input(pixels))
         indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
-        if steps := REFINEMENTS[effort]:
-            if not self.fraction_bits:
-                raise InputError(f"effort {effort}: the weights file has no fraction_bits")
-            with needing(f"effort {effort}", "torch"):
-                from ncodec.models.hyperprior import anneal
-            unit = np.float32(2.0 ** self.fraction_bits["y"])
-            padding = [(0, -side % STRIDE) for side in pixels.shape[:2]]
-            padded = np.pad(in_colour(pixels), [*padding, (0, 0)], "edge")
-            y = anneal.refine(
-                self._floats, padded, quality_code, y / unit, z, indexes, self.tables_r, self.skip_below, steps
+        if REFINEMENTS[effort]:
+            y = refined(
+                lambda: self._floats, self.fraction_bits.get("y"), effort, pixels, quality_code, (y, z, indexes),
+                self.tables_r, self.skip_below,
             )  # fmt: skip
-            y = np.rint(np.nan_to_num(y * unit)).clip(-LARGEST, LARGEST).astype(np.int16)
             indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
         return Latents(z, indexes, r)
 
