@@ -255,7 +255,9 @@ def _window_attention(q: Tensor, k: Tensor, v: Tensor, shift: int, windows: Tens
     parts = (x.double().chunk(len(windows), 3) for x in (q, k, v))
     for (a, b, dy, dx), *of_head in zip(windows.tolist(), *parts, strict=True):
         n = (2 * a - 1) * (2 * b - 1)
-        made.append(_attend_head(*of_head, (a, b, dy, dx), bias[first : first + n].long(), shift))
+        q, k, v = of_head
+        table = bias[first : first + n].long()
+        made.append(_attend_head(q, k, v, (a, b, dy, dx), table, shift))
         first += n
     return torch.cat(made, 3)
 

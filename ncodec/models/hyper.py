@@ -223,14 +223,22 @@ def refined(
     with needing(f"effort {effort}", "torch"):
         from ncodec.models import anneal
     y, z, indexes = latents
-    unit = np.float32(2.0**y_bits)
+    unit = np.float32(2.0**y_bits)  # an int16 divided by it is float32
     padding = [(0, -side % STRIDE) for side in pixels.shape[:2]]
     padded = np.pad(in_colour(pixels), [*padding, (0, 0)], "edge")
     steps = REFINEMENTS[effort]
-    y = anneal.refine(
-        floats(), padded, quality_code, y / unit, z, indexes, tables, skip_below, steps
+    found = anneal.refine(
+        floats(),
+        padded,
+        quality_code,
+        np.divide(y, unit, dtype=np.float32),
+        z,
+        indexes,
+        tables,
+        skip_below,
+        steps,
     )
-    return np.rint(np.nan_to_num(y * unit)).clip(-LARGEST, LARGEST).astype(np.int16)
+    return np.rint(np.nan_to_num(found * unit)).clip(-LARGEST, LARGEST).astype(np.int16)
 
 
 def asinh_table() -> NDArray[np.int16]:

@@ -68,7 +68,7 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (layer(x).permute(0, 2, 3, 1) for layer in (self.q, self.k, self.v))
-        biases, parts, head = self.bias.split(bias_sizes(self.windows)), [], 0
+        biases, parts, head = torch.split(self.bias, bias_sizes(self.windows)), [], 0
         for window in dict.fromkeys(self.windows):
             heads = self.windows.count(window)
             own = slice(head * HEAD, (head + heads) * HEAD)
@@ -117,9 +117,10 @@ class FrequencyModulation(nn.Module):
         if height % MODULATED or width % MODULATED:
             y = pad(x, (0, -width % MODULATED, 0, -height % MODULATED), "replicate")
         y = y.permute(0, 2, 3, 1)  # [B, h, w, C]
-        y = y.unflatten(2, (-1, MODULATED)).unflatten(
-            1, (-1, MODULATED)
-        )  # [B, rows, 16, columns, 16, C]
+        batch, rows, columns, channels = y.shape
+        y = y.reshape(
+            batch, rows // MODULATED, MODULATED, columns // MODULATED, MODULATED, channels
+        )
         y = torch.einsum("ft,brtcuk->brfcuk", basis, torch.einsum("gu,brtcuk->brtcgk", basis, y))
         y = y * self.weight[:, None].to(x.dtype)
         y = torch.einsum("ft,brfcuk->brtcuk", basis, torch.einsum("gu,brtcgk->brtcuk", basis, y))
@@ -151,18 +152,17 @@ def _fold(x: Tensor, heads: int) -> Tensor:
     """Return [B · windows, heads, channels of a head, places] of x [B, C, h, w]; 0 where there is no place."""
     k = CHANNEL_WINDOW
     x = pad(x, (0, -x.shape[3] % k, 0, -x.shape[2] % k))
-    x = (
-        x.unflatten(3, (-1, k)).unflatten(2, (-1, k)).unflatten(1, (heads, -1))
-    )  # [B, g, e, r, k, c, k]
-    return x.permute(0, 3, 5, 1, 2, 4, 6).flatten(5).flatten(0, 2)
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch, heads, channels // heads, height // k, k, width // k, k)
+    return x.permute(0, 3, 5, 1, 2, 4, 6).reshape(-1, heads, channels // heads, k * k)
 
 
 def _unfold(x: Tensor, like: Tensor) -> Tensor:
     """Return [B, C, h, w] of what `_fold` gave; h and w are those of `like`."""
     k, (height, width) = CHANNEL_WINDOW, like.shape[2:]
     rows, columns = -(-height // k), -(-width // k)
-    x = x.unflatten(3, (k, k)).unflatten(0, (-1, rows, columns))  # [B, r, c, g, e, k, k]
-    x = x.permute(0, 3, 4, 1, 5, 2, 6).flatten(5).flatten(3, 4).flatten(1, 2)
+    x = x.reshape(len(like), rows, columns, *x.shape[1:3], k, k)
+    x = x.permute(0, 3, 4, 1, 5, 2, 6).reshape(len(like), -1, rows * k, columns * k)
     return x[:, :, :height, :width]
 
 

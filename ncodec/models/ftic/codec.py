@@ -157,7 +157,7 @@ class FticCodec:
 
         model = from_integers(self.tensors, self.config, self.fraction_bits)
         model = model.eval().requires_grad_(False)
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def synthesise(self, y_hat: Int16, quality_code: int, is_rounded: bool = True) -> Any:
         """Return pixels [16 h, 16 w, 3] int16: 0 … 255, or, not rounded, in 1/64 of these."""
@@ -216,7 +216,7 @@ class FticCodec:
         return z_offset(self.tensors, quality_code)
 
 
-def places_of(shape: tuple[int, int, int]) -> list[NDArray[np.intp]]:
+def places_of(shape: tuple[int, ...]) -> list[NDArray[np.intp]]:
     """Return which latents of y [h, w, M] each slice has, as indexes of y flattened, ascending: those of X18's steps."""
     i, j, c = (np.arange(side) for side in shape)
     step = (ORDER[i[:, None] % 2, j % 2][:, :, None] + c) % STEPS

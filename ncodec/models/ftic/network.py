@@ -51,7 +51,7 @@ class Deep(nn.Module):
         self.head = zero_(nn.Conv2d(c.D, outputs, 1))
 
     def forward(self, f: Tensor) -> Tensor:
-        return self.head(self.fat(self.stem(f)))  # type: ignore[no-any-return]
+        return self.head(self.fat(self.stem(f)))
 
 
 class FrequencyAnalysis(Analysis):
