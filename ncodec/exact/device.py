@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ncodec.errors import InputError
-from ncodec.exact import COSINES, EXP, Graph, Operation
+from ncodec.exact import COSINES, EXP, Array, Graph, Operation
+from ncodec.exact.network import Network
 
 LARGEST = 32767
 MAX_KEYS = 32768  # of X23
@@ -57,6 +58,19 @@ def run_on_device(graph: Graph, feeds: Mapping[int, Tensor], wanted: Sequence[in
             if not users[i]:
                 del values[i]
     return [values[number] for number in wanted]
+
+
+def run_arrays(
+    network: Network, feeds: Mapping[str, Array], wanted: Sequence[str], device: torch.device
+) -> list[Array]:
+    """Return what `network.run` returns, computed on a device."""
+    numbered = {}
+    for name, number in network.inputs.items():
+        if name in feeds:
+            there = torch.from_numpy(feeds[name].astype(np.int32)).to(device)
+            numbered[number] = there[None] if there.ndim == 3 else there
+    found = run_on_device(network.graph, numbered, [network.outputs[name] for name in wanted])
+    return [tensor[0].to(torch.int16).cpu().numpy() for tensor in found]
 
 
 def _feed(operation: Operation, number: int, feeds: Mapping[int, Tensor]) -> Tensor:
