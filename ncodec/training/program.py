@@ -2,7 +2,7 @@
 
 RUN/run.json            how to repeat it: config, data digest, versions, device, commit; one entry a start
 RUN/log.jsonl           a JSON line per event
-RUN/checkpoint.pt       to resume from
+RUN/checkpoint.json     to resume from: names its shards, checkpoint-00-of-07-1a2b3c4d.pt …, at most 16 MiB each
 RUN/curves.png          loss, and rate-distortion on the validation images
 RUN/model.safetensors   the exported weights, with their entry in RUN/index.json
 RUN/check.json          real files of the exported weights against the float network
@@ -23,6 +23,7 @@ from torch import Tensor
 from ncodec.errors import InputError
 from ncodec.models.load import find_device
 from ncodec.nn.training import Lessons
+from ncodec.training.checkpoint import MANIFEST
 from ncodec.training.config import Config
 from ncodec.training.data import Images, ImageStore, load_images
 from ncodec.training.export import check_export, export
@@ -60,7 +61,7 @@ def train(
         out: run folder.
         budget: minutes or steps; neither with `resume` means what is left, or, once all is spent, only to
             export again.
-        resume: go on from RUN/checkpoint.pt.
+        resume: go on from RUN/checkpoint.json.
         device: "cpu" or "cuda".
         save_every_s: seconds between checkpoints.
         start_from: weights file to start from, with a new optimiser state; not with `resume`.
@@ -72,7 +73,7 @@ def train(
         KeyboardInterrupt: ended by a signal; the checkpoint is written.
     """
     _check_installed()
-    where, checkpoint = _torch_device(device), out / "checkpoint.pt"
+    where, checkpoint = _torch_device(device), out / MANIFEST
     with _writing(out):
         _check_folder(out, resume)
         rank, world = process_group(where)
@@ -114,8 +115,8 @@ def _check_installed() -> None:
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    if (out / "checkpoint.pt").exists() != resume:
-        found = "no checkpoint.pt to resume" if resume else "holds a run already"
+    if (out / MANIFEST).exists() != resume:
+        found = "no checkpoint.json to resume" if resume else "holds a run already"
         raise InputError(f"{out}: {found}{'' if resume else ': --resume, or another folder'}")
 
 
@@ -177,7 +178,7 @@ def _steps(
             return
         log.step(run, measured)
         if run.elapsed_s - last_save >= save_every_s:
-            run.save(out / "checkpoint.pt")
+            run.save(out / MANIFEST)
             last_save = run.elapsed_s
         if run.elapsed_s - last_validation >= VALIDATE_EVERY_S:
             watch(VALIDATION_QUALITIES)
@@ -190,7 +191,7 @@ def _steps(
             watch(VALIDATION_QUALITIES)  # what the weights are worth that it starts from
         train_until_spent(run, store, lessons, rank, world, on_step, stop=lambda: bool(signals))
         if rank == 0:
-            run.save(out / "checkpoint.pt")
+            run.save(out / MANIFEST)
             if not signals:
                 watch(EVERY_QUALITY)
         log.write(event="stopped" if signals else "end", step=run.step, minutes=run.elapsed_s / 60,
@@ -221,7 +222,7 @@ def _finish(run: Run, learned: list[Tensor], crops: list[Tensor], out: Path) -> 
     """
     weights = out / "model.safetensors"
     (out / "check.json").unlink(missing_ok=True)
-    export(out / "checkpoint.pt", weights, learned)
+    export(out / MANIFEST, weights, learned)
     print(f"{weights}: {weights.stat().st_size} bytes")
     if crops:
         report = check_export(run, weights, crops)
