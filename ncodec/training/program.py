@@ -29,6 +29,7 @@ from ncodec.training.data import Images, ImageStore, load_images
 from ncodec.training.export import check_export, export
 from ncodec.training.loop import process_group, train_until_spent
 from ncodec.training.record import record_start, write_json
+from ncodec.training.rehearsal import Rehearsal
 from ncodec.training.report import Log, plot
 from ncodec.training.run import Budget, Run, read_network, resume_run, start_run
 from ncodec.training.validation import EVERY_QUALITY, center_crops, validate
@@ -48,6 +49,7 @@ def train(
     device: str = "cpu",
     save_every_s: float = 120.0,
     start_from: Path | None = None,
+    is_compiled: bool = False,
 ) -> None:
     """Train, export and check one model; leaves the run folder described above.
 
@@ -65,10 +67,11 @@ def train(
         device: "cpu" or "cuda".
         save_every_s: seconds between checkpoints.
         start_from: weights file to start from, with a new optimiser state; not with `resume`.
+        is_compiled: by torch.compile, where that works (rehearsal.py).
 
     Raises:
         InputError: no usable image, a run in `out` that is not resumed, a checkpoint or weights that do not
-            fit the config, or `out` cannot be written, or the extra "train" is not installed.
+            fit the config, a first loss that is not finite, or `out` cannot be written, or the extra "train" is not installed.
         WeightsMismatchError: `start_from` is damaged, or not a weights file of ncodec.
         KeyboardInterrupt: ended by a signal; the checkpoint is written.
     """
@@ -77,6 +80,7 @@ def train(
     with _writing(out):
         _check_folder(out, resume)
         rank, world = process_group(where)
+        torch.backends.cudnn.benchmark = True  # crops are all of one size
         if config.training.batch % world:
             raise InputError(f"config: training.batch: expected a multiple of {world} processes, "
                              f"found {config.training.batch}")  # fmt: skip
@@ -97,7 +101,7 @@ def train(
         lessons = config.recipe.lessons(run.network, images.pixels)
         store = ImageStore(images.pixels, where)
         del images, watched  # the store has a copy
-        is_stopped = _steps(run, store, lessons, crops, out, save_every_s, rank, world)
+        is_stopped = _steps(run, store, lessons, crops, out, save_every_s, rank, world, is_compiled)
         if dist.is_initialized():
             dist.destroy_process_group()
         if is_stopped:
@@ -161,6 +165,7 @@ def _steps(
     save_every_s: float,
     rank: int,
     world: int,
+    is_compiled: bool,
 ) -> bool:
     """Train until the budget is spent; the first process logs, saves and validates. Return: by a signal?"""
     last_save = last_validation = run.elapsed_s
@@ -171,6 +176,9 @@ def _steps(
         if crops:
             objective = run.config.recipe.OBJECTIVE
             log.validation(run, validate(run.ema, crops, qualities, run.device, objective))
+
+    def on_rehearsal(rehearsal: Rehearsal) -> None:
+        log.rehearsal(run, rehearsal, world)
 
     def on_step(run: Run, measured: dict[str, Tensor]) -> None:
         nonlocal last_save, last_validation
@@ -189,7 +197,8 @@ def _steps(
                   processes=world, **({"from": run.origin} if run.origin else {}))  # fmt: skip
         if run.origin and rank == 0:
             watch(VALIDATION_QUALITIES)  # what the weights are worth that it starts from
-        train_until_spent(run, store, lessons, rank, world, on_step, stop=lambda: bool(signals))
+        train_until_spent(run, store, lessons, rank, world, on_rehearsal, on_step,
+                          stop=lambda: bool(signals), is_compiled=is_compiled)  # fmt: skip
         if rank == 0:
             run.save(out / MANIFEST)
             if not signals:
