@@ -77,7 +77,9 @@ def train(
     origin = None if start_from is None else find_by_name(start_from)
     settings, budget = read_config(config, assignments), Budget(minutes, steps)
     try:
-        train_model(settings, data, validation, out, budget, resume, device, save_every, origin, is_compiled)
+        train_model(
+            settings, data, validation, out, budget, resume, device, save_every, origin, is_compiled
+        )
     except KeyboardInterrupt as error:
         print(f"ncodec: {str(error) or f'{out}: interrupted; --resume goes on'}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

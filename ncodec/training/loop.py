@@ -72,7 +72,9 @@ class Kept:
     def lessons(self, numbers: list[int]) -> tuple[Sequence[Tensor], Tensor]:
         """Return a batch of lessons, and its qualities [B]."""
         lessons, q = zip(*(self._lesson(number) for number in numbers), strict=True)
-        parts = (to_device(torch.cat(part), self._store.device) for part in zip(*lessons, strict=True))
+        parts = (
+            to_device(torch.cat(part), self._store.device) for part in zip(*lessons, strict=True)
+        )
         return lessons[0]._make(parts), torch.cat(q)
 
 
@@ -136,7 +138,9 @@ def training_step(
     """Take one step, as `gradients` has it, and return what it measured: loss, bpp, MSE, gradient norm, bpp by part; on the device."""
     loss, parts = gradients(run, network, x, q, noise, progress)
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), MAX_GRADIENT_NORM)
-    if torch.isfinite(norm):  # gradients are averaged: all processes agree. A step's only wait for a GPU
+    if torch.isfinite(
+        norm
+    ):  # gradients are averaged: all processes agree. A step's only wait for a GPU
         factor = learning_rate_factor(run.step - run.budget.first_step, progress)
         run.optimizer.step(run.config.training.learning_rate * factor)
         # A short memory at first, or the initial weights would stay in the average for long.

@@ -34,7 +34,16 @@ def gpu_tests(log: Path) -> str | None:
     """Run the tests that need a GPU, as `log` has it; return how they ended, or None without a GPU or a checkout."""
     if not torch.cuda.is_available() or not (ROOT / "tests").is_dir():
         return None
-    options = ["-q", "-m", "gpu", "-n", "4", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    options = [
+        "-q",
+        "-m",
+        "gpu",
+        "-n",
+        "4",
+        "-p",
+        "no:cacheprovider",
+        "--continue-on-collection-errors",
+    ]
     with log.open("w") as file:
         try:
             subprocess.run([sys.executable, "-m", "pytest", *options], cwd=ROOT, stdout=file,
@@ -52,7 +61,7 @@ def summary(out: Path) -> dict[str, Any]:
             events.append(json.loads(line))
     found: dict[str, Any] = {
         "rehearsal": next((e for e in reversed(events) if e.get("event") == "rehearsal"), None),
-        "last": next((e for e in reversed(events) if "loss" in e and "event" not in e), None),
+        "last": next((e for e in reversed(events) if "progress" in e), None),
         "validation": next((e for e in reversed(events) if "validation" in e), None),
     }
     if (out / "check.json").is_file():
@@ -66,7 +75,9 @@ def summary(out: Path) -> dict[str, Any]:
 def main(
     config: Annotated[str, typer.Argument(help="As of ncodec train.")],
     data: Annotated[list[Path], typer.Argument(help="Folders or tar shards of images.")],
-    minutes: Annotated[float, typer.Option(help="Of training; loading, export and tests are beside it.")],
+    minutes: Annotated[
+        float, typer.Option(help="Of training; loading, export and tests are beside it.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder.")] = Path("once-run"),
     start_from: Annotated[str | None, typer.Option("--from", help="Weights to start from.")] = None,
     validation: Annotated[list[Path], typer.Option(help="Images never trained on.")] = [],  # noqa: B006
@@ -88,7 +99,11 @@ def main(
         ended = "stopped; --resume goes on"
     finally:
         if out.is_dir():
-            about = {"ended": ended, "device": device, "seconds": round(time.monotonic() - begin, 1)}
+            about = {
+                "ended": ended,
+                "device": device,
+                "seconds": round(time.monotonic() - begin, 1),
+            }
             write_json(out / "summary.json", about | {"gpu_tests": tests} | summary(out))
             print((out / "summary.json").read_text())
 

@@ -146,7 +146,7 @@ def plot(run_folder: Path) -> None:
     for line in (run_folder / "log.jsonl").read_text().splitlines():
         with suppress(ValueError):  # a line that a kill cut short
             events.append(json.loads(line))
-    steps = [e for e in events if "loss" in e]
+    steps = [e for e in events if "progress" in e]
     validations = [e for e in events if "validation" in e]
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     loss, curve = figure.subplots(1, 2)
