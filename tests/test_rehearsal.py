@@ -19,6 +19,7 @@ from ncodec.training.checkpoint import SHARD_BYTES
 from ncodec.training.config import read_config
 from ncodec.training.data import ImageStore, load_images
 from ncodec.training.loop import draw_batch, gradients
+from ncodec.training.loss import rate_distortion_loss
 from ncodec.training.rehearsal import Rehearsal, peak_flops, rehearse
 from ncodec.training.run import Budget, start_run
 
@@ -117,6 +118,25 @@ def test_compiled_in_place_or_not_at_all(tiny, folder, backend, monkeypatch, cap
     assert list(run.network.state_dict()) == names
     for name, value in all_of_it().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_bfloat16_needs_no_gradient_scaling(tiny, folder):
+    """A loss 2^16 times as large has gradients 2^16 times as large, to the bit: nothing underflows that scaling would save."""
+    images = load_images([folder], 64).pixels
+    config = read_config(tiny)
+    run = start_run(config, Budget(None, 9), CPU, images)
+    store, found = ImageStore(images, CPU), []
+    for scale in (1, 2**16):
+        x, q, noise = draw_batch(store, config.training, 0, 0, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = run.network(x, q, noise, 0.0)
+            loss, _ = rate_distortion_loss(out, x, q, config.recipe.OBJECTIVE)
+        run.network.zero_grad()
+        (loss * scale).backward()
+        named = run.network.named_parameters()
+        found.append({name: p.grad.clone() / scale for name, p in named if p.grad is not None})
+    assert all(torch.equal(gradient, found[1][name]) for name, gradient in found[0].items())
+    assert sum(gradient.count_nonzero() for gradient in found[0].values()) > 10_000
 
 
 def test_peaks_by_name(monkeypatch):

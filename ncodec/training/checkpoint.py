@@ -40,7 +40,7 @@ def write_checkpoint(manifest: Path, state: dict[str, Any]) -> None:
     shards: dict[str, str] = {}
     try:
         for i in range(count):
-            shard = data[i * SHARD_BYTES : (i + 1) * SHARD_BYTES]
+            shard = bytes(data[i * SHARD_BYTES : (i + 1) * SHARD_BYTES])
             digest = hashlib.sha256(shard).hexdigest()
             name = f"{manifest.stem}-{i:02}-of-{count:02}-{digest[:8]}.pt"
             shards[name] = digest

@@ -216,8 +216,8 @@ class ImageStore:
         top, left = (u[0] * (height - size + 1)).long(), (u[1] * (width - size + 1)).long()
         corner = self.starts[which] + top * width + left
         chosen = (corner, height * width, width, flip_rows, flip_columns, transpose)
-        chosen = to_device(torch.stack([v[part] for v in chosen]), self.buffer.device)  # one copy
-        corner, plane, width, flip_rows, flip_columns, transpose = chosen[:, :, None, None]
+        there = to_device(torch.stack([v[part] for v in chosen]), self.buffer.device)  # one copy
+        corner, plane, width, flip_rows, flip_columns, transpose = there[:, :, None, None]
         ascending = torch.arange(size, device=self.buffer.device)
         rows = torch.where(flip_rows > 0, ascending.flip(0), ascending).mT  # [B, size, 1]
         columns = torch.where(flip_columns > 0, ascending.flip(0), ascending)  # [B, 1, size]
