@@ -136,7 +136,8 @@ def evaluate(
         typer.Option(
             "--codec",
             metavar="NAME[:option=value,...]",
-            help="Such as hyperprior-s, dct, dct:transform=angle, jpeg, webp, avif:speed=2, jxl, jpeg2000, hevc, svtav1, vvenc, vtm.",
+            help="Such as hyperprior-s, dct, dct:transform=angle, jpeg, webp, avif:speed=2, jxl, jpeg2000, hevc, svtav1, vvenc, vtm, "
+            "compressai:FILE|FOLDER of checkpoints.",
             show_default="the first shipped model",
         ),
     ] = [],  # noqa: B006
@@ -221,6 +222,9 @@ def evaluate(
     for row in evaluation.bd_table(curves, found).to_dict("records"):
         if row["note"] and row["metric"] == "psnr":
             print(f"ncodec: {row['codec']} against {row['anchor']}: {row['note']}", file=sys.stderr)
+    for curve in curves:
+        if "note" in curve.about:
+            print(f"ncodec: {curve.codec}: {curve.about['note']}", file=sys.stderr)
     lines = report.gaps_of(curves)
     for line in lines:
         print(f"ncodec: gap: {line}", file=sys.stderr)

@@ -76,7 +76,7 @@ struct RandomGraph {
     const bool is_like = other.h == from.h && other.w == from.w && op(other.number).channels == channels;
     const int y = is_like ? other.number : x;
     int h = from.h, w = from.w, made = -1;
-    const auto kind = static_cast<Kind>(between(static_cast<int>(Kind::conv), static_cast<int>(Kind::attention)));
+    const auto kind = static_cast<Kind>(between(static_cast<int>(Kind::conv), static_cast<int>(Kind::modulate)));
     const auto add = [&](std::vector<int> inputs, std::vector<int> with, std::vector<Array> arrays = {}) {
       made = graph.add(SIGNATURES[static_cast<size_t>(kind)].name, "", inputs, with, arrays);
     };
@@ -109,6 +109,18 @@ struct RandomGraph {
         add({x, other.number}, {});
         h = other.h, w = other.w;
         break;
+      case Kind::fold: {
+        const int k = between(1, 4), heads = channels % 2 ? 1 : 2;
+        if (heads * k * k > 70) return;
+        add({x}, {k, heads});
+        h = (h + k - 1) / k * ((w + k - 1) / k), w = channels / heads;
+        break;
+      }
+      case Kind::unfold: {  // of what it folds itself
+        const int k = between(1, 4), heads = channels % 2 ? 1 : 2;
+        add({graph.add("fold", "", {x}, {k, heads}, {}), x}, {k, heads});
+        break;
+      }
       case Kind::add:
       case Kind::subtract: add({x, y}, {}); break;
       case Kind::offset: add({x, vector(channels, -LARGEST, LARGEST)}, {}); break;
@@ -155,6 +167,28 @@ struct RandomGraph {
         const int v = is_pair ? other.number : x;
         const int k = op(v).bound <= most ? v : graph.add("clamp", "", {v}, {-most, most}, {});
         add({q, k, v}, {heads, between(0, 24)});
+        break;
+      }
+      case Kind::window_attention: {
+        const int heads = channels % 2 ? 1 : 2, side = between(0, 1) ? 5 : MAX_WINDOW;
+        std::vector<int32_t> windows;
+        size_t n = 0;
+        for (int g = 0; g < heads; ++g) {
+          const int a = between(1, side), b = between(1, side);
+          for (const int number : {a, b, between(0, a - 1), between(0, b - 1)}) windows.push_back(number);
+          n += static_cast<size_t>((2 * a - 1) * (2 * b - 1));
+        }
+        const int most = static_cast<int>(std::sqrt(1073741823.0 * heads / channels));
+        const int q = op(x).bound <= most ? x : graph.add("clamp", "", {x}, {-most, most}, {});
+        const auto bias = numbers<int32_t>(n, -(1 << 30), 1 << 30);
+        const std::vector<size_t> shape{static_cast<size_t>(heads), 4};
+        add({q, q, y}, {between(0, 24)}, {array(windows, "int32", shape), array(bias, "int32", {n})});
+        break;
+      }
+      case Kind::modulate: {
+        const size_t k = static_cast<size_t>(4 << between(0, 2)), c = static_cast<size_t>(channels);
+        const auto weight = numbers<int16_t>(k * k * c, -LARGEST, LARGEST);
+        add({x}, {between(0, 15)}, {array(weight, "int16", {k, k, c})});
         break;
       }
       default: return;

@@ -60,6 +60,24 @@ def pad(x, f):
     return np.pad(x, ((0, -h % f), (0, -w % f), (0, 0)), mode="edge")  # X7
 
 
+def fold(x, k, heads):
+    h, w, channels = x.shape
+    e, across = channels // heads, -(-w // k)
+    made = np.zeros((-(-h // k) * across, e, heads * k * k), np.int64)
+    i, j, g, c = np.indices((h, w, heads, e))
+    made[i // k * across + j // k, c, (g * k + i % k) * k + j % k] = x[i, j, g * e + c]
+    return made  # X24
+
+
+def unfold(x, like, k, heads):
+    h, w, channels = like.shape
+    e, across = channels // heads, -(-w // k)
+    assert x.shape == (-(-h // k) * across, e, heads * k * k)
+    i, j, g, c = np.indices((h, w, heads, e))
+    made = x[i // k * across + j // k, c, (g * k + i % k) * k + j % k]
+    return made.reshape(h, w, channels)  # X25
+
+
 def merge(x, y, step, steps):
     i, j, c = np.indices(x.shape)
     return np.where((ORDER[i % 2, j % 2] + c) % 4 * steps // 4 == step, y, x)  # X18
@@ -87,12 +105,56 @@ def attention(q, k, v, heads, shift):
     for i in range(len(q)):
         for c in range(0, q.shape[2], e):
             scores = q[i, :, c : c + e] @ k[i, :, c : c + e].T
-            assert np.abs(scores).max() < 2**31
-            w = EXP[np.minimum((scores.max(1, keepdims=True) - scores) >> shift, 1023)]
-            p = w * (2**31 // w.sum(1, keepdims=True)) >> 16
-            assert p.sum(1).max() <= 2**15
-            made[i, :, c : c + e] = (p @ v[i, :, c : c + e] + 2**14) >> 15
+            made[i, :, c : c + e] = mean(scores, v[i, :, c : c + e], shift)
     return made  # X23
+
+
+def mean(scores, v, shift):
+    assert np.abs(scores).max() < 2**31
+    w = EXP[np.minimum((scores.max(1, keepdims=True) - scores) >> shift, 1023)]
+    p = w * (2**31 // w.sum(1, keepdims=True)) >> 16
+    assert p.sum(1).max() <= 2**15
+    return (p @ v + 2**14) >> 15
+
+
+def window_attention(q, k, v, shift, windows, bias):
+    made = np.empty_like(q)
+    (h, w, _), e = q.shape, q.shape[2] // len(windows)
+    i, j = np.indices((h, w))
+    for g, (a, b, dy, dx) in enumerate(windows):
+        own = slice(g * e, g * e + e)
+        table, bias = bias[: (2 * a - 1) * (2 * b - 1)], bias[(2 * a - 1) * (2 * b - 1) :]
+        number = (i + dy) // a * (w + dx) + (j + dx) // b
+        for window in np.unique(number):
+            rows, columns = np.nonzero(number == window)
+            down, right = rows - rows[:, None], columns - columns[:, None]  # [queries, keys]
+            scores = q[rows, columns, own] @ k[rows, columns, own].T
+            scores = scores + table[(down + a - 1) * (2 * b - 1) + right + b - 1]
+            made[rows, columns, own] = mean(scores, v[rows, columns, own], shift)
+    assert not len(bias)
+    return made  # X26
+
+
+def cosines(k):
+    f, t = np.indices((k, k))
+    norms = np.sqrt(np.where(f, 2, 1) / k)
+    exact = 2**13 * norms * np.cos(np.pi * (2 * t + 1) * f / (2 * k))
+    return np.floor(exact + 0.5).astype(np.int64)
+
+
+def modulate(x, bits, weight):
+    (h, w, _), k = x.shape, len(weight)
+    d, made = cosines(k), pad(x, k)
+    for i in range(0, h, k):
+        for j in range(0, w, k):
+            block = made[i : i + k, j : j + k]
+            u = sat(rounded(np.einsum("ft,tuc->fuc", d, block), 15))
+            v = sat(rounded(np.einsum("fuc,gu->fgc", u, d), 15))
+            s = sat(rounded(v * weight, bits))
+            p = sat(rounded(np.einsum("ft,fgc->tgc", d, s), 11))
+            r = sat(rounded(np.einsum("tgc,gu->tuc", p, d), 11))
+            block[:] = sat(block + r)
+    return made[:h, :w]  # X27
 
 
 OPERATIONS = {  # (tensors, then numbers, then arrays)
@@ -117,6 +179,10 @@ OPERATIONS = {  # (tensors, then numbers, then arrays)
     "join": lambda x, y: np.concatenate([x, y], 1),  # X21
     "norm": norm,
     "attention": attention,
+    "fold": fold,
+    "unfold": unfold,
+    "window_attention": window_attention,
+    "modulate": modulate,
 }  # fmt: skip
 
 
@@ -145,6 +211,8 @@ def largest_sum(bound, weight, bias, shift):
 def channels_of(kind, n, numbers, arrays):
     if kind in ("shuffle", "unshuffle"):
         return n * numbers[0] ** 2 if kind == "unshuffle" else n // numbers[0] ** 2
+    if kind == "fold":
+        return numbers[1] * numbers[0] ** 2
     if kind in ("conv", "embed"):
         return arrays[0].shape[kind == "embed"]
     return 9 * n if kind == "patches" else n
@@ -154,7 +222,7 @@ def bounds(operations):
     found, channels = [], []
     for kind, inputs, numbers, arrays in operations:
         x, *others = [found[number] for number in inputs] or [LARGEST]
-        n = channels[inputs[0]] if inputs else numbers[0]
+        n = channels[inputs[kind == "unfold"]] if inputs else numbers[0]
         channels.append(channels_of(kind, n, numbers, arrays))
         if kind == "input":
             bound = numbers[1]
@@ -162,7 +230,7 @@ def bounds(operations):
             bound = min(LARGEST, (largest_sum(x, *arrays) >> arrays[2].astype(np.int64)).max())
         elif kind in ("add", "subtract"):
             bound = min(LARGEST, x + others[0])
-        elif kind in ("vector", "offset", "scale"):
+        elif kind in ("vector", "offset", "scale", "modulate"):
             bound = LARGEST
         elif kind == "shift":
             bound = int(rounded(x, numbers[0]))
@@ -175,9 +243,9 @@ def bounds(operations):
         elif kind == "norm":
             m = math.isqrt(2**16 // n)
             bound = min(LARGEST, math.isqrt(n * 4 ** numbers[0] * (m + 1) ** 2 // m**2) + 1)
-        elif kind == "attention":
+        elif kind in ("attention", "window_attention"):
             bound = others[1]
-        else:  # patches, shuffle, unshuffle, pad, crop, gate, leaky
+        else:  # patches, shuffle, unshuffle, pad, crop, fold, unfold, gate, leaky
             bound = x
         found.append(int(bound))
     return found

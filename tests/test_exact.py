@@ -18,7 +18,7 @@ import torch
 from conftest import ROOT
 
 from ncodec.errors import InputError, WeightsMismatchError
-from ncodec.exact import EXP, Graph, variants
+from ncodec.exact import COSINES, EXP, Graph, variants
 from ncodec.exact.device import run_on_device
 
 LARGEST = 32767
@@ -109,7 +109,7 @@ def test_sentences_name_their_tests():
     text = (ROOT / "specs" / "exact.md").read_text()
     sentences = re.findall(r"^- \*\*X(\d+)\*\* .*(?:\n  .*)*", text, re.M)
     named = re.findall(r"^- \*\*X\d+\*\* .*(?:\n  .*)*\(((?:`test_\w+`(?:, )?)+)\)$", text, re.M)
-    assert sentences == [str(k) for k in range(1, 24)] and len(named) == 23
+    assert sentences == [str(k) for k in range(1, 28)] and len(named) == 27
     assert all(name in globals() for name in re.findall(r"test_\w+", "".join(named)))
 
 
@@ -145,6 +145,17 @@ def test_reference_by_hand():
     # 32767, 16384 (16383.5 rounded), 8192; their sum 57343, 2^31 // 57343 = 37449
     p = [32767 * 37449 >> 16, 16384 * 37449 >> 16, 8192 * 37449 >> 16]
     assert ref["attention"](q, k, v, 1, 0).item() == sum(map(int.__mul__, p, [9000, 12000, 15000])) + 2**14 >> 15  # fmt: skip
+    x = np.arange(12).reshape(2, 3, 2)  # of two heads with a channel each
+    assert ref["fold"](x, 2, 2).tolist() == [[[0, 2, 6, 8, 1, 3, 7, 9]], [[4, 0, 10, 0, 5, 0, 11, 0]]]  # fmt: skip
+    assert ref["fold"](x, 2, 1).tolist() == [[[0, 2, 6, 8], [1, 3, 7, 9]], [[4, 0, 10, 0], [5, 0, 11, 0]]]  # fmt: skip
+    assert np.array_equal(ref["unfold"](ref["fold"](x, 2, 2), x, 2, 2), x)
+    none, v = np.zeros((1, 4, 1), int), np.array([[[1000], [2000], [3000], [4000]]])
+    # Windows of places 0 and 1, 2 and 3; the one to the right has 2^-9 of one's own weight, to the left 2^-10
+    made = ref["window_attention"](none, none, v, 0, [(1, 3, 0, 1)], np.array([0, 0, 640, 64, 0]))
+    assert made.ravel().tolist() == [1002, 1999, 3002, 3999]
+    half = np.zeros((4, 4, 1), int)
+    half[0, 0] = 2048
+    assert ref["modulate"](np.full((4, 4, 1), 1000), 12, half).ravel().tolist() == [1500] * 16
 
 
 # ---------------------------------------------------------------- single operations
@@ -401,6 +412,107 @@ def test_scores_just_fit():
     assert attend(q, k, v, 1, 24, LARGEST).tolist() != attend(q, k, v, 1, 0, LARGEST).tolist()
 
 
+# ---------------------------------------------------------------- windows and frequencies
+
+
+def test_fold_and_unfold():
+    rng = np.random.default_rng(0)
+    for side, heads, e in ((1, 1, 3), (2, 3, 1), (3, 2, 5), (8, 2, 33), (16, 1, 2)):
+        for h, w in [*SIZES, (side, side + 1)]:
+            x = tensor_of(rng, (h, w, heads * e))
+            folded = check_one("fold", [x], side, heads).astype(np.int16)
+            assert np.array_equal(check_one("unfold", [folded, x], side, heads), x)
+            check_one("unfold", [tensor_of(rng, folded.shape), x], side, heads)
+
+
+def tables(rng, windows, most):
+    """Return windows and their biases, as `window_attention` takes them."""
+    n = sum((2 * a - 1) * (2 * b - 1) for a, b, _, _ in windows)
+    return np.array(windows, np.int32), tensor_of(rng, (n,)).astype(np.int32) * most // LARGEST
+
+
+WINDOWS = [(1, 1, 0, 0), (4, 4, 2, 2), (3, 5, 2, 4), (16, 2, 8, 1), (6, 32, 0, 31), (32, 32, 16, 16)]  # fmt: skip
+
+
+@pytest.mark.parametrize("e", [1, 3, 16, 17, 32])
+def test_window_attention(e):
+    rng = np.random.default_rng(e)
+    for k, (h, w) in enumerate([*SIZES, (9, 8), (33, 5)]):
+        bound = int(rng.choice([0, 9, 300, 7000]))
+        windows = [WINDOWS[(k + i) % len(WINDOWS)] for i in range(3)]
+        shift = (0, int(rng.integers(1, 24)), 24)[k % 3]
+        tensors = [tensor_of(rng, (h, w, 3 * e), bound) for _ in range(3)]
+        most = int(rng.choice([0, 200, 2**31 - 1 - e * bound**2]))
+        check_one("window_attention", tensors, *tables(rng, windows, most), shift, bound=bound)
+
+
+def test_a_window_of_everything():
+    """All places, no bias: attention of a row of them; moved by all but one, each quarter is on its own."""
+    rng = np.random.default_rng(0)
+    x = tensor_of(rng, (5, 7, 6), 500)
+    none = tables(rng, [(5, 7, 0, 0), (32, 32, 0, 0)], 0)
+    made = check_one("window_attention", [x, x, x], *none, 9, bound=500)
+    assert np.array_equal(made.reshape(1, 35, 6), attend(*[x.reshape(1, 35, 6)] * 3, 2, 9, 500))
+    moved = check_one("window_attention", [x, x, x], *tables(rng, [(6, 8, 5, 7)], 0), 9, bound=500)
+    assert np.array_equal(moved[:1, :1], x[:1, :1])
+    corner = x[1:, 1:].reshape(1, 24, 6)
+    assert np.array_equal(moved[1:, 1:].reshape(1, 24, 6), attend(*[corner] * 3, 1, 9, 500))
+
+
+def test_scores_and_bias_just_fit():
+    """Scores of ±(2^31 − 1): to itself, and to the place below, whose value alone counts or does not."""
+    graph, rest = Graph(), 2**31 - 1 - LARGEST**2
+    x, v = graph.input("x", 1), graph.input("v", 1)
+    for sign in (1, -1):
+        windows, bias = np.array([[2, 1, 0, 0]], np.int32), np.int32([0, rest * sign, -rest * sign])
+        feeds = {x: np.int16([[[LARGEST]], [[-LARGEST * sign]]]), v: np.int16([[[0]], [[9000]]])}
+        made = graph.window_attention(x, x, v, windows, bias, 21)
+        assert check(graph, feeds, [made])[0][0, 0, 0] == (0 if sign > 0 else 9000)
+        with pytest.raises(WeightsMismatchError, match=r"2\^31.*2147483648"):
+            graph.window_attention(x, x, v, windows, bias - np.int32([0, 0, sign]), 21)
+
+
+@pytest.mark.parametrize("side", [4, 8, 16])
+def test_modulate(side):
+    rng = np.random.default_rng(side)
+    for channels in (1, 3, 32, 33, 70):
+        for h, w in [*SIZES, (side, side + 1)]:
+            x, weight = tensor_of(rng, (h, w, channels)), tensor_of(rng, (side, side, channels))
+            for bits in (0, int(rng.integers(1, 15)), 15):
+                check_one("modulate", [x], weight, bits)
+        assert np.array_equal(check_one("modulate", [x], 0 * weight, bits), x)
+
+
+@pytest.mark.parametrize("side", [4, 8, 16])
+def test_modulate_by_one(side):
+    """What comes back is x, but for rounding; a pattern of one frequency by the weight of that alone."""
+    x = np.random.default_rng(side).integers(-9000, 9001, (2 * side, side, 3)).astype(np.int16)
+    made = check_one("modulate", [x], np.full((side, side, 3), 1 << 12, np.int16), 12)
+    assert 0 < np.abs(made - 2 * x).max() < 30
+    f, g = side // 2, 1
+    x = (COSINES[side][f][:, None, None] * COSINES[side][g][:, None] >> 12).astype(np.int16)
+    weight = zeros(side, side, 1)
+    weight[f, g] = 1 << 12
+    assert np.abs(check_one("modulate", [x], weight, 12) - 2 * x).max() < 16
+    assert np.abs(check_one("modulate", [x], 4096 - weight, 12) - x).max() < 30
+
+
+@pytest.mark.parametrize("side", [4, 8, 16])
+def test_cosines(side):
+    """Entries are not near a half, so any cosine will do; sums fit; and every sum is as large as it gets."""
+    f, t = np.indices((side, side))
+    exact = 2**13 * np.sqrt(np.where(f, 2, 1) / side) * np.cos(np.pi * (2 * t + 1) * f / side / 2)
+    d = COSINES[side]
+    assert np.abs(exact % 1 - 0.5).min() > 0.02 and np.array_equal(d, np.rint(exact))
+    assert np.abs(d @ d.T - 2**26 * np.eye(side)).max() < 2**26 / 4000
+    assert max(np.abs(d).sum(0).max(), np.abs(d).sum(1).max()) <= 2**15
+    for row in (*d, *d.T):
+        x = LARGEST * np.where(row < 0, -1, 1).astype(np.int16)
+        extreme = np.broadcast_to(x[:, None] * np.ones(side, np.int16), (side, side))
+        for image in (extreme, extreme.T, -extreme):
+            check_one("modulate", [image[..., None].copy()], np.full((side, side, 1), LARGEST, np.int16), 0)  # fmt: skip
+
+
 def test_a_transformer():
     """Layers as a masked transformer has them: their stages, and queries fewer than keys."""
     rng, graph = np.random.default_rng(0), Graph()
@@ -448,8 +560,8 @@ def random_graph(seed):
         fit = [n for n in sizes if sizes[n][0] == h and graph.operations[n].channels == channels]
         return int(rng.choice(fit)) if rng.integers(2) else new_input(h, rng.integers(1, 20), channels)  # fmt: skip
 
-    def clamped(x, terms):  # for X23
-        most = int(((2**31 - 1) // terms) ** 0.5)
+    def clamped(x, terms, bias=0):  # for X23 and X26
+        most = int(((2**31 - 1 - bias) // terms) ** 0.5)
         if graph.bound(x) > most:
             sizes[graph.clamp(x, -most, most)] = sizes[x]
             return list(sizes)[-1]
@@ -492,6 +604,18 @@ def random_graph(seed):
             smaller = [n for n in sizes if sizes[n][0] <= h and sizes[n][1] <= w]
             rest = (int(rng.choice(smaller)),)
             size = sizes[rest[0]]
+        elif kind == "fold":
+            heads, k = int(rng.choice([n for n in (1, 2, 3, 5) if channels % n == 0])), int(rng.integers(1, 6))  # fmt: skip
+            if (h + k) * (w + k) * channels > MOST_VALUES:
+                continue
+            rest, size = (k, heads), (-(-h // k) * -(-w // k), channels // heads)
+        elif kind == "unfold":
+            folds = [n for n in sizes if graph.operations[n].kind == "fold"]
+            if not folds:
+                continue
+            x = partner(int(rng.choice(folds)))
+            fold = next(graph.operations[n] for n in folds if sizes[n] == sizes[x] and graph.operations[n].channels == graph.operations[x].channels)  # fmt: skip
+            rest, size = (fold.inputs[0], *fold.numbers), sizes[fold.inputs[0]]
         elif kind in ("add", "subtract"):
             rest = (partner(x),)
         elif kind == "gate":
@@ -528,6 +652,15 @@ def random_graph(seed):
             v = partner(k)
             rest = clamped(k, channels // heads), v, heads, int(rng.integers(25))
             x = clamped(x, channels // heads)
+        elif kind == "window_attention":
+            heads, most = int(rng.choice([n for n in (1, 2, 3, 5) if channels % n == 0])), int(rng.choice([0, 999, 2**30]))  # fmt: skip
+            sides = rng.integers(1, rng.choice([5, 33]), (heads, 2))
+            rest = tables(rng, np.concatenate([sides, rng.integers(0, sides)], 1), most)
+            k, v = clamped(partner(x), channels // heads, most), partner(x)
+            rest, x = (k, v, *rest, int(rng.integers(25))), clamped(x, channels // heads, most)
+        elif kind == "modulate":
+            side = int(rng.choice([4, 8, 16]))
+            rest = tensor_of(rng, (side, side, channels)), int(rng.integers(16))
         sizes[getattr(graph, kind)(x, *rest)] = size
     return graph, feeds, list(sizes)
 
@@ -633,6 +766,13 @@ def conv_of(weight, bias=0, shift=1, outputs=1):
     return weight, np.full(outputs, bias, np.int32), np.full(outputs, shift, np.uint8)
 
 
+def within(graph, windows, n, bias_type=np.int32, windows_type=np.int32, shift=0, lowest=0, v=0):
+    """Add attention of the tensor X, of a bound of 9, within windows, with n biases."""
+    q = graph.clamp(X, -9, 9)
+    bias = np.full(n, lowest, bias_type)
+    return graph.window_attention(q, q, v, np.array(windows, windows_type), bias, shift)
+
+
 X, Y, V = 0, 1, 2  # tensors of 4 and 2 channels, a vector of 4
 WRONG_GRAPHS = {
     "no such tensor": (lambda g: g.add(X, 9), "input 1: there is no operation 9"),
@@ -709,6 +849,36 @@ WRONG_GRAPHS = {
     "attention's shift": (lambda g: g.attention(X, X, X, 4, 25), "shift: expected 0 to 24, found 25"),
     "attention's negative shift": (lambda g: g.attention(X, X, X, 4, -1), "shift: expected 0 to 24, found -1"),
     "scores": (lambda g: g.attention(X, X, X, 1, 0), r"bounds: expected sums below 2\^31, found up to 4294705156"),
+    "fold by 0": (lambda g: g.fold(X, 0, 1), "side: expected 1 to 16, found 0"),
+    "fold by 17": (lambda g: g.fold(X, 17, 1), "side: expected 1 to 16, found 17"),
+    "fold's heads": (lambda g: g.fold(X, 2, 3), "heads: expected a divisor of 4, found 3"),
+    "fold without heads": (lambda g: g.fold(X, 2, 0), "heads: expected 1 to 4, found 0"),
+    "fold into many": (lambda g: g.fold(g.input("z", 600), 16, 300), "channels: expected 1 to 65536, found 76800"),
+    "unfold by 17": (lambda g: g.unfold(X, X, 17, 1), "side: expected 1 to 16, found 17"),
+    "unfold's channels": (lambda g: g.unfold(X, X, 1, 2), "channels: expected 2, found 4"),
+    "unfold's heads": (lambda g: g.unfold(X, Y, 1, 4), "heads: expected 1 to 2, found 4"),
+    "unfold's divisor": (lambda g: g.unfold(X, X, 1, 3), "heads: expected a divisor of 4, found 3"),
+    "windows' type": (lambda g: within(g, [[1, 1, 0, 0]], 1, windows_type=np.int64), r"windows: expected int32 \[any, 4\]"),
+    "windows' shape": (lambda g: within(g, [[1, 1, 0]], 1), r"windows: expected int32 \[any, 4\], found int32 \[1, 3\]"),
+    "windows of no head": (lambda g: within(g, np.zeros((0, 4)), 0), r"windows.*\[0, 4\]|heads: .*found 0"),
+    "windows of heads": (lambda g: within(g, [[1, 1, 0, 0]] * 3, 3), "heads: expected a divisor of 4, found 3"),
+    "no height": (lambda g: within(g, [[1, 1, 0, 0], [0, 1, 0, 0]], 1), "height of head 1: expected 1 to 32, found 0"),
+    "width": (lambda g: within(g, [[1, 33, 0, 0]], 65), "width of head 0: expected 1 to 32, found 33"),
+    "dy": (lambda g: within(g, [[2, 1, 2, 0]], 3), "dy of head 0: expected 0 to 1, found 2"),
+    "dx": (lambda g: within(g, [[2, 1, 0, -1]], 3), "dx of head 0: expected 0 to 0, found -1"),
+    "bias of windows": (lambda g: within(g, [[2, 3, 0, 0], [1, 2, 0, 0]], 17), r"bias: expected int32 \[18\], found int32 \[17\]"),
+    "bias's type of windows": (lambda g: within(g, [[1, 1, 0, 0]], 1, np.int16), r"bias: expected int32 \[1\]"),
+    "shift of windows": (lambda g: within(g, [[1, 1, 0, 0]], 1, shift=25), "shift: expected 0 to 24, found 25"),
+    "lowest bias of windows": (lambda g: within(g, [[1, 1, 0, 0]], 1, lowest=-(2**31)), r"expected sums below 2\^31, found up to 2147483972"),
+    "scores of windows": (lambda g: g.window_attention(X, X, X, np.int32([[1, 1, 0, 0]]), zeros(1, dtype=np.int32), 0), r"expected sums below 2\^31, found up to 4294705156"),
+    "keys of windows": (lambda g: g.window_attention(Y, X, Y, np.int32([[1, 1, 0, 0]]), zeros(1, dtype=np.int32), 0), "expected 2 channels, found 4|2\\^31"),
+    "values of windows": (lambda g: within(g, [[1, 1, 0, 0]], 1, v=Y), "input 2: expected 4 channels, found 2"),
+    "modulate by 5": (lambda g: g.modulate(X, zeros(5, 5, 4), 0), r"weight: expected int16 \[16, 16, 4\], found int16 \[5, 5, 4\]"),
+    "modulate not square": (lambda g: g.modulate(X, zeros(8, 4, 4), 0), r"weight: expected int16 \[8, 8, 4\]"),
+    "modulate's channels": (lambda g: g.modulate(X, zeros(4, 4, 3), 0), r"weight: expected int16 \[4, 4, 4\]"),
+    "modulate's type": (lambda g: g.modulate(X, zeros(4, 4, 4, dtype=np.int32), 0), "weight: expected int16"),
+    "modulate by -32768": (lambda g: g.modulate(X, zeros(4, 4, 4) - 32767 - 1, 0), "found -32768"),
+    "modulate's bits": (lambda g: g.modulate(X, zeros(4, 4, 4), 16), "bits: expected 0 to 15, found 16"),
     "steps": (lambda g: g.merge(X, X, 0, 3), "steps: expected 1, 2 or 4, found 3"),
     "step": (lambda g: g.merge(X, X, 2, 2), "step: expected 0 to 1, found 2"),
     "negative step": (lambda g: g.merge(X, X, -1, 2), "step: expected 0 to 1, found -1"),
@@ -782,8 +952,14 @@ def test_grids_that_do_not_fit():
     x, y = graph.input("x", 4), graph.input("y", 4)
     v = graph.vector("v", 4)
     small, row, many = graph.input("z", 4), graph.input("q", 1), graph.input("k", 1)
+    thin, one_window = graph.input("t", 4), (np.int32([[1, 1, 0, 0]]), zeros(1, dtype=np.int32))
     feeds = {x: zeros(3, 4, 4), y: zeros(3, 3, 4), v: zeros(4)}
-    feeds |= {small: zeros(2, 4, 4), row: zeros(1, 1, 1), many: zeros(1, 32769, 1)}
+    feeds |= {
+        small: zeros(2, 4, 4),
+        row: zeros(1, 1, 1),
+        many: zeros(1, 32769, 1),
+        thin: zeros(2, 3, 4),
+    }
     batch = {n: torch.tensor(f[None] if f.ndim == 3 else f) for n, f in feeds.items()}
     for number, message in (
         (graph.add(x, y), "add.*one size"),
@@ -793,6 +969,10 @@ def test_grids_that_do_not_fit():
         (graph.unshuffle(x, 2), "unshuffle.*multiples of 2"),
         (graph.crop(y, x), "crop.*3 *x *3"),
         (graph.join(x, small), "join.*as many rows"),
+        (graph.unfold(x, y, 2, 1), "unfold.*4 *x *4.*3"),  # of 3 x 4
+        (graph.unfold(thin, small, 2, 1), "unfold.*2 *x *4.*3"),
+        (graph.window_attention(row, many, row, *one_window, 0), "window_attention.*one size"),
+        (graph.window_attention(row, row, many, *one_window, 0), "window_attention.*one size"),
         (graph.attention(small, small, x, 4, 0), "attention.*keys and values"),
         (graph.attention(small, x, x, 4, 0), "attention.*keys and values"),
         (graph.attention(x, small, x, 4, 0), "attention.*keys and values"),

@@ -501,7 +501,7 @@ def test_steps_lower_the_loss(passes):
     torch.manual_seed(0)
     network = initialised(recipe.Config(passes=passes, **SMALL)).train()
     groups_of = recipe.parameter_groups(network)
-    learning = [*groups_of.matrices, *(p for _, part in groups_of.others for p in part)]
+    learning = [p for _, part in [*groups_of.matrices, *groups_of.others] for p in part]
     assert {id(p) for p in learning} == {id(p) for p in network.parameters() if p.requires_grad}
     assert not any(p.requires_grad for p in network.g_a.parameters())
     x, q = photos()[0][None].float() / 255, torch.tensor([4.0])

@@ -432,6 +432,10 @@ def _plot_data(curves: Sequence[RDCurve]) -> list[dict[str, Any]]:
     return shown
 
 
+def _note(curve: RDCurve) -> dict[str, str]:
+    return {"note:": str(curve.about["note"])} if "note" in curve.about else {}
+
+
 def to_html(
     curves: Sequence[RDCurve],
     anchors: Sequence[RDCurve],
@@ -463,7 +467,7 @@ def to_html(
         definitions=DEFINITIONS,
         n_images=len(images),
         machines=machines_of(curves),
-        versions=[(c.codec, c.about.get("versions") or {"source": c.about.get("source", "")}) for c in shown],
+        versions=[(c.codec, (c.about.get("versions") or {"source": c.about.get("source", "")}) | _note(c)) for c in shown],
         rates=RATES,
         anchors=[anchor.codec for anchor in anchors],
         summary=summary_rows(curves, anchors),

@@ -80,7 +80,7 @@ class RDCurve:
     points: "pd.DataFrame"  # POINT_COLUMNS; a row a quality, means over the images, in order of bpp
     cells: "pd.DataFrame"  # CELL_COLUMNS; a row an image and quality
     failures: list[dict[str, str]] = field(default_factory=list)  # image, asked, message
-    about: dict[str, Any] = field(default_factory=dict)  # versions and images, or source
+    about: dict[str, Any] = field(default_factory=dict)  # versions, images, a note; or source
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,12 @@ class Study:
                 for image in self.images
                 if (name, asked, image.name) in self.found
             ]
-            about = {"versions": self.versions.get(name, {}), "images": self.digests}
+            about: dict[str, Any] = {
+                "versions": self.versions.get(name, {}),
+                "images": self.digests,
+            }
+            if note := getattr(codec, "NOTE", ""):  # what not to expect of its files
+                about["note"] = note
             failures = list(self.failures[name])
             curves.append(curve_of_cells(name, rows, len(self.images), failures, about))
         return curves

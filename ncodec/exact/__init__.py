@@ -22,6 +22,15 @@ EXP = (32767 * 2.0 ** (np.arange(1024) / -64) + 0.5).astype(np.int32)  # of X23
 EXP[1023] = 0
 
 
+def _cosines(k: int) -> Array:
+    f, t = np.arange(k)[:, None], np.arange(k)
+    entries = 2.0**13 * np.sqrt(np.where(f, 2, 1) / k) * np.cos(np.pi * (2 * t + 1) * f / (2 * k))
+    return np.floor(entries + 0.5).astype(np.int32)
+
+
+COSINES = {k: _cosines(k) for k in (4, 8, 16)}  # D of X27
+
+
 class Operation(NamedTuple):
     """One node of a graph: what other executors read."""
 
@@ -105,6 +114,14 @@ class Graph:
         """X8."""
         return self._add("crop", "", (x, like))
 
+    def fold(self, x: int, side: int, heads: int) -> int:
+        """X24: windows as rows, a head's channels as columns."""
+        return self._add("fold", "", (x,), (side, heads))
+
+    def unfold(self, x: int, like: int, side: int, heads: int) -> int:
+        """X25: what `fold` makes of a tensor of the size and channels of `like`, back."""
+        return self._add("unfold", "", (x, like), (side, heads))
+
     def add(self, x: int, y: int) -> int:
         """X9."""
         return self._add("add", "", (x, y))
@@ -160,6 +177,16 @@ class Graph:
     def attention(self, q: int, k: int, v: int, heads: int, shift: int) -> int:
         """X23: differences of scores in units of 2**-(shift + 6) of an octave."""
         return self._add("attention", "", (q, k, v), (heads, shift))
+
+    def window_attention(
+        self, q: int, k: int, v: int, windows: Array, bias: Array, shift: int, name: str = ""
+    ) -> int:
+        """X26. `windows` int32 [heads, 4]: height, width, and by how much they are moved; `bias` int32 [n]: the heads' tables."""
+        return self._add("window_attention", name, (q, k, v), (shift,), (windows, bias))
+
+    def modulate(self, x: int, weight: Array, bits: int, name: str = "") -> int:
+        """X27. `weight` int16 [k, k, C], of vertical and horizontal frequencies, in units of 2**-bits."""
+        return self._add("modulate", name, (x,), (bits,), (weight,))
 
     def bound(self, x: int) -> int:
         """Return the largest magnitude that a tensor's values can have."""

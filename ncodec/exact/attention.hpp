@@ -1,8 +1,9 @@
-// X23 of specs/exact.md for one row and head: two matrix products by the kernels of X1, and a softmax between them.
+// X23 of specs/exact.md for one row and head, X26 for a window and head: two matrix products by the kernels of X1, and
+// a softmax between them.
 //
-//     q [n, e] --+-- scores = q k' -- softmax -- p -- (p v + 2^14) >> 15 --> o [n, e]      a dozen queries at a time
-//     k [t, e] --+ as weights [t, e]                  |
-//     v [t, e] ---------------------------------------+ as weights [e, t]
+//     q [n, e] --+-- scores = q k' (+ bias) -- softmax -- p -- (p v + 2^14) >> 15 --> o [n, e]      a dozen queries at
+//     a time k [t, e] --+ as weights [t, e]                  | v [t, e] ---------------------------------------+ as
+//     weights [e, t]
 
 #pragma once
 
@@ -22,8 +23,6 @@ struct Head {
   int16_t* data;
   size_t n, channels, step;
 };
-
-inline size_t whole(size_t n, size_t some) { return (n + some - 1) / some * some; }
 
 // x [O, I] as packed weights of X1, [O/16, I/2, 16, 2]: output o's are those of place o.
 inline void pack_places(const Head& x, size_t outputs, int16_t* to) {
@@ -55,8 +54,26 @@ inline size_t attention_scratch(size_t keys, size_t channels) {
   return t * e + e * t + QUERIES * 2 * t + QUERIES * t + QUERIES * e + 2 * (t + 2 * e);
 }
 
-inline void attend(const Kernels& kernels, const Head& q, const Head& k, const Head& v, int shift, int16_t* scratch,
-                   const Head& out) {
+// What X26 adds to scores, of each query and key by how far this is from that: tables [2a - 1, 2b - 1] from their
+// middle.
+struct Bias {
+  const int32_t* middle;
+  size_t step, columns;  // of the table, 2b - 1; of the window
+};
+
+inline void add_bias(const Bias& bias, size_t query, size_t t, size_t padded, int32_t* s) {
+  const auto row = static_cast<ptrdiff_t>(query / bias.columns), column = static_cast<ptrdiff_t>(query % bias.columns);
+  for (size_t i = 0, j = 0; j < t; ++i, j += bias.columns) {
+    const ptrdiff_t down = static_cast<ptrdiff_t>(i) - row;
+    const int32_t* from = bias.middle + (down * static_cast<ptrdiff_t>(bias.step) - column);
+    for (size_t c = 0; c < bias.columns; ++c) s[j + c] += from[c];
+  }
+  std::fill(s + t, s + padded, s[0]);
+}
+
+// `out` may be q.
+inline void attend(const Kernels& kernels, const Head& q, const Head& k, const Head& v, const Bias* bias, int shift,
+                   int16_t* scratch, const Head& out) {
   const size_t t = whole(k.n, KEYS), e = whole(q.channels, PANEL);
   const auto take = [&](size_t n) { return std::exchange(scratch, scratch + n); };
   const auto take_sums = [&](size_t n, int32_t value) {
@@ -79,9 +96,42 @@ inline void attend(const Kernels& kernels, const Head& q, const Head& k, const H
     const int16_t* from = q.data + i * q.step;
     if (is_odd) from = with_even_channels(from, some, q.channels, q.step, even);
     kernels.scores(of_keys, from, some, scores);
-    for (size_t r = 0; r < some; ++r) kernels.softmax(scores + r * t, k.n, t, shift, p + r * t);
+    for (size_t r = 0; r < some; ++r) {
+      if (bias) add_bias(*bias, i + r, k.n, t, scores + r * t);
+      kernels.softmax(scores + r * t, k.n, t, shift, p + r * t);
+    }
     kernels.conv(of_values, p, some, out.data + i * out.step);
   }
+}
+
+// What `attend_window` needs for itself; so many places has the largest window.
+inline size_t window_scratch(size_t places, size_t channels) {
+  return 3 * whole(places * channels, KEYS) + attention_scratch(places, channels);
+}
+
+// X26 of a window of a head, which has the channels from `first`, e of them: window `number` of those in q [h, w, C].
+inline void attend_window(const Kernels& kernels, const Plane& q, const Plane& k, const Plane& v, const Window& window,
+                          const int32_t* bias, size_t number, size_t first, size_t e, int shift, int16_t* scratch,
+                          int16_t* out) {
+  const size_t bottom = (number / window.columns(q.w) + 1) * window.a,
+               right = (number % window.columns(q.w) + 1) * window.b;
+  const auto begin = [](size_t end, size_t side, size_t moved) { return std::max(end - side, moved) - moved; };
+  const size_t top = begin(bottom, window.a, window.dy), left = begin(right, window.b, window.dx);
+  const size_t rows = std::min(bottom - window.dy, q.h) - top, columns = std::min(right - window.dx, q.w) - left;
+  const size_t n = rows * columns;
+  const auto gather = [&](const Plane& x) {
+    int16_t *const places = std::exchange(scratch, scratch + whole(n * e, KEYS)), *to = places;
+    for (size_t i = top; i < top + rows; ++i)
+      for (size_t j = left; j < left + columns; ++j, to += e) copy(x.at(i, j) + first, e, to);
+    return Head{places, n, e, e};
+  };
+  const Head here = gather(q), keys = gather(k), values = gather(v);
+  const size_t step = 2 * window.b - 1;
+  const Bias of_window{bias + window.bias + (window.a - 1) * step + window.b - 1, step, columns};
+  attend(kernels, here, keys, values, &of_window, shift, scratch, here);
+  const int16_t* from = here.data;
+  for (size_t i = top; i < top + rows; ++i)
+    for (size_t j = left; j < left + columns; ++j, from += e) copy(from, e, out + (i * q.w + j) * q.channels + first);
 }
 
 }  // namespace ncodec::exact

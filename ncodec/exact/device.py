@@ -2,7 +2,8 @@
 
 conv, depthwise    float64 matrix product, float64 sums of shifted images; below 2**31 (X3), so exact in any order.
                    No convolution of torch's: no Winograd or FFT can be chosen, and float64 knows no TF32
-attention          float64 matrix products too, and int64 between them
+attention          float64 matrix products too, and int64 between them; window_attention likewise
+modulate           float64 matrix products, sums below 2**31
 norm               int64; a square root of float64, put right
 all others         int32: |x·m| + 2**29 < 2**31
 """
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ncodec.errors import InputError
-from ncodec.exact import EXP, Graph, Operation
+from ncodec.exact import COSINES, EXP, Array, Graph, Operation
+from ncodec.exact.network import Network
 
 LARGEST = 32767
 MAX_KEYS = 32768  # of X23
@@ -56,6 +58,19 @@ def run_on_device(graph: Graph, feeds: Mapping[int, Tensor], wanted: Sequence[in
             if not users[i]:
                 del values[i]
     return [values[number] for number in wanted]
+
+
+def run_arrays(
+    network: Network, feeds: Mapping[str, Array], wanted: Sequence[str], device: torch.device
+) -> list[Array]:
+    """Return what `network.run` returns, computed on a device."""
+    numbered = {}
+    for name, number in network.inputs.items():
+        if name in feeds:
+            there = torch.from_numpy(feeds[name].astype(np.int32)).to(device)
+            numbered[number] = there[None] if there.ndim == 3 else there
+    found = run_on_device(network.graph, numbered, [network.outputs[name] for name in wanted])
+    return [tensor[0].to(torch.int16).cpu().numpy() for tensor in found]
 
 
 def _feed(operation: Operation, number: int, feeds: Mapping[int, Tensor]) -> Tensor:
@@ -162,6 +177,22 @@ def _crop(x: Tensor, like: Tensor) -> Tensor:
     return x[:, :h, :w]
 
 
+def _fold(x: Tensor, k: int, heads: int) -> Tensor:
+    b, h, w, c = x.shape
+    x = torch.nn.functional.pad(x, (0, 0, 0, -w % k, 0, -h % k))
+    x = x.reshape(b, -(-h // k), k, -(-w // k), k, heads, c // heads)  # B, p, u, r, v, g, c
+    return x.permute(0, 1, 3, 6, 5, 2, 4).reshape(b, -1, c // heads, heads * k * k)
+
+
+def _unfold(x: Tensor, like: Tensor, k: int, heads: int) -> Tensor:
+    b, h, w, c = like.shape
+    rows, columns = -(-h // k), -(-w // k)
+    if x.shape[1:3] != (rows * columns, c // heads):
+        raise InputError(f"unfold: expected {rows * columns}x{c // heads}, found {list(x.shape)}")
+    x = x.reshape(b, rows, columns, c // heads, heads, k, k)  # B, p, r, c, g, u, v
+    return x.permute(0, 1, 5, 2, 6, 4, 3).reshape(b, rows * k, columns * k, c)[:, :h, :w]
+
+
 def _scale(x: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
     if int(shifts.min()) < 0 or int(shifts.max()) > 30:
         raise InputError(f"scale: expected shifts 0 to 30, found {int(shifts.min())} to {int(shifts.max())}")  # fmt: skip
@@ -205,11 +236,69 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, shift: int) -> Tenso
         raise InputError(f"attention: expected keys and values for {q.shape[1]} rows, at most {MAX_KEYS} each, found {list(k.shape)} and {list(v.shape)}")  # fmt: skip
     q, k, v = (x.double().reshape(*x.shape[:3], heads, -1).transpose(2, 3) for x in (q, k, v))
     scores = (q @ k.transpose(3, 4)).long()  # [B, h, heads, n, t]
-    below = (scores.amax(4, keepdim=True) - scores) >> shift
-    weight = torch.from_numpy(EXP).to(q.device).long()[below.clamp(max=1023)]
-    p = weight * (2**31 // weight.sum(4, keepdim=True)) >> 16
+    return _mean(scores, v, shift).transpose(2, 3).flatten(3)
+
+
+def _mean(scores: Tensor, v: Tensor, shift: int) -> Tensor:
+    """X23's y [..., n, e] of scores [..., n, t], int64, and values [..., t, e], float64."""
+    below = (scores.amax(-1, keepdim=True) - scores) >> shift
+    weight = torch.from_numpy(EXP).to(scores.device).long()[below.clamp(max=1023)]
+    p = weight * (2**31 // weight.sum(-1, keepdim=True)) >> 16
     total = (p.double() @ v).long()
-    return ((total + 2**14) >> 15).int().transpose(2, 3).flatten(3)
+    return ((total + 2**14) >> 15).int()
+
+
+def _window_attention(q: Tensor, k: Tensor, v: Tensor, shift: int, windows: Tensor, bias: Tensor) -> Tensor:  # fmt: skip
+    if not q.shape == k.shape == v.shape:
+        raise InputError(f"window_attention: expected tensors of one size, found {list(q.shape)}, {list(k.shape)} and {list(v.shape)}")  # fmt: skip
+    made, first = [], 0
+    parts = (x.double().chunk(len(windows), 3) for x in (q, k, v))
+    for (a, b, dy, dx), *of_head in zip(windows.tolist(), *parts, strict=True):
+        n = (2 * a - 1) * (2 * b - 1)
+        q, k, v = of_head
+        table = bias[first : first + n].long()
+        made.append(_attend_head(q, k, v, (a, b, dy, dx), table, shift))
+        first += n
+    return torch.cat(made, 3)
+
+
+def _attend_head(
+    q: Tensor, k: Tensor, v: Tensor, window: tuple[int, int, int, int], table: Tensor, shift: int
+) -> Tensor:
+    a, b, dy, dx = window
+    batch, h, w, e = q.shape
+    rows, columns = -(-(h + dy) // a), -(-(w + dx) // b)
+
+    def places(x: Tensor) -> Tensor:  # [B, windows, a·b, e], 0 where there is none
+        x = torch.nn.functional.pad(x, (0, 0, dx, columns * b - dx - w, dy, rows * a - dy - h))
+        x = x.reshape(len(x), rows, a, columns, b, -1).transpose(2, 3)
+        return x.reshape(len(x), rows * columns, a * b, -1)
+
+    i = torch.arange(a * b, device=q.device) // b
+    j = torch.arange(a * b, device=q.device) % b
+    place = (i - i[:, None] + a - 1) * (2 * b - 1) + j - j[:, None] + b - 1  # [queries, keys]
+    scores = (places(q) @ places(k).transpose(2, 3)).long() + table[place]
+    is_there = places(torch.ones_like(q[:1, ..., :1])) > 0  # [1, windows, a·b, 1]
+    scores = torch.where(is_there.transpose(2, 3), scores, -(2**48))  # EXP of that is 0
+    made = _mean(scores, places(v), shift).reshape(batch, rows, columns, a, b, e)
+    made = made.transpose(2, 3).reshape(batch, rows * a, columns * b, e)
+    return made[:, dy : dy + h, dx : dx + w]
+
+
+def _modulate(x: Tensor, bits: int, weight: Tensor) -> Tensor:
+    b, h, w, c = x.shape
+    k = len(weight)
+    cosines = torch.from_numpy(COSINES[k]).to(x.device).double()
+
+    def mixed(matrix: Tensor, blocks: Tensor, s: int) -> Tensor:  # [B, rows, k, columns, k, C]
+        for axes in ("ft,brtcuk->brfcuk", "gu,brtcuk->brtcgk"):
+            blocks = _sat(_round(torch.einsum(axes, matrix, blocks.double()).int(), s))
+        return blocks
+
+    blocks = _pad(x, k).reshape(b, -(-h // k), k, -(-w // k), k, c)
+    blocks = _sat(_round(mixed(cosines, blocks, 15) * weight[:, None], bits))
+    blocks = mixed(cosines.T, blocks, 11)
+    return _sat(x + blocks.flatten(3, 4).flatten(1, 2)[:, :h, :w])
 
 
 OPERATIONS: dict[str, Callable[..., Tensor]] = {  # of tensors, then numbers, then arrays
@@ -230,8 +319,12 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {  # of tensors, then numbers, th
     "table": lambda x, table: table[x + 32768],
     "gate": lambda x, y, least: torch.where(y >= least, x, 0),
     "merge": _merge,
+    "fold": _fold,
+    "unfold": _unfold,
     "join": _join,
     "embed": _embed,
     "norm": _norm,
     "attention": _attention,
+    "window_attention": _window_attention,
+    "modulate": _modulate,
 }

@@ -7,8 +7,8 @@
 // what is between them stays in a thread's scratch memory, in the cache. Planes, whole tensors, are only those that
 // a spatial operation, a later stage or the caller reads; each is freed with its last reader. An operation begins a
 // new stage when its result has another size, or when it is spatial and reads what the stage itself makes. Where no
-// operation of a stage knows its place, all pixels are one row. An attention is a stage of its own: a head of a row
-// is a block.
+// operation of a stage knows its place, all pixels are one row. X23, X26 and X27 are stages of their own, which go over
+// pieces: a head of a row, a head of a window, a block of some channels.
 
 #pragma once
 
@@ -17,6 +17,7 @@
 #include "attention.hpp"
 #include "graph.hpp"
 #include "kernels.hpp"
+#include "modulation.hpp"
 #include "rearrange.hpp"
 #include "team.hpp"
 
@@ -67,8 +68,8 @@ class Run {
       }
       team.each(stage.blocks(), [&](size_t thread, size_t b) noexcept {
         int16_t* own = scratch.get() + thread * scratch_size_;
-        const size_t row = b / stage.row_blocks, part = b % stage.row_blocks, column = part * stage.n;
-        if (stage.is_attention) return run_attention(kernels, stage.steps[0], row, part, own);
+        if (stage.is_alone) return run_piece(kernels, stage.steps[0], b, own);
+        const size_t row = b / stage.row_blocks, column = b % stage.row_blocks * stage.n;
         const Block block{row, column, std::min(stage.n, stage.w - column)};
         for (const Step& step : stage.steps) run_step(kernels, step, block, own);
       });
@@ -109,8 +110,8 @@ class Run {
 
   struct Stage {
     size_t h, w;
-    bool is_attention;
-    size_t n = 0, row_blocks = 0;  // pixels of a block, blocks of a row; or heads
+    bool is_alone;                 // in pieces
+    size_t n = 0, row_blocks = 0;  // pixels of a block, blocks of a row; or all pieces
     std::vector<Step> steps;
     size_t blocks() const { return h * row_blocks; }
   };
@@ -219,6 +220,19 @@ class Run {
         if (const Tensor& y = tensor(operation.inputs[1]); y.h != h || y.w != w)
           fail("expected two tensors of one size, found " + size_text(x) + " and " + size_text(y));
         break;
+      case Kind::fold:
+        w = x.channels / static_cast<size_t>(operation.numbers[1]);
+        h = parts(x.h, factor) * parts(x.w, factor);
+        break;
+      case Kind::unfold: {
+        const Tensor& like = tensor(operation.inputs[1]);
+        const size_t e = static_cast<size_t>(operation.channels / operation.numbers[1]);
+        h = like.h;
+        w = like.w;
+        if (const size_t windows = parts(h, factor) * parts(w, factor); x.h != windows || x.w != e)
+          fail("expected " + std::to_string(windows) + " x " + std::to_string(e) + " pixels, found " + size_text(x));
+        break;
+      }
       case Kind::join:
         if (const Tensor& y = tensor(operation.inputs[1]); y.h != h)
           fail("expected two tensors of as many rows, found " + size_text(x) + " and " + size_text(y));
@@ -231,6 +245,11 @@ class Run {
                size_text(k) + " and " + size_text(v));
         break;
       }
+      case Kind::window_attention:
+        for (size_t i = 1; i < 3; ++i)
+          if (const Tensor& y = tensor(operation.inputs[i]); y.h != h || y.w != w)
+            fail("expected three tensors of one size, found " + size_text(x) + " and " + size_text(y));
+        break;
       case Kind::scale:
         for (size_t c = 0; c < static_cast<size_t>(operation.channels); ++c)
           if (const int16_t t = tensor(operation.inputs[2]).data[c]; t < 0 || t > MAX_SHIFT)
@@ -244,8 +263,10 @@ class Run {
     result.channels = static_cast<size_t>(operation.channels);
   }
 
-  // How many of its inputs an operation reads values of: of X8's second only the size counts.
-  static size_t reads(const Operation& operation) { return operation.kind == Kind::crop ? 1 : operation.inputs.size(); }
+  // How many of its inputs an operation reads values of: of X8's and X25's second only the size counts.
+  static size_t reads(const Operation& operation) {
+    return operation.kind == Kind::crop || operation.kind == Kind::unfold ? 1 : operation.inputs.size();
+  }
 
   void find_stages() {
     std::vector<int> readers(tensors_.size());
@@ -253,12 +274,12 @@ class Run {
       Tensor& result = tensor(i);
       if (!result.is_needed || result.is_fed) continue;
       const Operation& operation = op(i);
-      const bool is_attention = operation.kind == Kind::attention;
+      const bool is_alone = operation.kind >= Kind::attention;
       bool fits = !stages_.empty() && stages_.back().h == result.h && stages_.back().w == result.w;
-      fits = fits && !is_attention && !stages_.back().is_attention;
+      fits = fits && !is_alone && !stages_.back().is_alone;
       for (size_t k = 0; is_spatial(operation.kind) && k < reads(operation); ++k)
         fits = fits && tensor(operation.inputs[k]).stage != stages_.size() - 1;
-      if (!fits) stages_.push_back({result.h, result.w, is_attention, 0, 0, {}});
+      if (!fits) stages_.push_back({result.h, result.w, is_alone, 0, 0, {}});
       result.stage = stages_.size() - 1;
       for (size_t k = 0; k < reads(operation); ++k) {
         Tensor& x = tensor(operation.inputs[k]);
@@ -288,11 +309,8 @@ class Run {
   void find_scratch() {
     std::vector<size_t> last(tensors_.size());
     for (Stage& stage : stages_) {
-      if (stage.is_attention) {
-        const Operation& operation = op(stage.steps[0].operation);
-        stage.row_blocks = static_cast<size_t>(operation.numbers[0]);
-        const size_t keys = tensor(operation.inputs[1]).w, channels = static_cast<size_t>(operation.channels);
-        scratch_size_ = std::max(scratch_size_, attention_scratch(keys, channels / stage.row_blocks));
+      if (stage.is_alone) {
+        find_pieces(stage);
         continue;
       }
       const bool has_places = std::any_of(stage.steps.begin(), stage.steps.end(), [&](const Step& step) {
@@ -346,6 +364,30 @@ class Run {
     std::fill_n(zeros_.get(), most_channels, int16_t{0});
   }
 
+  // How many pieces a stage has, and what one of them needs.
+  void find_pieces(Stage& stage) {
+    const Operation& operation = op(stage.steps[0].operation);
+    const size_t channels = static_cast<size_t>(operation.channels);
+    const size_t h = std::exchange(stage.h, 1), w = stage.w;
+    size_t own = 0;
+    if (operation.kind == Kind::attention) {
+      const size_t heads = static_cast<size_t>(operation.numbers[0]);
+      stage.row_blocks = h * heads;
+      own = attention_scratch(tensor(operation.inputs[1]).w, channels / heads);
+    } else if (operation.kind == Kind::window_attention) {
+      for (const Window& window : operation.windows) {
+        stage.row_blocks += window.rows(h) * window.columns(w);
+        const size_t places = std::min(window.a, h) * std::min(window.b, w);
+        own = std::max(own, window_scratch(places, channels / operation.windows.size()));
+      }
+    } else {
+      const size_t k = static_cast<size_t>(operation.side);
+      stage.row_blocks = modulated_pieces(h, w, channels, k);
+      own = modulation_scratch(k);
+    }
+    scratch_size_ = std::max(scratch_size_, own);
+  }
+
   void run_step(const Kernels& kernels, const Step& step, const Block& block, int16_t* scratch) const {
     const Operation& operation = op(step.operation);
     const auto at = [&](int number) -> int16_t* {
@@ -374,6 +416,11 @@ class Run {
       case Kind::unshuffle: return unshuffle(plane, block, factor, out);
       case Kind::pad:
       case Kind::crop: return pad_or_crop(plane, block, out);
+      case Kind::fold: return fold(plane, block, factor, static_cast<size_t>(operation.numbers[1]), out);
+      case Kind::unfold: {
+        const size_t width = tensor(step.result).w;
+        return unfold(plane, block, factor, static_cast<size_t>(operation.numbers[1]), width, out);
+      }
       case Kind::join: {
         const Tensor& y = tensor(operation.inputs[1]);
         return join(plane, {y.data, y.h, y.w, y.channels}, block, out);
@@ -389,16 +436,35 @@ class Run {
     }
   }
 
-  void run_attention(const Kernels& kernels, const Step& step, size_t row, size_t head, int16_t* scratch) const {
+  void run_piece(const Kernels& kernels, const Step& step, size_t piece, int16_t* scratch) const {
     const Operation& operation = op(step.operation);
-    const size_t channels = static_cast<size_t>(operation.channels);
-    const size_t each = channels / static_cast<size_t>(operation.numbers[0]);
+    if (operation.kind == Kind::attention) return run_attention(kernels, step, piece, scratch);
+    const auto plane = [&](size_t input) {
+      const Tensor& t = tensor(operation.inputs[input]);
+      return Plane{t.data, t.h, t.w, t.channels};
+    };
+    const Plane x = plane(0);
+    int16_t* const out = tensor(step.result).own.get();
+    if (operation.kind == Kind::modulate) return modulate(kernels, operation, x, piece, scratch, out);
+    const size_t e = x.channels / operation.windows.size();
+    size_t head = 0;
+    const auto windows = [&] { return operation.windows[head].rows(x.h) * operation.windows[head].columns(x.w); };
+    for (; piece >= windows(); ++head) piece -= windows();
+    attend_window(kernels, x, plane(1), plane(2), operation.windows[head], operation.start.get(), piece, head * e, e,
+                  operation.numbers[0], scratch, out);
+  }
+
+  void run_attention(const Kernels& kernels, const Step& step, size_t piece, int16_t* scratch) const {
+    const Operation& operation = op(step.operation);
+    const size_t channels = static_cast<size_t>(operation.channels), heads = static_cast<size_t>(operation.numbers[0]);
+    const size_t row = piece / heads, head = piece % heads, each = channels / heads;
     const auto at = [&](int number) {
       const Tensor& t = tensor(number);
       return Head{const_cast<int16_t*>(t.data) + row * t.w * channels + head * each, t.w, each, channels};
     };
     const std::vector<int>& inputs = operation.inputs;
-    attend(kernels, at(inputs[0]), at(inputs[1]), at(inputs[2]), operation.numbers[1], scratch, at(step.result));
+    attend(kernels, at(inputs[0]), at(inputs[1]), at(inputs[2]), nullptr, operation.numbers[1], scratch,
+           at(step.result));
   }
 
   std::vector<Result> results() {

@@ -30,6 +30,8 @@ constexpr size_t MAX_PIXELS = size_t{1} << 29;      // of a tensor: more than an
 constexpr size_t PANEL = 16;                        // outputs of a convolution that kernels compute together
 constexpr int MAX_ROWS = 32768, MAX_NORMED = 1024;  // of X20's table; channels of X22
 constexpr size_t MAX_KEYS = 32768;                  // of X23
+constexpr int MAX_FOLDED = 16, MAX_WINDOW = 32;     // sides of X24's windows, of X26's
+constexpr size_t GROUP = 32;                        // channels that X27 transforms together
 
 // An array that begins at a cache line; its values are not initialised.
 template <class T>
@@ -67,6 +69,8 @@ enum class Kind {
   unshuffle,
   pad,
   crop,
+  fold,
+  unfold,
   join,
   add,
   subtract,
@@ -80,25 +84,46 @@ enum class Kind {
   merge,
   embed,
   norm,
-  attention
+  attention,
+  window_attention,
+  modulate
 };
-constexpr size_t KINDS = 23;
+constexpr size_t KINDS = 27;
 
 struct Signature {
   const char* name;
   size_t tensors, vectors, numbers, arrays;  // what it takes; vectors come after tensors
 };
 constexpr Signature SIGNATURES[KINDS] = {
-    {"input", 0, 0, 2, 0},   {"vector", 0, 0, 1, 0},  {"conv", 1, 0, 0, 3},      {"depthwise", 1, 0, 1, 3},
-    {"patches", 1, 0, 0, 0}, {"shuffle", 1, 0, 1, 0}, {"unshuffle", 1, 0, 1, 0}, {"pad", 1, 0, 1, 0},
-    {"crop", 2, 0, 0, 0},    {"join", 2, 0, 0, 0},    {"add", 2, 0, 0, 0},       {"subtract", 2, 0, 0, 0},
-    {"offset", 1, 1, 0, 0},  {"scale", 1, 2, 0, 0},   {"shift", 1, 0, 1, 0},     {"leaky", 1, 0, 1, 0},
-    {"clamp", 1, 0, 2, 0},   {"table", 1, 0, 0, 1},   {"gate", 2, 0, 1, 0},      {"merge", 2, 0, 2, 0},
-    {"embed", 1, 0, 0, 1},   {"norm", 1, 0, 1, 0},    {"attention", 3, 0, 2, 0},
+    {"input", 0, 0, 2, 0},     {"vector", 0, 0, 1, 0},
+    {"conv", 1, 0, 0, 3},      {"depthwise", 1, 0, 1, 3},
+    {"patches", 1, 0, 0, 0},   {"shuffle", 1, 0, 1, 0},
+    {"unshuffle", 1, 0, 1, 0}, {"pad", 1, 0, 1, 0},
+    {"crop", 2, 0, 0, 0},      {"fold", 1, 0, 2, 0},
+    {"unfold", 2, 0, 2, 0},    {"join", 2, 0, 0, 0},
+    {"add", 2, 0, 0, 0},       {"subtract", 2, 0, 0, 0},
+    {"offset", 1, 1, 0, 0},    {"scale", 1, 2, 0, 0},
+    {"shift", 1, 0, 1, 0},     {"leaky", 1, 0, 1, 0},
+    {"clamp", 1, 0, 2, 0},     {"table", 1, 0, 0, 1},
+    {"gate", 2, 0, 1, 0},      {"merge", 2, 0, 2, 0},
+    {"embed", 1, 0, 0, 1},     {"norm", 1, 0, 1, 0},
+    {"attention", 3, 0, 2, 0}, {"window_attention", 3, 0, 1, 2},
+    {"modulate", 1, 0, 1, 1},
 };
 
 // Does a value come from other places than its own? Then the whole inputs have to be there.
-inline bool is_spatial(Kind kind) { return (kind >= Kind::depthwise && kind <= Kind::join) || kind == Kind::attention; }
+inline bool is_spatial(Kind kind) { return (kind >= Kind::depthwise && kind <= Kind::join) || kind >= Kind::attention; }
+
+inline size_t parts(size_t n, size_t some) { return (n + some - 1) / some; }
+inline size_t whole(size_t n, size_t some) { return parts(n, some) * some; }
+
+// The windows of a head in X26: a x b places, moved by (dy, dx).
+struct Window {
+  size_t a, b, dy, dx;
+  size_t bias;  // where its table begins
+  size_t rows(size_t h) const { return parts(h + dy, a); }
+  size_t columns(size_t w) const { return parts(w + dx, b); }
+};
 
 struct Operation {
   Kind kind;
@@ -109,9 +134,11 @@ struct Operation {
   int side = 1;                 // of a depthwise kernel
   size_t rows = 0;              // of a table of X20
   // conv: [O/16, C/2, 16, 2], outputs and channels that there are not being 0; depthwise: [k * k + 1, C], the
-  // last of them 0; table, embed: T; merge: 0, or -1 for channels that are y's, [C + 3] from place p of a cell.
+  // last of them 0; table, embed: T; merge: 0, or -1 for channels that are y's, [C + 3] from place p of a cell;
+  // modulate: [C/32, k, k, 32].
   Aligned<int16_t> weights;
-  Aligned<int32_t> start, shift;  // b + 2^(s - 1), and s; of conv [O], padded to whole panels
+  Aligned<int32_t> start, shift;  // b + 2^(s - 1), and s; of conv [O], padded to whole panels; X26: bias
+  std::vector<Window> windows;    // of each head
 
   size_t pairs() const { return (static_cast<size_t>(x_channels) + 1) / 2; }
 
@@ -199,7 +226,7 @@ class Graph {
     if (!fits) throw WeightsError(std::string(what) + ": expected " + type + " [" + list + "], found " + array.text());
   }
 
-  // Channels, bound and parameters: X1 … X23.
+  // Channels, bound and parameters: X1 … X27.
   void define(Operation& op, const std::vector<Array>& arrays) const {
     const Operation* x = op.inputs.empty() ? nullptr : &at(op.inputs[0]);
     const Operation* y = op.inputs.size() < 2 ? nullptr : &at(op.inputs[1]);
@@ -236,6 +263,21 @@ class Graph {
       case Kind::unshuffle: channels *= within("factor", numbers[0], 2, 16) * numbers[0]; break;
       case Kind::pad: within("multiple", numbers[0], 1, 65536); break;
       case Kind::crop: break;
+      case Kind::fold: {
+        const int area = within("side", numbers[0], 1, MAX_FOLDED) * numbers[0];
+        share_of(channels, numbers[1]);
+        channels = static_cast<int64_t>(numbers[1]) * area;
+        break;
+      }
+      case Kind::unfold: {
+        const int area = within("side", numbers[0], 1, MAX_FOLDED) * numbers[0];
+        share_of(y->channels, numbers[1]);
+        if (channels != static_cast<int64_t>(numbers[1]) * area)
+          throw WeightsError("channels: expected " + std::to_string(static_cast<int64_t>(numbers[1]) * area) +
+                             ", found " + std::to_string(channels));
+        channels = y->channels;
+        break;
+      }
       case Kind::add:
       case Kind::subtract: bound = std::min<int64_t>(LARGEST, bound + y->bound); break;
       case Kind::offset:
@@ -274,18 +316,24 @@ class Graph {
         within("bits", numbers[0], 1, 12);
         bound = define_norm(within("channels", channels, 1, MAX_NORMED), numbers[0]);
         break;
-      case Kind::attention: {
-        const int64_t terms = channels / within("heads", numbers[0], 1, channels);
-        if (terms * numbers[0] != channels)
-          throw WeightsError("heads: expected a divisor of " + std::to_string(channels) + ", found " +
-                             std::to_string(numbers[0]));
+      case Kind::attention:
+        check_scores(share_of(channels, numbers[0]), *x, *y, 0);
         within("shift", numbers[1], 0, 24);
-        const int64_t largest = terms * x->bound * y->bound;
-        if (largest >= int64_t{1} << 31)
-          throw WeightsError("bounds: expected sums below 2^31, found up to " + std::to_string(largest));
+        bound = at(op.inputs[2]).bound;
+        break;
+      case Kind::window_attention: {
+        expect("windows", arrays[0], "int32", {0, 4});
+        const int64_t terms = share_of(channels, static_cast<int64_t>(arrays[0].shape[0]));
+        check_scores(terms, *x, *y, define_windows(op, arrays));
+        within("shift", numbers[0], 0, 24);
         bound = at(op.inputs[2]).bound;
         break;
       }
+      case Kind::modulate:
+        within("bits", numbers[0], 0, 15);
+        define_modulation(op, static_cast<size_t>(channels), arrays[0]);
+        bound = LARGEST;
+        break;
     }
     op.channels = within("channels", channels, 1, MAX_CHANNELS);
     op.bound = static_cast<int>(bound);
@@ -294,6 +342,57 @@ class Graph {
       if (at(op.inputs[i]).channels != op.channels)
         throw WeightsError("input " + std::to_string(i) + ": expected " + std::to_string(op.channels) +
                            " channels, found " + std::to_string(at(op.inputs[i]).channels));
+  }
+
+  // The channels of a head.
+  static int64_t share_of(int64_t channels, int64_t heads) {
+    if (channels % within("heads", heads, 1, channels))
+      throw WeightsError("heads: expected a divisor of " + std::to_string(channels) + ", found " +
+                         std::to_string(heads));
+    return channels / heads;
+  }
+
+  // X3 of scores, of so many products.
+  static void check_scores(int64_t terms, const Operation& q, const Operation& k, int64_t bias) {
+    const int64_t largest = terms * q.bound * k.bound + bias;
+    if (largest >= int64_t{1} << 31)
+      throw WeightsError("bounds: expected sums below 2^31, found up to " + std::to_string(largest));
+  }
+
+  // Return max |bias|.
+  static int64_t define_windows(Operation& op, const std::vector<Array>& arrays) {
+    const int32_t* from = static_cast<const int32_t*>(arrays[0].data);
+    size_t n = 0;
+    for (size_t g = 0; g < arrays[0].shape[0]; ++g, from += 4) {
+      const std::string place = " of head " + std::to_string(g);
+      const int a = within("height" + place, from[0], 1, MAX_WINDOW),
+                b = within("width" + place, from[1], 1, MAX_WINDOW);
+      const int dy = within("dy" + place, from[2], 0, a - 1), dx = within("dx" + place, from[3], 0, b - 1);
+      op.windows.push_back(
+          {static_cast<size_t>(a), static_cast<size_t>(b), static_cast<size_t>(dy), static_cast<size_t>(dx), n});
+      n += static_cast<size_t>((2 * a - 1) * (2 * b - 1));
+    }
+    expect("bias", arrays[1], "int32", {n});
+    op.start = Aligned<int32_t>(n);
+    std::copy_n(static_cast<const int32_t*>(arrays[1].data), n, op.start.get());
+    int64_t most = 0;
+    for (size_t i = 0; i < n; ++i) most = std::max(most, std::abs(int64_t{op.start[i]}));
+    return most;
+  }
+
+  static void define_modulation(Operation& op, size_t channels, const Array& weight) {
+    const size_t k = weight.shape.empty() ? 0 : weight.shape[0];
+    expect("weight", weight, "int16", {k == 4 || k == 8 ? k : 16, k == 4 || k == 8 ? k : 16, channels});
+    op.side = static_cast<int>(k);
+    const size_t area = k * k, size = whole(channels, GROUP) * area;
+    op.weights = Aligned<int16_t>(size);
+    std::fill_n(op.weights.get(), size, int16_t{0});
+    for (size_t i = 0; i < area; ++i)
+      for (size_t c = 0; c < channels; ++c) {
+        const int16_t value = static_cast<const int16_t*>(weight.data)[i * channels + c];
+        magnitude(value, c);
+        op.weights[(c / GROUP * area + i) * GROUP + c % GROUP] = value;
+      }
   }
 
   // Check bias, shift and X3 of one output; return its bound.

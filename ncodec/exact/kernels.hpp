@@ -44,6 +44,8 @@ struct Kernels {
   void (*depthwise)(const Operation& op, const int16_t* const* taps, size_t n, int16_t* y);
   // X9 … X18, X20 and X22 for the block that begins at (row, column): `in` are tensors [n, C], then vectors [C].
   void (*values)(const Operation& op, const int16_t* const* in, size_t row, size_t column, size_t n, int16_t* out);
+  // d of X27, of x [k, k, GROUP] and in its place; `other` is as large.
+  void (*modulate)(const int16_t* weights, size_t k, int bits, int16_t* x, int16_t* other);
 };
 
 NCODEC_INLINE int16_t sat(int32_t a) { return static_cast<int16_t>(std::min(std::max(a, -LARGEST), LARGEST)); }
@@ -135,6 +137,50 @@ NCODEC_INLINE void norm(const int16_t* x, size_t channels, int bits, int16_t* y)
   const auto factor = static_cast<int32_t>(std::min<uint64_t>(LARGEST, (uint64_t{1} << (bits + 8 + s)) / m));
   const int32_t half = (1 << s) >> 1;
   for (size_t c = 0; c < channels; ++c) y[c] = sat((x[c] * factor + half) >> s);
+}
+
+// D and D' of X27, k x k from [0].
+struct Cosines {
+  int16_t forward[256], back[256];
+  explicit Cosines(int k) {
+    const double step = std::acos(-1.0) / (2 * k);
+    for (int f = 0; f < k; ++f)
+      for (int t = 0; t < k; ++t) {
+        const double entry = 8192 * std::sqrt((f ? 2.0 : 1.0) / k) * std::cos(step * (2 * t + 1) * f);
+        forward[f * k + t] = back[t * k + f] = static_cast<int16_t>(std::floor(entry + 0.5));
+      }
+  }
+};
+inline const Cosines COSINES[3] = {Cosines(4), Cosines(8), Cosines(16)};
+
+// y[f] = sat(round(sum over t of D[f, t] x[t], bits)), f, t < k; they are `step` values apart, GROUP channels each.
+// |x| * sum |D[f, t]| <= 2^15 * 2^15, for D (D') has rows of norm 2^13 and at most 16 columns.
+NCODEC_INLINE void mix(const int16_t* matrix, size_t k, int bits, const int16_t* x, size_t step, int16_t* y) {
+  for (size_t f = 0; f < k; ++f, matrix += k) {
+    int32_t sum[GROUP];
+    for (size_t c = 0; c < GROUP; ++c) sum[c] = 1 << (bits - 1);
+    for (size_t t = 0; t < k; ++t)
+      for (size_t c = 0; c < GROUP; ++c) sum[c] += matrix[t] * x[t * step + c];
+    for (size_t c = 0; c < GROUP; ++c) y[f * step + c] = sat(sum[c] >> bits);
+  }
+}
+
+// Both ways of a transform: down the rows into y, then along the columns into x.
+NCODEC_INLINE void mix_both(const int16_t* matrix, size_t k, int bits, int16_t* x, int16_t* y) {
+  for (size_t j = 0; j < k; ++j) mix(matrix, k, bits, x + j * GROUP, k * GROUP, y + j * GROUP);
+  for (size_t i = 0; i < k; ++i) mix(matrix, k, bits, y + i * k * GROUP, GROUP, x + i * k * GROUP);
+}
+
+NCODEC_INLINE void modulate(const int16_t* weights, size_t k, int bits, int16_t* __restrict x,
+                            int16_t* __restrict other) {
+  const Cosines& cosines = COSINES[k / 8];
+  mix_both(cosines.forward, k, 15, x, other);
+  for (size_t i = 0; i < k * k * GROUP; ++i) x[i] = sat((x[i] * weights[i] + ((1 << bits) >> 1)) >> bits);
+  mix_both(cosines.back, k, 11, x, other);
+}
+
+inline void modulate_plain(const int16_t* weights, size_t k, int bits, int16_t* x, int16_t* other) {
+  modulate(weights, k, bits, x, other);
 }
 
 // Channels `first` … C - 1.

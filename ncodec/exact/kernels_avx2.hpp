@@ -154,8 +154,12 @@ NCODEC_AVX2 inline void values_avx2(const Operation& op, const int16_t* const* i
   values(op, in, row, column, n, out);
 }
 
-inline constexpr Kernels AVX2{"avx2",       product_avx2<int16_t>, product_avx2<int32_t>,
-                              softmax_avx2, depthwise_avx2,        values_avx2};
+NCODEC_AVX2 inline void modulate_avx2(const int16_t* weights, size_t k, int bits, int16_t* x, int16_t* other) {
+  modulate(weights, k, bits, x, other);
+}
+
+inline constexpr Kernels AVX2{"avx2",         product_avx2<int16_t>, product_avx2<int32_t>, softmax_avx2,
+                              depthwise_avx2, values_avx2,           modulate_avx2};
 
 }  // namespace ncodec::exact
 #endif

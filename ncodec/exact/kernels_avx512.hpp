@@ -152,8 +152,12 @@ NCODEC_AVX512 inline void values_avx512(const Operation& op, const int16_t* cons
   values(op, in, row, column, n, out);
 }
 
-inline constexpr Kernels AVX512{"avx512",       product_avx512<int16_t>, product_avx512<int32_t>,
-                                softmax_avx512, depthwise_avx512,        values_avx512};
+NCODEC_AVX512 inline void modulate_avx512(const int16_t* weights, size_t k, int bits, int16_t* x, int16_t* other) {
+  modulate(weights, k, bits, x, other);
+}
+
+inline constexpr Kernels AVX512{"avx512",         product_avx512<int16_t>, product_avx512<int32_t>, softmax_avx512,
+                                depthwise_avx512, values_avx512,           modulate_avx512};
 
 }  // namespace ncodec::exact
 #endif

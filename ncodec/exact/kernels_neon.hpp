@@ -105,8 +105,8 @@ inline void depthwise_neon(const Operation& op, const int16_t* const* taps, size
   op.side == 3 ? depthwise_side_neon<3>(op, taps, n, y) : depthwise_side_neon<5>(op, taps, n, y);
 }
 
-inline constexpr Kernels NEON{"neon",        product_neon<int16_t>, product_neon<int32_t>,
-                              softmax_plain, depthwise_neon,        values_plain};
+inline constexpr Kernels NEON{"neon",         product_neon<int16_t>, product_neon<int32_t>, softmax_plain,
+                              depthwise_neon, values_plain,          modulate_plain};
 
 }  // namespace ncodec::exact
 #endif

@@ -150,9 +150,9 @@ class Network:
     def depthwise(self, x: int, name: str) -> int:
         return self.graph.depthwise(x, *self._layer(name), name=name)
 
-    def blocks(self, x: int, name: str, count: int) -> int:
-        """Return x after `count` residual blocks: x + project(leaky(expand(depth(x))))."""
-        for k in range(count):
+    def blocks(self, x: int, name: str, end: int, first: int = 0) -> int:
+        """Return x after residual blocks `first` … `end` - 1: x + project(leaky(expand(depth(x))))."""
+        for k in range(first, end):
             block = f"{name}.{k}"
             f = self.conv(self.depthwise(x, f"{block}.depth"), f"{block}.expand")
             f = self.conv(self.graph.leaky(f, LEAKY_SLOPE), f"{block}.project")

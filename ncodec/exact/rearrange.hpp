@@ -1,4 +1,5 @@
-// Rearrangements of specs/exact.md (X4 … X8, X21), and the taps of X2: blocks of n pixels of a row, from whole tensors.
+// Rearrangements of specs/exact.md (X4 … X8, X21, X24, X25), and the taps of X2: blocks of n pixels of a row, from
+// whole tensors.
 
 #pragma once
 
@@ -70,6 +71,31 @@ inline void pad_or_crop(const Plane& x, const Block& block, int16_t* y) {
   const size_t within = block.column < x.w ? std::min(block.n, x.w - block.column) : 0;
   if (within > 0) copy(x.at(row, block.column), within * x.channels, y);
   for (size_t j = within; j < block.n; ++j) copy(x.at(row, x.w - 1), x.channels, y + j * x.channels);
+}
+
+// X24: a row of y is a window, r its place among `across` of them side by side.
+inline void fold(const Plane& x, const Block& block, size_t k, size_t heads, int16_t* y) {
+  const size_t across = parts(x.w, k), e = x.channels / heads;
+  const size_t top = block.row / across * k, left = block.row % across * k;
+  const size_t rows = std::min(k, x.h - top), columns = std::min(k, x.w - left);
+  if (rows < k || columns < k) std::fill_n(y, block.n * heads * k * k, int16_t{0});
+  for (size_t g = 0; g < heads; ++g)
+    for (size_t u = 0; u < rows; ++u) {
+      const int16_t* from = x.at(top + u, left) + g * e + block.column;
+      int16_t* to = y + (g * k + u) * k;
+      for (size_t c = 0; c < block.n; ++c, ++from, to += heads * k * k)
+        for (size_t v = 0; v < columns; ++v) to[v] = from[v * x.channels];
+    }
+}
+
+// X25: y has `width` columns.
+inline void unfold(const Plane& x, const Block& block, size_t k, size_t heads, size_t width, int16_t* y) {
+  const size_t e = x.w, u = block.row % k;
+  for (size_t j = block.column; j < block.column + block.n; ++j)
+    for (size_t g = 0; g < heads; ++g) {
+      const int16_t* from = x.at(block.row / k * parts(width, k) + j / k, 0) + (g * k + u) * k + j % k;
+      for (size_t c = 0; c < e; ++c) *y++ = from[c * x.channels];
+    }
 }
 
 // X21.

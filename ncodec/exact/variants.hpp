@@ -7,8 +7,8 @@
 
 namespace ncodec::exact {
 
-inline constexpr Kernels PLAIN{"plain",       product_plain<int16_t>, product_plain<int32_t>,
-                               softmax_plain, depthwise_plain,        values_plain};
+inline constexpr Kernels PLAIN{"plain",         product_plain<int16_t>, product_plain<int32_t>, softmax_plain,
+                               depthwise_plain, values_plain,           modulate_plain};
 
 // The fastest last.
 inline const std::vector<const Kernels*>& variants() {

@@ -61,11 +61,17 @@ def synthesis_layers(c: Trunk) -> Iterator[Layer]:
     yield layer_to_pixels("g_s.head", (192, c.N), "g_s.blocks", 8)
 
 
-def analyse(net: Network, c: Trunk) -> int:
-    """Return y [h, w, M] of the input "x" [H, W, 3], twice the 8-bit values less 255."""
+def analysis_stem(net: Network, c: Trunk) -> tuple[int, int]:
+    """Return the input "x" [H, W, 3], twice the 8-bit values less 255, padded, and what blocks begin with, [2h, 2w, N]."""
     g = net.graph
     x = g.pad(net.input("x", 3, X_MAX), STRIDE)
-    f = net.scaled(net.conv(g.unshuffle(x, 8), "g_a.stem"), "g_a.gain", c.N)
+    return x, net.scaled(net.conv(g.unshuffle(x, 8), "g_a.stem"), "g_a.gain", c.N)
+
+
+def analyse(net: Network, c: Trunk) -> int:
+    """Return y [h, w, M] of the input "x"."""
+    g = net.graph
+    x, f = analysis_stem(net, c)
     f = net.blocks(f, "g_a.blocks", c.analysis_blocks)  # [2h, 2w, N]
     return g.add(
         net.conv(g.unshuffle(x, STRIDE), "g_a.linear"), net.conv(g.unshuffle(f, 2), "g_a.head")
@@ -73,10 +79,16 @@ def analyse(net: Network, c: Trunk) -> int:
 
 
 def synthesise(net: Network, c: Trunk, y_hat: int) -> dict[str, int]:
-    """Return "pixels" [16 h, 16 w, 3], 0 … 255, and "unrounded", in 1/64 of these."""
+    """Return what `pixels_of` does, of y_hat alone."""
     g = net.graph
     f = net.scaled(g.shuffle(net.conv(y_hat, "g_s.stem"), 2), "g_s.gain", c.N)
-    f = net.conv(net.blocks(f, "g_s.blocks", c.synthesis_blocks), "g_s.head")  # [2h, 2w, 192]
+    return pixels_of(net, y_hat, net.blocks(f, "g_s.blocks", c.synthesis_blocks))
+
+
+def pixels_of(net: Network, y_hat: int, f: int) -> dict[str, int]:
+    """Return "pixels" [16 h, 16 w, 3], 0 … 255, and "unrounded", in 1/64 of these, of y_hat and f [2h, 2w, N]."""
+    g = net.graph
+    f = net.conv(f, "g_s.head")  # [2h, 2w, 192]
     x_hat = g.add(g.shuffle(net.conv(y_hat, "g_s.linear"), STRIDE), g.shuffle(f, 8))
     x_hat = g.clamp(x_hat, 0, 255 << PIXEL_BITS)
     return {"unrounded": x_hat, "pixels": g.shift(x_hat, PIXEL_BITS)}

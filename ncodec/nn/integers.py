@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 from torch.utils.hooks import RemovableHandle
 
 from ncodec.exact.network import LARGEST, LOG_BITS, Array, Layer
@@ -27,6 +28,7 @@ BIAS_MAX = 2**30
 ACCUMULATOR = 2**31 - 1
 MAX_SHIFT = 30
 GAIN_LEAST = 1e-4
+HALVED = "h_a.stem"  # sees [a; |a|]: two layers of integers
 STEPS = ("log_gain", "log_shrink", "index_offset")  # parameters of networks with latents y
 Gains = Iterable[tuple[str, str, str]]  # name, of which tensor, with which result
 
@@ -76,6 +78,21 @@ class Watch:
     def hook(self, module: nn.Module, look: Callable[..., None]) -> None:
         """Have `look` called with a module, its inputs and its output until the end."""
         self._handles.append(module.register_forward_hook(look))
+
+    def hook_latents(self, analysis: nn.Module, *others: nn.Module) -> None:
+        """See y: what `analysis` returns, and what `others` take."""
+        self.hook(analysis, lambda _, inputs, output: self.see("y", output))
+        for module in others:
+            self.hook(module, lambda _, inputs, output: self.see("y", inputs[0]))
+
+    def hook_halved(self, stem: nn.Conv2d) -> None:
+        """See both halves of what the layer HALVED makes."""
+
+        def look(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            a, (plain, positive) = inputs[0].chunk(2, 1)[0], halves(stem.weight)
+            self.see("h_a.before", conv2d(a, plain), conv2d(a.relu(), positive))
+
+        self.hook(stem, look)
 
     def __enter__(self) -> "Watch":
         def watch(name: str) -> Any:
@@ -228,6 +245,33 @@ def halves(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return weights of a and of max(a, 0) of a layer that sees [a; |a|], [O, 2 C, ...]: |a| = 2 max(a, 0) - a."""
     plain, magnitude = weight.chunk(2, 1)
     return plain - magnitude, 2 * magnitude
+
+
+def float_of(named: Mapping[str, nn.Module], layer: Layer) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a layer, of a network's modules by name."""
+    module = named[layer.name.removesuffix("_positive")]
+    assert isinstance(module, nn.Conv2d) and module.bias is not None
+    if not layer.name.startswith(HALVED):
+        return module.weight, module.bias
+    plain, positive = halves(module.weight)
+    if layer.name == HALVED:
+        return plain, module.bias
+    return positive, torch.zeros_like(module.bias)
+
+
+@torch.no_grad()
+def load_float(named: Mapping[str, nn.Module], weight: Tensor, bias: Tensor, layer: Layer) -> None:
+    """Give a network what `float_layer` returned; HALVED before its positive half."""
+    module = named[layer.name.removesuffix("_positive")]
+    assert isinstance(module, nn.Conv2d) and module.bias is not None
+    if layer.name == HALVED:
+        module.weight.copy_(torch.cat([weight, 0 * weight], 1)[:, :, None, None])
+    elif layer.name.startswith(HALVED):  # of max(a, 0) = (a + |a|) / 2
+        module.weight += torch.cat([weight, weight], 1)[:, :, None, None] / 2
+        return
+    else:
+        load_layer(module, weight, bias, layer)
+    module.bias[bias_order(layer, len(bias))] = bias.float()
 
 
 def _to_ours(weight: Tensor, layer: Layer) -> Tensor:

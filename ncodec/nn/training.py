@@ -44,10 +44,13 @@ def as_it_is(config: Any, tensors: Any, about: dict[str, Any]) -> dict[str, Any]
     return about
 
 
+Group = tuple[
+    float, Sequence[nn.Parameter]
+]  # a share of the learning rate, and what learns with it
+
+
 class ParameterGroups(NamedTuple):
     """Every parameter of a network, once."""
 
-    matrices: Sequence[nn.Parameter]  # [out, in] or [out, in, 1, 1], of dense layers: Muon
-    others: list[
-        tuple[float, Sequence[nn.Parameter]]
-    ]  # each with its share of the learning rate: AdamW
+    matrices: Sequence[Group]  # [out, in] or [out, in, 1, 1], of dense layers: Muon
+    others: Sequence[Group]  # AdamW

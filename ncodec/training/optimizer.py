@@ -1,6 +1,8 @@
 """One optimiser of two: Muon for matrices, AdamW for all else; and how the learning rate rises and falls."""
 
 import math
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import torch
@@ -26,16 +28,22 @@ class Muon:
     """
 
     def __init__(self, parameters: ParameterGroups, learning_rate: float) -> None:
-        self._weights = parameters.matrices
+        self._weights = [weight for _, group in parameters.matrices for weight in group]
         # torch.optim.Muon takes matrices: views [out, in] of the weights [out, in, 1, 1].
         self._matrices = [nn.Parameter(w.data.view(w.shape[:2])) for w in self._weights]
-        groups = [
-            {"params": group, "lr": learning_rate * factor, "factor": factor}
-            for factor, group in parameters.others
-        ]
-        matrices = [{"params": self._matrices, "lr": learning_rate, "factor": 1.0}]
+        rest = iter(self._matrices)
+
+        def groups(found: Iterable[tuple[float, Iterable[nn.Parameter]]]) -> list[dict[str, Any]]:
+            return [
+                {"params": list(group), "lr": learning_rate * factor, "factor": factor}
+                for factor, group in found
+            ]
+
+        matrices = groups((factor, islice(rest, len(own))) for factor, own in parameters.matrices)
         # No decay: models this small do not overfit.
-        self._adamw = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        self._adamw = torch.optim.AdamW(
+            groups(parameters.others), betas=(0.9, 0.99), weight_decay=0.0, fused=True
+        )
         self._muon = torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
 
     def step(self, learning_rate: float) -> None:

@@ -21,7 +21,7 @@ MAX_LEN = 512
 OPERATIONS = 16
 LARGEST_TENSOR = 1 << 14  # values
 KINDS = [*reference.OPERATIONS, "input", "vector", "conv", "shuffle"]
-TENSORS = {"crop": 2, "add": 2, "subtract": 2, "gate": 2, "merge": 2, "join": 2, "attention": 3}
+TENSORS = {"crop": 2, "unfold": 2, "add": 2, "subtract": 2, "gate": 2, "merge": 2, "join": 2, "attention": 3, "window_attention": 3}  # fmt: skip
 VECTORS = {"offset": 1, "scale": 2}
 NUMBERS: dict[str, list[list[int]]] = {  # choices of each
     "input": [[1, 2, 3, 4, 15, 16, 17, 32, 64, 70, 256], [0, 1, 100, 4000, 32767]],
@@ -30,6 +30,8 @@ NUMBERS: dict[str, list[list[int]]] = {  # choices of each
     "shuffle": [[2, 2, 2, 3, 4, 8]],
     "unshuffle": [[2, 2, 3, 16]],
     "pad": [[1, 2, 4, 7, 16]],
+    "fold": [[1, 2, 2, 3, 5], [1, 1, 2, 4]],
+    "unfold": [[1, 2, 2, 3, 5], [1, 1, 2, 4]],
     "shift": [[0, 1, 8, 15]],
     "leaky": [[0, 1, 3277, 32767]],
     "clamp": [[-32767, -5, 0], [0, 9, 32767]],
@@ -37,6 +39,8 @@ NUMBERS: dict[str, list[list[int]]] = {  # choices of each
     "merge": [[0, 0, 1, 3], [1, 2, 4, 4]],
     "norm": [[1, 6, 10, 12]],
     "attention": [[1, 1, 2, 4], [0, 6, 12, 24]],
+    "window_attention": [[0, 6, 12, 24]],
+    "modulate": [[0, 1, 10, 15]],
 }
 ODD = [-1, 0, 1, 5, 31, 255, 32768, -32768, 65536, 65537, 2**30, 2**31 - 1, -(2**31), 2**31, 2**70]
 TYPES = ["int8", "uint8", "uint16", "int32", "int64", "float32", "float64", "bool", ">i2", "complex64", "object", "U2"]  # fmt: skip
@@ -95,6 +99,17 @@ def arrays_of(source: Source, kind: str, channels: int, bound: int) -> list[Any]
     if kind == "embed":
         shape = source.choose([1, 2, 5, 300]), source.choose([1, 2, 4, 16, 17])
         return [spoilt(source, any_integers(source, shape, 32767, "int16"))]
+    if kind == "window_attention":
+        heads = source.choose([n for n in (1, 2, 3, 4) if channels % n == 0])
+        sides = source.rng().integers(1, source.choose([3, 9, 33]), (heads, 2))
+        moved = source.rng().integers(0, sides)
+        n = int((2 * sides - 1).prod(1).sum())
+        most = source.choose([0, 2000, 2**30, 2**31 - 1 - min(2**30, channels // heads * bound**2)])
+        windows = np.concatenate([sides, moved + source.rarely()], 1).astype(np.int32)
+        return [spoilt(source, windows), spoilt(source, any_integers(source, (n,), most, "int32"))]
+    if kind == "modulate":
+        side = source.choose([4, 8, 16, 4, 8, 16, 4, 5])
+        return [spoilt(source, any_integers(source, (side, side, channels), 32767, "int16"))]
     if kind not in ("conv", "depthwise"):
         return [np.zeros(3, np.int16)] if source.rarely() else []
     outputs = channels if kind == "depthwise" else source.choose([1, 2, 15, 16, 17, 40, 128])
@@ -126,7 +141,14 @@ def add(source: Source, graph: Graph) -> int:
             number = source.byte() % (len(graph.operations) + 2) - 1
             known = numbers and not source.rarely()
             inputs.append(numbers[-1 - source.byte() % len(numbers)] if known else number)
+    folds = [op for op in graph.operations if op.kind == "fold"]
+    if kind == "unfold" and folds and source.byte() % 4:
+        fold = source.choose(folds)  # as little else fits
+        made = graph.operations.index(fold)
+        return graph._add(kind, "", [made, fold.inputs[0]], fold.numbers, [])
     numbers = [source.choose(ODD if source.rarely() else choices) for choices in NUMBERS.get(kind, [])]  # fmt: skip
+    if kind == "vector" and of[0] and source.byte() % 4:
+        numbers = [graph.operations[of[0][-1 - source.byte() % len(of[0])]].channels]
     if source.rarely():
         numbers = [*numbers, 1] if source.byte() % 2 else numbers[1:]
     x = graph.operations[inputs[0]] if inputs and 0 <= inputs[0] < len(graph.operations) else None

@@ -1,4 +1,5 @@
-"""The codecs that can be measured, by name: `NAME[:option=value,…]`, such as `avif:speed=2,tune=psnr`.
+"""The codecs that can be measured, by name: `NAME[:option=value,…]`, such as `avif:speed=2,tune=psnr`;
+checkpoints of CompressAI's models by `compressai:FILE`.
 
 A codec turns RGB pixels into the bytes of a file and back, on one thread. What it needs is imported
 when it is first used; what is missing is said in one message. A file a kind: pillow, jxl, video, ours, compressai.
@@ -9,7 +10,7 @@ from typing import Any
 
 from ncodec.errors import InputError
 from ncodec.evaluation.peers.common import Codec as Codec
-from ncodec.evaluation.peers.compressai import CompressAi
+from ncodec.evaluation.peers.compressai import Checkpoints, CompressAi
 from ncodec.evaluation.peers.jxl import JpegXl
 from ncodec.evaluation.peers.ours import Ncodec, chosen_options
 from ncodec.evaluation.peers.pillow import Avif, Jpeg, Jpeg2000, Webp
@@ -42,7 +43,7 @@ def _value(text: str, kind: type, place: str) -> object:
 
 
 def parse_codec(text: str) -> Codec:
-    """Return the codec named by `NAME[:option=value,…]`; NAME is a key of `CODECS` or a shipped model.
+    """Return the codec named by `NAME[:option=value,…]` or `compressai:FILE`; NAME is a key of `CODECS` or a shipped model.
 
     Raises:
         InputError: no such name or option, or a value of the wrong kind.
@@ -60,6 +61,8 @@ def parse_codec(text: str) -> Codec:
         known = dict.fromkeys([*CODECS, *models])
         raise InputError(f"codec {name!r}: expected one of {', '.join(known)}")
     kinds: dict[str, Any] = {option.name: option.type for option in fields(kind) if option.init}
+    if kind is CompressAi and rest and rest.partition("=")[0] not in kinds:
+        return Checkpoints(rest)
     own: dict[str, str] = {}  # what only the family of a model of ours knows
     if kind is Ncodec:
         del kinds["options"]
@@ -87,6 +90,8 @@ def codec_name(codec: Codec) -> str:
     """
     from ncodec.models.weights import list_models
 
+    if isinstance(codec, Checkpoints):
+        return f"compressai:{codec.paths}"
     changed = {
         option.name: getattr(codec, option.name)
         for option in fields(codec)  # type: ignore[arg-type]

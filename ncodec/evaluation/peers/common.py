@@ -15,9 +15,17 @@ class Codec(Protocol):
     """What can be measured. Fields of the dataclass are its options."""
 
     WORST: ClassVar[float]  # quality of the smallest files, for the search of targets
-    BEST: ClassVar[float]  # quality of the largest
     STEP: ClassVar[float]  # between two qualities; 0: any number
-    QUALITIES: ClassVar[tuple[float, ...]]  # of a curve, where none are asked for
+
+    @property
+    def BEST(self) -> float:
+        """Quality of the largest files."""
+        ...
+
+    @property
+    def QUALITIES(self) -> tuple[float, ...]:
+        """Qualities of a curve, where none are asked for."""
+        ...
 
     @property
     def LOW(self) -> tuple[float, ...]:

@@ -1,17 +1,26 @@
-"""The models of CompressAI, where its package is installed."""
+"""The models of CompressAI: its zoo, where its package is installed; and checkpoints, without it."""
 
+import hashlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ncodec.errors import InputError, UnknownModelError
+from ncodec.bytestream import ByteReader, varint
+from ncodec.errors import CorruptPayloadError, InputError, UnknownModelError, needing
 from ncodec.evaluation.peers.common import Pixels
+
+if TYPE_CHECKING:
+    from ncodec.models.compressai import FileCodec
+
+CHECKPOINTS = (".pth", ".pt", ".tar", ".safetensors")  # what counts in a folder
 
 
 def _compressai() -> Any:
@@ -100,3 +109,95 @@ def _compressai_network(codec: CompressAi, quality: int) -> Any:
     network = network.to(codec.device).eval()
     network.update(force=True)
     return network
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Checkpoints of CompressAI's models, in layers and with a coder of our own (ncodec/models/compressai.py).
+
+    Quality n is the n-th of `paths`: files and folders, commas between; of a folder, its checkpoints, by the numbers in
+    their names. They should come in order of their rates, for targets.
+    """
+
+    paths: str
+
+    WORST: ClassVar[float] = 1
+    STEP: ClassVar[float] = 1
+    NOTE: ClassVar[str] = (
+        "float32: files decode in the process that wrote them, and need not elsewhere; "
+        "pixels are CompressAI's up to float rounding, bytes are our coder's"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise InputError(
+                f"codec compressai: expected files {', '.join(CHECKPOINTS)} in {self.paths}, found none"
+            )
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The checkpoints, in order of their qualities."""
+        found: list[Path] = []
+        for path in map(Path, self.paths.split(",")):
+            if path.is_dir():
+                inside = (p for p in path.iterdir() if p.suffix in CHECKPOINTS and p.is_file())
+                found += sorted(inside, key=_by_numbers)
+            elif path.is_file():
+                found.append(path)
+            else:
+                raise InputError(f"codec compressai: expected a file, a folder or option=…, found {str(path)!r}")  # fmt: skip
+        return found
+
+    @property
+    def BEST(self) -> float:
+        return len(self.files)
+
+    @property
+    def QUALITIES(self) -> tuple[float, ...]:
+        return tuple(range(1, len(self.files) + 1))
+
+    @property
+    def LOW(self) -> tuple[float, ...]:
+        return self.QUALITIES[:3]
+
+    def versions(self) -> dict[str, str]:
+        with needing("codec compressai", "eval"):
+            facts = {f"quality {n}": _facts(path) for n, path in enumerate(self.files, 1)}
+        return {name: importlib.metadata.version(name) for name in ("ncodec", "torch")} | facts
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        """Return the quality (varint) and the file that ncodec/models/compressai.py says."""
+        return varint(round(quality)) + _codec(self.files[round(quality) - 1]).encode(pixels)
+
+    def decode(self, data: bytes, shape: tuple[int, int]) -> Pixels:
+        source = ByteReader(data)
+        quality = source.varint("quality")
+        if not 1 <= quality <= self.BEST:
+            raise CorruptPayloadError(f"quality: expected 1 to {self.BEST}, found {quality}")
+        return _codec(self.files[quality - 1]).decode(data[source.offset :], shape)
+
+
+def _by_numbers(path: Path) -> list[Any]:
+    """Return what sorts names by the numbers in them: q2 ahead of q10, 0.0067 ahead of 0.013."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", path.name)
+    return [float(part) if k % 2 else part for k, part in enumerate(parts)]
+
+
+@cache
+def _facts(path: Path) -> str:
+    """Return a line on a checkpoint: its name, model, digest."""
+    from ncodec.models.compressai import load
+
+    network = load(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return f"{path.name} ({network.name}, N={network.N}, M={network.M}, {digest})"
+
+
+@lru_cache(maxsize=2)
+def _codec(path: Path) -> "FileCodec":
+    from ncodec.models.compressai import FileCodec, load
+
+    return FileCodec(load(path))

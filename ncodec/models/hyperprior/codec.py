@@ -17,35 +17,33 @@ from numpy.typing import NDArray
 from ncodec.coder import Coder, Reader, Writer
 from ncodec.container import Parts
 from ncodec.entropy import FrequencyTables
-from ncodec.entropy.neighbours import NAMES, NeighbourCoder
-from ncodec.errors import CorruptPayloadError, InputError, named, needing
+from ncodec.errors import named
 from ncodec.exact.network import (
-    LARGEST,
     PIXEL_BITS,
     Array,
     Network,
-    at_quality,
     checked_bits,
     image_input,
-    in_colour,
+)
+from ncodec.models.hyper import (
+    REFINEMENTS,
+    USUAL_EFFORT,
+    check_r,
+    checked_skip,
+    hyper_vectors,
+    neighbour_coder,
+    refined,
+    z_offset,
+    z_size,
 )
 from ncodec.models.hyperprior import graphs
-from ncodec.models.hyperprior.layers import (
-    R_MAX,
-    Z_STRIDE,
-    HyperpriorConfig,
-    check_hyperprior,
-    layers,
-)
+from ncodec.models.hyperprior.layers import HyperpriorConfig, check_hyperprior, layers
 from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
-from ncodec.nn import N_SCALES, STRIDE
+from ncodec.nn import STRIDE
 from ncodec.threads import get_num_threads
 
 if TYPE_CHECKING:
     from ncodec.models.hyperprior.network import Hyperprior
-
-REFINEMENTS = {1: 0, 2: 5, 3: 20}  # steps of anneal.py, by effort
-USUAL_EFFORT = 1
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,7 @@ class HyperpriorCodec:
         self.tensors, self.config, self.skip_below = tensors, config, skip_below
         self.fraction_bits = fraction_bits
         self.tables_r = FrequencyTables(tensors["tables.r"])
-        own = {name: tensors[f"neighbours.{name}"] for name in NAMES}
-        self.neighbours = NeighbourCoder(own, FrequencyTables(tensors["tables.z"]))
+        self.neighbours = neighbour_coder(tensors)
         self._indexing = graphs.indexing(tensors, config)
         self._synthesis = graphs.synthesis(tensors, config)
 
@@ -107,7 +104,7 @@ class HyperpriorCodec:
             return graphs.closing(self.tensors, self.config, self.skip_below)
 
     def _run(self, network: Network, quality_code: int, *wanted: str, **feeds: Any) -> list[Any]:
-        known = graphs.vectors(self.tensors, quality_code) | feeds
+        known = hyper_vectors(self.tensors, quality_code) | feeds
         return network.run(known, wanted, get_num_threads())
 
     def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
@@ -158,18 +155,11 @@ class HyperpriorCodec:
         """
         y, z = self._run(self._analysis, quality_code, "y", "z", x=image_input(pixels))
         indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
-        if steps := REFINEMENTS[effort]:
-            if not self.fraction_bits:
-                raise InputError(f"effort {effort}: the weights file has no fraction_bits")
-            with needing(f"effort {effort}", "torch"):
-                from ncodec.models.hyperprior import anneal
-            unit = np.float32(2.0 ** self.fraction_bits["y"])
-            padding = [(0, -side % STRIDE) for side in pixels.shape[:2]]
-            padded = np.pad(in_colour(pixels), [*padding, (0, 0)], "edge")
-            y = anneal.refine(
-                self._floats, padded, quality_code, y / unit, z, indexes, self.tables_r, self.skip_below, steps
+        if REFINEMENTS[effort]:
+            y = refined(
+                lambda: self._floats, self.fraction_bits.get("y"), effort, pixels, quality_code, (y, z, indexes),
+                self.tables_r, self.skip_below,
             )  # fmt: skip
-            y = np.rint(np.nan_to_num(y * unit)).clip(-LARGEST, LARGEST).astype(np.int16)
             indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
         return Latents(z, indexes, r)
 
@@ -199,7 +189,11 @@ class HyperpriorCodec:
             TruncatedError, CorruptPayloadError: the payload is damaged, or |z| exceeds 127, or |r| 32767.
         """
         z = coder.code_grid(
-            "z", latents and latents.z, z_size(size), self.neighbours, self.z_offset(quality_code)
+            "z",
+            latents and latents.z,
+            z_size(size),
+            self.neighbours,
+            self.z_offset(quality_code),
         )
         indexes = latents.indexes if latents else self.indexes(z, quality_code, size)
         r = latents and latents.r.astype(np.int32)
@@ -209,7 +203,7 @@ class HyperpriorCodec:
 
     def z_offset(self, quality_code: int) -> NDArray[np.int16]:
         """Return what the quality adds to means and widths of z."""
-        return at_quality(self.tensors["neighbours.offset"], quality_code).astype(np.int16)
+        return z_offset(self.tensors, quality_code)
 
     def indexes(self, z: Any, quality_code: int, size: tuple[int, ...]) -> Any:
         """Return the table row of every residual [h, w, M]; `size` is h and w."""
@@ -220,18 +214,6 @@ class HyperpriorCodec:
         """Return pixels [16 h, 16 w, 3] int16: 0 … 255, or, not rounded, in 1/64 of these."""
         wanted = "pixels" if is_rounded else "unrounded"
         return self._run(self._synthesis, quality_code, wanted, z=latents.z, r=latents.r)[0]
-
-
-def z_size(size: tuple[int, ...]) -> tuple[int, int]:
-    """Return the rows and columns of z, of those of y."""
-    height, width = size
-    return -(-height // Z_STRIDE), -(-width // Z_STRIDE)
-
-
-def check_r(largest: int) -> None:
-    """Raise CorruptPayloadError unless the largest |r| of a section is one that the networks take."""
-    if largest > R_MAX:
-        raise CorruptPayloadError(f"section 'y': expected |r| <= {R_MAX}, found {largest}")
 
 
 def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> HyperpriorCodec:
@@ -249,9 +231,7 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
     fraction_bits = (
         checked_bits(about["fraction_bits"], layers(config)) if "fraction_bits" in about else {}
     )
-    skip_below = about["skip_below"]
-    if type(skip_below) is not int or not 0 <= skip_below <= N_SCALES:
-        raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {skip_below!r}")
+    skip_below = checked_skip(about)
     if device == "cpu":
         return HyperpriorCodec(tensors, config, skip_below, fraction_bits)
     from ncodec.models.hyperprior.device import DeviceCodec  # needs torch

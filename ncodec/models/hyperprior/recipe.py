@@ -7,6 +7,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
-from ncodec.exact.network import image_input
+from ncodec.exact.network import Layer, Network, image_input
+from ncodec.models.hyper import Z_STRIDE, Sizes, hyper_vectors
 from ncodec.models.hyperprior.diagnosis import diagnose
-from ncodec.models.hyperprior.graphs import analysis, vectors
-from ncodec.models.hyperprior.layers import Z_STRIDE, check_hyperprior, layers
+from ncodec.models.hyperprior.graphs import analysis
 from ncodec.models.hyperprior.layers import HyperpriorConfig as Config
+from ncodec.models.hyperprior.layers import check_hyperprior, layers
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.models.hyperprior.quantise import from_integers, to_integers
 from ncodec.nn import STRIDE
@@ -46,7 +48,7 @@ BLOCKS_AN_IMAGE = 64
 SLOW, FAST = 0.04, 3.0
 CALIBRATION_IMAGES = 32
 DECODER_STRIDES = {  # pixels per result of a layer, by the start of its name; the encoder's are absent
-    "h_s.": 32, "h_m.": 32, "context.": 16, "g_s.linear": 16, "g_s.stem": 16, "g_s.": 8,
+    "h_s.": 32, "h_m.": 32, "context.": 16, "g_s.linear": 16, "g_s.stem": 16, "g_s.deep.": 16, "g_s.": 8,
 }  # fmt: skip
 
 
@@ -129,7 +131,7 @@ def parameter_groups(network: Hyperprior) -> ParameterGroups:
             fast.append(parameter)
         else:
             rest.append(parameter)
-    return ParameterGroups(matrices, [(SLOW, slow), (FAST, fast), (1.0, rest)])
+    return ParameterGroups([(1.0, matrices)], [(SLOW, slow), (FAST, fast), (1.0, rest)])
 
 
 def estimate(network: Hyperprior, x: Tensor, q: Tensor) -> TrainingOutput:
@@ -146,9 +148,14 @@ def from_weights(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> Hyp
     config = Config(**about["config"])
     check_hyperprior(tensors, config)
     model = from_integers(tensors, config, about["fraction_bits"])
+    fit_priors(model, tensors)
+    return model
+
+
+def fit_priors(model: Any, tensors: dict[str, NDArray[Any]]) -> None:
+    """Give a network with latents y and z the densities of its weights file's tables."""
     model.prior_r.fit(torch.from_numpy(tensors["tables.r"]))
     model.prior_z.fit(torch.from_numpy(tensors["tables.z_alone"]))
-    return model
 
 
 def to_weights(
@@ -156,12 +163,7 @@ def to_weights(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the integers of specs/hyperprior.md, section 1, and what the file says beside them."""
     tensors, fraction_bits = to_integers(network, images[:CALIBRATION_IMAGES])
-    for name, prior in (("r", network.prior_r), ("z_alone", network.prior_z)):
-        tensors[f"tables.{name}"] = frequencies_of(prior)
-    z = grids_of_z(tensors, network.config, images)
-    neighbours = fit(z, network.config.B)
-    tensors |= {f"neighbours.{name}": array for name, array in neighbours.to_arrays().items()}
-    tensors["tables.z"] = neighbours.tables().frequencies
+    tensors |= tables_of(network, analysis(tensors, network.config), images)
     about = {
         "config": asdict(network.config),
         "skip_below": network.prior_r.rows_that_skip(),
@@ -170,18 +172,32 @@ def to_weights(
     return tensors, about
 
 
-def grids_of_z(
-    tensors: dict[str, NDArray[Any]], config: Config, images: list[Tensor]
-) -> dict[int, NDArray[np.int8]]:
+def tables_of(network: Any, analysis: Network, images: list[Tensor]) -> dict[str, NDArray[Any]]:
+    """Return tables and the network of z's neighbours, of a float network with latents y and z.
+
+    Args:
+        network: with priors.
+        analysis: its integers, which make z.
+        images: some that it was trained on.
+    """
+    neighbours = fit(grids_of_z(analysis, images), network.config.B)
+    tensors = {f"neighbours.{name}": array for name, array in neighbours.to_arrays().items()}
+    tensors["tables.z"] = neighbours.tables().frequencies
+    for name, prior in (("r", network.prior_r), ("z_alone", network.prior_z)):
+        tensors[f"tables.{name}"] = frequencies_of(prior)
+    return tensors
+
+
+def grids_of_z(analysis: Network, images: list[Tensor]) -> dict[int, NDArray[np.int8]]:
     """Return z [n, h, w, Z] of those images that have the commonest size, by quality code, half qualities too."""
     common, _ = Counter(image.shape for image in images).most_common(1)[0]
     inputs = [
         image_input(image.permute(1, 2, 0).numpy()) for image in images if image.shape == common
     ]
-    network, grids = analysis(tensors, config), {}
+    grids = {}
     for code in range(0, QUALITY_STEPS * (N_QUALITIES - 1) + 1, QUALITY_STEPS // 2):
-        known = vectors(tensors, code)
-        tiles = [network.run({"x": x} | known, ("z",), 1)[0] for x in inputs]
+        known = hyper_vectors(analysis.tensors, code)
+        tiles = [analysis.run({"x": x} | known, ("z",), 1)[0] for x in inputs]
         grids[code] = np.stack(tiles).astype(np.int8)
     return grids
 
@@ -189,8 +205,13 @@ def grids_of_z(
 def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> float:
     """Return thousands of multiply-accumulates that decoding takes per pixel of an image of whole 32x32 squares."""
     config = Config(**about["config"])
-    total = (6 * config.B + 4) * config.Z / CROP_STRIDE**2  # z's neighbours: hidden, head, own
-    for layer in layers(config):
+    return kmac_of(layers(config), config)
+
+
+def kmac_of(layers: Iterable[Layer], c: Sizes) -> float:
+    """Return what z's neighbours and those of the layers that decode take."""
+    total = (6 * c.B + 4) * c.Z / CROP_STRIDE**2  # hidden, head, own
+    for layer in layers:
         for start, stride in DECODER_STRIDES.items():
             if layer.name.startswith(start):
                 total += math.prod(layer.shape) / stride**2

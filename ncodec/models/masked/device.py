@@ -6,10 +6,9 @@ payload --coder, on the CPU--> r of a slice --networks--> mean, index of the nex
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from ncodec.exact.device import run_on_device
+from ncodec.exact.device import run_arrays
 from ncodec.exact.network import Array, Network
 from ncodec.models.masked.codec import MaskedCodec
 from ncodec.models.masked.layers import MaskedConfig
@@ -25,11 +24,4 @@ class DeviceCodec(MaskedCodec):
         self.device = torch.device(device)
 
     def _run(self, network: Network, known: Mapping[str, Array], *wanted: str) -> list[Any]:
-        numbered = {}
-        for name, number in network.inputs.items():
-            if name in known:
-                there = torch.from_numpy(known[name].astype(np.int32)).to(self.device)
-                numbered[number] = there[None] if there.ndim == 3 else there
-        outputs = [network.outputs[name] for name in wanted]
-        found = run_on_device(network.graph, numbered, outputs)
-        return [tensor[0].to(torch.int16).cpu().numpy() for tensor in found]
+        return run_arrays(network, known, wanted, self.device)

@@ -140,7 +140,9 @@ def parameter_groups(network: Masked) -> ParameterGroups:
             slow.append(parameter)
         else:
             rest.append(parameter)
-    return ParameterGroups(matrices, [(SLOWEST, slowest), (SLOW, slow), (FAST, fast), (1.0, rest)])
+    return ParameterGroups(
+        [(1.0, matrices)], [(SLOWEST, slowest), (SLOW, slow), (FAST, fast), (1.0, rest)]
+    )
 
 
 def estimate(network: Masked, x: Tensor, q: Tensor) -> TrainingOutput:

@@ -166,7 +166,7 @@ def parameter_groups(network: MaskedTokens) -> ParameterGroups:
             slow.append(parameter)  # they begin where the coder is
         else:
             rest.append(parameter)
-    return ParameterGroups(matrices, [(SLOW, slow), (1.0, rest)])
+    return ParameterGroups([(1.0, matrices)], [(SLOW, slow), (1.0, rest)])
 
 
 def estimate(network: MaskedTokens, x: Tensor, q: Tensor) -> TrainingOutput:

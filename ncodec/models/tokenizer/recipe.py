@@ -175,7 +175,7 @@ def parameter_groups(network: Tokenizer) -> ParameterGroups:
             fast.append(parameter)
         else:
             rest.append(parameter)
-    return ParameterGroups(matrices, [(SLOW, slow), (FAST, fast), (1.0, rest)])
+    return ParameterGroups([(1.0, matrices)], [(SLOW, slow), (FAST, fast), (1.0, rest)])
 
 
 def estimate(network: Tokenizer, x: Tensor, q: Tensor) -> TrainingOutput:

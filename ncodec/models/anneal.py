@@ -17,9 +17,8 @@ z stays as it is: refined too, files became larger.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -27,11 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
-from ncodec.models.hyperprior.layers import Z_STRIDE
-from ncodec.models.hyperprior.network import Hyperprior
+from ncodec.models.hyper import Z_STRIDE
 from ncodec.nn import STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.quantize import bound
+from ncodec.nn.threads import one_thread
 from ncodec.quality import lmbda_of, quality_of
 
 # Rounding to steps s costs c * s**2 / 24 bits; where gains have reached their lambda, an octave of s costs what it saves, 1.
@@ -44,6 +43,26 @@ WINDOW = 64  # latents a side that are refined together,
 MARGIN = 4  # and those around them that are refined again
 
 
+class Refinable(Protocol):
+    """A float network with latents y and z, whose table indexes do not change while y is refined."""
+
+    log_gain: Tensor  # [8, M]
+
+    def reconstruct_y(
+        self,
+        z_hat: Tensor,
+        q: Tensor,
+        size: tuple[int, int],
+        residual: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """See nn/hyper.py."""
+        ...
+
+    def g_s(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        """Return x_hat."""
+        ...
+
+
 class _Window(NamedTuple):
     """What of an image its latents are refined for: [1, C, ...], channels last."""
 
@@ -53,21 +72,10 @@ class _Window(NamedTuple):
     coded: Tensor  # [1, M, h, w], bool
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """On several threads files have other bytes, and with anything beside them it is far slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_thread()
+@one_thread()
 @torch.enable_grad()
 def refine(
-    model: Hyperprior,
+    model: Refinable,
     pixels: NDArray[np.uint8],
     quality_code: int,
     y: NDArray[np.float32],
@@ -128,7 +136,7 @@ def _slopes(tables: FrequencyTables) -> NDArray[np.float32]:
 
 
 def _descend(
-    model: Hyperprior, window: _Window, quality_code: int, y: Tensor, slopes: Tensor, steps: int
+    model: Refinable, window: _Window, quality_code: int, y: Tensor, slopes: Tensor, steps: int
 ) -> Tensor:
     """Return y [1, M, h, w] after gradient descent."""
     gain = at_quality(model.log_gain, torch.tensor([quality_of(quality_code)])).exp()
@@ -144,7 +152,7 @@ def _descend(
 
 
 def _loss(
-    model: Hyperprior, window: _Window, quality_code: int, u: Tensor, gain: Tensor, slopes: Tensor, temperature: float
+    model: Refinable, window: _Window, quality_code: int, u: Tensor, gain: Tensor, slopes: Tensor, temperature: float
 ) -> Tensor:  # fmt: skip
     """Return what falls where the loss of the file does (bits, up to a constant)."""
     x, z_hat, indexes, coded = window
