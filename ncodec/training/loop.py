@@ -138,9 +138,8 @@ def training_step(
     """Take one step, as `gradients` has it, and return what it measured: loss, bpp, MSE, gradient norm, bpp by part; on the device."""
     loss, parts = gradients(run, network, x, q, noise, progress)
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), MAX_GRADIENT_NORM)
-    if torch.isfinite(
-        norm
-    ):  # gradients are averaged: all processes agree. A step's only wait for a GPU
+    # Gradients are averaged: all processes agree. All that a step reads back from a GPU.
+    if torch.isfinite(norm):
         factor = learning_rate_factor(run.step - run.budget.first_step, progress)
         run.optimizer.step(run.config.training.learning_rate * factor)
         # A short memory at first, or the initial weights would stay in the average for long.

@@ -86,6 +86,8 @@ def main(
     resume: Annotated[bool, typer.Option("--resume", help="Go on in the run folder.")] = False,
 ) -> None:
     """Train, export, test, and leave a summary; what is there when something fails stays, and is summed up."""
+    if resume and start_from is not None:
+        raise typer.BadParameter("either --from or --resume", param_hint="--from")
     begin, device = time.monotonic(), "cuda" if torch.cuda.is_available() else "cpu"
     origin = None if start_from is None else find_by_name(start_from)
     budget = Budget(None if resume else minutes, None)
