@@ -478,7 +478,7 @@ def test_bad_runs_end_in_one_line(tiny, folder, trained, tmp_path, run):
          "config: model.context_steps: expected 2 or 4, found 3"),
         ((tiny, folder, tmp_path / "x", "--set", "model.M=900"), "model.M: expected at most 768"),
         ((tiny, folder, tmp_path / "x", "--set", "model.H=0"), "model.H: expected 1 to 1024, found 0"),
-        ((other, folder, tmp_path / "x"), "config: family: expected one that ncodec train trains (hyperprior, tokenizer, masked, tokenizer-masked), found 'dct'"),
+        ((other, folder, tmp_path / "x"), "config: family: expected one that ncodec train trains (hyperprior, tokenizer, masked, ftic, tokenizer-masked), found 'dct'"),
         ((tiny, tiny.parent / "validation", tmp_path / "x"), "all of them are validation images"),
         ((tiny, folder, tmp_path / ("x" * 300)), "File name too long"),
     ]  # fmt: skip
@@ -887,7 +887,7 @@ def test_diagnose_by_its_command(tiny, trained, monkeypatch, capsys):
 
     assert (
         diagnose_model("dct")
-        == "diagnose: family: expected one that ncodec train trains (hyperprior, tokenizer, masked, tokenizer-masked), found 'dct'"
+        == "diagnose: family: expected one that ncodec train trains (hyperprior, tokenizer, masked, ftic, tokenizer-masked), found 'dct'"
     )
     assert not diagnose_model(trained / "model.safetensors")
     head, line, *rows = capsys.readouterr().out.splitlines()
