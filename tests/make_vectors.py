@@ -1,5 +1,5 @@
 """Write tests/vectors/v1: the only program that does. Run it for a new format or new weights only:
-`python tests/make_vectors.py coder|default|dct|jpeg|masked|tokenizer ...`.
+`python tests/make_vectors.py coder|default|dct|ftic|jpeg|masked|tokenizer ...`.
 
 Each vector is an .nc file (of a model: its digest ends the name) with a PNG of what it decoded to on the machine that
 made it, and the SHA-256 of what every machine must find in it; of a JPEG file, of that. Those
@@ -172,6 +172,30 @@ def masked_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
     }
 
 
+def ftic_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
+    """Return files of the frequency-aware transformers: windows of all kinds, whole, cut and moved."""
+    noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    cases = {
+        "q1": (photo[100:164, 200:345], 1, 0),
+        "q4.35-odd": (photo[33:146, 77:178], 4.35, 0),
+        "q8": (photo[300:364, 500:596], 8, 0),
+        "windows": (photo[200:360, 300:450], 2.5, 0),
+        "one-pixel": (photo[:1, :1], 4, 0),
+        "black": (np.zeros((48, 64, 3), np.uint8), 4, 0),
+        "noise-q8": (noise, 8, 0),
+        "grey": (photo[100:164, 200:280, 1], 4, 0),
+        "tiles": (photo[100:180, 200:330], 4, 64),
+    }
+    models = [model for model in weights.list_models() if model.family == "ftic"]
+    return {
+        f"{model.name}-{case}-{model.digest.hex()[:8]}": ncodec.encode(
+            pixels, quality, model.name, device="cpu", tile=tile
+        )
+        for model in models
+        for case, (pixels, quality, tile) in cases.items()
+    }
+
+
 def jpeg_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
     """Return recompressed JPEG files."""
     colour, grey = (
@@ -197,6 +221,7 @@ def jpeg_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
 MAKERS = {
     "default": default_vectors,
     "dct": dct_vectors,
+    "ftic": ftic_vectors,
     "jpeg": jpeg_vectors,
     "masked": masked_vectors,
     "tokenizer": tokenizer_vectors,

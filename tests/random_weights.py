@@ -24,8 +24,8 @@ def layers(config, text, heading="layer"):
     for name, channels, kernel, which in rows(heading, text):
         name, sides = name.strip(" `"), channels.replace("·", "*").split("→")
         first, last = 0, 0
-        if found := re.search(r"s = (\d) … (\w+) − 1", which):
-            first, last = int(found[1]), config[found[2]] - 1
+        if found := re.search(r"s = (\d) … (?:(\d)|(\w+) − 1)", which):
+            first, last = int(found[1]), int(found[2] or config[found[3]] - 1)
         for s in range(first, last + 1):
             inputs, outputs = (eval(side, {**config, "s": s}) for side in sides)
             full = re.sub(r"\bs$|\bs\.", lambda m, s=s: m[0].replace("s", str(s)), name)
@@ -71,6 +71,24 @@ def random_layer(rng, name, shape, bound=32767, usual=4000, result=4000):
     bias = rng.normal(size=shape[0]) * result / 4 * 2.0**shift
     parts = weight.reshape(shape), bias.clip(-(2**29), 2**29), shift
     return {f"{name}.{part}": x for part, x in zip(("weight", "bias", "shift"), parts, strict=True)}
+
+
+def random_neighbours(rng, shapes):
+    """Means of some steps of z and widths of every row, most of them from neighbours."""
+    spread = {"hidden.weight": 3000, "hidden.bias": 9000, "head.weight": 150, "own.weight": 300, "offset": 600}  # fmt: skip
+    values = {f"neighbours.{name}": rng.normal(size=shapes[f"neighbours.{name}"]) * size for name, size in spread.items()}  # fmt: skip
+    values["neighbours.offset"] += np.repeat([0, 4000], shapes["neighbours.offset"][1] // 2)
+    return values | {"neighbours.shifts": np.array([3, 11, 2])}
+
+
+def random_tables(rng, n):
+    """Return n rows of up to 40 frequencies."""
+    tables = np.zeros((n, 40), np.uint16)
+    for row in tables:
+        shares = np.exp(-np.arange(rng.integers(1, 41)) / rng.integers(1, 20))
+        row[: len(shares)] = np.maximum(16384 * shares / shares.sum(), 1)
+        row[0] += 16384 - row.sum(dtype=int)
+    return tables
 
 
 def mutate(tensors, about, rng):

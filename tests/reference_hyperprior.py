@@ -173,9 +173,9 @@ class Network:
             return self.add("conv", x, arrays=arrays)
         return self.add("depthwise", x, numbers=(0,), arrays=arrays)
 
-    def blocks(self, x, name, count=1):
+    def blocks(self, x, name, end=1, first=0):
         """H22."""
-        for k in range(count):
+        for k in range(first, end):
             f = self.layer(self.layer(x, f"{name}.{k}.depth"), f"{name}.{k}.expand")
             f = self.layer(self.add("leaky", f, numbers=(3277,)), f"{name}.{k}.project")
             x = self.add("add", x, f)
@@ -204,12 +204,14 @@ class Network:
 class Model:
     """The networks and tables of a weights file."""
 
+    family, defaults, shapes_of = "hyperprior", DEFAULTS, staticmethod(shapes_of)
+
     def __init__(self, data):
         self.digest = hashlib.sha256(data).digest()[:8]
-        self.tensors, about = read_tensors(data)
-        self.skip_below, self.config = about["skip_below"], DEFAULTS | about["config"]
+        self.tensors, about = read_tensors(data, self.family)
+        self.skip_below, self.config = about["skip_below"], self.defaults | about["config"]
         require(self.skip_below in range(65), "skip_below")  # H2
-        check_tensors(self.tensors, shapes_of(self.config))
+        check_tensors(self.tensors, self.shapes_of(self.config))
         self.tables = {}
         for name in ("tables.r", "tables.z"):
             self.tables[name] = [row[row > 0].tolist() for row in self.tensors[name]]
@@ -218,6 +220,10 @@ class Model:
         for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
             require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")  # H5
         self.neighbours = Neighbours(self.tensors)
+        self.build()
+
+    def build(self):
+        """Make the networks."""
         self.net = Network(self.tensors)
         z, r = (
             self.net.input("z", self.config["Z"], 127),
@@ -252,19 +258,27 @@ class Model:
 
     # ------------------------------------------------------------ graphs, sections 5 to 7
 
-    def index_of(self, net, z, like):
-        """H21."""
+    def unrounded_of(self, net, z, like):
+        """H21, ahead of shift and clamp."""
         a = net.layer(net.add("patches", z), "h_s.hidden")
         b = net.layer(net.add("leaky", a, numbers=(0,)), "h_s.head")
         b = net.add("crop", net.add("shuffle", b, numbers=(2,)), like)
-        b = net.add("offset", b, net.vector("index_offset", self.config["M"]))
-        return net.add("clamp", net.add("shift", b, numbers=(8,)), numbers=(0, 63))
+        return net.add("offset", b, net.vector("index_offset", self.config["M"]))
 
-    def y_hat_of(self, net, z, like, residual):
-        """Return y_hat, H23 to H25; residual(step, mean) is r, which a decoder knows beforehand."""
+    def index_of(self, net, z, like):
+        """H21."""
+        b = net.add("shift", self.unrounded_of(net, z, like), numbers=(8,))
+        return net.add("clamp", b, numbers=(0, 63))
+
+    def features_of(self, net, z, like):
+        """H23."""
         features = net.blocks(net.layer(z, "h_m.stem"), "h_m.blocks")
         features = net.add("shuffle", net.layer(features, "h_m.up"), numbers=(2,))
-        features = net.scaled(net.add("crop", features, like), "h_m.gain", self.config["H"])
+        return net.scaled(net.add("crop", features, like), "h_m.gain", self.config["H"])
+
+    def y_hat_of(self, net, z, like, residual):
+        """Return y_hat, H24 and H25; residual(step, mean) is r, which a decoder knows beforehand."""
+        features = self.features_of(net, z, like)
         steps, y_hat = self.config["context_steps"], net.add("clamp", like, numbers=(0, 0))
         for s in range(steps):
             name, f = f"context.{s}", features
@@ -282,7 +296,12 @@ class Model:
         """Return a tile in 1/64. H26."""
         f = net.add("shuffle", net.layer(y_hat, "g_s.stem"), numbers=(2,))
         f = net.scaled(f, "g_s.gain", self.config["N"])
-        f = net.layer(net.blocks(f, "g_s.blocks", self.config["synthesis_blocks"]), "g_s.head")
+        f = net.blocks(f, "g_s.blocks", self.config["synthesis_blocks"])
+        return self.joined(net, y_hat, f)
+
+    def joined(self, net, y_hat, f):
+        """Return a tile in 1/64 of y_hat and what the blocks made of it. H26."""
+        f = net.layer(f, "g_s.head")
         linear = net.add("shuffle", net.layer(y_hat, "g_s.linear"), numbers=(16,))
         x_hat = net.add("add", linear, net.add("shuffle", f, numbers=(8,)))
         return net.add("clamp", x_hat, numbers=(0, 255 * 64))
@@ -294,17 +313,22 @@ class Model:
         like = np.zeros((h, w, self.config["M"]), int)
         return self.net.run(self.vectors(code) | {"z": z, "r": like}, self.index_number)[0]
 
-    def latents(self, payload, code, width, height):
-        """Return z and r of a tile of width x height pixels; ValueError where the payload breaks a rule."""
-        h, w, channels = -(-height // 16), -(-width // 16), self.config["Z"]
-        shape = (-(-h // 2), -(-w // 2), channels)
+    def z_of(self, payload, code, h, w):
+        """Return z and section y of a tile."""
+        shape = (-(-h // 2), -(-w // 2), self.config["Z"])
         length, start = reference_rans.read_varint(payload, 0)
         require(start + length <= len(payload), "truncated")  # H7
         section, offset = payload[start : start + length], self.at("neighbours.offset", code)
         z = self.neighbours.decode(section, shape, self.tables["tables.z"], offset)
+        return z, payload[start + length :]
+
+    def latents(self, payload, code, width, height):
+        """Return z and r of a tile of width x height pixels; ValueError where the payload breaks a rule."""
+        h, w = -(-height // 16), -(-width // 16)
+        z, section = self.z_of(payload, code, h, w)
         index = self.index(z, code, h, w)
         rows, tables = index.flatten().tolist(), self.tables["tables.r"]
-        r = reference_rans.decode(payload[start + length :], rows, tables, self.skip_below)  # H9
+        r = reference_rans.decode(section, rows, tables, self.skip_below)  # H9
         r = np.array(r, np.int64).reshape(index.shape)
         require(np.abs(r).max() <= 32767, "r")  # H10
         return z, r

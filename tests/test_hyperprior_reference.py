@@ -16,7 +16,14 @@ import reference_hyperprior as reference
 import reference_rans
 from conftest import ROOT
 from PIL import Image
-from random_weights import layers, random_layer, rows, tensors_of
+from random_weights import (
+    layers,
+    random_layer,
+    random_neighbours,
+    random_tables,
+    rows,
+    tensors_of,
+)
 from safetensors.numpy import load_file, save_file
 
 import ncodec
@@ -35,7 +42,8 @@ FOLDER = ROOT / "tests" / "vectors" / "v1"
 VECTORS = {
     name: facts["symbols_sha256"]
     for name, facts in json.loads((FOLDER / "vectors.json").read_text()).items()
-    if "symbols_sha256" in facts and not name.startswith(("dct-", "fsq-", "bsq-", "vq-", "masked-"))
+    if "symbols_sha256" in facts
+    and not name.startswith(("dct-", "fsq-", "bsq-", "vq-", "masked-", "ftic-"))
 }
 INDEX = json.loads((ROOT / "weights" / "index.json").read_text())["models"]
 FILES = [ROOT / "weights" / model["file"] for model in INDEX if model["family"] == "hyperprior"]
@@ -129,14 +137,6 @@ BOUNDS = {"h_s.hidden": (127, 3), "h_m.stem": (127, 3)}  # of inputs
 BOUNDS |= {"g_a.linear": (255, 120), "g_a.stem": (255, 120)}
 
 
-def random_neighbours(rng, shapes):
-    """Means of some steps of z and widths of every row, most of them from neighbours."""
-    spread = {"hidden.weight": 3000, "hidden.bias": 9000, "head.weight": 150, "own.weight": 300, "offset": 600}  # fmt: skip
-    values = {f"neighbours.{name}": rng.normal(size=shapes[f"neighbours.{name}"]) * size for name, size in spread.items()}  # fmt: skip
-    values["neighbours.offset"] += np.repeat([0, 4000], shapes["neighbours.offset"][1] // 2)
-    return values | {"neighbours.shifts": np.array([3, 11, 2])}
-
-
 def random_tensors(config, seed=0):
     rng, values = np.random.default_rng(seed), {}
     shapes = tensors_of(config, SPEC)
@@ -152,11 +152,7 @@ def random_tensors(config, seed=0):
     values["h_a.asinh"] = rng.integers(-32767, 32768, 1 << 16)
     values |= random_neighbours(rng, {name: shape for name, (_, shape) in shapes.items()})
     for name in ("tables.r", "tables.z", "tables.z_alone"):
-        values[name] = np.zeros((shapes[name][1][0], 40), np.uint16)
-        for row in values[name]:
-            shares = np.exp(-np.arange(rng.integers(1, 41)) / rng.integers(1, 20))
-            row[: len(shares)] = np.maximum(16384 * shares / shares.sum(), 1)
-            row[0] += 16384 - row.sum(dtype=int)
+        values[name] = random_tables(rng, shapes[name][1][0])
     return {name: values[name].astype(reference.TYPES[kind]) for name, (kind, _) in shapes.items()}
 
 

@@ -15,6 +15,7 @@ from ncodec.families import FAMILIES
 from ncodec.models.load import load_by_name
 
 WIDTH, HEIGHT = 1008, 512
+MODELS = [model.name for model in ncodec.list_models()]
 # Decodes the second file where no more than so many bytes can be allocated beyond what the first took.
 PROGRAM = """
 import resource, sys, ncodec
@@ -50,7 +51,7 @@ def counted(data: bytes) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc")
-@pytest.mark.parametrize("model", [model.name for model in ncodec.list_models()])
+@pytest.mark.parametrize("model", MODELS)
 def test_memory(tmp_path, model, sample):
     pixels = np.tile(sample, (1, 2, 1))[:HEIGHT, :WIDTH]
     data = ncodec.encode(pixels, 8, model, device="cpu", tile=0)
@@ -62,7 +63,8 @@ def test_memory(tmp_path, model, sample):
 @pytest.mark.parametrize(
     ("model", "height", "width", "tile", "overlap"),
     [("dct", 1200, 1200, 400, 400), ("hyperprior-s", 768, 768, 256, 256), ("hyperprior-s", 1, 16_384, 0, 0),
-     ("fsq-s", 768, 768, 256, 256), ("masked-s", 768, 768, 256, 256)],
+     ("fsq-s", 768, 768, 256, 256), ("masked-s", 768, 768, 256, 256),
+     *[("ftic-s", 768, 768, 256, 256)] * ("ftic-s" in MODELS)],
 )  # fmt: skip
 def test_memory_of_tiles(tmp_path, model, height, width, tile, overlap):
     """Overlaps as wide as the tiles, all of which could be decoded together; sides of a pixel."""

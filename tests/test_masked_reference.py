@@ -17,7 +17,7 @@ import reference_masked as reference
 import reference_rans
 from conftest import ROOT
 from PIL import Image
-from random_weights import evaluated, layers, random_layer, rows
+from random_weights import evaluated, layers, random_layer, random_tables, rows
 from reference_hyperprior import TYPES, finished, join, read_file, read_tensors
 from safetensors.numpy import load_file, save_file
 
@@ -190,11 +190,7 @@ def random_tensors(config, seed=0):
         values[name] = rng.integers(-32767, 32768, 1 << 16)
     for name in ("mode", "group", "unknown_places", "known_places", "null"):
         values[name] = rng.normal(0, 3000, shapes[name][1])
-    values["tables.r"] = np.zeros((64, 40), np.uint16)
-    for row in values["tables.r"]:
-        shares = np.exp(-np.arange(rng.integers(1, 41)) / rng.integers(1, 20))
-        row[: len(shares)] = np.maximum(16384 * shares / shares.sum(), 1)
-        row[0] += 16384 - row.sum(dtype=int)
+    values["tables.r"] = random_tables(rng, 64)
     return {name: values[name].astype(TYPES[kind]) for name, (kind, _) in shapes.items()}
 
 

@@ -24,6 +24,7 @@ from ncodec.coder import Writer
 from ncodec.container import Container, Header, Limits
 from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
+from ncodec.models.ftic.codec import FticCodec
 from ncodec.models.hyper import R_MAX, Z_MAX, z_size
 from ncodec.models.hyperprior.codec import HyperpriorCodec
 from ncodec.models.load import load_file, load_for
@@ -35,7 +36,7 @@ from ncodec.quality import QUALITY_STEPS
 
 LIMITS = Limits(side=256, pixels=1 << 14, tiles=8, metadata_bytes=1024, chunks=16)
 MAX_LEN = 4096
-HYPERPRIOR, TOKENIZER, MASKED = 4, 5, 6  # wire ids
+HYPERPRIOR, TOKENIZER, MASKED, FTIC = 4, 5, 6, 7  # wire ids
 LONGEST_S = 5.0
 MOST_MEMORY = 256 << 20  # bytes, above what the process had before
 
@@ -97,7 +98,7 @@ def _random_symbols(shape: tuple[int, ...], bound: int, rng: random.Random) -> N
     return generator.integers(-edge, edge, shape, endpoint=True) * kept
 
 
-def _section_z(codec: HyperpriorCodec, z: NDArray[np.int64], code: int) -> bytes:
+def _section_z(codec: HyperpriorCodec | FticCodec, z: NDArray[np.int64], code: int) -> bytes:
     """Return the section of z [h, w, Z], past its bound too."""
     offset = codec.z_offset(code)
     if int(abs(z).max()) <= Z_MAX:
@@ -115,9 +116,16 @@ def _any_latents(header: Header, width: int, height: int, rng: random.Random) ->
         writer = Writer()
         codec.code(writer, y.astype(np.int16), size, code)  # r within its bound
         return writer.payload()
-    if not isinstance(codec, HyperpriorCodec):
+    if not isinstance(codec, HyperpriorCodec | FticCodec):
         raise UnknownModelError("weights of another family")
     z = _random_symbols((*z_size(size), codec.config.Z), Z_MAX, rng)
+    if isinstance(codec, FticCodec):
+        y = _random_symbols((*size, codec.config.M), R_MAX, rng).clip(-R_MAX, R_MAX)
+        writer = Writer()
+        within = z.clip(-Z_MAX, Z_MAX).astype(np.int16)
+        codec.code(writer, (y.astype(np.int16), within), size, code)  # r within its bound
+        section = _section_z(codec, z, code)
+        return varint(len(section)) + section + writer.sections[1]
     # Past its bound z has no indexes; the decoder must refuse it before it needs any.
     rows = codec.indexes(z.clip(-Z_MAX, Z_MAX).astype(np.int16), code, size)
     r = _random_symbols(rows.shape, R_MAX, rng) * (rows >= codec.skip_below)
@@ -167,13 +175,13 @@ def mutate(data: bytes, size: int, seed: int, change: structure.Change | None = 
             if _family(parts) == TOKENIZER:
                 number, start = structure.take_varint(payload, 0)
                 payload = number + change(payload[start:], 2048)
-            elif _family(parts) == HYPERPRIOR:
+            elif _family(parts) in (HYPERPRIOR, FTIC):
                 payload = _mutate_sections(payload, rng, change)
             else:
                 payload = change(payload, 2048)
             parts.chunks[i] = (b"TILE", payload)
         return structure.put_together(parts)[:size]
-    has_latents = _family(parts) in (HYPERPRIOR, TOKENIZER, MASKED)
+    has_latents = _family(parts) in (HYPERPRIOR, TOKENIZER, MASKED, FTIC)
     if rng.random() < 0.5 or not has_latents:
         structure.mutate_fields(parts, rng, change)
     repaired = structure.put_together(parts)[:size]

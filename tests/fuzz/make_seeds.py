@@ -194,6 +194,9 @@ def decode_seeds() -> dict[str, bytes]:
     if "masked-s" in [model.name for model in ncodec.list_models()]:
         seeds["masked-noise"] = ncodec.encode(noise[:16, :16], 8, "masked-s", device="cpu")
         seeds["masked-grey-tiles"] = ncodec.encode(ramp, 3, "masked-s", device="cpu", tile=64)
+    if "ftic-s" in [model.name for model in ncodec.list_models()]:
+        seeds["ftic-noise"] = ncodec.encode(noise[:16, :16], 8, "ftic-s", device="cpu")
+        seeds["ftic-grey-tiles"] = ncodec.encode(ramp, 3, "ftic-s", device="cpu", tile=64)
     plain = container.read(seeds["noise-q1"])
     metadata = {"icc": b"profile", "exif": b"Exif", "xmp": b"<x/>"}
     seeds["metadata"] = container.write(Container(plain.header, plain.tiles, metadata))

@@ -19,7 +19,7 @@ STEPS = 4  # slices of y: the steps of the context
 NORM_BITS = 11  # of what a layer sees: the root of HEAD · 8 channels is 16
 SCORE_MAX = 4095  # q and k are clamped to it
 EXPONENT_BITS = 6  # an octave is so many steps of the exponential's table
-MOST_SCORE_BITS = 24 + EXPONENT_BITS  # X23
+BITS = {"score_bits": (EXPONENT_BITS, 24 + EXPONENT_BITS), "modulation.bits": (0, 15)}  # X23, X27
 MOST_BIAS = 1 << 29  # of a score
 OCTAVES = math.log2(math.e) / math.sqrt(HEAD)  # of a score q·k,
 CHANNEL_OCTAVES = math.log2(math.e) / CHANNEL_WINDOW  # and of one over the places of a window
@@ -143,3 +143,7 @@ def check_ftic(tensors: Tensors, c: FticConfig) -> None:
     for name in channel_layers(c):
         known |= {f"{name}.score_bits": (np.uint8, ())}
     check_tensors(tensors, known_of_hyper(c) | known | known_of(layers(c)))
+    for name in known:
+        for end, (least, most) in BITS.items():
+            if name.endswith(end) and not least <= tensors[name] <= most:
+                raise ValueError(f"{name}: expected {least} to {most}, found {tensors[name]}")

@@ -1,6 +1,7 @@
 """How `ncodec train` trains family `ftic`: start, parameter groups, weights file. A `training.recipe.Recipe`.
 
 hyperprior-s --all it has--> network, what is new silent --training/loop.py--> network --> weights file
+images --PCA, for other sizes-----//
 weights file --> network, priors fitted -----//
 """
 
@@ -10,7 +11,6 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ncodec.errors import InputError
 from ncodec.models import weights
 from ncodec.models.ftic.diagnosis import diagnose
 from ncodec.models.ftic.graphs import analysis
@@ -19,8 +19,17 @@ from ncodec.models.ftic.layers import FticConfig as Config
 from ncodec.models.ftic.network import Ftic
 from ncodec.models.ftic.quantise import from_integers, to_integers
 from ncodec.models.hyperprior import recipe as hyperprior
-from ncodec.models.hyperprior.recipe import CROP_STRIDE, estimate, fit_priors, kmac_of, tables_of
-from ncodec.nn import HEAD
+from ncodec.models.hyperprior.recipe import (
+    CROP_STRIDE,
+    PCA_IMAGES,
+    block_pca,
+    estimate,
+    fit_priors,
+    initialise_linear_path,
+    kmac_of,
+    tables_of,
+)
+from ncodec.nn import HEAD, STRIDE
 from ncodec.nn.training import Objective, ParameterGroups
 from ncodec.nn.training import as_it_is as as_start
 from ncodec.nn.training import no_lessons as lessons
@@ -45,18 +54,14 @@ def build(config: Config) -> Ftic:
 
 
 def start(config: Config, images: list[Tensor]) -> Ftic:
-    """Return the network of `hyperprior-s`, with what is new in it silent.
-
-    Raises:
-        InputError: the config has other sizes.
-    """
-    trunk = hyperprior.from_weights(*weights.read(weights.find_by_name(TRUNK))[:2])
-    for size in ("N", "M", "Z", "H", "S", "B", "analysis_blocks", "synthesis_blocks"):
-        found, expected = getattr(config, size), getattr(trunk.config, size)
-        if found != expected:
-            raise InputError(f"{size}: expected {expected}, that of {TRUNK}, found {found}")
+    """Return the network of `hyperprior-s`, with what is new in it silent; of other sizes, one that begins as hyperprior does: the PCA of images."""
     network = Ftic(config)
-    network.load_state_dict(trunk.state_dict(), strict=False)
+    tensors, about, _ = weights.read(weights.find_by_name(TRUNK))
+    if about["config"].items() <= (asdict(config) | {"context_steps": STEPS}).items():
+        trunk = hyperprior.from_weights(tensors, about)
+        network.load_state_dict(trunk.state_dict(), strict=False)
+    else:
+        initialise_linear_path(network, *block_pca(images[:PCA_IMAGES], STRIDE, config.M))
     return network
 
 

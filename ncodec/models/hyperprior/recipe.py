@@ -91,14 +91,14 @@ def block_pca(
     return vectors[:, order].T.float(), power[order].clamp_min(1e-12).sqrt().float()
 
 
-def initialise_linear_path(model: Hyperprior, basis: Tensor, std: Tensor) -> None:
+def initialise_linear_path(model: Any, basis: Tensor, std: Tensor) -> None:
     """Set the linear path to a block transform, and gains and scales to match it.
 
     Channel c of y is the coefficient divided by sqrt(std[c]), a half whitening that keeps all
     channels within a factor of ten or so.
 
     Args:
-        model: changed in place.
+        model: a network with latents y and z, changed in place.
         basis: [M, 768] orthonormal rows, for `pixel_unshuffle(x - 0.5, 16)`.
         std: [M] root mean square of each coefficient.
     """
