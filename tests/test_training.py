@@ -498,7 +498,7 @@ def test_every_recipe_keeps_the_contract():
     for recipe in recipes:
         network = recipe.build(recipe.Config())
         matrices, others = recipe.parameter_groups(network)
-        grouped = [id(p) for group in (matrices, *(g for _, g in others)) for p in group]
+        grouped = [id(p) for _, group in (*matrices, *others) for p in group]
         learning = [p for p in network.parameters() if p.requires_grad]
         assert sorted(grouped) == sorted(map(id, learning))
 
