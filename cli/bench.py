@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 from ncodec.cli.files import write_output
+from ncodec.cli.options import check_device
 
-from ncodec.errors import InputError
+from ncodec.errors import InputError, needing
 
 bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 Record = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
@@ -45,6 +46,15 @@ def _speed_line(row: dict[str, Any]) -> str:
     return line
 
 
+def _print_row(row: dict[str, Any]) -> None:
+    """Print a row of decoding on a device."""
+    shares = ", ".join(f"{stage} {share:.0f} %" for stage, share in row["share_percent"].items())
+    typer.echo(
+        f"  quality {row['quality']}, {row['batch']:2} together: {1000 * row['seconds']:8.2f} ms, "
+        f"{row['kodak_images_s']:7.1f} Kodak images/s; {shares}"
+    )
+
+
 def _check_writable(record: Path | None) -> None:
     """Refuse a name that cannot be written before the work, not after it."""
     if record and (
@@ -73,9 +83,19 @@ def bench_image(
     image: Annotated[
         Path, typer.Argument(metavar="IMAGE", help="A picture of at most 2^24 pixels.")
     ],
+    device: Annotated[
+        str | None,
+        typer.Option(
+            callback=check_device,
+            help="cuda, or cpu: decoding by torch into the memory of this device, alone and in batches.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With --device: a model of family hyperprior.")
+    ] = None,
     record: Record = None,
 ) -> None:
-    """Seconds of a whole encode and decode of an image, the entropy coder's share of them, and model dct's seconds."""
+    """Seconds of a whole encode and decode of an image, the entropy coder's share of them, and model dct's seconds; with --device, of decoding on it."""
     import numpy as np
 
     from ncodec.evaluation import bench
@@ -84,7 +104,12 @@ def bench_image(
     _check_writable(record)
     pixels = read(image, str(image)).pixels
     pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
-    _print_machine(bench.bench_image(pixels, _speed_printer()), record)
+    if device is None:
+        _print_machine(bench.bench_image(pixels, _speed_printer()), record)
+        return
+    with needing("bench image --device", "torch"):
+        from ncodec.evaluation import on_device
+    _print_machine(on_device.bench_image(pixels, device, model, _print_row), record)
 
 
 @bench_app.command("networks")

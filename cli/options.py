@@ -24,12 +24,13 @@ def checked(check: Callable[[Value], Any], value: Value) -> Value:
     return value
 
 
-def _check_device(device: str) -> str:
-    if device == "cpu":
+def check_device(device: str | None) -> str | None:
+    """Return the name of a device, or None for none; another's is wrong usage."""
+    if device in (None, "cpu"):
         return device
-    from ncodec.models.load import check_device
+    from ncodec.models.load import check_device as check
 
-    return checked(check_device, device)
+    return checked(check, device)
 
 
 def _check_engine(engine: str) -> str:
@@ -98,7 +99,7 @@ Quality = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option(callback=_check_device, help="cpu, or cuda, which needs torch.")
+    str, typer.Option(callback=check_device, help="cpu, or cuda, which needs torch.")
 ]
 Jobs = Annotated[
     int,

@@ -48,6 +48,9 @@ def train(
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Such as training.batch=16.")
     ] = [],  # noqa: B006
     save_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 120,
+    is_compiled: Annotated[
+        bool, typer.Option("--compile", help="Let torch.compile have the network, where it can.")
+    ] = False,
 ) -> None:
     """Train a model on your images; leaves OUT/model.safetensors to encode with.
 
@@ -74,7 +77,9 @@ def train(
     origin = None if start_from is None else find_by_name(start_from)
     settings, budget = read_config(config, assignments), Budget(minutes, steps)
     try:
-        train_model(settings, data, validation, out, budget, resume, device, save_every, origin)
+        train_model(
+            settings, data, validation, out, budget, resume, device, save_every, origin, is_compiled
+        )
     except KeyboardInterrupt as error:
         print(f"ncodec: {str(error) or f'{out}: interrupted; --resume goes on'}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SAMPLE
+from ncodec.cli.main import main
 from PIL import Image as PillowImage
 
 from ncodec import container
@@ -31,6 +32,7 @@ from ncodec.evaluation import (
     compare,
     find_anchor,
     list_anchors,
+    on_device,
     parse_codec,
     parse_quality,
     rd_curve,
@@ -847,6 +849,26 @@ def test_the_sample_is_kodim23(sample):
 
     with PillowImage.open(SAMPLE) as image:
         assert digest_of(np.asarray(image)) == (DIR / "kodak-images.txt").read_text().split()[22]
+
+
+def test_bench_on_a_device(monkeypatch, capsys, crop):
+    """By torch on the CPU: pixels are those of decode (it asserts so), alone and together; errors without a GPU."""
+    monkeypatch.setattr(on_device, "QUALITIES", (1,))
+    monkeypatch.setattr(on_device, "median_seconds", lambda work: (work(), 0.5)[1])
+    found = on_device.bench_image(crop[:24, :40], "cpu", None, lambda row: None)
+    assert [row["batch"] for row in found["rows"]] == [1, 2] and found["device"] == "cpu"
+    for row in found["rows"]:
+        assert list(row["share_percent"]) == ["container", "z", "indexing", "coder", "synthesis"]
+        assert sum(row["share_percent"].values()) == pytest.approx(100)
+        assert row["kodak_images_s"] == pytest.approx(row["batch"] * 24 * 40 / 768 / 512 / 0.5)
+    with pytest.raises(InputError, match="expected one of family hyperprior"):
+        on_device.bench_image(crop, "cpu", "dct", lambda row: None)
+    monkeypatch.setattr(on_device.torch.cuda, "is_available", lambda: False)
+    words = ["ncodec", "bench", "image", str(SAMPLE), "--device", "cuda"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 6 and "device 'cuda': not available" in capsys.readouterr().err
 
 
 def test_bench_of_networks(monkeypatch):

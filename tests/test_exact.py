@@ -528,6 +528,28 @@ def test_a_transformer():
     check(graph, feeds, [*range(len(graph.operations))])
 
 
+def test_frequency_blocks():
+    """Windows, frequencies and channels as a frequency-aware transformer has them, joined with what was there before."""
+    rng, graph = np.random.default_rng(0), Graph()
+    x = graph.input("x", 24, 2000)
+    feeds = {x: tensor_of(rng, (9, 18, 24), 2000)}
+
+    def projected(y):
+        return graph.clamp(graph.conv(graph.norm(y, 8), *realistic(rng, (24, 24))), -2000, 2000)
+
+    y, before = x, None
+    for moved in (0, 1):
+        windows = [(4, 4, 2 * moved, 2 * moved), (16, 4, 8 * moved, 2 * moved), (4, 16, 0, 8 * moved)]  # fmt: skip
+        o = graph.window_attention(*(projected(y) for _ in range(3)), *tables(rng, windows, 9999), 14)  # fmt: skip
+        y = graph.add(y, graph.conv(o, *realistic(rng, (24, 24))))
+        y = graph.add(y, graph.modulate(projected(y), tensor_of(rng, (8, 8, 24)), 15))
+        q, k, v = (graph.fold(projected(y), 8, 3) for _ in range(3))
+        before = (graph.join(before[0], k), graph.join(before[1], v)) if before else (k, v)
+        y = graph.add(y, graph.unfold(graph.attention(q, *before, 3, 14), x, 8, 3))
+    check(graph, feeds, [y])
+    check(graph, feeds, [*range(len(graph.operations))])
+
+
 # ---------------------------------------------------------------- graphs
 
 KINDS = [*reference.OPERATIONS, "conv", "conv", "depthwise", "input"]

@@ -43,6 +43,7 @@ from ncodec.models.tokenizer.transformer import Masked
 from ncodec.models.weights import find_by_name
 from ncodec.models.weights import read as read_weights
 from ncodec.nn.integers import extremes
+from ncodec.training.checkpoint import read_checkpoint
 from ncodec.training.config import read_config
 from ncodec.training.run import read_network
 
@@ -394,7 +395,7 @@ def test_training_by_its_command(quantiser, folder, tmp_path, monkeypatch):
     for quality in (1, 4.5, 8):
         data = ncodec.encode(pixels, quality, model)
         assert ncodec.decode(data, "numpy", model).shape == pixels.shape
-    state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
+    state = read_checkpoint(out / "checkpoint.json", torch.device("cpu"))
     network = recipe.build(recipe.Config(**state["config"]["model"]))
     network.load_state_dict(state["ema"])
     _, expected = float_result(network.eval(), pixels, 4)

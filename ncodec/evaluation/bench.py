@@ -352,6 +352,15 @@ def bench_coder(report: Callable[[str, Row], None]) -> Row:
     return {"machine": machine(), "streams": results}
 
 
+def check_tile(pixels: NDArray[np.uint8]) -> None:
+    """Raise InputError unless an image is small enough for one tile."""
+    height, width = pixels.shape[:2]
+    if height * width > MAX_TILE:
+        raise InputError(
+            f"image: expected at most {MAX_TILE} pixels, one tile, found {width}x{height}"
+        )
+
+
 def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -> Row:
     """Return seconds of a whole encode and decode of an image at qualities 1, 4 and 8, by the default model, with
     the coder's share, and by model `dct`.
@@ -363,11 +372,8 @@ def bench_image(pixels: NDArray[np.uint8], report: Callable[[str, Row], None]) -
     Raises:
         InputError: the image is larger than a tile may be.
     """
+    check_tile(pixels)
     height, width = pixels.shape[:2]
-    if height * width > MAX_TILE:
-        raise InputError(
-            f"image: expected at most {MAX_TILE} pixels, one tile, found {width}x{height}"
-        )
     codec = _default_codec()
     results = {}
     for quality in (1, 4, 8):

@@ -251,19 +251,14 @@ def _mean(scores: Tensor, v: Tensor, shift: int) -> Tensor:
 def _window_attention(q: Tensor, k: Tensor, v: Tensor, shift: int, windows: Tensor, bias: Tensor) -> Tensor:  # fmt: skip
     if not q.shape == k.shape == v.shape:
         raise InputError(f"window_attention: expected tensors of one size, found {list(q.shape)}, {list(k.shape)} and {list(v.shape)}")  # fmt: skip
-    made, first = [], 0
-    parts = (x.double().chunk(len(windows), 3) for x in (q, k, v))
-    for (a, b, dy, dx), *of_head in zip(windows.tolist(), *parts, strict=True):
-        n = (2 * a - 1) * (2 * b - 1)
-        q, k, v = of_head
-        table = bias[first : first + n].long()
-        made.append(_attend_head(q, k, v, (a, b, dy, dx), table, shift))
-        first += n
-    return torch.cat(made, 3)
+    sizes = [(2 * a - 1) * (2 * b - 1) for a, b, _, _ in windows.tolist()]
+    heads = (x.double().chunk(len(windows), 3) for x in (q, k, v))
+    of_each = zip(windows.tolist(), torch.split(bias.long(), sizes), *heads, strict=True)
+    return torch.cat([_attend_head(shift, *of_head) for of_head in of_each], 3)
 
 
 def _attend_head(
-    q: Tensor, k: Tensor, v: Tensor, window: tuple[int, int, int, int], table: Tensor, shift: int
+    shift: int, window: list[int], table: Tensor, q: Tensor, k: Tensor, v: Tensor
 ) -> Tensor:
     a, b, dy, dx = window
     batch, h, w, e = q.shape

@@ -6,6 +6,7 @@
 Z_STRIDE latents of y a side are one of z. All of it is float here; files are made by its integers (models/hyper.py).
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -99,11 +100,14 @@ class ContextStep(nn.Module):
         self.blocks = depth_conv_blocks(c.H, 1)
         self.head = zero_(nn.Conv2d(c.H, c.M, 1))
 
-    def forward(self, y_hat: Tensor, features: Tensor) -> Tensor:
+    def forward(
+        self, y_hat: Tensor, features: Tensor, see: Callable[[Tensor], Tensor] = lambda f: f
+    ) -> Tensor:
+        """Return means; `see` is what else is made of the features [B, H, h, w]."""
         if self.first:  # nothing decoded yet: y_hat is zero
-            return self.head(self.blocks(features)).to(self.head.weight.dtype)
+            return self.head(see(self.blocks(features))).to(self.head.weight.dtype)
         f = features + self.stem(self.neighbours(y_hat))
-        return self.linear(y_hat) + self.head(self.blocks(f))
+        return self.linear(y_hat) + self.head(see(self.blocks(f)))
 
 
 def step_masks(steps: int, channels: int, height: int, width: int, device: torch.device) -> Tensor:

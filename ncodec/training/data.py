@@ -1,7 +1,7 @@
 """Training images: tar shards or folders, decoded once into memory; crops drawn on the device.
 
 files --decode, reduce--> uint8 images --> ImageStore, one flat buffer on the device
-                                               | gather: crop, flip, transpose
+                                               | gather: crop, flip, transpose; of each step, random numbers alone are copied there
                                                v
                                             batch [B, 3, crop, crop]
 """
@@ -174,6 +174,13 @@ def load_images(paths: Iterable[Path], min_side: int) -> Images:
     return images
 
 
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; a copy from the CPU does not wait for what a GPU is doing."""
+    if device.type == "cuda" and values.is_cpu:
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
 class ImageStore:
     """Images in one flat uint8 buffer on a device, from which random crops are gathered.
 
@@ -209,14 +216,13 @@ class ImageStore:
         top, left = (u[0] * (height - size + 1)).long(), (u[1] * (width - size + 1)).long()
         corner = self.starts[which] + top * width + left
         chosen = (corner, height * width, width, flip_rows, flip_columns, transpose)
-        corner, plane, width, flip_rows, flip_columns, transpose = (
-            v[part].to(self.buffer.device)[:, None, None] for v in chosen
-        )
+        there = to_device(torch.stack([v[part] for v in chosen]), self.buffer.device)  # one copy
+        corner, plane, width, flip_rows, flip_columns, transpose = there[:, :, None, None]
         ascending = torch.arange(size, device=self.buffer.device)
-        rows = torch.where(flip_rows, ascending.flip(0), ascending).mT  # [B, size, 1]
-        columns = torch.where(flip_columns, ascending.flip(0), ascending)  # [B, 1, size]
+        rows = torch.where(flip_rows > 0, ascending.flip(0), ascending).mT  # [B, size, 1]
+        columns = torch.where(flip_columns > 0, ascending.flip(0), ascending)  # [B, 1, size]
         pixel = rows * width + columns
-        pixel = corner + torch.where(transpose, pixel.mT, pixel)
+        pixel = corner + torch.where(transpose > 0, pixel.mT, pixel)
         channel = torch.arange(3, device=self.buffer.device)[:, None, None]
         crops = self.buffer[pixel[:, None] + plane[:, None] * channel]
-        return crops.to(self.device).float() / 255
+        return to_device(crops, self.device).float() / 255

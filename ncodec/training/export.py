@@ -19,9 +19,10 @@ from ncodec.files import write_whole
 from ncodec.metrics import bd_rate, bpp, psnr
 from ncodec.models import weights
 from ncodec.selftest import make_self_test
+from ncodec.training.checkpoint import read_checkpoint
 from ncodec.training.recipe import load_recipe
 from ncodec.training.record import write_json
-from ncodec.training.run import Run, read_checkpoint
+from ncodec.training.run import Run
 from ncodec.training.validation import EVERY_QUALITY, validate
 
 WITHIN_PERCENT = 1.0  # of rate: what exporting may change
@@ -31,7 +32,7 @@ def export(checkpoint: Path, out: Path, images: list[Tensor]) -> None:
     """Write the EMA weights of a checkpoint as `out`, and its entry in an index.json beside it.
 
     Args:
-        checkpoint: written by `Run.save`; a run.json beside it says on what device.
+        checkpoint: RUN/checkpoint.json, written by `Run.save`; a run.json beside it says on what device.
         out: weights file.
         images: uint8 [3, H, W], of those it was trained on, sides multiples of the recipe's CROP_STRIDE: they tell
             what integers have to hold.

@@ -24,9 +24,10 @@ from torch.nn.parallel import DistributedDataParallel
 from ncodec.nn.training import Lessons
 from ncodec.quality import MAX_QUALITY, MIN_QUALITY
 from ncodec.training.config import TrainingOptions
-from ncodec.training.data import MEMORY_SHARE, ImageStore, memory
+from ncodec.training.data import MEMORY_SHARE, ImageStore, memory, to_device
 from ncodec.training.loss import rate_distortion_loss
 from ncodec.training.optimizer import learning_rate_factor
+from ncodec.training.rehearsal import Rehearsal, rehearse
 from ncodec.training.run import Run
 
 EMA_DECAY = 0.999
@@ -39,7 +40,7 @@ def _draw(
 ) -> tuple[Tensor, Tensor]:
     x = store.random_crops(options.crop, rng, count, part)
     q = torch.from_numpy(rng.uniform(MIN_QUALITY, MAX_QUALITY, count)[part]).float()
-    return x.contiguous(memory_format=torch.channels_last), q.to(store.device)
+    return x.contiguous(memory_format=torch.channels_last), to_device(q, store.device)
 
 
 class Kept:
@@ -71,7 +72,9 @@ class Kept:
     def lessons(self, numbers: list[int]) -> tuple[Sequence[Tensor], Tensor]:
         """Return a batch of lessons, and its qualities [B]."""
         lessons, q = zip(*(self._lesson(number) for number in numbers), strict=True)
-        parts = (torch.cat(part).to(self._store.device) for part in zip(*lessons, strict=True))
+        parts = (
+            to_device(torch.cat(part), self._store.device) for part in zip(*lessons, strict=True)
+        )
         return lessons[0]._make(parts), torch.cat(q)
 
 
@@ -99,6 +102,31 @@ def draw_batch(
     return x, q, noise
 
 
+def gradients(
+    run: Run,
+    network: nn.Module,
+    x: Tensor | Sequence[Tensor],
+    q: Tensor,
+    noise: list[torch.Generator],
+    progress: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Give the parameters of `run.network` the gradients of a batch; return its loss, and what that is made of.
+
+    Args:
+        run: what is trained.
+        network: `run.network`, or its DistributedDataParallel.
+        x, q, noise: this process's share of the batch.
+        progress: of the budget, the same in every process.
+    """
+    with torch.autocast(q.device.type, torch.bfloat16, enabled=run.config.training.bfloat16):
+        out = network(x, q, noise, progress)
+        images = x if isinstance(x, Tensor) else None
+        loss, parts = rate_distortion_loss(out, images, q, run.config.recipe.OBJECTIVE)
+    run.network.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach(), parts
+
+
 def training_step(
     run: Run,
     network: nn.Module,
@@ -107,32 +135,20 @@ def training_step(
     noise: list[torch.Generator],
     progress: float,
 ) -> dict[str, Tensor]:
-    """Take one step and return what it measured: loss, bpp, MSE, gradient norm, bpp by part; on the device.
-
-    Args:
-        run: changed in place.
-        network: `run.network`, or its DistributedDataParallel.
-        x, q, noise: this process's share of the batch.
-        progress: of the budget, the same in every process.
-    """
-    options = run.config.training
-    with torch.autocast(q.device.type, torch.bfloat16, enabled=options.bfloat16):
-        out = network(x, q, noise, progress)
-        images = x if isinstance(x, Tensor) else None
-        loss, parts = rate_distortion_loss(out, images, q, run.config.recipe.OBJECTIVE)
-    run.network.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    """Take one step, as `gradients` has it, and return what it measured: loss, bpp, MSE, gradient norm, bpp by part; on the device."""
+    loss, parts = gradients(run, network, x, q, noise, progress)
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), MAX_GRADIENT_NORM)
-    if torch.isfinite(norm):  # gradients are averaged: all processes agree
+    # Gradients are averaged: all processes agree. All that a step reads back from a GPU.
+    if torch.isfinite(norm):
         factor = learning_rate_factor(run.step - run.budget.first_step, progress)
-        run.optimizer.step(options.learning_rate * factor)
+        run.optimizer.step(run.config.training.learning_rate * factor)
         # A short memory at first, or the initial weights would stay in the average for long.
         decay = min(EMA_DECAY, (1 + run.step) / (10 + run.step))
         torch._foreach_lerp_(list(run.ema.parameters()), list(run.network.parameters()), 1 - decay)
     else:
         run.skipped += 1
     run.step += 1
-    return {"loss": loss.detach(), "gradient_norm": norm} | parts
+    return {"loss": loss, "gradient_norm": norm} | parts
 
 
 def train_until_spent(
@@ -141,13 +157,19 @@ def train_until_spent(
     lessons: Lessons | None,
     rank: int,
     world: int,
+    on_rehearsal: Callable[[Rehearsal], None],
     on_step: Callable[[Run, dict[str, Tensor]], None],
     stop: Callable[[], bool],
+    is_compiled: bool = False,
 ) -> None:
-    """Take steps until the budget is spent, or `stop` (asked in the first process) says so.
+    """Rehearse, then take steps until the budget is spent, or `stop` (asked in the first process) says so.
 
     Under torchrun gradients are averaged over the processes. A step whose gradient is not finite is
-    skipped and counted. `on_step` is told what each step measured.
+    skipped and counted. `on_step` is told what each step measured, `on_rehearsal` what a step is, at first and when
+    images follow lessons. With `is_compiled` torch.compile has the network, where it can.
+
+    Raises:
+        InputError: loss or gradients of the first step are not finite.
     """
     kept = Kept(lessons.of, store, run.config.training) if lessons else None
     network = (
@@ -157,19 +179,31 @@ def train_until_spent(
     )
     # Of channels-last weights; it speaks of speed, and costs nothing measurable here.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+
+    def rehearsed(progress: float) -> Rehearsal:
+        def once() -> Tensor:
+            batch = draw_batch(store, run.config.training, run.step, rank, world, kept)
+            return gradients(run, run.network, *batch, progress)[0]
+
+        return rehearse(run.network, once, run.device, is_compiled)
+
+    if (progress := run.progress) < 1:
+        on_rehearsal(rehearsed(progress))
     begin = time.monotonic() - run.elapsed_s
     while True:
         run.elapsed_s = time.monotonic() - begin
-        clock = math.inf if stop() else run.progress
-        progress = torch.tensor([clock], dtype=torch.float64, device=run.device)
+        progress = math.inf if stop() else run.progress
         if world > 1:
-            dist.broadcast(progress, 0)  # one clock for all
-        if float(progress) >= 1:
+            clock = torch.tensor([progress], dtype=torch.float64, device=run.device)
+            dist.broadcast(clock, 0)  # one clock for all
+            progress = float(clock)
+        if progress >= 1:
             break
-        if lessons and float(progress) >= lessons.share:
+        if kept and lessons and progress >= lessons.share:
             kept = None
+            on_rehearsal(rehearsed(progress))
         x, q, noise = draw_batch(store, run.config.training, run.step, rank, world, kept)
-        measured = training_step(run, network, x, q, noise, float(progress))
+        measured = training_step(run, network, x, q, noise, progress)
         on_step(run, measured)
 
 

@@ -2,7 +2,7 @@
 
 RUN/run.json            how to repeat it: config, data digest, versions, device, commit; one entry a start
 RUN/log.jsonl           a JSON line per event
-RUN/checkpoint.pt       to resume from
+RUN/checkpoint.json     to resume from: names its shards, checkpoint-00-of-07-1a2b3c4d.pt …, at most 16 MiB each
 RUN/curves.png          loss, and rate-distortion on the validation images
 RUN/model.safetensors   the exported weights, with their entry in RUN/index.json
 RUN/check.json          real files of the exported weights against the float network
@@ -23,11 +23,13 @@ from torch import Tensor
 from ncodec.errors import InputError
 from ncodec.models.load import find_device
 from ncodec.nn.training import Lessons
+from ncodec.training.checkpoint import MANIFEST
 from ncodec.training.config import Config
 from ncodec.training.data import Images, ImageStore, load_images
 from ncodec.training.export import check_export, export
 from ncodec.training.loop import process_group, train_until_spent
 from ncodec.training.record import record_start, write_json
+from ncodec.training.rehearsal import Rehearsal
 from ncodec.training.report import Log, plot
 from ncodec.training.run import Budget, Run, read_network, resume_run, start_run
 from ncodec.training.validation import EVERY_QUALITY, center_crops, validate
@@ -47,6 +49,7 @@ def train(
     device: str = "cpu",
     save_every_s: float = 120.0,
     start_from: Path | None = None,
+    is_compiled: bool = False,
 ) -> None:
     """Train, export and check one model; leaves the run folder described above.
 
@@ -60,22 +63,24 @@ def train(
         out: run folder.
         budget: minutes or steps; neither with `resume` means what is left, or, once all is spent, only to
             export again.
-        resume: go on from RUN/checkpoint.pt.
+        resume: go on from RUN/checkpoint.json.
         device: "cpu" or "cuda".
         save_every_s: seconds between checkpoints.
         start_from: weights file to start from, with a new optimiser state; not with `resume`.
+        is_compiled: by torch.compile, where that works (rehearsal.py).
 
     Raises:
         InputError: no usable image, a run in `out` that is not resumed, a checkpoint or weights that do not
-            fit the config, or `out` cannot be written, or the extra "train" is not installed.
+            fit the config, a first loss that is not finite, or `out` cannot be written, or the extra "train" is not installed.
         WeightsMismatchError: `start_from` is damaged, or not a weights file of ncodec.
         KeyboardInterrupt: ended by a signal; the checkpoint is written.
     """
     _check_installed()
-    where, checkpoint = _torch_device(device), out / "checkpoint.pt"
+    where, checkpoint = _torch_device(device), out / MANIFEST
     with _writing(out):
         _check_folder(out, resume)
         rank, world = process_group(where)
+        torch.backends.cudnn.benchmark = True  # crops are all of one size
         if config.training.batch % world:
             raise InputError(f"config: training.batch: expected a multiple of {world} processes, "
                              f"found {config.training.batch}")  # fmt: skip
@@ -96,7 +101,7 @@ def train(
         lessons = config.recipe.lessons(run.network, images.pixels)
         store = ImageStore(images.pixels, where)
         del images, watched  # the store has a copy
-        is_stopped = _steps(run, store, lessons, crops, out, save_every_s, rank, world)
+        is_stopped = _steps(run, store, lessons, crops, out, save_every_s, rank, world, is_compiled)
         if dist.is_initialized():
             dist.destroy_process_group()
         if is_stopped:
@@ -114,8 +119,8 @@ def _check_installed() -> None:
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    if (out / "checkpoint.pt").exists() != resume:
-        found = "no checkpoint.pt to resume" if resume else "holds a run already"
+    if (out / MANIFEST).exists() != resume:
+        found = "no checkpoint.json to resume" if resume else "holds a run already"
         raise InputError(f"{out}: {found}{'' if resume else ': --resume, or another folder'}")
 
 
@@ -160,6 +165,7 @@ def _steps(
     save_every_s: float,
     rank: int,
     world: int,
+    is_compiled: bool,
 ) -> bool:
     """Train until the budget is spent; the first process logs, saves and validates. Return: by a signal?"""
     last_save = last_validation = run.elapsed_s
@@ -171,13 +177,16 @@ def _steps(
             objective = run.config.recipe.OBJECTIVE
             log.validation(run, validate(run.ema, crops, qualities, run.device, objective))
 
+    def on_rehearsal(rehearsal: Rehearsal) -> None:
+        log.rehearsal(run, rehearsal, world)
+
     def on_step(run: Run, measured: dict[str, Tensor]) -> None:
         nonlocal last_save, last_validation
         if rank > 0:
             return
         log.step(run, measured)
         if run.elapsed_s - last_save >= save_every_s:
-            run.save(out / "checkpoint.pt")
+            run.save(out / MANIFEST)
             last_save = run.elapsed_s
         if run.elapsed_s - last_validation >= VALIDATE_EVERY_S:
             watch(VALIDATION_QUALITIES)
@@ -188,9 +197,10 @@ def _steps(
                   processes=world, **({"from": run.origin} if run.origin else {}))  # fmt: skip
         if run.origin and rank == 0:
             watch(VALIDATION_QUALITIES)  # what the weights are worth that it starts from
-        train_until_spent(run, store, lessons, rank, world, on_step, stop=lambda: bool(signals))
+        train_until_spent(run, store, lessons, rank, world, on_rehearsal, on_step,
+                          stop=lambda: bool(signals), is_compiled=is_compiled)  # fmt: skip
         if rank == 0:
-            run.save(out / "checkpoint.pt")
+            run.save(out / MANIFEST)
             if not signals:
                 watch(EVERY_QUALITY)
         log.write(event="stopped" if signals else "end", step=run.step, minutes=run.elapsed_s / 60,
@@ -221,7 +231,7 @@ def _finish(run: Run, learned: list[Tensor], crops: list[Tensor], out: Path) -> 
     """
     weights = out / "model.safetensors"
     (out / "check.json").unlink(missing_ok=True)
-    export(out / "checkpoint.pt", weights, learned)
+    export(out / MANIFEST, weights, learned)
     print(f"{weights}: {weights.stat().st_size} bytes")
     if crops:
         report = check_export(run, weights, crops)

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from torch import Tensor
 
+from ncodec.training.rehearsal import Rehearsal, peak_flops
 from ncodec.training.run import Run
 
 LOG_EVERY_S = 20.0
@@ -33,7 +34,9 @@ class Log(AbstractContextManager["Log"]):
             with path.open("a") as file:
                 file.write("\n")  # after a line that a kill cut short
         self.sums: dict[str, Tensor] = {}  # of what steps measured
-        self.counted, self.since = 0, 0.0
+        self.counted, self.since = 0, time.monotonic()
+        self.flops = 0  # of a step of all processes, and what their devices do a second at most
+        self.peak_flops: float | None = None
         self.now: dict[str, Any] = {}  # the last line of means
         self.validations: deque[dict[str, Any]] = deque(maxlen=SHOWN_VALIDATIONS)
         console = Console(stderr=True)
@@ -60,12 +63,32 @@ class Log(AbstractContextManager["Log"]):
         if self.live is None:
             print(line, file=sys.stderr, flush=True)
 
+    def rehearsal(self, run: Run, rehearsal: Rehearsal, world: int) -> None:
+        """Write what a step is, and count from here on.
+
+        Args:
+            run: that begins, or goes on.
+            rehearsal: of one process's share of a batch.
+            world: processes, each with a device of its own.
+        """
+        self.flops, peak = world * rehearsal.flops, peak_flops(run.device)
+        self.peak_flops = None if peak is None else world * peak
+        found = rehearsal._asdict() | {"flops": self.flops}
+        self.write(event="rehearsal", step=run.step, **found, **self._speed(rehearsal.seconds))
+        self.counted, self.since = 0, time.monotonic()
+
+    def _speed(self, step_s: float) -> dict[str, float]:
+        """Return what of a device's FLOP/s steps of the network take; the share where its peak is known."""
+        flops_per_s = self.flops / step_s
+        share = {} if self.peak_flops is None else {"mfu": flops_per_s / self.peak_flops}
+        return {"tflops_per_s": flops_per_s / 1e12} | share
+
     def step(self, run: Run, measured: dict[str, Tensor]) -> None:
         """Count what `training_step` returned; write a line of means when one is due."""
         if self.path is None:
             return
         if self.counted == 0 or measured.keys() != self.sums.keys():  # images after lessons
-            self.counted, self.sums, self.since = 0, measured, self.since or time.monotonic()
+            self.counted, self.sums = 0, measured
         else:
             self.sums = {name: total + measured[name] for name, total in self.sums.items()}
         self.counted += 1
@@ -80,6 +103,7 @@ class Log(AbstractContextManager["Log"]):
             **means,
             "psnr": -10 * math.log10(mse) if mse > 0 else None,
             "images_per_s": self.counted * run.config.training.batch / seconds,
+            **self._speed(seconds / self.counted),
             "skipped": run.skipped,
             "progress": round(run.progress, 5),
         }
@@ -122,7 +146,7 @@ def plot(run_folder: Path) -> None:
     for line in (run_folder / "log.jsonl").read_text().splitlines():
         with suppress(ValueError):  # a line that a kill cut short
             events.append(json.loads(line))
-    steps = [e for e in events if "loss" in e]
+    steps = [e for e in events if "progress" in e]
     validations = [e for e in events if "validation" in e]
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     loss, curve = figure.subplots(1, 2)

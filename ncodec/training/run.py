@@ -1,20 +1,20 @@
 """A training run: what it is made of, how it starts, what a checkpoint keeps of it.
 
     images --------recipe--> network --\\
-    weights file --recipe--> network ---> Run --save--> checkpoint.pt --resume_run--> Run
+    weights file --recipe--> network ---> Run --save--> checkpoint.json, its shards --resume_run--> Run
 """
 
 import json
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ncodec.errors import InputError, named
 from ncodec.models import weights
+from ncodec.training.checkpoint import read_checkpoint, write_checkpoint
 from ncodec.training.config import Config
 from ncodec.training.optimizer import Muon
 
@@ -58,8 +58,8 @@ class Run:
         """How much of the budget is spent."""
         return self.budget.progress(self.step, self.elapsed_s)
 
-    def save(self, path: Path) -> None:
-        """Write the checkpoint; the old one stays whole until the new one is.
+    def save(self, manifest: Path) -> None:
+        """Write the checkpoint that resume_run goes on from: RUN/checkpoint.json, its shards beside it.
 
         Raises:
             InputError: it cannot be written.
@@ -74,13 +74,7 @@ class Run:
             "elapsed_s": self.elapsed_s,
             "skipped": self.skipped,
         }
-        temporary = path.with_suffix(".tmp")
-        try:
-            torch.save(state, temporary)
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:  # torch.save: RuntimeError on a full disk
-            temporary.unlink(missing_ok=True)
-            raise InputError(f"{path}: cannot write ({str(error).splitlines()[0]})") from error
+        write_checkpoint(manifest, state)
 
 
 def _placed(network: nn.Module, device: torch.device) -> nn.Module:
@@ -144,7 +138,7 @@ def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint:
         config: as the run was started; [training] may differ.
         budget: without minutes and steps, the rest of the run's own, be it nothing.
         device: where to train.
-        checkpoint: written by `Run.save`.
+        checkpoint: RUN/checkpoint.json, written by `Run.save`.
 
     Raises:
         InputError: the checkpoint cannot be read, or holds another model.
@@ -176,21 +170,3 @@ def resume_run(config: Config, budget: Budget, device: torch.device, checkpoint:
     optimizer.load_state_dict(state["optimizer"])
     skipped = state["skipped"]
     return Run(config, network, ema, optimizer, budget, device, step, elapsed_s, skipped)
-
-
-def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Return what `Run.save` wrote.
-
-    Raises:
-        InputError: the file is not that.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        missing = {"model", "ema", "optimizer", "config", "budget", "step", "elapsed_s", "skipped"}
-        missing -= state.keys()
-    except Exception as error:  # torch.load raises anything on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a checkpoint of ncodec train ({reason})") from error
-    if missing:
-        raise InputError(f"{path}: not a checkpoint of ncodec train (without {', '.join(missing)})")
-    return state

@@ -1,14 +1,12 @@
 """The networks of family `ftic` as exact integer graphs (specs/ftic.md, specs/exact.md). No torch.
 
-    x --analysis--> y, z
-    z --knowing--> features, base                    what z tells of means and of table rows
-    features, base, y_hat so far, keys and values so far --slicing--> mean, indexes, keys, values      of slice 0 … 3
-    y, mean, indexes --closing--> r                  the encoder's residuals
-    y_hat so far, mean, r --opening--> y_hat         with those of the slice
-    y_hat --synthesis--> pixels
+    x --analysis--> y, z                        indexes, r --coder--> bytes
+    y, z --closing--> indexes, r                  the encoder's loop: its own means, from its own decoded values
+    z --indexing--> indexes                     rows of the tables of r: hyperprior's
+    z, r --synthesis--> pixels                  means and y_hat by the same slices as in `closing`
 
-Tensors are [h, w, channels], int16; of a slice all channels and places are computed, and those of the step of `merge`
-(specs/exact.md, X18) count. Vectors depend on the quality alone (`hyper_vectors`).
+Those of hyperprior (models/hyperprior/graphs.py), with FAT blocks between residual blocks and on a branch at 1/16, and with
+T-CA in the steps of its context. Vectors depend on the quality alone (`hyper_vectors`).
 """
 
 import numpy as np
@@ -18,24 +16,19 @@ from ncodec.models.ftic.layers import (
     EXPONENT_BITS,
     NORM_BITS,
     SCORE_MAX,
-    STEPS,
     Fat,
     FticConfig,
     deep_fat_of,
     fat_of,
 )
-from ncodec.models.hyper import (
-    Z_MAX,
-    context_features,
-    context_mean,
-    features_of,
-    hyper_analysis,
-    rounded_rows,
-    unrounded_rows,
-)
+from ncodec.models.hyper import Z_MAX, hyper_analysis
+from ncodec.models.hyperprior import graphs as hyperprior
+from ncodec.models.hyperprior.graphs import See, indexing, y_hat_of
 from ncodec.models.trunk import analysis_stem, pixels_of
 from ncodec.nn import HEAD, STRIDE
 from ncodec.nn.windows import CHANNEL_WINDOW, windows_of
+
+__all__ = ["analysis", "closing", "indexing", "synthesis"]
 
 
 def _score(net: Network, seen: int, name: str) -> int:
@@ -101,76 +94,45 @@ def analysis(tensors: Tensors, c: FticConfig) -> Network:
     return net
 
 
-def knowing(tensors: Tensors, c: FticConfig) -> Network:
-    """z [h/2, w/2, Z], grid [h, w, 1] (any values) -> features [h, w, H], base [h, w, M]."""
-    net = Network(tensors)
-    z, grid = net.input("z", c.Z, Z_MAX), net.input("grid", 1)
-    net.outputs = {
-        "features": features_of(net, c, z, grid),
-        "base": unrounded_rows(net, c, z, grid),
-    }
-    return net
+def _channels(c: FticConfig) -> See:
+    """Return what T-CA makes of the features of slices, which come in turn."""
+    kept: list[tuple[int, int]] = []  # keys and values of each layer, of the slices before
 
+    def see(net: Network, f: int, step: int) -> int:
+        g, heads = net.graph, c.H // HEAD
+        for k in range(c.layers):
+            name = f"context.{step}.channels.{k}"
+            seen = g.norm(f, NORM_BITS)
+            made = (
+                *(_score(net, seen, f"{name}.{part}") for part in "qk"),
+                net.conv(seen, f"{name}.v"),
+            )
+            q, keys, values = (g.fold(part, CHANNEL_WINDOW, heads) for part in made)
+            if step:
+                keys, values = g.join(kept[k][0], keys), g.join(kept[k][1], values)
+            kept[k : k + 1] = [(keys, values)]
+            seen = g.attention(q, keys, values, heads, _shift(net, name))
+            seen = g.unfold(seen, f, CHANNEL_WINDOW, heads)
+            f = g.add(f, net.conv(seen, f"{name}.o"))
+            f = g.add(f, _forward(net, f, name))
+        return f
 
-def slicing(tensors: Tensors, c: FticConfig, step: int) -> Network:
-    """features [h, w, H], base and y_hat [h, w, M], keys.k, values.k [windows, …, H · 64 / HEAD] -> mean, indexes [h, w, M]; and these.
-
-    The first slice knows of no y_hat, keys and values.
-    """
-    net = Network(tensors)
-    g, heads = net.graph, c.H // HEAD
-    features, base = net.input("features", c.H), net.input("base", c.M)
-    y_hat = net.input("y_hat", c.M) if step else -1
-    f = context_features(net, features, y_hat, step)
-    for k in range(c.layers):
-        name = f"context.{step}.channels.{k}"
-        seen = g.norm(f, NORM_BITS)
-        q, keys = (
-            g.fold(_score(net, seen, f"{name}.{part}"), CHANNEL_WINDOW, heads) for part in "qk"
-        )
-        values = g.fold(net.conv(seen, f"{name}.v"), CHANNEL_WINDOW, heads)
-        if step:
-            area = heads * CHANNEL_WINDOW**2
-            keys = g.join(net.input(f"keys.{k}", area, SCORE_MAX), keys)
-            values = g.join(net.input(f"values.{k}", area), values)
-        if step + 1 < STEPS:
-            net.outputs |= {f"keys.{k}": keys, f"values.{k}": values}
-        seen = g.unfold(
-            g.attention(q, keys, values, heads, _shift(net, name)), f, CHANNEL_WINDOW, heads
-        )
-        f = g.add(f, net.conv(seen, f"{name}.o"))
-        f = g.add(f, _forward(net, f, name))
-    rows = g.add(base, net.conv(f, f"context.{step}.rows"))
-    net.outputs |= {"mean": context_mean(net, f, y_hat, step), "indexes": rounded_rows(net, rows)}
-    return net
+    return see
 
 
 def closing(tensors: Tensors, c: FticConfig, skip_below: int) -> Network:
-    """y, mean, indexes [h, w, M] -> r: residuals in latent steps."""
-    net = Network(tensors)
-    g = net.graph
-    y, mean, indexes = (net.input(name, c.M) for name in ("y", "mean", "indexes"))
-    net.outputs = {"r": g.gate(net.scaled(g.subtract(y, mean), "gain", c.M), indexes, skip_below)}
-    return net
-
-
-def opening(tensors: Tensors, c: FticConfig, step: int) -> Network:
-    """mean, r, y_hat so far (of the first slice: of nothing) [h, w, M] -> y_hat."""
-    net = Network(tensors)
-    g = net.graph
-    mean, r = net.input("mean", c.M), net.input("r", c.M)
-    y = g.add(mean, net.scaled(r, "unit", c.M))
-    before = net.input("y_hat", c.M) if step else g.clamp(y, 0, 0)
-    net.outputs = {"y_hat": g.merge(before, y, step, STEPS)}
-    return net
+    """y [h, w, M], z [h/2, w/2, Z] -> indexes and r [h, w, M]: residuals of means from what is decoded so far."""
+    return hyperprior.closing(tensors, c, skip_below, _channels(c))
 
 
 def synthesis(tensors: Tensors, c: FticConfig) -> Network:
-    """y_hat [h, w, M] -> pixels [16 h, 16 w, 3]: 0 … 255, and "unrounded" in 1/64 of them."""
+    """z [h/2, w/2, Z], r [h, w, M] -> pixels [16 h, 16 w, 3]: 0 … 255, and "unrounded" in 1/64 of them."""
     net = Network(tensors)
     g = net.graph
-    y_hat = net.input("y_hat", c.M)
+    z, r = net.input("z", c.Z, Z_MAX), net.input("r", c.M)
+    y_hat = y_hat_of(net, c, z, r, lambda step, mean: r, _channels(c))
     f = g.add(net.conv(y_hat, "g_s.stem"), _deep(net, y_hat, "g_s", c))
     f = net.scaled(g.shuffle(f, 2), "g_s.gain", c.N)
-    net.outputs = pixels_of(net, y_hat, _interleaved(net, f, "g_s", c, c.synthesis_blocks))
+    f = _interleaved(net, f, "g_s", c, c.synthesis_blocks)
+    net.outputs = {"y_hat": y_hat, **pixels_of(net, y_hat, f)}
     return net

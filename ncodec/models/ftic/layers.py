@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +10,12 @@ import numpy as np
 from ncodec.errors import InputError
 from ncodec.exact.network import Known, Layer, Tensors, check_tensors, known_of
 from ncodec.models.hyper import FIXED_BITS as HYPER_BITS
-from ncodec.models.hyper import context_layers, hyper_layers, known_of_hyper
-from ncodec.models.trunk import analysis_layers, synthesis_layers
-from ncodec.nn import BLOCK_DIMENSION, HEAD
+from ncodec.models.hyper import known_of_hyper
+from ncodec.models.hyperprior.layers import HyperpriorConfig
+from ncodec.models.hyperprior.layers import layers as hyperprior_layers
+from ncodec.nn import HEAD
 from ncodec.nn.windows import CHANNEL_WINDOW, MODULATED, WINDOWS, bias_sizes, windows_of
 
-STEPS = 4  # slices of y: the steps of the context
 NORM_BITS = 11  # of what a layer sees: the root of HEAD · 8 channels is 16
 SCORE_MAX = 4095  # q and k are clamped to it
 EXPONENT_BITS = 6  # an octave is so many steps of the exponential's table
@@ -27,35 +27,22 @@ FIXED_BITS = HYPER_BITS | {"norm": NORM_BITS}
 
 
 @dataclass(frozen=True)
-class FticConfig:
-    """Sizes of one model. The defaults are `ftic-s`.
+class FticConfig(HyperpriorConfig):
+    """Sizes of one model: those of hyperprior, and these. The defaults are `ftic-s`.
 
     Raises:
         InputError: there is no such model.
     """
 
-    N: int = 128  # width of the trunk at 1/8
-    M: int = 320  # channels of y at 1/16
     D: int = 128  # width of the branches at 1/16
-    Z: int = 64  # channels of z at 1/32
-    H: int = 160  # width of the hyper and context networks
-    S: int = 128  # width of the network of table indexes
-    B: int = 64  # width of the network that knows z's neighbours
-    analysis_blocks: int = 6
-    synthesis_blocks: int = 10
     fat: int = 2  # FAT blocks at 1/8, on either side
     deep_fat: int = 2  # and at 1/16
-    layers: int = 2  # of T-CA
+    layers: int = 2  # of T-CA, in each step of the context
 
     def __post_init__(self) -> None:
-        for size in (field.name for field in fields(self)):
-            value = getattr(self, size)
-            most = 256 if size.endswith("_blocks") else 1024
-            if type(value) is not int or not 1 <= value <= most:
-                raise InputError(f"{size}: expected 1 to {most}, found {value!r}")
+        super().__post_init__()
         quarters = HEAD * len(WINDOWS)
         for name, holds, expected in (
-            ("M", self.M <= BLOCK_DIMENSION, f"at most {BLOCK_DIMENSION}, the dimension of a 16x16 RGB block"),
             *((name, getattr(self, name) % quarters == 0, f"a multiple of {quarters}") for name in "ND"),
             ("H", self.H % HEAD == 0, f"a multiple of {HEAD}"),
             ("fat", self.fat <= min(self.analysis_blocks, self.synthesis_blocks), "at most as many as residual blocks"),
@@ -104,26 +91,21 @@ def all_fat(c: FticConfig) -> list[Fat]:
 
 def channel_layers(c: FticConfig) -> Iterator[str]:
     """Yield the names of T-CA's layers, slice by slice."""
-    for step in range(STEPS):
+    for step in range(c.context_steps):
         for k in range(c.layers):
             yield f"context.{step}.channels.{k}"
 
 
 def layers(c: FticConfig) -> Iterator[Layer]:
     """Yield the layers of specs/ftic.md."""
-    yield from analysis_layers(c)
+    yield from hyperprior_layers(c)
     yield Layer("g_a.deep.stem", (c.D, 4 * c.N), "g_a.blocks", "g_a.deep", unshuffled=2)
     yield Layer("g_a.deep.head", (c.M, c.D), "g_a.deep", "y")
-    yield from hyper_layers(c)
-    for step in range(STEPS):
-        yield from context_layers(c, step)
-        yield Layer(f"context.{step}.rows", (c.M, c.H), "features", "index")
+    yield Layer("g_s.deep.stem", (c.D, c.M), "y", "g_s.deep")
+    yield Layer("g_s.deep.head", (4 * c.N, c.D), "g_s.deep", "g_s.stem", shuffled=2)
     for name in channel_layers(c):
         yield from attention_layers(name, c.H, CHANNEL_OCTAVES, "features")
         yield from forward_layers(name, c.H, "features")
-    yield from synthesis_layers(c)
-    yield Layer("g_s.deep.stem", (c.D, c.M), "y", "g_s.deep")
-    yield Layer("g_s.deep.head", (4 * c.N, c.D), "g_s.deep", "g_s.stem", shuffled=2)
     for fat in all_fat(c):
         yield from attention_layers(f"{fat.name}.attention", fat.width, OCTAVES, fat.stream)
         yield from forward_layers(fat.name, fat.width, fat.stream)

@@ -82,7 +82,7 @@ def ranges(model: Ftic, images: list[Tensor]) -> dict[str, float]:
 
     watch = Watch(model, rename)
     with watch:
-        watch.hook_latents(model.g_a, model.g_s)
+        watch.hook_latents(model.g_a, model.g_s, *model.context)
         watch.hook_halved(model.h_a.stem)
         for x, q in at_qualities(images, RANGE_QUALITIES):
             model.estimate(x, q)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ncodec.models import weights
-from ncodec.models.ftic.diagnosis import diagnose
 from ncodec.models.ftic.graphs import analysis
-from ncodec.models.ftic.layers import STEPS, all_fat, check_ftic, layers
 from ncodec.models.ftic.layers import FticConfig as Config
+from ncodec.models.ftic.layers import all_fat, check_ftic, layers
 from ncodec.models.ftic.network import Ftic
 from ncodec.models.ftic.quantise import from_integers, to_integers
 from ncodec.models.hyperprior import recipe as hyperprior
+from ncodec.models.hyperprior.diagnosis import diagnose
 from ncodec.models.hyperprior.recipe import (
     CROP_STRIDE,
     PCA_IMAGES,
@@ -44,7 +44,7 @@ EFFORT = None
 OBJECTIVE = Objective()
 CALIBRATION_IMAGES, Z_IMAGES = 16, 192
 TRUNK = "hyperprior-s"  # what training starts from
-NEW = (".fat.", ".deep.", ".channels.", ".rows.")  # in names of parameters that hyperprior has not
+NEW = (".fat.", ".deep.", ".channels.")  # in names of parameters that hyperprior has not
 OLD, SLOWEST, FAST = 0.25, 0.01, 3.0  # what is trained already, and of that the linear path
 
 
@@ -57,7 +57,7 @@ def start(config: Config, images: list[Tensor]) -> Ftic:
     """Return the network of `hyperprior-s`, with what is new in it silent; of other sizes, one that begins as hyperprior does: the PCA of images."""
     network = Ftic(config)
     tensors, about, _ = weights.read(weights.find_by_name(TRUNK))
-    if about["config"].items() <= (asdict(config) | {"context_steps": STEPS}).items():
+    if about["config"].items() <= asdict(config).items():
         trunk = hyperprior.from_weights(tensors, about)
         network.load_state_dict(trunk.state_dict(), strict=False)
     else:
@@ -126,6 +126,6 @@ def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> f
             places = [a * b for a, b, _, _ in windows_of(fat.width // HEAD, fat.is_moved)]
             own = 2 * HEAD * sum(places) + 4 * MODULATED * fat.width  # scores and values; cosines
             total += own / (16 if ".deep." in fat.name else 8) ** 2
-    slices = STEPS * (STEPS + 1) // 2  # that slices attend to
+    slices = c.context_steps * (c.context_steps + 1) // 2  # that slices attend to
     total += 2 * slices * c.layers * c.H * HEAD / 16**2
     return total / 1000

@@ -9,7 +9,7 @@ The networks are graphs.py's; specs/hyperprior.md has all of it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +42,6 @@ from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
 from ncodec.nn import STRIDE
 from ncodec.threads import get_num_threads
 
-if TYPE_CHECKING:
-    from ncodec.models.hyperprior.network import Hyperprior
-
 
 @dataclass(frozen=True)
 class Options(EncodeOptions):
@@ -75,6 +72,7 @@ class HyperpriorCodec:
         WeightsMismatchError: integers that specs/exact.md forbids.
     """
 
+    graphs: ClassVar[Any] = graphs  # the networks
     SECTIONS = ("z", "y")
     OVERLAP = 32  # pixels
     batch_pixels = 0
@@ -90,18 +88,18 @@ class HyperpriorCodec:
         self.fraction_bits = fraction_bits
         self.tables_r = FrequencyTables(tensors["tables.r"])
         self.neighbours = neighbour_coder(tensors)
-        self._indexing = graphs.indexing(tensors, config)
-        self._synthesis = graphs.synthesis(tensors, config)
+        self._indexing = self.graphs.indexing(tensors, config)
+        self._synthesis = self.graphs.synthesis(tensors, config)
 
     @cached_property
     def _analysis(self) -> Network:
         with named("weights: "):
-            return graphs.analysis(self.tensors, self.config)
+            return self.graphs.analysis(self.tensors, self.config)
 
     @cached_property
     def _closing(self) -> Network:
         with named("weights: "):
-            return graphs.closing(self.tensors, self.config, self.skip_below)
+            return self.graphs.closing(self.tensors, self.config, self.skip_below)
 
     def _run(self, network: Network, quality_code: int, *wanted: str, **feeds: Any) -> list[Any]:
         known = hyper_vectors(self.tensors, quality_code) | feeds
@@ -164,15 +162,17 @@ class HyperpriorCodec:
         return Latents(z, indexes, r)
 
     @cached_property
-    def _floats(self) -> "Hyperprior":
+    def _floats(self) -> Any:
         """The float network of these integers."""
         import torch
 
+        model = self._from_integers().eval().requires_grad_(False)
+        return model.to(memory_format=torch.channels_last)
+
+    def _from_integers(self) -> Any:
         from ncodec.models.hyperprior.quantise import from_integers
 
-        model = from_integers(self.tensors, self.config, self.fraction_bits)
-        model = model.eval().requires_grad_(False)
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return from_integers(self.tensors, self.config, self.fraction_bits)
 
     def code(
         self, coder: Coder, latents: Latents | None, size: tuple[int, ...], quality_code: int

@@ -3,7 +3,7 @@
 payloads --DeviceReader--> z --indexing--> indexes --DeviceReader--> r;  z, r --synthesis--> pixels     [B, h, w, C]
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,19 +44,45 @@ class DeviceCodec(HyperpriorCodec):
         self, payloads: list[Parts], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
         """Return the pixels of tiles of one size; see `HyperpriorCodec.decode_tiles`."""
+        pixels = self.pixels_on_device(payloads, quality_code, format)
+        tiles = pixels.to(torch.int16).cpu().numpy()
+        return [format.finished(tile, PIXEL_BITS) for tile in tiles]
+
+    def pixels_on_device(
+        self,
+        payloads: list[Parts],
+        quality_code: int,
+        format: TileFormat,
+        done: Callable[[str], None] = lambda stage: None,
+    ) -> Tensor:
+        """Return the pixels of tiles of one size, int32 [B, h, w, 3] on the device; of faded ones in 2^-PIXEL_BITS.
+
+        Args:
+            payloads: of the tiles.
+            quality_code: (quality - 1) * 20.
+            format: theirs.
+            done: told after each stage: "z", which the CPU decodes, "indexing", "coder", "synthesis". A GPU may still be at it.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: a payload is damaged.
+        """
         reader = DeviceReader([only_payload(parts) for parts in payloads], len(self.SECTIONS))
         height, width = -(-format.height // STRIDE), -(-format.width // STRIDE)
         offset = self.z_offset(quality_code)
         known = reader.code_grid("z", None, z_size((height, width)), self.neighbours, offset)
         z = torch.from_numpy(known).to(self.device)
+        done("z")
         grid = torch.zeros(len(payloads), height, width, 1, dtype=torch.int32, device=self.device)
         index = self._on_device(self._indexing, quality_code, "indexes", z=z, grid=grid)
+        done("indexing")
         r = reader.code("y", None, index, self.tables_r, self.skip_below)
         check_r(int(r.long().abs().max()))
+        done("coder")
         wanted = "unrounded" if format.is_faded else "pixels"
         pixels = self._on_device(self._synthesis, quality_code, wanted, z=z, r=r)
-        tiles = pixels[:, : format.height, : format.width].to(torch.int16).cpu().numpy()
-        return [format.finished(tile, PIXEL_BITS) for tile in tiles]
+        pixels = pixels[:, : format.height, : format.width]
+        done("synthesis")
+        return pixels
 
     def _on_device(
         self, network: Network, quality_code: int, wanted: str, **feeds: Tensor

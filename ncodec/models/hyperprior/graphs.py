@@ -23,16 +23,28 @@ from ncodec.models.hyper import (
 from ncodec.models.hyperprior.layers import HyperpriorConfig
 from ncodec.models.trunk import analyse, synthesise
 
+See = Callable[[Network, int, int], int]  # what else a step makes of its features [h, w, H]
 
-def _y_hat(
-    net: Network, c: HyperpriorConfig, z: int, like: int, residual: Callable[[int, int], int]
+
+def nothing_else(net: Network, f: int, step: int) -> int:
+    """Return f."""
+    return f
+
+
+def y_hat_of(
+    net: Network,
+    c: HyperpriorConfig,
+    z: int,
+    like: int,
+    residual: Callable[[int, int], int],
+    see: See = nothing_else,
 ) -> int:
     """Return y_hat [h, w, M] of z, in the context's steps; `residual(step, mean)` is r in latent steps."""
     g = net.graph
     features = features_of(net, c, z, like)
     y_hat = -1
     for step in range(c.context_steps):
-        f = context_features(net, features, y_hat, step)
+        f = see(net, context_features(net, features, y_hat, step), step)
         mean = context_mean(net, f, y_hat, step)
         y = g.add(mean, net.scaled(residual(step, mean), "unit", c.M))
         before = y_hat if step else g.clamp(y, 0, 0)
@@ -57,7 +69,9 @@ def indexing(tensors: Tensors, c: HyperpriorConfig) -> Network:
     return net
 
 
-def closing(tensors: Tensors, c: HyperpriorConfig, skip_below: int) -> Network:
+def closing(
+    tensors: Tensors, c: HyperpriorConfig, skip_below: int, see: See = nothing_else
+) -> Network:
     """y [h, w, M], z [h/2, w/2, Z] -> indexes and r [h, w, M]: residuals of means from what is decoded so far."""
     net = Network(tensors)
     g = net.graph
@@ -69,7 +83,7 @@ def closing(tensors: Tensors, c: HyperpriorConfig, skip_below: int) -> Network:
         parts.append(g.gate(net.scaled(g.subtract(y, mean), "gain", c.M), indexes, skip_below))
         return parts[-1]
 
-    y_hat = _y_hat(net, c, z, y, residual)
+    y_hat = y_hat_of(net, c, z, y, residual, see)
     r = parts[0]
     for step in range(1, c.context_steps):
         r = g.merge(r, parts[step], step, c.context_steps)
@@ -81,6 +95,6 @@ def synthesis(tensors: Tensors, c: HyperpriorConfig) -> Network:
     """z [h/2, w/2, Z], r [h, w, M] -> pixels [16 h, 16 w, 3]: 0 … 255, and "unrounded" in 1/64 of them."""
     net = Network(tensors)
     z, r = net.input("z", c.Z, Z_MAX), net.input("r", c.M)
-    y_hat = _y_hat(net, c, z, r, lambda step, mean: r)
+    y_hat = y_hat_of(net, c, z, r, lambda step, mean: r)
     net.outputs = {"y_hat": y_hat, **synthesise(net, c, y_hat)}
     return net

@@ -75,6 +75,10 @@ class Hyperprior(nn.Module):
 
         return self.reconstruct_y(z_hat, q, (y.shape[2], y.shape[3]), residual), observed
 
+    def steps(self) -> list[Callable[[Tensor, Tensor], Tensor]]:
+        """Return what gives means of y_hat so far and of features, step by step; used once."""
+        return list(self.context)
+
     def reconstruct_y(
         self,
         z_hat: Tensor,
@@ -96,7 +100,7 @@ class Hyperprior(nn.Module):
         masks = step_masks(self.config.context_steps, self.config.M, *size, z_hat.device)
         # Channels last: depthwise convolutions are several times slower on the other memory format.
         y_hat = torch.zeros_like(masks[0], dtype=unit.dtype).expand(len(z_hat), -1, -1, -1)
-        for mask, step in zip(masks, self.context, strict=True):
+        for mask, step in zip(masks, self.steps(), strict=True):
             mean = step(y_hat, features)
             y_hat = y_hat + mask * (mean + residual(mask, mean) * unit)
         return y_hat
