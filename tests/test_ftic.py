@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ncodec.cli.main import main
+from ncodec.models.ftic.diagnosis import diagnose
 from PIL import Image
 from random_weights import outcomes_of_mutations
 from safetensors.numpy import save_file
@@ -24,7 +25,6 @@ from ncodec.models import weights
 from ncodec.models.ftic import graphs, quantise, recipe
 from ncodec.models.ftic.codec import Options, make_codec
 from ncodec.models.ftic.device import DeviceCodec
-from ncodec.models.ftic.diagnosis import diagnose
 from ncodec.models.ftic.layers import NORM_BITS, Fat, FticConfig
 from ncodec.models.ftic.network import interleaved
 from ncodec.models.hyperprior import recipe as hyperprior

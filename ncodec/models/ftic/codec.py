@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 from ncodec.exact.network import Array, checked_bits
 from ncodec.models.ftic import graphs
 from ncodec.models.ftic.layers import FticConfig, check_ftic, layers
-from ncodec.models.hyper import checked_skip
-from ncodec.models.hyperprior.codec import HyperpriorCodec, Options
+from ncodec.models.hyperprior.codec import HyperpriorCodec, Options, checked_skip
 
 __all__ = ["FticCodec", "Options", "make_codec"]
 
