@@ -42,6 +42,7 @@ from ncodec.nn import N_SCALES, STRIDE
 from ncodec.threads import get_num_threads
 
 if TYPE_CHECKING:
+    from ncodec.models.hyperprior.device import DeviceCodec
     from ncodec.models.hyperprior.network import Hyperprior
 
 REFINEMENTS = {1: 0, 2: 5, 3: 20}  # steps of anneal.py, by effort
@@ -110,6 +111,12 @@ class HyperpriorCodec:
     def _run(self, network: Network, quality_code: int, *wanted: str, **feeds: Any) -> list[Any]:
         known = graphs.vectors(self.tensors, quality_code) | feeds
         return network.run(known, wanted, get_num_threads())
+
+    def on_device(self, device: str) -> "DeviceCodec":
+        """Return the codec that decodes on a device. Needs torch."""
+        from ncodec.models.hyperprior.device import DeviceCodec
+
+        return DeviceCodec(self.tensors, self.config, self.skip_below, self.fraction_bits, device)
 
     def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
         """Return (1, 1): one layer and range."""
@@ -261,8 +268,5 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
         checked_bits(about["fraction_bits"], layers(config)) if "fraction_bits" in about else {}
     )
     skip_below = checked_skip(about)
-    if device == "cpu":
-        return HyperpriorCodec(tensors, config, skip_below, fraction_bits)
-    from ncodec.models.hyperprior.device import DeviceCodec  # needs torch
-
-    return DeviceCodec(tensors, config, skip_below, fraction_bits, device)
+    codec = HyperpriorCodec(tensors, config, skip_below, fraction_bits)
+    return codec if device == "cpu" else codec.on_device(device)

@@ -108,10 +108,9 @@ def step_masks(steps: int, channels: int, height: int, width: int, device: torch
     started c mod 4 places later, in equal shares: with four steps (the quadtree partition of DCVC-DC)
     every step sees every position of the cell in some channel, with two it is a checkerboard.
     """
-    order = torch.tensor([[0, 2], [3, 1]], device=device)
-    row = torch.arange(height, device=device) % 2
+    row = torch.arange(height, device=device)[:, None] % 2
     column = torch.arange(width, device=device) % 2
-    phase = order[row[:, None], column[None, :]]
+    phase = (3 * row + 2 * column) % 4
     step = (phase[:, :, None] + torch.arange(channels, device=device)) % 4 * steps // 4
     return torch.stack([step == k for k in range(steps)]).permute(0, 3, 1, 2)  # channels last
 
