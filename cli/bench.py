@@ -91,7 +91,7 @@ def bench_image(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="With --device: a model of family hyperprior.")
+        str | None, typer.Option(help="With --device: a model of family hyperprior or ftic.")
     ] = None,
     record: Record = None,
 ) -> None:

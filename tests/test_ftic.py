@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ncodec.cli.main import main
+from ncodec.models.ftic.diagnosis import diagnose
 from PIL import Image
 from random_weights import outcomes_of_mutations
 from safetensors.numpy import save_file

@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save_file
 import ncodec
 from ncodec import container
 from ncodec.errors import FormatError, InputError, WeightsMismatchError
-from ncodec.models.hyper import hyper_vectors
+from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.codec import Latents, Options
 from ncodec.models.hyperprior.device import DeviceCodec
 from ncodec.models.load import load_by_name
@@ -302,7 +302,7 @@ def test_quality(small):
 
 
 def same_vectors(model, code):
-    found, expected = hyper_vectors(model.tensors, code), model.vectors(code)
+    found, expected = graphs.vectors(model.tensors, code), model.vectors(code)
     names = {".factor": ".m", ".shift": ".t"}
     found = {
         re.sub(r"\.(factor|shift)$", lambda m: names[m[0]], name): v for name, v in found.items()

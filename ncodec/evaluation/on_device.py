@@ -36,7 +36,7 @@ def bench_image(
     Args:
         pixels: [H, W, 3] uint8, small enough for one tile; files decoded together are of it and its flips.
         device: "cpu" or "cuda".
-        model: of family hyperprior; None: the default.
+        model: of family hyperprior or ftic; None: the default.
         report: called with each row as it comes.
 
     Raises:
@@ -46,8 +46,8 @@ def bench_image(
     where = torch.device(find_device(device))
     net = load_by_name(model).codec
     if not isinstance(net, HyperpriorCodec):
-        raise InputError(f"model {model}: expected one of family hyperprior")
-    codec = DeviceCodec(net.tensors, net.config, net.skip_below, net.fraction_bits, str(where))
+        raise InputError(f"model {model}: expected one of family hyperprior or ftic")
+    codec = net.on_device(str(where))
     flips = [np.ascontiguousarray(pixels[::v, ::h]) for v in (1, -1) for h in (1, -1)]
     rows = []
     for quality in QUALITIES:

@@ -84,17 +84,16 @@ class WindowAttention(nn.Module):
     @staticmethod
     def _mask(window: Window, table: Tensor, x: Tensor) -> Tensor:
         """Return what is added to scores, [B · windows or 1, heads, places, places]."""
-        a, b, _, _ = window
-        i, j = (
-            t.flatten().to(x.device)
-            for t in torch.meshgrid(torch.arange(a), torch.arange(b), indexing="ij")
-        )
-        place = (i[None] - i[:, None] + a - 1) * (2 * b - 1) + j[None] - j[:, None] + b - 1
-        bias = table[:, place][None]
-        there = x.new_zeros(1, *x.shape[2:], 1, dtype=torch.float32)
-        absent = (_in_windows(there + 1, window, 1) - 1) * -ABSENT  # [windows, 1, places, 1]
-        if not absent.any():
+        a, b, dy, dx = window
+        place = torch.arange(a * b, device=x.device)
+        i, j = place // b, place % b
+        difference = (i[None] - i[:, None] + a - 1) * (2 * b - 1) + j[None] - j[:, None] + b - 1
+        bias = table[:, difference][None]
+        height, width = x.shape[2:]
+        if not (dy or dx or height % a or width % b):
             return bias
+        there = torch.ones(1, height, width, 1, device=x.device)
+        absent = (_in_windows(there, window, 1) - 1) * -ABSENT  # [windows, 1, places, 1]
         return (bias + absent.mT).repeat(len(x), 1, 1, 1)
 
 

@@ -24,8 +24,8 @@ from ncodec.coder import Writer
 from ncodec.container import Container, Header, Limits
 from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
-from ncodec.models.hyper import R_MAX, Z_MAX, z_size
-from ncodec.models.hyperprior.codec import HyperpriorCodec
+from ncodec.models.hyperprior.codec import HyperpriorCodec, z_size
+from ncodec.models.hyperprior.layers import R_MAX, Z_MAX
 from ncodec.models.load import load_file, load_for
 from ncodec.models.masked.codec import MaskedCodec
 from ncodec.models.tokenizer.codec import TokenizerCodec

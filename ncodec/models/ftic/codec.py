@@ -3,13 +3,15 @@
 The networks are graphs.py's, all else is models/hyperprior/codec.py's; specs/ftic.md has all of it.
 """
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ncodec.exact.network import Array, checked_bits
 from ncodec.models.ftic import graphs
 from ncodec.models.ftic.layers import FticConfig, check_ftic, layers
-from ncodec.models.hyper import checked_skip
-from ncodec.models.hyperprior.codec import HyperpriorCodec, Options
+from ncodec.models.hyperprior.codec import HyperpriorCodec, Options, checked_skip
+
+if TYPE_CHECKING:
+    from ncodec.models.ftic.device import DeviceCodec
 
 __all__ = ["FticCodec", "Options", "make_codec"]
 
@@ -19,6 +21,12 @@ class FticCodec(HyperpriorCodec):
 
     graphs: ClassVar[Any] = graphs
     config: FticConfig
+
+    def on_device(self, device: str) -> "DeviceCodec":
+        """Return the codec that decodes on a device. Needs torch."""
+        from ncodec.models.ftic.device import DeviceCodec
+
+        return DeviceCodec(self.tensors, self.config, self.skip_below, self.fraction_bits, device)
 
     def _from_integers(self) -> Any:
         from ncodec.models.ftic.quantise import from_integers
@@ -42,8 +50,5 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
         checked_bits(about["fraction_bits"], layers(config)) if "fraction_bits" in about else {}
     )
     skip_below = checked_skip(about)
-    if device == "cpu":
-        return FticCodec(tensors, config, skip_below, fraction_bits)
-    from ncodec.models.ftic.device import DeviceCodec  # needs torch
-
-    return DeviceCodec(tensors, config, skip_below, fraction_bits, device)
+    codec = FticCodec(tensors, config, skip_below, fraction_bits)
+    return codec if device == "cpu" else codec.on_device(device)

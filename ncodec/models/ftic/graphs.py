@@ -6,7 +6,7 @@
     z, r --synthesis--> pixels                  means and y_hat by the same slices as in `closing`
 
 Those of hyperprior (models/hyperprior/graphs.py), with FAT blocks between residual blocks and on a branch at 1/16, and with
-T-CA in the steps of its context. Vectors depend on the quality alone (`hyper_vectors`).
+T-CA in the steps of its context. Vectors depend on the quality alone (`vectors`).
 """
 
 import numpy as np
@@ -21,14 +21,14 @@ from ncodec.models.ftic.layers import (
     deep_fat_of,
     fat_of,
 )
-from ncodec.models.hyper import Z_MAX, hyper_analysis
 from ncodec.models.hyperprior import graphs as hyperprior
-from ncodec.models.hyperprior.graphs import See, indexing, y_hat_of
+from ncodec.models.hyperprior.graphs import See, indexing, vectors, y_hat_of, z_of
+from ncodec.models.hyperprior.layers import Z_MAX
 from ncodec.models.trunk import analysis_stem, pixels_of
 from ncodec.nn import HEAD, STRIDE
 from ncodec.nn.windows import CHANNEL_WINDOW, windows_of
 
-__all__ = ["analysis", "closing", "indexing", "synthesis"]
+__all__ = ["analysis", "closing", "indexing", "synthesis", "vectors"]
 
 
 def _score(net: Network, seen: int, name: str) -> int:
@@ -90,7 +90,7 @@ def analysis(tensors: Tensors, c: FticConfig) -> Network:
     f = g.unshuffle(_interleaved(net, f, "g_a", c, c.analysis_blocks), 2)  # [h, w, 4N]
     y = g.add(net.conv(g.unshuffle(x, STRIDE), "g_a.linear"), net.conv(f, "g_a.head"))
     y = g.add(y, _deep(net, f, "g_a", c))
-    net.outputs = {"y": y, "z": hyper_analysis(net, c, y)}
+    net.outputs = {"y": y, "z": z_of(net, c, y)}
     return net
 
 

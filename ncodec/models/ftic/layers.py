@@ -9,9 +9,8 @@ import numpy as np
 
 from ncodec.errors import InputError
 from ncodec.exact.network import Known, Layer, Tensors, check_tensors, known_of
-from ncodec.models.hyper import FIXED_BITS as HYPER_BITS
-from ncodec.models.hyper import known_of_hyper
-from ncodec.models.hyperprior.layers import HyperpriorConfig
+from ncodec.models.hyperprior.layers import FIXED_BITS as HYPERPRIOR_BITS
+from ncodec.models.hyperprior.layers import HyperpriorConfig, known_tensors
 from ncodec.models.hyperprior.layers import layers as hyperprior_layers
 from ncodec.nn import HEAD
 from ncodec.nn.windows import CHANNEL_WINDOW, MODULATED, WINDOWS, bias_sizes, windows_of
@@ -23,7 +22,7 @@ BITS = {"score_bits": (EXPONENT_BITS, 24 + EXPONENT_BITS), "modulation.bits": (0
 MOST_BIAS = 1 << 29  # of a score
 OCTAVES = math.log2(math.e) / math.sqrt(HEAD)  # of a score q·k,
 CHANNEL_OCTAVES = math.log2(math.e) / CHANNEL_WINDOW  # and of one over the places of a window
-FIXED_BITS = HYPER_BITS | {"norm": NORM_BITS}
+FIXED_BITS = HYPERPRIOR_BITS | {"norm": NORM_BITS}
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def check_ftic(tensors: Tensors, c: FticConfig) -> None:
         }
     for name in channel_layers(c):
         known |= {f"{name}.score_bits": (np.uint8, ())}
-    check_tensors(tensors, known_of_hyper(c) | known | known_of(layers(c)))
+    check_tensors(tensors, known_tensors(c) | known | known_of(layers(c)))
     for name in known:
         for end, (least, most) in BITS.items():
             if name.endswith(end) and not least <= tensors[name] <= most:

@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from ncodec.models.ftic.layers import FticConfig
-from ncodec.models.hyperprior.network import Hyperprior
+from ncodec.models.hyperprior.network import ContextStep, Hyperprior
 from ncodec.nn import STRIDE
 from ncodec.nn.blocks import zero_
 from ncodec.nn.frequency import Kept, channel_attention, fat_blocks
 from ncodec.nn.gain import at_quality
-from ncodec.nn.hyper import ContextStep
 from ncodec.nn.trunk import Analysis, Synthesis
 
 

@@ -24,7 +24,8 @@ from ncodec.models.ftic.layers import (
     layers,
 )
 from ncodec.models.ftic.network import Ftic
-from ncodec.models.hyper import GAINS, asinh_table
+from ncodec.models.hyperprior.layers import GAINS
+from ncodec.models.hyperprior.quantise import asinh_table
 from ncodec.nn.integers import (
     HALF,
     Watch,

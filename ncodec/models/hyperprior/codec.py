@@ -9,7 +9,7 @@ The networks are graphs.py's; specs/hyperprior.md has all of it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,30 +17,36 @@ from numpy.typing import NDArray
 from ncodec.coder import Coder, Reader, Writer
 from ncodec.container import Parts
 from ncodec.entropy import FrequencyTables
-from ncodec.errors import named
+from ncodec.entropy.neighbours import NAMES, NeighbourCoder
+from ncodec.errors import CorruptPayloadError, InputError, named, needing
 from ncodec.exact.network import (
+    LARGEST,
     PIXEL_BITS,
     Array,
     Network,
+    at_quality,
     checked_bits,
     image_input,
-)
-from ncodec.models.hyper import (
-    REFINEMENTS,
-    USUAL_EFFORT,
-    check_r,
-    checked_skip,
-    hyper_vectors,
-    neighbour_coder,
-    refined,
-    z_offset,
-    z_size,
+    in_colour,
 )
 from ncodec.models.hyperprior import graphs
-from ncodec.models.hyperprior.layers import HyperpriorConfig, check_hyperprior, layers
+from ncodec.models.hyperprior.layers import (
+    R_MAX,
+    Z_STRIDE,
+    HyperpriorConfig,
+    check_hyperprior,
+    layers,
+)
 from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
-from ncodec.nn import STRIDE
+from ncodec.nn import N_SCALES, STRIDE
 from ncodec.threads import get_num_threads
+
+if TYPE_CHECKING:
+    from ncodec.models.hyperprior.device import DeviceCodec
+    from ncodec.models.hyperprior.network import Hyperprior
+
+REFINEMENTS = {1: 0, 2: 5, 3: 20}  # steps of anneal.py, by effort
+USUAL_EFFORT = 1
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,8 @@ class HyperpriorCodec:
         self.tensors, self.config, self.skip_below = tensors, config, skip_below
         self.fraction_bits = fraction_bits
         self.tables_r = FrequencyTables(tensors["tables.r"])
-        self.neighbours = neighbour_coder(tensors)
+        own = {name: tensors[f"neighbours.{name}"] for name in NAMES}
+        self.neighbours = NeighbourCoder(own, FrequencyTables(tensors["tables.z"]))
         self._indexing = self.graphs.indexing(tensors, config)
         self._synthesis = self.graphs.synthesis(tensors, config)
 
@@ -102,8 +109,14 @@ class HyperpriorCodec:
             return self.graphs.closing(self.tensors, self.config, self.skip_below)
 
     def _run(self, network: Network, quality_code: int, *wanted: str, **feeds: Any) -> list[Any]:
-        known = hyper_vectors(self.tensors, quality_code) | feeds
+        known = graphs.vectors(self.tensors, quality_code) | feeds
         return network.run(known, wanted, get_num_threads())
+
+    def on_device(self, device: str) -> "DeviceCodec":
+        """Return the codec that decodes on a device. Needs torch."""
+        from ncodec.models.hyperprior.device import DeviceCodec
+
+        return DeviceCodec(self.tensors, self.config, self.skip_below, self.fraction_bits, device)
 
     def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
         """Return (1, 1): one layer and range."""
@@ -153,23 +166,30 @@ class HyperpriorCodec:
         """
         y, z = self._run(self._analysis, quality_code, "y", "z", x=image_input(pixels))
         indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
-        if REFINEMENTS[effort]:
-            y = refined(
-                lambda: self._floats, self.fraction_bits.get("y"), effort, pixels, quality_code, (y, z, indexes),
-                self.tables_r, self.skip_below,
+        if steps := REFINEMENTS[effort]:
+            if not self.fraction_bits:
+                raise InputError(f"effort {effort}: the weights file has no fraction_bits")
+            with needing(f"effort {effort}", "torch"):
+                from ncodec.models.hyperprior import anneal
+            unit = np.float32(2.0 ** self.fraction_bits["y"])
+            padding = [(0, -side % STRIDE) for side in pixels.shape[:2]]
+            padded = np.pad(in_colour(pixels), [*padding, (0, 0)], "edge")
+            y = anneal.refine(
+                self._floats, padded, quality_code, y / unit, z, indexes, self.tables_r, self.skip_below, steps
             )  # fmt: skip
+            y = np.rint(np.nan_to_num(y * unit)).clip(-LARGEST, LARGEST).astype(np.int16)
             indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
         return Latents(z, indexes, r)
 
     @cached_property
-    def _floats(self) -> Any:
+    def _floats(self) -> "Hyperprior":
         """The float network of these integers."""
         import torch
 
         model = self._from_integers().eval().requires_grad_(False)
-        return model.to(memory_format=torch.channels_last)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _from_integers(self) -> Any:
+    def _from_integers(self) -> "Hyperprior":
         from ncodec.models.hyperprior.quantise import from_integers
 
         return from_integers(self.tensors, self.config, self.fraction_bits)
@@ -189,11 +209,7 @@ class HyperpriorCodec:
             TruncatedError, CorruptPayloadError: the payload is damaged, or |z| exceeds 127, or |r| 32767.
         """
         z = coder.code_grid(
-            "z",
-            latents and latents.z,
-            z_size(size),
-            self.neighbours,
-            self.z_offset(quality_code),
+            "z", latents and latents.z, z_size(size), self.neighbours, self.z_offset(quality_code)
         )
         indexes = latents.indexes if latents else self.indexes(z, quality_code, size)
         r = latents and latents.r.astype(np.int32)
@@ -203,7 +219,7 @@ class HyperpriorCodec:
 
     def z_offset(self, quality_code: int) -> NDArray[np.int16]:
         """Return what the quality adds to means and widths of z."""
-        return z_offset(self.tensors, quality_code)
+        return at_quality(self.tensors["neighbours.offset"], quality_code).astype(np.int16)
 
     def indexes(self, z: Any, quality_code: int, size: tuple[int, ...]) -> Any:
         """Return the table row of every residual [h, w, M]; `size` is h and w."""
@@ -214,6 +230,26 @@ class HyperpriorCodec:
         """Return pixels [16 h, 16 w, 3] int16: 0 … 255, or, not rounded, in 1/64 of these."""
         wanted = "pixels" if is_rounded else "unrounded"
         return self._run(self._synthesis, quality_code, wanted, z=latents.z, r=latents.r)[0]
+
+
+def z_size(size: tuple[int, ...]) -> tuple[int, int]:
+    """Return the rows and columns of z, of those of y."""
+    height, width = size
+    return -(-height // Z_STRIDE), -(-width // Z_STRIDE)
+
+
+def check_r(largest: int) -> None:
+    """Raise CorruptPayloadError unless the largest |r| of a section is one that the networks take."""
+    if largest > R_MAX:
+        raise CorruptPayloadError(f"section 'y': expected |r| <= {R_MAX}, found {largest}")
+
+
+def checked_skip(about: Mapping[str, Any]) -> int:
+    """Return "skip_below" of a weights file; ValueError unless it is a number of rows."""
+    skip_below = about["skip_below"]
+    if type(skip_below) is not int or not 0 <= skip_below <= N_SCALES:
+        raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {skip_below!r}")
+    return skip_below
 
 
 def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> HyperpriorCodec:
@@ -232,8 +268,5 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
         checked_bits(about["fraction_bits"], layers(config)) if "fraction_bits" in about else {}
     )
     skip_below = checked_skip(about)
-    if device == "cpu":
-        return HyperpriorCodec(tensors, config, skip_below, fraction_bits)
-    from ncodec.models.hyperprior.device import DeviceCodec  # needs torch
-
-    return DeviceCodec(tensors, config, skip_below, fraction_bits, device)
+    codec = HyperpriorCodec(tensors, config, skip_below, fraction_bits)
+    return codec if device == "cpu" else codec.on_device(device)

@@ -15,8 +15,8 @@ from ncodec.coder.device import DeviceReader
 from ncodec.container import Parts
 from ncodec.exact.device import run_on_device
 from ncodec.exact.network import PIXEL_BITS, Network
-from ncodec.models.hyper import check_r, hyper_vectors, z_size
-from ncodec.models.hyperprior.codec import HyperpriorCodec
+from ncodec.models.hyperprior import graphs
+from ncodec.models.hyperprior.codec import HyperpriorCodec, check_r, z_size
 from ncodec.models.hyperprior.layers import HyperpriorConfig
 from ncodec.models.protocol import TileFormat, only_payload
 from ncodec.nn import STRIDE
@@ -87,7 +87,7 @@ class DeviceCodec(HyperpriorCodec):
     def _on_device(
         self, network: Network, quality_code: int, wanted: str, **feeds: Tensor
     ) -> Tensor:
-        vectors = hyper_vectors(self.tensors, quality_code)
+        vectors = graphs.vectors(self.tensors, quality_code)
         known: dict[str, Tensor] = {
             name: torch.from_numpy(vector.astype(np.int32)).to(self.device)
             for name, vector in vectors.items()

@@ -15,8 +15,8 @@ from torch.nn.functional import conv2d
 
 from ncodec.entropy import FrequencyTables
 from ncodec.exact.network import LOG_BITS, PIXEL_BITS
-from ncodec.models.hyper import INDEX_BITS
 from ncodec.models.hyperprior.codec import HyperpriorCodec, Latents
+from ncodec.models.hyperprior.layers import INDEX_BITS
 from ncodec.nn import STRIDE
 from ncodec.nn.priors import LOG_SCALE_STEP
 from ncodec.quality import LAMBDAS, QUALITY_STEPS

@@ -6,12 +6,20 @@ weights file --floats--> network
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ncodec.exact.network import Array, tensors_of
-from ncodec.models.hyper import FIXED_BITS, GAINS, asinh_table
-from ncodec.models.hyperprior.layers import HyperpriorConfig, layers
+from ncodec.exact.network import LARGEST, Array, tensors_of
+from ncodec.models.hyperprior.layers import (
+    ASINH_BITS,
+    FIXED_BITS,
+    GAINS,
+    STEPS_BITS,
+    HyperpriorConfig,
+    layers,
+)
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.nn.integers import (
     HALF,
@@ -50,6 +58,14 @@ def ranges(model: Hyperprior, images: list[Tensor]) -> dict[str, float]:
         for x, q in at_qualities(images, range(1, N_QUALITIES + 1)):
             model.estimate(x, q)
     return watch.found
+
+
+def asinh_table() -> NDArray[np.int16]:
+    """Return what a weights file has of asinh, by steps in units of 2**-STEPS_BITS."""
+    steps = np.arange(-LARGEST - 1, LARGEST + 1) / 2**STEPS_BITS
+    table = np.rint(np.arcsinh(steps) * 2**ASINH_BITS).astype(np.int16)
+    table[0] = table[1]  # of -32768, which does not occur
+    return table
 
 
 def to_integers(model: Hyperprior, images: list[Tensor]) -> tuple[dict[str, Array], dict[str, int]]:

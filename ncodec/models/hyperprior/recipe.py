@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
 from ncodec.exact.network import Layer, Network, image_input
-from ncodec.models.hyper import Z_STRIDE, Sizes, hyper_vectors
 from ncodec.models.hyperprior.diagnosis import diagnose
-from ncodec.models.hyperprior.graphs import analysis
+from ncodec.models.hyperprior.graphs import analysis, vectors
+from ncodec.models.hyperprior.layers import Z_STRIDE, check_hyperprior, layers
 from ncodec.models.hyperprior.layers import HyperpriorConfig as Config
-from ncodec.models.hyperprior.layers import check_hyperprior, layers
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.models.hyperprior.quantise import from_integers, to_integers
 from ncodec.nn import STRIDE
@@ -196,7 +195,7 @@ def grids_of_z(analysis: Network, images: list[Tensor]) -> dict[int, NDArray[np.
     ]
     grids = {}
     for code in range(0, QUALITY_STEPS * (N_QUALITIES - 1) + 1, QUALITY_STEPS // 2):
-        known = hyper_vectors(analysis.tensors, code)
+        known = vectors(analysis.tensors, code)
         tiles = [analysis.run({"x": x} | known, ("z",), 1)[0] for x in inputs]
         grids[code] = np.stack(tiles).astype(np.int8)
     return grids
@@ -208,7 +207,7 @@ def kmac_per_pixel(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> f
     return kmac_of(layers(config), config)
 
 
-def kmac_of(layers: Iterable[Layer], c: Sizes) -> float:
+def kmac_of(layers: Iterable[Layer], c: Config) -> float:
     """Return what z's neighbours and those of the layers that decode take."""
     total = (6 * c.B + 4) * c.Z / CROP_STRIDE**2  # hidden, head, own
     for layer in layers:

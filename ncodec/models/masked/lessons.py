@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ncodec.models.hyper import Z_STRIDE
+from ncodec.models.hyperprior.layers import Z_STRIDE
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.nn import N_SCALES, STRIDE
 from ncodec.nn.gain import at_quality, lmbda_at_quality

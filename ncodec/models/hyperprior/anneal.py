@@ -17,8 +17,7 @@ z stays as it is: refined too, files became larger.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncodec.entropy import FREQ_BITS, FrequencyTables
-from ncodec.models.hyper import Z_STRIDE
+from ncodec.models.hyperprior.layers import Z_STRIDE
+from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.nn import STRIDE
 from ncodec.nn.gain import at_quality
 from ncodec.nn.quantize import bound
@@ -43,26 +43,6 @@ WINDOW = 64  # latents a side that are refined together,
 MARGIN = 4  # and those around them that are refined again
 
 
-class Refinable(Protocol):
-    """A float network with latents y and z, whose table indexes do not change while y is refined."""
-
-    log_gain: Tensor  # [8, M]
-
-    def reconstruct_y(
-        self,
-        z_hat: Tensor,
-        q: Tensor,
-        size: tuple[int, int],
-        residual: Callable[[Tensor, Tensor], Tensor],
-    ) -> Tensor:
-        """See nn/hyper.py."""
-        ...
-
-    def g_s(self, y_hat: Tensor, q: Tensor) -> Tensor:
-        """Return x_hat."""
-        ...
-
-
 class _Window(NamedTuple):
     """What of an image its latents are refined for: [1, C, ...], channels last."""
 
@@ -75,7 +55,7 @@ class _Window(NamedTuple):
 @one_thread()
 @torch.enable_grad()
 def refine(
-    model: Refinable,
+    model: Hyperprior,
     pixels: NDArray[np.uint8],
     quality_code: int,
     y: NDArray[np.float32],
@@ -136,7 +116,7 @@ def _slopes(tables: FrequencyTables) -> NDArray[np.float32]:
 
 
 def _descend(
-    model: Refinable, window: _Window, quality_code: int, y: Tensor, slopes: Tensor, steps: int
+    model: Hyperprior, window: _Window, quality_code: int, y: Tensor, slopes: Tensor, steps: int
 ) -> Tensor:
     """Return y [1, M, h, w] after gradient descent."""
     gain = at_quality(model.log_gain, torch.tensor([quality_of(quality_code)])).exp()
@@ -152,7 +132,7 @@ def _descend(
 
 
 def _loss(
-    model: Refinable, window: _Window, quality_code: int, u: Tensor, gain: Tensor, slopes: Tensor, temperature: float
+    model: Hyperprior, window: _Window, quality_code: int, u: Tensor, gain: Tensor, slopes: Tensor, temperature: float
 ) -> Tensor:  # fmt: skip
     """Return what falls where the loss of the file does (bits, up to a constant)."""
     x, z_hat, indexes, coded = window
