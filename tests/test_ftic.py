@@ -13,7 +13,6 @@ from random_weights import outcomes_of_mutations
 from safetensors.numpy import save_file
 from small_ftic import CONFIG, SMALL, fitted, small_network, small_weights
 from small_tokenizer import photos
-from torch.nn.functional import pixel_unshuffle
 
 import ncodec
 from ncodec import exact, threads
@@ -333,12 +332,10 @@ def test_start_from_images():
     """Of other sizes: y are principal components, and with M = 24 of 768 a picture comes back, blurred."""
     network = recipe.start(CONFIG, photos()).eval()
     x = photos()[1][None].float() / 255
-    y = network.g_a(x, torch.tensor([8.0]))[0].flatten(1)
+    y = network.g_a(x, torch.tensor([8.0])).detach()[0].flatten(1)
     spread = y.square().mean(1)
     assert spread[0] > 20 * spread[-1] > 0
     assert psnr(*(pixels_of(p) for p in (photos()[1], network.estimate(x, torch.tensor([8.0])).x_hat[0].clamp(0, 1).mul(255).byte()))) > 20  # fmt: skip
-    blocks = pixel_unshuffle(x - 0.5, 16)[0].flatten(1)
-    assert float(spread.sum()) < float(blocks.square().mean(1).sum())
 
 
 def test_gradients_reach_every_parameter():
