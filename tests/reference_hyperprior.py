@@ -204,7 +204,8 @@ class Network:
 class Model:
     """The networks and tables of a weights file."""
 
-    family, defaults, shapes_of = "hyperprior", DEFAULTS, staticmethod(shapes_of)
+    family, wire_id, network = "hyperprior", 4, Network
+    defaults, shapes_of = DEFAULTS, staticmethod(shapes_of)
 
     def __init__(self, data):
         self.digest = hashlib.sha256(data).digest()[:8]
@@ -224,7 +225,7 @@ class Model:
 
     def build(self):
         """Make the networks."""
-        self.net = Network(self.tensors)
+        self.net = self.network(self.tensors)
         z, r = (
             self.net.input("z", self.config["Z"], 127),
             self.net.input("r", self.config["M"], 32767),
@@ -258,34 +259,31 @@ class Model:
 
     # ------------------------------------------------------------ graphs, sections 5 to 7
 
-    def unrounded_of(self, net, z, like):
-        """H21, ahead of shift and clamp."""
+    def index_of(self, net, z, like):
+        """H21."""
         a = net.layer(net.add("patches", z), "h_s.hidden")
         b = net.layer(net.add("leaky", a, numbers=(0,)), "h_s.head")
         b = net.add("crop", net.add("shuffle", b, numbers=(2,)), like)
-        return net.add("offset", b, net.vector("index_offset", self.config["M"]))
-
-    def index_of(self, net, z, like):
-        """H21."""
-        b = net.add("shift", self.unrounded_of(net, z, like), numbers=(8,))
+        b = net.add("offset", b, net.vector("index_offset", self.config["M"]))
+        b = net.add("shift", b, numbers=(8,))
         return net.add("clamp", b, numbers=(0, 63))
 
-    def features_of(self, net, z, like):
-        """H23."""
-        features = net.blocks(net.layer(z, "h_m.stem"), "h_m.blocks")
-        features = net.add("shuffle", net.layer(features, "h_m.up"), numbers=(2,))
-        return net.scaled(net.add("crop", features, like), "h_m.gain", self.config["H"])
+    def seen(self, net, f, s):
+        """Return f of step s, which families that go on from here change."""
+        return f
 
     def y_hat_of(self, net, z, like, residual):
-        """Return y_hat, H24 and H25; residual(step, mean) is r, which a decoder knows beforehand."""
-        features = self.features_of(net, z, like)
+        """Return y_hat, H23 to H25; residual(step, mean) is r, which a decoder knows beforehand."""
+        features = net.blocks(net.layer(z, "h_m.stem"), "h_m.blocks")
+        features = net.add("shuffle", net.layer(features, "h_m.up"), numbers=(2,))
+        features = net.scaled(net.add("crop", features, like), "h_m.gain", self.config["H"])
         steps, y_hat = self.config["context_steps"], net.add("clamp", like, numbers=(0, 0))
         for s in range(steps):
             name, f = f"context.{s}", features
             if s > 0:
                 seen = net.layer(net.layer(y_hat, f"{name}.neighbours"), f"{name}.stem")
                 f = net.add("add", features, seen)
-            mean = net.layer(net.blocks(f, f"{name}.blocks"), f"{name}.head")
+            mean = net.layer(self.seen(net, net.blocks(f, f"{name}.blocks"), s), f"{name}.head")
             if s > 0:
                 mean = net.add("add", mean, net.layer(y_hat, f"{name}.linear"))
             r = net.scaled(residual(s, mean), "unit", self.config["M"])
@@ -313,22 +311,17 @@ class Model:
         like = np.zeros((h, w, self.config["M"]), int)
         return self.net.run(self.vectors(code) | {"z": z, "r": like}, self.index_number)[0]
 
-    def z_of(self, payload, code, h, w):
-        """Return z and section y of a tile."""
+    def latents(self, payload, code, width, height):
+        """Return z and r of a tile of width x height pixels; ValueError where the payload breaks a rule."""
+        h, w = -(-height // 16), -(-width // 16)
         shape = (-(-h // 2), -(-w // 2), self.config["Z"])
         length, start = reference_rans.read_varint(payload, 0)
         require(start + length <= len(payload), "truncated")  # H7
         section, offset = payload[start : start + length], self.at("neighbours.offset", code)
         z = self.neighbours.decode(section, shape, self.tables["tables.z"], offset)
-        return z, payload[start + length :]
-
-    def latents(self, payload, code, width, height):
-        """Return z and r of a tile of width x height pixels; ValueError where the payload breaks a rule."""
-        h, w = -(-height // 16), -(-width // 16)
-        z, section = self.z_of(payload, code, h, w)
         index = self.index(z, code, h, w)
         rows, tables = index.flatten().tolist(), self.tables["tables.r"]
-        r = reference_rans.decode(section, rows, tables, self.skip_below)  # H9
+        r = reference_rans.decode(payload[start + length :], rows, tables, self.skip_below)  # H9
         r = np.array(r, np.int64).reshape(index.shape)
         require(np.abs(r).max() <= 32767, "r")  # H10
         return z, r
@@ -384,7 +377,7 @@ def boxes(file):
 def tiles(data, model):
     """Return for each tile of a file its left and top, z and r, and pixels."""
     file, payloads = read_file(data)
-    require((file["family"], file["digest"]) == (4, model.digest), "family or digest")
+    require((file["family"], file["digest"]) == (model.wire_id, model.digest), "family or digest")
     code, found = file["code"], []
     for (left, top, *size), payload in zip(boxes(file), payloads, strict=True):
         z, r = model.latents(payload, code, *size)
