@@ -26,7 +26,9 @@ def small_network() -> Ftic:
         for name, parameter in network.named_parameters():
             if name.endswith(("attention.bias", "modulation.weight")):
                 parameter.normal_(std=0.5)
-            elif name.endswith(("rows.weight", "o.weight")):
+            elif name.endswith("o.weight") or (
+                name.startswith("context.") and "head.weight" in name
+            ):
                 parameter.normal_(std=0.05)
             elif name.endswith("weight") and not parameter.any():
                 parameter.normal_(std=0.01)

@@ -127,7 +127,9 @@ def test_sizes():
     assert set(shapes) == {"tables.r", "tables.z", "tables.z_alone"}
     assert macs / 1000 == pytest.approx(kmac_per_pixel({}, {"config": sizes}), abs=0.005)
     for path in FILES:
-        assert path.stem != "ftic-s" or read_tensors(path.read_bytes(), "ftic")[1]["config"] == sizes
+        assert (
+            path.stem != "ftic-s" or read_tensors(path.read_bytes(), "ftic")[1]["config"] == sizes
+        )
 
 
 # ---------------------------------------------------------------- files of the shipped weights

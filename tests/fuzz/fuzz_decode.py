@@ -24,7 +24,6 @@ from ncodec.coder import Writer
 from ncodec.container import Container, Header, Limits
 from ncodec.errors import FormatError, LimitError, ModelError, NcodecError, UnknownModelError
 from ncodec.models import weights
-from ncodec.models.ftic.codec import FticCodec
 from ncodec.models.hyperprior.codec import HyperpriorCodec, z_size
 from ncodec.models.hyperprior.layers import R_MAX, Z_MAX
 from ncodec.models.load import load_file, load_for
@@ -98,7 +97,7 @@ def _random_symbols(shape: tuple[int, ...], bound: int, rng: random.Random) -> N
     return generator.integers(-edge, edge, shape, endpoint=True) * kept
 
 
-def _section_z(codec: HyperpriorCodec | FticCodec, z: NDArray[np.int64], code: int) -> bytes:
+def _section_z(codec: HyperpriorCodec, z: NDArray[np.int64], code: int) -> bytes:
     """Return the section of z [h, w, Z], past its bound too."""
     offset = codec.z_offset(code)
     if int(abs(z).max()) <= Z_MAX:
@@ -116,16 +115,9 @@ def _any_latents(header: Header, width: int, height: int, rng: random.Random) ->
         writer = Writer()
         codec.code(writer, y.astype(np.int16), size, code)  # r within its bound
         return writer.payload()
-    if not isinstance(codec, HyperpriorCodec | FticCodec):
+    if not isinstance(codec, HyperpriorCodec):  # ftic's is one
         raise UnknownModelError("weights of another family")
     z = _random_symbols((*z_size(size), codec.config.Z), Z_MAX, rng)
-    if isinstance(codec, FticCodec):
-        y = _random_symbols((*size, codec.config.M), R_MAX, rng).clip(-R_MAX, R_MAX)
-        writer = Writer()
-        within = z.clip(-Z_MAX, Z_MAX).astype(np.int16)
-        codec.code(writer, (y.astype(np.int16), within), size, code)  # r within its bound
-        section = _section_z(codec, z, code)
-        return varint(len(section)) + section + writer.sections[1]
     # Past its bound z has no indexes; the decoder must refuse it before it needs any.
     rows = codec.indexes(z.clip(-Z_MAX, Z_MAX).astype(np.int16), code, size)
     r = _random_symbols(rows.shape, R_MAX, rng) * (rows >= codec.skip_below)
