@@ -60,7 +60,7 @@ FAMILIES = (
         "masked", 6, "ncodec.models.masked.codec", "ncodec.models.masked.recipe",
         stride=16, bytes_a_pixel=40,
     ),
-    Family("ftic", 7, "ncodec.models.ftic.codec", "ncodec.models.ftic.recipe", stride=16, bytes_a_pixel=64),
+    Family("ftic", 7, "ncodec.models.ftic.codec", "ncodec.models.ftic.recipe", stride=16, bytes_a_pixel=48),
 )  # fmt: skip
 
 RECIPES = (

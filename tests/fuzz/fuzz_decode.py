@@ -115,7 +115,7 @@ def _any_latents(header: Header, width: int, height: int, rng: random.Random) ->
         writer = Writer()
         codec.code(writer, y.astype(np.int16), size, code)  # r within its bound
         return writer.payload()
-    if not isinstance(codec, HyperpriorCodec):  # ftic's is one
+    if not isinstance(codec, HyperpriorCodec):
         raise UnknownModelError("weights of another family")
     z = _random_symbols((*z_size(size), codec.config.Z), Z_MAX, rng)
     # Past its bound z has no indexes; the decoder must refuse it before it needs any.

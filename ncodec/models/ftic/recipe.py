@@ -22,6 +22,7 @@ from ncodec.models.hyperprior.diagnosis import diagnose
 from ncodec.models.hyperprior.recipe import (
     CROP_STRIDE,
     PCA_IMAGES,
+    SLOW,
     block_pca,
     estimate,
     fit_priors,
@@ -45,7 +46,10 @@ OBJECTIVE = Objective()
 CALIBRATION_IMAGES, Z_IMAGES = 16, 192
 TRUNK = "hyperprior-s"  # what training starts from
 NEW = (".fat.", ".deep.", ".channels.")  # in names of parameters that hyperprior has not
-OLD, SLOWEST, FAST = 0.25, 0.01, 3.0  # what is trained already, and of that the linear path
+OLD, FAST = (
+    0.25,
+    3.0,
+)  # shares of the learning rate: of what is trained already; of biases, frequencies, tables and priors
 
 
 def build(config: Config) -> Ftic:
@@ -57,7 +61,7 @@ def start(config: Config, images: list[Tensor]) -> Ftic:
     """Return the network of `hyperprior-s`, with what is new in it silent; of other sizes, one that begins as hyperprior does: the PCA of images."""
     network = Ftic(config)
     tensors, about, _ = weights.read(weights.find_by_name(TRUNK))
-    if about["config"].items() <= asdict(config).items():
+    if has_trunk(config, about):
         trunk = hyperprior.from_weights(tensors, about)
         network.load_state_dict(trunk.state_dict(), strict=False)
     else:
@@ -65,8 +69,14 @@ def start(config: Config, images: list[Tensor]) -> Ftic:
     return network
 
 
+def has_trunk(config: Config, about: dict[str, Any]) -> bool:
+    """Say whether the trunk's weights, which say this of themselves, are of the config's sizes."""
+    return bool(about["config"].items() <= asdict(config).items())
+
+
 def parameter_groups(network: Ftic) -> ParameterGroups:
     """Return the 1x1 convolutions as matrices, and the others; what hyperprior-s knows already learns slowly."""
+    old = OLD if has_trunk(network.config, weights.read(weights.find_by_name(TRUNK))[1]) else 1.0
     dense = {
         id(module.weight)
         for module in network.modules()
@@ -75,13 +85,13 @@ def parameter_groups(network: Ftic) -> ParameterGroups:
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         is_matrix = id(parameter) in dense
-        share = OLD
+        share = old
         if any(part in f".{name}" for part in NEW):
             share = FAST if name.endswith(("attention.bias", "modulation.weight")) else 1.0
         elif name.startswith(("g_a.linear", "g_s.linear")):
-            share = SLOWEST
+            share = SLOW * old
         elif name.startswith(("log_", "index_offset", "prior_")):
-            share = FAST * OLD
+            share = FAST * old
         groups.setdefault((is_matrix, share), []).append(parameter)
     matrices, others = (
         [(share, group) for (is_matrix, share), group in groups.items() if is_matrix == wanted]
