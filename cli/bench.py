@@ -51,7 +51,7 @@ def _print_row(row: dict[str, Any]) -> None:
     shares = ", ".join(f"{stage} {share:.0f} %" for stage, share in row["share_percent"].items())
     typer.echo(
         f"  quality {row['quality']}, {row['batch']:2} together: {1000 * row['seconds']:8.2f} ms, "
-        f"{row['kodak_images_s']:7.1f} Kodak images/s; {shares}"
+        f"{row['kodak_images_s']:7.3g} Kodak images/s; {shares}"
     )
 
 
@@ -105,6 +105,8 @@ def bench_image(
     pixels = read(image, str(image)).pixels
     pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
     if device is None:
+        if model is not None:
+            raise typer.BadParameter("only with --device", param_hint="--model")
         _print_machine(bench.bench_image(pixels, _speed_printer()), record)
         return
     with needing("bench image --device", "torch"):

@@ -2,7 +2,7 @@
 
     decode(file, weights) -> pixels        bytes in; imports neither ncodec nor torch nor safetensors
 
-Networks are lists of operations, as in tests/reference_hyperprior.py, all of which but FAT blocks and T-CA is the same here.
+All that is as in specs/hyperprior.md is as in tests/reference_hyperprior.py.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from reference_hyperprior import Network, join, tiles
 from reference_rans import require
 
 DEFAULTS = hyperprior.DEFAULTS | {"D": 128, "fat": 2, "deep_fat": 2, "layers": 2}  # section 7
-SHAPES = [(4, 4), (16, 16), (4, 16), (16, 4)]  # of windows, A9
+SHAPES = [(4, 4), (16, 16), (4, 16), (16, 4)]  # of windows, A8
 
 
 # ---------------------------------------------------------------- weights file, section 1
@@ -54,22 +54,26 @@ def shapes_of(c):
 
 
 class Graph(Network):
-    """A network with FAT blocks and T-CA."""
+    """A network; `kept` are the latest keys and values of T-CA's layers."""
+
+    def __init__(self, tensors):
+        super().__init__(tensors)
+        self.kept = {}
 
     def score(self, seen, name):
-        """A7."""
+        """A6."""
         return self.add("clamp", self.layer(seen, name), numbers=(-4095, 4095))
 
     def shift_of(self, name):
         return int(self.tensors[f"{name}.score_bits"]) - 6
 
     def forward(self, x, name):
-        """A7."""
+        """A6."""
         up = self.layer(self.add("norm", x, numbers=(11,)), f"{name}.up")
         return self.layer(self.add("leaky", up, numbers=(3277,)), f"{name}.down")
 
     def fat(self, x, name, width, is_moved):
-        """A8, A9."""
+        """A7, A8."""
         inner, seen = f"{name}.attention", self.add("norm", x, numbers=(11,))
         q, k = (self.score(seen, f"{inner}.{part}") for part in "qk")
         heads = [(a, b, a // 2 * is_moved, b // 2 * is_moved) for a, b in SHAPES for _ in range(width // 128)]  # fmt: skip
@@ -83,7 +87,7 @@ class Graph(Network):
         return self.add("add", x, found)
 
     def between(self, x, side, c, blocks):
-        """A10."""
+        """A9."""
         share = -(-blocks // c["fat"])
         for s in range(c["fat"]):
             x = self.blocks(x, f"{side}.blocks", min((s + 1) * share, blocks), first=s * share)
@@ -91,26 +95,27 @@ class Graph(Network):
         return x
 
     def deep(self, x, side, c):
-        """A11."""
+        """A10."""
         x = self.layer(x, f"{side}.deep.stem")
         for s in range(c["deep_fat"]):
             x = self.fat(x, f"{side}.deep.fat.{s}", c["D"], s % 2)
         return self.layer(x, f"{side}.deep.head")
 
-    def channels(self, x, name, heads, before):
-        """A12. Return x, keys and values; `before` are those of the slices before, if there are."""
-        seen = self.add("norm", x, numbers=(11,))
+    def channels(self, x, s, k, heads):
+        """A11, A12: layer k of step s."""
+        name, seen = f"context.{s}.channels.{k}", self.add("norm", x, numbers=(11,))
         made = self.score(seen, f"{name}.q"), self.score(seen, f"{name}.k"), self.layer(seen, f"{name}.v")  # fmt: skip
         q, *kept = (self.add("fold", part, numbers=(8, heads)) for part in made)
-        if before:
-            kept = [self.add("join", *parts) for parts in zip(before, kept, strict=True)]
+        if s > 0:
+            kept = [self.add("join", *parts) for parts in zip(self.kept[k], kept, strict=True)]
+        self.kept[k] = kept
         found = self.add("attention", q, *kept, numbers=(heads, self.shift_of(name)))
         found = self.add("unfold", found, x, numbers=(8, heads))
         x = self.add("add", x, self.layer(found, f"{name}.o"))
-        return self.add("add", x, self.forward(x, name)), kept
+        return self.add("add", x, self.forward(x, name))
 
     def check(self):
-        """A5: the limits of specs/exact.md."""
+        """A4: the limits of specs/exact.md."""
         super().check()
         bounds = hyperprior.reference_exact.bounds(self.operations)
         for kind, inputs, _, arrays in self.operations:
@@ -120,27 +125,28 @@ class Graph(Network):
 
 
 class Model(hyperprior.Model):
-    """The networks and tables of a weights file; what is not here is hyperprior's."""
+    """The networks and tables of a weights file."""
 
     family, wire_id, network = "ftic", 7, Graph
     defaults, shapes_of = DEFAULTS, staticmethod(shapes_of)
 
-    def __init__(self, data):
-        super().__init__(data)
-        for name, tensor in self.tensors.items():  # A5
+    def build(self):
+        c = self.config
+        require(max(c["M"] - 768, c["N"] % 128, c["D"] % 128, c["H"] % 32) <= 0, "sizes")
+        require(c["fat"] <= min(c["analysis_blocks"], c["synthesis_blocks"]), "sizes")
+        for name, tensor in self.tensors.items():  # A4
             require(not name.endswith("score_bits") or 6 <= tensor <= 30, name)
             require(not name.endswith("modulation.bits") or tensor <= 15, name)
+        super().build()
 
-    def channels_of(self, net, f, s):
+    def seen(self, net, f, s):
         """A13."""
-        heads = self.config["H"] // 32
-        self.kept = self.kept if s else [None] * self.config["layers"]
         for k in range(self.config["layers"]):
-            f, self.kept[k] = net.channels(f, f"context.{s}.channels.{k}", heads, self.kept[k])
+            f = net.channels(f, s, k, self.config["H"] // 32)
         return f
 
     def pixels_of(self, net, y_hat):
-        """Return a tile in 1/64. A14."""
+        """A14."""
         c = self.config
         f = net.add("add", net.layer(y_hat, "g_s.stem"), net.deep(y_hat, "g_s", c))
         f = net.scaled(net.add("shuffle", f, numbers=(2,)), "g_s.gain", c["N"])

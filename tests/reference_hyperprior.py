@@ -221,6 +221,10 @@ class Model:
         for name in ("g_a.gain", "h_m.gain", "g_s.gain"):
             require(self.tensors[f"{name}_shift"] <= 30, "a shift of a gain")  # H5
         self.neighbours = Neighbours(self.tensors)
+        self.build()
+
+    def build(self):
+        """Make the networks."""
         self.net = self.network(self.tensors)
         z, r = (
             self.net.input("z", self.config["Z"], 127),
@@ -261,7 +265,12 @@ class Model:
         b = net.layer(net.add("leaky", a, numbers=(0,)), "h_s.head")
         b = net.add("crop", net.add("shuffle", b, numbers=(2,)), like)
         b = net.add("offset", b, net.vector("index_offset", self.config["M"]))
-        return net.add("clamp", net.add("shift", b, numbers=(8,)), numbers=(0, 63))
+        b = net.add("shift", b, numbers=(8,))
+        return net.add("clamp", b, numbers=(0, 63))
+
+    def seen(self, net, f, s):
+        """Return f of step s, which families that go on from here change."""
+        return f
 
     def y_hat_of(self, net, z, like, residual):
         """Return y_hat, H23 to H25; residual(step, mean) is r, which a decoder knows beforehand."""
@@ -274,17 +283,12 @@ class Model:
             if s > 0:
                 seen = net.layer(net.layer(y_hat, f"{name}.neighbours"), f"{name}.stem")
                 f = net.add("add", features, seen)
-            f = self.channels_of(net, net.blocks(f, f"{name}.blocks"), s)
-            mean = net.layer(f, f"{name}.head")
+            mean = net.layer(self.seen(net, net.blocks(f, f"{name}.blocks"), s), f"{name}.head")
             if s > 0:
                 mean = net.add("add", mean, net.layer(y_hat, f"{name}.linear"))
             r = net.scaled(residual(s, mean), "unit", self.config["M"])
             y_hat = net.add("merge", y_hat, net.add("add", mean, r), numbers=(s, steps))
         return y_hat
-
-    def channels_of(self, net, f, s):
-        """Return what a step knows, after what other families do to it."""
-        return f
 
     def pixels_of(self, net, y_hat):
         """Return a tile in 1/64. H26."""
@@ -309,8 +313,8 @@ class Model:
 
     def latents(self, payload, code, width, height):
         """Return z and r of a tile of width x height pixels; ValueError where the payload breaks a rule."""
-        h, w, channels = -(-height // 16), -(-width // 16), self.config["Z"]
-        shape = (-(-h // 2), -(-w // 2), channels)
+        h, w = -(-height // 16), -(-width // 16)
+        shape = (-(-h // 2), -(-w // 2), self.config["Z"])
         length, start = reference_rans.read_varint(payload, 0)
         require(start + length <= len(payload), "truncated")  # H7
         section, offset = payload[start : start + length], self.at("neighbours.offset", code)

@@ -26,10 +26,10 @@ def small_network() -> Ftic:
         for name, parameter in network.named_parameters():
             if name.endswith(("attention.bias", "modulation.weight")):
                 parameter.normal_(std=0.5)
-            elif name.startswith("context.") and name.endswith(("o.weight", "head.weight")):
-                parameter.normal_(std=0.03)
-            elif name.endswith("o.weight"):
-                parameter.normal_(std=0.02)
+            elif name.endswith("o.weight") or (
+                name.startswith("context.") and "head.weight" in name
+            ):
+                parameter.normal_(std=0.05)
             elif name.endswith("weight") and not parameter.any():
                 parameter.normal_(std=0.01)
         network.h_s.head.weight.normal_(std=0.3)

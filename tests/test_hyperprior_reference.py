@@ -156,9 +156,9 @@ def random_tensors(config, seed=0):
     return {name: values[name].astype(reference.TYPES[kind]) for name, (kind, _) in shapes.items()}
 
 
-def save(folder, tensors, config, skip_below=9):
+def save(folder, tensors, config, skip_below=9, family="hyperprior"):
     """Write a weights file; return its path."""
-    about = {"name": "small", "family": "hyperprior", "config": config, "skip_below": skip_below}
+    about = {"name": "small", "family": family, "config": config, "skip_below": skip_below}
     save_file(tensors, folder / "small.safetensors", {"ncodec": json.dumps(about)})
     return folder / "small.safetensors"
 
@@ -413,6 +413,16 @@ def test_sums_just_fit(layer, tmp_path):
     """X3 with the bounds that X19 finds for a layer's input: 2^31 - 1 fits, 2^31 does not."""
     tensors = random_tensors(reference.DEFAULTS | SMALL)
     net = reference.Model(save(tmp_path, tensors, SMALL).read_bytes()).net
+    bias = at_the_limit(net, tensors, layer)
+    path = save(tmp_path, tensors, SMALL)
+    reference.Model(path.read_bytes())
+    ncodec.encode(noise(16, 16, 3), 4, path, "cpu")
+    bias[0] -= 1
+    are_refused(save(tmp_path, tensors, SMALL))
+
+
+def at_the_limit(net, tensors, layer):
+    """Change the first row of a layer's weight so that its sum just fits; return the bias."""
     bounds = reference_exact.bounds(net.operations)
     bound = next(
         bounds[operation[1][0]]
@@ -426,32 +436,32 @@ def test_sums_just_fit(layer, tmp_path):
     weight[0].flat[0] += most - share * weight[0].size
     shift[0] = 30
     bias[0] = -(2**31 - 1 - bound * most - 2**29)
-    path = save(tmp_path, tensors, SMALL)
-    reference.Model(path.read_bytes())
-    ncodec.encode(noise(16, 16, 3), 4, path, "cpu")
-    bias[0] -= 1
-    are_refused(save(tmp_path, tensors, SMALL))
+    return bias
 
 
-def are_refused(path):
+def are_refused(path, model=reference.Model):
     with pytest.raises(WeightsMismatchError):
         ncodec.encode(noise(16, 16, 3), 4, path, "cpu")
     with pytest.raises(ValueError):
-        reference.Model(path.read_bytes())
+        model(path.read_bytes())
 
 
 # ---------------------------------------------------------------- section 10
 
 
-def networks_by_text(model):
-    """The encoder's networks as section 10 has them, and what they give."""
-    c = model.config
-    net = reference.Network(model.tensors)
-    x = net.add("pad", net.input("x", 3, 255), numbers=(16,))
+def y_of(net, c, x):
+    """y of an image, its sides multiples of 16."""
     f = net.layer(net.add("unshuffle", x, numbers=(8,)), "g_a.stem")
     f = net.blocks(net.scaled(f, "g_a.gain", c["N"]), "g_a.blocks", c["analysis_blocks"])
     head = net.layer(net.add("unshuffle", f, numbers=(2,)), "g_a.head")
-    y = net.add("add", net.layer(net.add("unshuffle", x, numbers=(16,)), "g_a.linear"), head)
+    return net.add("add", net.layer(net.add("unshuffle", x, numbers=(16,)), "g_a.linear"), head)
+
+
+def networks_by_text(model, y_of):
+    """The encoder's networks as section 10 has them, and what they give."""
+    c = model.config
+    net = model.network(model.tensors)
+    y = y_of(net, c, net.add("pad", net.input("x", 3, 255), numbers=(16,)))
     a = net.add("pad", net.scaled(y, "steps", c["M"]), numbers=(2,))
     a = net.add("table", a, arrays=(model.tensors["h_a.asinh"],))
     positive = net.layer(net.add("leaky", a, numbers=(0,)), "h_a.stem_positive")
@@ -461,7 +471,7 @@ def networks_by_text(model):
     z = net.add("clamp", z, numbers=(-127, 127))
     net.check()
 
-    loop = reference.Network(model.tensors)
+    loop = model.network(model.tensors)
     y_in, z_in = loop.input("y", c["M"], 32767), loop.input("z", c["Z"], 127)
     index, parts = model.index_of(loop, z_in, y_in), []
 
@@ -478,8 +488,8 @@ def networks_by_text(model):
     return (net, y, z), (loop, r)
 
 
-def latents_by_text(image, model, code):
-    (net, *outputs), (loop, residuals) = networks_by_text(model)
+def latents_by_text(image, model, code, y_of=y_of):
+    (net, *outputs), (loop, residuals) = networks_by_text(model, y_of)
     vectors = model.vectors(code)
     y, z = net.run(vectors | {"x": 2 * image.astype(int) - 255}, *outputs)
     return z, loop.run(vectors | {"y": y, "z": z}, residuals)[0]

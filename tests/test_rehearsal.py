@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import typer
 from conftest import SAMPLE
 from PIL import Image
 from torch import nn
@@ -206,9 +207,17 @@ def test_once_leaves_all_there_is_to_carry_away(tiny, folder, tmp_path, monkeypa
     assert names <= found["files"].keys() and not found["too_large"]
     assert max(found["files"].values()) <= SHARD_BYTES
     monkeypatch.setattr(once, "train", stopped)
-    once.main(str(tiny), [folder], **options, resume=True)
+    with pytest.raises(typer.Exit):
+        once.main(str(tiny), [folder], **options | {"minutes": None}, resume=True)
     assert json.loads((out / "summary.json").read_text())["ended"] == "stopped; --resume goes on"
     assert "checkpoint" in capsys.readouterr().out
+    with pytest.raises(InputError, match="holds a run already"):
+        once.main(str(tiny), [folder], **options)
+    assert json.loads((out / "summary.json").read_text())["ended"] == "stopped; --resume goes on"
+    for minutes in (None, 0, -1, float("inf"), float("nan")):
+        with pytest.raises(typer.BadParameter):
+            once.main(str(tiny), [folder], **options | {"minutes": minutes, "out": tmp_path / "x"})
+    assert not (tmp_path / "x").exists()
 
 
 def stopped(config, data, validation, out, budget, resume, *rest):

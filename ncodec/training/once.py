@@ -21,7 +21,7 @@ from ncodec.errors import NcodecError
 from ncodec.models.weights import find_by_name
 from ncodec.training.checkpoint import SHARD_BYTES
 from ncodec.training.config import read_config
-from ncodec.training.program import train
+from ncodec.training.program import check_folder, train
 from ncodec.training.record import write_json
 from ncodec.training.run import Budget
 
@@ -76,8 +76,11 @@ def main(
     config: Annotated[str, typer.Argument(help="As of ncodec train.")],
     data: Annotated[list[Path], typer.Argument(help="Folders or tar shards of images.")],
     minutes: Annotated[
-        float, typer.Option(help="Of training; loading, export and tests are beside it.")
-    ],
+        float | None,
+        typer.Option(
+            help="Of training; loading, export and tests are beside it. With --resume: by default what is left of them."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder.")] = Path("once-run"),
     start_from: Annotated[str | None, typer.Option("--from", help="Weights to start from.")] = None,
     validation: Annotated[list[Path], typer.Option(help="Images never trained on.")] = [],  # noqa: B006
@@ -88,19 +91,26 @@ def main(
     """Train, export, test, and leave a summary; what is there when something fails stays, and is summed up."""
     if resume and start_from is not None:
         raise typer.BadParameter("either --from or --resume", param_hint="--from")
+    if minutes is None and not resume:
+        raise typer.BadParameter("how long?", param_hint="--minutes")
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise typer.BadParameter(
+            f"expected a positive number, found {minutes}", param_hint="--minutes"
+        )
     begin, device = time.monotonic(), "cuda" if torch.cuda.is_available() else "cpu"
     origin = None if start_from is None else find_by_name(start_from)
-    budget = Budget(None if resume else minutes, None)
+    settings, budget = read_config(config, assignments), Budget(minutes, None)
+    check_folder(out, resume)
     ended, tests = "failed", None
     try:
-        train(read_config(config, assignments), data, validation, out, budget, resume, device,
+        train(settings, data, validation, out, budget, resume, device,
               SAVE_EVERY_S, origin, is_compiled)  # fmt: skip
         ended = "finished"
         tests = gpu_tests(out / "gpu_tests.txt")
     except KeyboardInterrupt:
         ended = "stopped; --resume goes on"
     finally:
-        if out.is_dir():
+        if (out / "run.json").is_file():  # it began
             about = {
                 "ended": ended,
                 "device": device,
@@ -108,6 +118,8 @@ def main(
             }
             write_json(out / "summary.json", about | {"gpu_tests": tests} | summary(out))
             print((out / "summary.json").read_text())
+    if ended != "finished":
+        raise typer.Exit(130)
 
 
 if __name__ == "__main__":

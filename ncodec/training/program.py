@@ -78,7 +78,7 @@ def train(
     _check_installed()
     where, checkpoint = _torch_device(device), out / MANIFEST
     with _writing(out):
-        _check_folder(out, resume)
+        check_folder(out, resume)
         rank, world = process_group(where)
         torch.backends.cudnn.benchmark = True  # crops are all of one size
         if config.training.batch % world:
@@ -118,7 +118,8 @@ def _check_installed() -> None:
         raise InputError(f"ncodec train needs torch 2.9 or later, found {torch.__version__}")
 
 
-def _check_folder(out: Path, resume: bool) -> None:
+def check_folder(out: Path, resume: bool) -> None:
+    """Raise InputError unless a run can start in a folder, or go on."""
     if (out / MANIFEST).exists() != resume:
         found = "no checkpoint.json to resume" if resume else "holds a run already"
         raise InputError(f"{out}: {found}{'' if resume else ': --resume, or another folder'}")

@@ -498,40 +498,33 @@ def ftic_attacks() -> dict[str, tuple[str, bytes]]:
     if not files:
         return {}
     model = reference_ftic.Model((HERE.parent.parent / "weights" / files[0]).read_bytes())
-    nothing = np.zeros((1, 1, model.config["Z"]), np.int64)
-    rows = model.index(nothing, 60, 1, 1).flatten().tolist()
+    z = np.zeros((1, 1, model.config["Z"]), np.int64)
+    index = model.index(z, 60, 1, 1).flatten()
+    rows = index[index >= model.skip_below].tolist()
 
     def pixel(payload: bytes, **fields: Any) -> bytes:
         known = {"family": b"\x07", "digest": model.digest, "quality": 60}
         return one_pixel(payload, **(known | fields))
 
-    def z_with(value: int, **how: int) -> bytes:
-        z, offset = nothing.copy(), model.at("neighbours.offset", 60)
-        z[0, 0, -1] = value
-        section: bytes = model.neighbours.encode(z, model.tables["tables.z"], offset, **how)
+    def first_with(value: int) -> bytes:
+        tables, offset = model.tables["tables.z"], model.at("neighbours.offset", 60)
+        section: bytes = model.neighbours.encode(z + value, tables, offset)
         return varint(len(section)) + section
 
-    def y_with_last(r: int, **how: int) -> bytes:
-        tables = model.tables["tables.r"]
-        symbols = [0] * len(rows)
-        symbols[max(i for i, row in enumerate(rows) if row >= model.skip_below)] = r
-        return reference_rans.encode(symbols, rows, tables, model.skip_below, **how)
+    def last_with(r: int) -> bytes:
+        symbols = [0] * (len(rows) - 1) + [r]
+        return reference_rans.encode(symbols, rows, model.tables["tables.r"])
 
-    z, y = z_with(0), y_with_last(0)
+    first, last = first_with(0), last_with(0)
     corrupt = {
-        "ftic_left_over": pixel(z + y + b"\0"),
-        "ftic_initial_state": pixel(z + y[:1] + b"\xff\xff\0\0" + y[5:]),
-        "ftic_lanes_6": pixel(z + b"\6" + y[1:]),
-        "ftic_r_32768": pixel(z + y_with_last(32768)),
-        "ftic_r_minus_32768": pixel(z + y_with_last(-32768)),
-        "ftic_r_2_31": pixel(z + y_with_last(2**31 - 1)),
-        "ftic_z_128": pixel(z_with(128) + y),
-        "ftic_z_lanes_2": pixel(z_with(0, lanes=2) + y),
-        "ftic_second_way": pixel(z + y, flags=8),
-        "ftic_layers": pixel(b"\0" + z + y, flags=4, grid=b"\x01\x01"),
+        "ftic_left_over": pixel(first + last + b"\0"),
+        "ftic_r_32768": pixel(first + last_with(32768)),
+        "ftic_z_128": pixel(first_with(128) + last),
+        "ftic_second_way": pixel(first + last, flags=8),
+        "ftic_layers": pixel(b"\0" + first + last, flags=4, grid=b"\x01\x01"),
     }
     attacks = {name: ("CorruptPayloadError", data) for name, data in corrupt.items()}
-    truncated = {"ftic_empty": b"", "ftic_no_y": z, "ftic_cut": z + y[:4], "ftic_z_cut": z[:3]}
+    truncated = {"ftic_empty": b"", "ftic_no_y": first, "ftic_cut": first + last[:4]}
     return attacks | {name: ("TruncatedError", pixel(data)) for name, data in truncated.items()}
 
 
