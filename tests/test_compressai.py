@@ -2,6 +2,7 @@
 
 import math
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from ncodec.errors import (
     UnknownModelError,
     WeightsMismatchError,
 )
-from ncodec.evaluation import codec_name, parse_codec, read_curves
+from ncodec.evaluation import Image, codec_name, parse_codec, rd_curve, read_curves
 from ncodec.evaluation.report import to_html
 from ncodec.models.compressai import FileCodec, Network, gaussian_mass, load
 
@@ -157,8 +158,38 @@ def test_what_is_no_such_checkpoint(content, error, message, tmp_path):
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path):
     torch.save(Network("bmshj2018-factorized", N, M), tmp_path / "a.pth")  # a pickled object
-    with pytest.raises(InputError, match="data alone"):
+    with pytest.raises(InputError, match=r"data alone \(holds more than tensors, or is damaged\)$"):
         load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("weight", "found"),
+    [
+        (torch.ones(N, 3, 5, 5).to_sparse(), "a dense tensor of floats, found sparse_coo, cpu, float32"),
+        (torch.ones(2**40, 3, 5, 5, device="meta"), "a dense tensor of floats, found strided, meta, float32"),
+        (torch.ones(N, 3, 5, 5, dtype=torch.complex64), "a dense tensor of floats, found strided, cpu, complex64"),
+        (torch.ones(N, 3, 5, 5, dtype=torch.int8), "a dense tensor of floats, found strided, cpu, int8"),
+        (torch.ones(()).expand(2**40, 3, 5, 5), r"what a file of \d+ bytes holds, found \[1099511627776, 3, 5, 5\]"),
+        (torch.ones(2**40, 0, 5, 5), r"what a file of \d+ bytes holds, found \[1099511627776, 0, 5, 5\]"),
+        (torch.ones(2**20, 1, 1, 1), r"expected \[1048576, 3, 5, 5\] of .*, found \[1048576, 1, 1, 1\]"),  # would be N² of 25
+    ],
+)  # fmt: skip
+def test_tensors_that_are_not_weights(weight, found, tmp_path):
+    """Refused ahead of any arithmetic, by name: nothing of the size that they claim is ever made."""
+    torch.save(changed("mbt2018-mean", g_a__0__weight=weight), tmp_path / "a.pth")
+    with pytest.raises(
+        (InputError, WeightsMismatchError), match=rf"a\.pth: g_a\.0\.weight: .*{found}"
+    ):
+        load(tmp_path / "a.pth")
+
+
+def test_zip_files_that_inflate(tmp_path):
+    torch.save(random_state("mbt2018-mean"), tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as stored, zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as packed:  # fmt: skip
+        for entry in stored.namelist():
+            packed.writestr(entry, stored.read(entry))
+    with pytest.raises(InputError, match="entries are compressed or overlap"):
+        load(tmp_path / "b.pth")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -208,13 +239,31 @@ def test_a_folder_is_a_curve(photograph, tmp_path):
     assert "note: float32: files decode" in html and first in html
 
 
+def test_a_checkpoint_that_does_not_load_is_a_gap(photograph, tmp_path):
+    (tmp_path / "q1.pth").write_bytes(b"damaged")
+    torch.save(random_state("mbt2018-mean"), tmp_path / "q2.pth")
+    curve = rd_curve(f"compressai:{tmp_path}", [Image("a", photograph[:64, :64])])
+    assert list(curve.points["asked"]) == ["2"]
+    assert curve.about["versions"]["quality 1"] == "q1.pth (does not load)"
+    (gap,) = curve.failures
+    assert gap["asked"] == "1" and "q1.pth: not a checkpoint" in gap["message"]
+    (tmp_path / "q2.pth").unlink()
+    with pytest.raises(InputError, match="not a checkpoint"):
+        rd_curve(f"compressai:{tmp_path}", [Image("a", photograph[:64, :64])])
+
+
 def test_names(tmp_path):
-    for file in ("a.pth", "l=2.pth"):
+    for file in ("a.pth", "l=2.pth", "b,.pth", ".c.pth", "runs.tar", "d.pth.tar"):
         (tmp_path / file).touch()
     name = f"compressai:{tmp_path}/l=2.pth,{tmp_path}/a.pth"
     codec = parse_codec(name)
     assert codec_name(codec) == name and [path.name for path in codec.files] == ["l=2.pth", "a.pth"]
     assert codec.QUALITIES == (1, 2) and codec.BEST == 2
+    in_folder = [path.name for path in parse_codec(f"compressai:{tmp_path}").files]
+    assert in_folder == ["a.pth", "b,.pth", "d.pth.tar", "l=2.pth"]
+    assert len(parse_codec(f"compressai:{tmp_path}/b,.pth").files) == 1
+    with pytest.raises(InputError, match="expected names with commas between, found an empty one"):
+        parse_codec(f"compressai:{tmp_path}/a.pth,")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"expected files \.pth, .*, found none"):
         parse_codec(f"compressai:{tmp_path}/empty")

@@ -23,6 +23,7 @@ Names and shapes of tensors are CompressAI's (of all its versions), its package 
 import math
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, softplus
@@ -49,6 +49,7 @@ SCALES = torch.linspace(
 TAIL = 2.0**-FREQ_BITS  # a table's row ends where less than this is outside
 LONGEST = 4095  # symbols of a row; others are escapes
 LARGEST = 2**24  # symbols are smaller: floats below are exact
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # what weights may be
 
 
 # ---------------------------------------------------------------- layers
@@ -283,12 +284,15 @@ def load(path: Path) -> Network:
             or of safetensors. The model and its N and M are told from the tensors.
 
     Raises:
-        InputError: the file cannot be read, or is not a checkpoint.
+        InputError: the file cannot be read, is not a checkpoint, or has tensors that are not dense floats of its own bytes.
         UnknownModelError: of another model.
         WeightsMismatchError: tensors are missing, of the wrong shape, or not finite.
     """
     state = _read(path)
-    network = Network(*_architecture(path, state))
+    name, N, M = _architecture(path, state)
+    state = _floats_of(path, state)
+    with torch.device("meta"):  # shapes alone: N and M are no more than a claim yet
+        network = Network(name, N, M)
     expected = network.state_dict()
     more = sorted(set(state) - set(expected))
     missing = sorted(set(expected) - set(state))
@@ -304,7 +308,7 @@ def load(path: Path) -> Network:
             )
         if not state[name].isfinite().all():
             raise WeightsMismatchError(f"{path}: {name}: expected finite numbers, found others")
-    network.load_state_dict(state)
+    network.load_state_dict(state, assign=True)
     return network
 
 
@@ -313,22 +317,25 @@ def _some(names: list[str]) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors in a file, float32, under today's names, without those that are not needed."""
+    """Return the tensors in a file as they are, under today's names, without those that are not needed."""
     try:
+        _refuse_inflation(path)
         if path.suffix == ".safetensors":
             found: Any = load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:  # fmt: skip
+    except Exception as error:  # torch.load raises anything on what torch.save did not write
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch's text says how to run what is in it
+            reason = "holds more than tensors, or is damaged"
         raise InputError(f"{path}: not a checkpoint that loads as data alone ({reason})") from error
     for key in ("state_dict", "model_state_dict", "network", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     is_state = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
-    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if is_state else {}
+    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor) and not v.is_nested} if is_state else {}  # fmt: skip
     if not tensors:
         inside = f" of {_some(sorted(map(str, found)))}" if isinstance(found, Mapping) else ""
         raise InputError(f"{path}: expected a state dict, found {type(found).__name__}{inside}")
@@ -338,8 +345,36 @@ def _read(path: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         name = _OF_DENSITIES.sub(lambda m: f"entropy_bottleneck.{_PLURAL[m[1]]}.{m[2]}", name.removeprefix(prefix))  # fmt: skip
         if not _IGNORED.fullmatch(name):
-            state[name] = tensor.float()
+            state[name] = tensor
     return state
+
+
+def _refuse_inflation(path: Path) -> None:
+    """Raise BadZipFile where a zip file's entries can be larger than the file: torch.save stores them, one behind the other."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # how torch.load tells them
+            return
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    total, size = sum(entry.file_size for entry in entries), path.stat().st_size
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or total > size:
+        raise zipfile.BadZipFile(f"entries are compressed or overlap: {total} bytes in {size}")
+
+
+def _floats_of(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as float32, contiguous; refuse, ahead of any arithmetic, what is not plain or more than the file holds."""
+    left = size = path.stat().st_size
+    for name, tensor in state.items():
+        place = f"{path}: {name}"
+        kind = f"{tensor.layout}, {tensor.device}, {tensor.dtype}".replace("torch.", "")
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in FLOATS:  # fmt: skip
+            raise InputError(f"{place}: expected a dense tensor of floats, found {kind}")
+        left -= math.prod(tensor.shape) * tensor.element_size()
+        if left < 0 or not tensor.numel():  # expanded, or a view of what others view
+            raise InputError(
+                f"{place}: expected what a file of {size} bytes holds, found {list(tensor.shape)} {kind}"
+            )
+    return {name: tensor.float().contiguous() for name, tensor in state.items()}
 
 
 def _architecture(path: Path, state: dict[str, Tensor]) -> tuple[str, int, int]:
@@ -360,4 +395,4 @@ def _architecture(path: Path, state: dict[str, Tensor]) -> tuple[str, int, int]:
         is_relu = not any(".beta" in name for name in state)
         return "bmshj2018-factorized" + ("-relu" if is_relu else ""), N, M
     last = state.get("h_s.4.weight", torch.zeros(0))
-    return ("mbt2018-mean" if len(last) == 2 * M else "bmshj2018-hyperprior"), N, M
+    return ("mbt2018-mean" if last.shape[:1] == (2 * M,) else "bmshj2018-hyperprior"), N, M

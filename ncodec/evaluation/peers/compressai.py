@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import importlib.util
+import os.path
 import re
 import sys
 from dataclasses import dataclass
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ncodec.bytestream import ByteReader, varint
-from ncodec.errors import CorruptPayloadError, InputError, UnknownModelError, needing
+from ncodec.errors import CorruptPayloadError, InputError, NcodecError, UnknownModelError, needing
 from ncodec.evaluation.peers.common import Pixels
 
 if TYPE_CHECKING:
     from ncodec.models.compressai import FileCodec
 
-CHECKPOINTS = (".pth", ".pt", ".tar", ".safetensors")  # what counts in a folder
+CHECKPOINTS = (".pth", ".pt", ".pth.tar", ".safetensors")  # what counts in a folder
 
 
 def _compressai() -> Any:
@@ -119,7 +120,7 @@ class Checkpoints:
     """Checkpoints of CompressAI's models, in layers and with a coder of our own (ncodec/models/compressai.py).
 
     Quality n is the n-th of `paths`: files and folders, commas between; of a folder, its checkpoints, by the numbers in
-    their names. They should come in order of their rates, for targets.
+    their names. One that does not load is a gap in the curve. They should come in order of their rates, for targets.
     """
 
     paths: str
@@ -141,14 +142,20 @@ class Checkpoints:
     def files(self) -> list[Path]:
         """The checkpoints, in order of their qualities."""
         found: list[Path] = []
-        for path in map(Path, self.paths.split(",")):
-            if path.is_dir():
-                inside = (p for p in path.iterdir() if p.suffix in CHECKPOINTS and p.is_file())
+        is_one = os.path.exists(self.paths)  # a name may have commas
+        for part in [self.paths] if is_one else self.paths.split(","):
+            if not part:
+                raise InputError(f"codec compressai: expected names with commas between, found an empty one in {self.paths!r}")  # fmt: skip
+            if os.path.isdir(part):
+                try:
+                    inside = [p for p in Path(part).iterdir() if _is_checkpoint(p)]
+                except OSError as error:
+                    raise InputError(f"codec compressai: {part}: {error.strerror}") from error
                 found += sorted(inside, key=_by_numbers)
-            elif path.is_file():
-                found.append(path)
+            elif os.path.isfile(part):
+                found.append(Path(part))
             else:
-                raise InputError(f"codec compressai: expected a file, a folder or option=…, found {str(path)!r}")  # fmt: skip
+                raise InputError(f"codec compressai: expected a file, a folder or option=…, found {part!r}")  # fmt: skip
         return found
 
     @property
@@ -164,8 +171,16 @@ class Checkpoints:
         return self.QUALITIES[:3]
 
     def versions(self) -> dict[str, str]:
+        facts, gaps = {}, []
         with needing("codec compressai", "eval"):
-            facts = {f"quality {n}": _facts(path) for n, path in enumerate(self.files, 1)}
+            for n, path in enumerate(self.files, 1):
+                try:
+                    facts[f"quality {n}"] = _facts(path)
+                except NcodecError as error:  # this quality's gap: encode says so again
+                    gaps.append(error)
+                    facts[f"quality {n}"] = f"{path.name} (does not load)"
+        if len(gaps) == len(self.files):
+            raise gaps[0]
         return {name: importlib.metadata.version(name) for name in ("ncodec", "torch")} | facts
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
@@ -178,6 +193,10 @@ class Checkpoints:
         if not 1 <= quality <= self.BEST:
             raise CorruptPayloadError(f"quality: expected 1 to {self.BEST}, found {quality}")
         return _codec(self.files[quality - 1]).decode(data[source.offset :], shape)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.name.endswith(CHECKPOINTS) and not path.name.startswith(".") and path.is_file()
 
 
 def _by_numbers(path: Path) -> list[Any]:
