@@ -1,9 +1,11 @@
 // X23 of specs/exact.md for one row and head, X26 for a window and head: two matrix products by the kernels of X1, and
 // a softmax between them.
 //
-//     q [n, e] --+-- scores = q k' (+ bias) -- softmax -- p -- (p v + 2^14) >> 15 --> o [n, e]      a dozen queries at
-//     a time k [t, e] --+ as weights [t, e]                  | v [t, e] ---------------------------------------+ as
-//     weights [e, t]
+//     q [n, e] --+-- scores = q k' (+ bias) -- softmax -- p -- (p v + 2^14) >> 15 --> o [n, e]
+//     k [t, e] --+ as weights [t, e]                           |
+//     v [t, e] ------------------------------------------------+ as weights [e, t]
+//
+// A dozen queries at a time.
 
 #pragma once
 

@@ -5,10 +5,10 @@ The networks are graphs.py's, all else is models/hyperprior/codec.py's; specs/ft
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ncodec.exact.network import Array, checked_bits
+from ncodec.exact.network import Array
 from ncodec.models.ftic import graphs
 from ncodec.models.ftic.layers import FticConfig, check_ftic, layers
-from ncodec.models.hyperprior.codec import HyperpriorCodec, Options, checked_skip
+from ncodec.models.hyperprior.codec import HyperpriorCodec, Options, loaded
 
 if TYPE_CHECKING:
     from ncodec.models.ftic.device import DeviceCodec
@@ -34,7 +34,7 @@ class FticCodec(HyperpriorCodec):
         return from_integers(self.tensors, self.config, self.fraction_bits)
 
 
-def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> FticCodec:
+def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> HyperpriorCodec:
     """Return the codec of a weights file (specs/ftic.md); `about` has "config" and "skip_below".
 
     Without "fraction_bits" there are no efforts above 1.
@@ -46,9 +46,4 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
     """
     config = FticConfig(**about["config"])
     check_ftic(tensors, config)
-    fraction_bits = (
-        checked_bits(about["fraction_bits"], layers(config)) if "fraction_bits" in about else {}
-    )
-    skip_below = checked_skip(about)
-    codec = FticCodec(tensors, config, skip_below, fraction_bits)
-    return codec if device == "cpu" else codec.on_device(device)
+    return loaded(FticCodec, tensors, config, layers(config), about, device)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncodec.exact.network import LARGEST, Array, tensors_of
+from ncodec.exact.network import LARGEST, Array
 from ncodec.models.ftic.layers import (
     CHANNEL_OCTAVES,
     FIXED_BITS,
@@ -24,25 +24,8 @@ from ncodec.models.ftic.layers import (
     layers,
 )
 from ncodec.models.ftic.network import Ftic
-from ncodec.models.hyperprior.layers import GAINS
-from ncodec.models.hyperprior.quantise import asinh_table
-from ncodec.nn.integers import (
-    HALF,
-    Watch,
-    at_qualities,
-    extremes,
-    float_layer,
-    float_of,
-    floats,
-    fraction_bits,
-    integer_gains,
-    integer_layer,
-    integer_steps,
-    load_float,
-    load_gains,
-    load_steps,
-    rounded,
-)
+from ncodec.models.hyperprior.quantise import integers_of, load_integers
+from ncodec.nn.integers import Watch, at_qualities, extremes, floats, fraction_bits, rounded
 
 RANGE_QUALITIES = (1.0, 4.0, 8.0)  # magnitudes grow and fall with quality: its ends, and the middle
 STREAM_ROOM = 1.25  # times what was seen: residual streams must not saturate
@@ -114,10 +97,7 @@ def to_integers(model: Ftic, images: list[Tensor]) -> tuple[dict[str, Array], di
         for part in (f"{name}.q", f"{name}.k"):
             bits[part] = min(max(bits[part], LEAST_BITS), MOST_BITS)
         scores[name] = bits[f"{name}.q"] + bits[f"{name}.k"]
-    named = dict(model.named_modules())
-    tensors: dict[str, Array] = {}
-    for layer in layers(model.config):
-        tensors |= integer_layer(*float_of(named, layer), layer, bits, HALF.get(layer.name, 0.0))
+    tensors, kept = integers_of(model, list(layers(model.config)), bits)
     tensors |= {f"{name}.score_bits": np.array(score, np.uint8) for name, score in scores.items()}
     for fat in all_fat(model.config):
         name = f"{fat.name}.attention"
@@ -130,9 +110,7 @@ def to_integers(model: Ftic, images: list[Tensor]) -> tuple[dict[str, Array], di
         room = math.floor(math.log2(LARGEST / max(float(weight.abs().max()), 1.0)))
         tensors[f"{name}.weight"] = rounded(weight * 2.0**room, np.int16)
         tensors[f"{name}.bits"] = np.array(room, np.uint8)
-    tensors["h_a.asinh"] = asinh_table()
-    tensors |= integer_steps(model, bits) | integer_gains(model, GAINS, bits)
-    return tensors, {name: bits[name] for name in sorted(tensors_of(layers(model.config)))}
+    return tensors, kept
 
 
 @torch.no_grad()
@@ -145,10 +123,7 @@ def from_integers(
         KeyError, ValueError, RuntimeError: tensors or fraction bits are missing or of the wrong shape.
     """
     model = Ftic(config)
-    named = dict(model.named_modules())
-    for layer in layers(config):
-        weight, bias = float_layer(tensors, layer, bits, HALF.get(layer.name, 0.0))
-        load_float(named, weight, bias, layer)
+    load_integers(model, layers(config), tensors, bits)
     for fat in all_fat(config):
         name = f"{fat.name}.attention"
         unit = 2.0 ** -int(tensors[f"{name}.score_bits"]) / math.log2(math.e)
@@ -156,6 +131,4 @@ def from_integers(
         name = f"{fat.name}.modulation"
         weight = floats(tensors[f"{name}.weight"]) * 2.0 ** -int(tensors[f"{name}.bits"])
         model.get_parameter(f"{name}.weight").copy_(weight)
-    load_steps(model, tensors, bits)
-    load_gains(model, GAINS, tensors, bits)
     return model

@@ -6,7 +6,7 @@
 The networks are graphs.py's; specs/hyperprior.md has all of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -23,6 +23,7 @@ from ncodec.exact.network import (
     LARGEST,
     PIXEL_BITS,
     Array,
+    Layer,
     Network,
     at_quality,
     checked_bits,
@@ -264,9 +265,18 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
     """
     config = HyperpriorConfig(**about["config"])
     check_hyperprior(tensors, config)
-    fraction_bits = (
-        checked_bits(about["fraction_bits"], layers(config)) if "fraction_bits" in about else {}
-    )
-    skip_below = checked_skip(about)
-    codec = HyperpriorCodec(tensors, config, skip_below, fraction_bits)
+    return loaded(HyperpriorCodec, tensors, config, layers(config), about, device)
+
+
+def loaded(
+    kind: "type[HyperpriorCodec]",
+    tensors: dict[str, Array],
+    config: HyperpriorConfig,
+    layers: Iterator[Layer],
+    about: dict[str, Any],
+    device: str,
+) -> HyperpriorCodec:
+    """Return a codec of tensors that have been checked, after what the file says beside them."""
+    fraction_bits = checked_bits(about["fraction_bits"], layers) if "fraction_bits" in about else {}
+    codec = kind(tensors, config, checked_skip(about), fraction_bits)
     return codec if device == "cpu" else codec.on_device(device)

@@ -4,14 +4,14 @@ network, images --ranges--> fraction bits of every tensor --nn/integers.py--> we
 weights file --floats--> network
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncodec.exact.network import LARGEST, Array, tensors_of
+from ncodec.exact.network import LARGEST, Array, Layer, tensors_of
 from ncodec.models.hyperprior.layers import (
     ASINH_BITS,
     FIXED_BITS,
@@ -79,13 +79,20 @@ def to_integers(model: Hyperprior, images: list[Tensor]) -> tuple[dict[str, Arra
         ValueError: weights that integers cannot hold.
     """
     bits = fraction_bits(ranges(model, [*images, *extremes()]), FIXED_BITS)
+    return integers_of(model, list(layers(model.config)), bits)
+
+
+def integers_of(
+    model: Hyperprior, layers: list[Layer], bits: dict[str, int]
+) -> tuple[dict[str, Array], dict[str, int]]:
+    """Return the tensors of layers, of asinh, steps and gains, and the fraction bits of what the layers see and make."""
     named = dict(model.named_modules())
     tensors: dict[str, Array] = {}
-    for layer in layers(model.config):
+    for layer in layers:
         tensors |= integer_layer(*float_of(named, layer), layer, bits, HALF.get(layer.name, 0.0))
     tensors["h_a.asinh"] = asinh_table()
     tensors |= integer_steps(model, bits) | integer_gains(model, GAINS, bits)
-    return tensors, {name: bits[name] for name in sorted(tensors_of(layers(model.config)))}
+    return tensors, {name: bits[name] for name in sorted(tensors_of(iter(layers)))}
 
 
 def from_integers(
@@ -97,10 +104,20 @@ def from_integers(
         KeyError, ValueError, RuntimeError: tensors or fraction bits are missing or of the wrong shape.
     """
     model = Hyperprior(config)
+    load_integers(model, layers(config), tensors, bits)
+    return model
+
+
+def load_integers(
+    model: Hyperprior,
+    layers: Iterable[Layer],
+    tensors: Mapping[str, Array],
+    bits: Mapping[str, int],
+) -> None:
+    """Give a network what `integers_of` was given."""
     named = dict(model.named_modules())
-    for layer in layers(config):
+    for layer in layers:
         weight, bias = float_layer(tensors, layer, bits, HALF.get(layer.name, 0.0))
         load_float(named, weight, bias, layer)
     load_steps(model, tensors, bits)
     load_gains(model, GAINS, tensors, bits)
-    return model
