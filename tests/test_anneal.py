@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ncodec.coder import Writer
-from ncodec.models import anneal, weights
+from ncodec.models import weights
+from ncodec.models.hyperprior import anneal
 from ncodec.models.hyperprior.codec import Latents, make_codec
 from ncodec.models.hyperprior.quantise import from_integers
 from ncodec.quality import lmbda_of, quality_code

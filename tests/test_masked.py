@@ -384,7 +384,7 @@ def test_training_by_its_command(passes, folder, tmp_path, monkeypatch):
     words += ["--device", "cpu", "--steps", 4]
     monkeypatch.setattr(sys, "argv", list(map(str, words)))
     main()
-    assert seen == [1.0, pytest.approx(1 - 0.25 / LESSONS_SHARE)]
+    assert seen[-2:] == [1.0, pytest.approx(1 - 0.25 / LESSONS_SHARE)]  # after a rehearsal
     check = json.loads((out / "check.json").read_text())
     for file, trained in zip(check["files"], check["float"], strict=True):
         assert abs(file["psnr"] - trained["psnr"]) < 0.1

@@ -468,7 +468,7 @@ def test_bad_runs_end_in_one_line(tiny, folder, trained, tmp_path, run):
         ((tiny, folder, trained, "--steps", 1), "holds a run already"),
         ((tiny, folder, tmp_path / "none", "--resume"), "no checkpoint.json"),
         ((tiny, tmp_path / "absent", tmp_path / "x"), "absent: expected a folder"),
-        ((tmp_path / "no.toml", folder, tmp_path / "x"), "expected a TOML file or one of bsq-s, fsq-s, hyperprior-m"),
+        ((tmp_path / "no.toml", folder, tmp_path / "x"), "expected a TOML file or one of bsq-s, fsq-s, ftic-m, ftic-s, hyperprior-m"),
         ((tiny, folder, tmp_path / "x", "--set", "training.batch=many"), "expected int, found 'many'"),
         ((tiny, folder, tmp_path / "x", "--set", "model.width=3"), "model.width: unknown"),
         ((tiny, folder, tmp_path / "x", "--set", "training.crop=100"), "a multiple of 32"),

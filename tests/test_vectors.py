@@ -71,5 +71,9 @@ def test_vector(name, device):
 
 
 def test_no_family_is_missing():
+    """Of those that have a shipped model, or need none."""
+    shipped = {model.family for model in ncodec.list_models()}
     families = {read((FOLDER / f"{name}.nc").read_bytes()).header.family for name in EXPECTED}
-    assert families == {family.wire_id for family in FAMILIES}
+    assert families == {
+        family.wire_id for family in FAMILIES if family.name in shipped or not family.has_weights
+    }
