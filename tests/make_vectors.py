@@ -148,6 +148,20 @@ def tokenizer_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
     }
 
 
+def files_of(
+    family: str, cases: dict[str, tuple[NDArray[np.uint8], float, int]]
+) -> dict[str, bytes]:
+    """Return files of pixels, quality and tile by every model of a family."""
+    return {
+        f"{model.name}-{case}-{model.digest.hex()[:8]}": ncodec.encode(
+            pixels, quality, model.name, device="cpu", tile=tile
+        )
+        for model in weights.list_models()
+        if model.family == family
+        for case, (pixels, quality, tile) in cases.items()
+    }
+
+
 def masked_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
     """Return files of the masked transformers: one window, two, four of four sizes."""
     noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
@@ -162,14 +176,7 @@ def masked_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
         "grey": (photo[100:164, 200:280, 1], 4, 0),
         "tiles": (photo[100:200, 200:330], 4, 64),
     }
-    models = [model for model in weights.list_models() if model.family == "masked"]
-    return {
-        f"{model.name}-{case}-{model.digest.hex()[:8]}": ncodec.encode(
-            pixels, quality, model.name, device="cpu", tile=tile
-        )
-        for model in models
-        for case, (pixels, quality, tile) in cases.items()
-    }
+    return files_of("masked", cases)
 
 
 def ftic_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
@@ -186,14 +193,7 @@ def ftic_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
         "grey": (photo[100:164, 200:280, 1], 4, 0),
         "tiles": (photo[100:180, 200:330], 4, 64),
     }
-    models = [model for model in weights.list_models() if model.family == "ftic"]
-    return {
-        f"{model.name}-{case}-{model.digest.hex()[:8]}": ncodec.encode(
-            pixels, quality, model.name, device="cpu", tile=tile
-        )
-        for model in models
-        for case, (pixels, quality, tile) in cases.items()
-    }
+    return files_of("ftic", cases)
 
 
 def jpeg_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:

@@ -156,3 +156,20 @@ def outcomes_of_mutations(good, said, pixels, folder, count, **choices):
             outcomes.append(False)
         path.unlink()
     return outcomes
+
+
+def damaged(payload, rng):
+    """Return a payload with one to three changes: a byte, an end cut off, bytes more, bytes others."""
+    data = bytearray(payload)
+    for _ in range(rng.integers(1, 4)):
+        place = int(rng.integers(len(data) or 1))
+        kind = rng.integers(4)
+        if kind == 0 and data:
+            data[place] = rng.integers(256)
+        elif kind == 1:
+            del data[place:]
+        elif kind == 2:
+            data[place:place] = rng.bytes(2)
+        else:
+            data[place : place + 3] = rng.bytes(3)
+    return bytes(data)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ncodec.cli.main import main
 from PIL import Image
-from random_weights import outcomes_of_mutations
+from random_weights import damaged, outcomes_of_mutations
 from safetensors.numpy import save_file
 from small_masked import SMALL, initialised, small_network, small_weights
 from small_tokenizer import photos
@@ -557,20 +557,9 @@ def test_hostile_payloads(codec):
     payload, outcomes = codec.encode_tile(pixels, 60, Options())[0][0], []
     format = TileFormat(80, 48, 3)
     for _ in range(150):
-        data = bytearray(payload)
-        for _ in range(rng.integers(1, 4)):
-            place = int(rng.integers(len(data) or 1))
-            kind = rng.integers(4)
-            if kind == 0 and data:
-                data[place] = rng.integers(256)
-            elif kind == 1:
-                del data[place:]
-            elif kind == 2:
-                data[place:place] = rng.bytes(2)
-            else:
-                data[place : place + 3] = rng.bytes(3)
+        data = damaged(payload, rng)
         try:
-            (found,) = codec.decode_tiles([[[bytes(data)]]], 60, format)
+            (found,) = codec.decode_tiles([[[data]]], 60, format)
             assert found.shape == pixels.shape
             outcomes.append(True)
         except FormatError as error:

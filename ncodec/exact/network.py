@@ -6,6 +6,7 @@ A tensor's values are its integers times 2**-bits. A layer's `source` and `resul
 "fraction_bits" has the bits of each, which only training needs: the integers run without.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -28,8 +29,15 @@ X_MAX = 255  # of what analysis sees: twice the 8-bit value, less 255
 PIXEL_BITS = 6  # of an 8-bit step
 X_BITS = 9  # x, -1/2 to 1/2, is its integers · 2**-9 · 512/510
 LOG_BITS = 12  # fraction of an octave
+EXPONENT_BITS = 6  # X23: an octave is so many steps of the exponential's table,
+MOST_SCORE_BITS = 24 + EXPONENT_BITS  # and scores have so many fraction bits at most
 # Mantissas of 2**(k / 4096), k = 0 … 4095: none is within 7e-5 of a half, so any float64 gives these.
 EXP2 = np.rint(2.0 ** (14 + np.arange(1 << LOG_BITS) / (1 << LOG_BITS))).astype(np.int16)
+
+
+def octaves(terms: int) -> float:
+    """Return the octaves of exp(q·k / sqrt(terms)) that a score q·k of so many terms is in units of."""
+    return math.log2(math.e) / math.sqrt(terms)
 
 
 class Layer(NamedTuple):
@@ -163,8 +171,16 @@ class Network:
         """Return x + o(attend(norm(x))), and to that down(leaky(up(norm))) added; norms have so many fraction bits."""
         g = self.graph
         x = g.add(x, self.conv(attend(g.norm(x, bits)), f"{name}.o"))
-        up = self.conv(g.norm(x, bits), f"{name}.up")
-        return g.add(x, self.conv(g.leaky(up, LEAKY_SLOPE), f"{name}.down"))
+        return g.add(x, self.feed_forward(x, name, bits))
+
+    def feed_forward(self, x: int, name: str, bits: int) -> int:
+        """Return down(leaky(up(norm(x)))); the norm has so many fraction bits."""
+        up = self.conv(self.graph.norm(x, bits), f"{name}.up")
+        return self.conv(self.graph.leaky(up, LEAKY_SLOPE), f"{name}.down")
+
+    def score(self, x: int, name: str, most: int) -> int:
+        """Return q or k of an attention, clamped."""
+        return self.graph.clamp(self.conv(x, name), -most, most)
 
     def scaled(self, x: int, name: str, channels: int) -> int:
         """Return x times a vector that comes as mantissas and shifts."""

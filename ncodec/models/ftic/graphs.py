@@ -9,11 +9,12 @@ Those of hyperprior (models/hyperprior/graphs.py), with FAT blocks between resid
 T-CA in the steps of its context. Vectors depend on the quality alone (`vectors`).
 """
 
+from functools import partial
+
 import numpy as np
 
-from ncodec.exact.network import LEAKY_SLOPE, Network, Tensors
+from ncodec.exact.network import EXPONENT_BITS, Network, Tensors
 from ncodec.models.ftic.layers import (
-    EXPONENT_BITS,
     NORM_BITS,
     SCORE_MAX,
     Fat,
@@ -31,30 +32,20 @@ from ncodec.nn.windows import CHANNEL_WINDOW, windows_of
 __all__ = ["analysis", "closing", "indexing", "synthesis", "vectors"]
 
 
-def _score(net: Network, seen: int, name: str) -> int:
-    return net.graph.clamp(net.conv(seen, name), -SCORE_MAX, SCORE_MAX)
-
-
 def _shift(net: Network, name: str) -> int:
     return int(net.tensors[f"{name}.score_bits"]) - EXPONENT_BITS
 
 
-def _forward(net: Network, x: int, name: str) -> int:
-    """Return down(leaky(up(norm(x))))."""
-    g = net.graph
-    up = net.conv(g.norm(x, NORM_BITS), f"{name}.up")
-    return net.conv(g.leaky(up, LEAKY_SLOPE), f"{name}.down")
+def _parts(net: Network, seen: int, name: str) -> tuple[int, int, int]:
+    """Return q, k and v of an attention."""
+    q, k = (net.score(seen, f"{name}.{part}", SCORE_MAX) for part in "qk")
+    return q, k, net.conv(seen, f"{name}.v")
 
 
 def _fat(net: Network, x: int, fat: Fat) -> int:
     """Return x after a FAT block."""
     g, name = net.graph, f"{fat.name}.attention"
-    seen = g.norm(x, NORM_BITS)
-    q, k, v = (
-        _score(net, seen, f"{name}.q"),
-        _score(net, seen, f"{name}.k"),
-        net.conv(seen, f"{name}.v"),
-    )
+    q, k, v = _parts(net, g.norm(x, NORM_BITS), name)
     windows = np.array(windows_of(fat.width // HEAD, fat.is_moved), np.int32)
     seen = g.window_attention(
         q, k, v, windows, net.tensors[f"{name}.bias"], _shift(net, name), name
@@ -62,7 +53,7 @@ def _fat(net: Network, x: int, fat: Fat) -> int:
     x = g.add(x, net.conv(seen, f"{name}.o"))
     name = f"{fat.name}.modulation"
     weight, bits = net.tensors[f"{name}.weight"], int(net.tensors[f"{name}.bits"])
-    return g.add(x, g.modulate(_forward(net, x, fat.name), weight, bits, name))
+    return g.add(x, g.modulate(net.feed_forward(x, fat.name, NORM_BITS), weight, bits, name))
 
 
 def _interleaved(net: Network, f: int, side: str, c: FticConfig, blocks: int) -> int:
@@ -100,21 +91,19 @@ def _channels(c: FticConfig) -> See:
 
     def see(net: Network, f: int, step: int) -> int:
         g, heads = net.graph, c.H // HEAD
-        for k in range(c.layers):
-            name = f"context.{step}.channels.{k}"
-            seen = g.norm(f, NORM_BITS)
-            made = (
-                *(_score(net, seen, f"{name}.{part}") for part in "qk"),
-                net.conv(seen, f"{name}.v"),
-            )
-            q, keys, values = (g.fold(part, CHANNEL_WINDOW, heads) for part in made)
+
+        def attend(k: int, name: str, seen: int) -> int:
+            parts = _parts(net, seen, name)
+            q, keys, values = (g.fold(part, CHANNEL_WINDOW, heads) for part in parts)
             if step:
                 keys, values = g.join(kept[k][0], keys), g.join(kept[k][1], values)
             kept[k : k + 1] = [(keys, values)]
-            seen = g.attention(q, keys, values, heads, _shift(net, name))
-            seen = g.unfold(seen, f, CHANNEL_WINDOW, heads)
-            f = g.add(f, net.conv(seen, f"{name}.o"))
-            f = g.add(f, _forward(net, f, name))
+            found = g.attention(q, keys, values, heads, _shift(net, name))
+            return g.unfold(found, seen, CHANNEL_WINDOW, heads)
+
+        for k in range(c.layers):
+            name = f"context.{step}.channels.{k}"
+            f = net.transformer_layer(f, name, NORM_BITS, partial(attend, k, name))
         return f
 
     return see

@@ -1,6 +1,5 @@
 """The tensors of weights of family ftic: layers, their shapes, what their integers stand for. No torch."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +7,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ncodec.errors import InputError
-from ncodec.exact.network import Known, Layer, Tensors, check_tensors, known_of
+from ncodec.exact.network import (
+    EXPONENT_BITS,
+    MOST_SCORE_BITS,
+    Known,
+    Layer,
+    Tensors,
+    check_tensors,
+    known_of,
+    octaves,
+)
 from ncodec.models.hyperprior.layers import FIXED_BITS as HYPERPRIOR_BITS
 from ncodec.models.hyperprior.layers import HyperpriorConfig, known_tensors
 from ncodec.models.hyperprior.layers import layers as hyperprior_layers
@@ -17,11 +25,10 @@ from ncodec.nn.windows import CHANNEL_WINDOW, MODULATED, WINDOWS, bias_sizes, wi
 
 NORM_BITS = 11  # of what a layer sees: the root of HEAD · 8 channels is 16
 SCORE_MAX = 4095  # q and k are clamped to it
-EXPONENT_BITS = 6  # an octave is so many steps of the exponential's table
-BITS = {"score_bits": (EXPONENT_BITS, 24 + EXPONENT_BITS), "modulation.bits": (0, 15)}  # X23, X27
+BITS = {"score_bits": (EXPONENT_BITS, MOST_SCORE_BITS), "modulation.bits": (0, 15)}  # X23, X27
 MOST_BIAS = 1 << 29  # of a score
-OCTAVES = math.log2(math.e) / math.sqrt(HEAD)  # of a score q·k,
-CHANNEL_OCTAVES = math.log2(math.e) / CHANNEL_WINDOW  # and of one over the places of a window
+OCTAVES = octaves(HEAD)  # of a score q·k,
+CHANNEL_OCTAVES = octaves(CHANNEL_WINDOW**2)  # and of one over the places of a window
 FIXED_BITS = HYPERPRIOR_BITS | {"norm": NORM_BITS}
 
 
@@ -50,9 +57,9 @@ class FticConfig(HyperpriorConfig):
                 raise InputError(f"{name}: expected {expected}, found {getattr(self, name)!r}")
 
 
-def attention_layers(name: str, width: int, octaves: float, stream: str) -> Iterator[Layer]:
-    """Yield q, k, v and o; differences of scores are in octaves."""
-    yield Layer(f"{name}.q", (width, width), "norm", f"{name}.q", result_unit=octaves)
+def attention_layers(name: str, width: int, unit: float, stream: str) -> Iterator[Layer]:
+    """Yield q, k, v and o; `unit`: octaves of a score."""
+    yield Layer(f"{name}.q", (width, width), "norm", f"{name}.q", result_unit=unit)
     yield Layer(f"{name}.k", (width, width), "norm", f"{name}.k")
     yield Layer(f"{name}.v", (width, width), "norm", f"{name}.v")
     yield Layer(f"{name}.o", (width, width), f"{name}.v", stream)

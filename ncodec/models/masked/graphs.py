@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from ncodec.exact.network import (
+    EXPONENT_BITS,
     LEAKY_SLOPE,
     LOG_BITS,
     Array,
@@ -27,7 +28,6 @@ from ncodec.exact.network import (
     power,
 )
 from ncodec.models.masked.layers import (
-    EXPONENT_BITS,
     FINE_BITS,
     INDEX_BITS,
     NORM_BITS,
@@ -83,10 +83,6 @@ def _both(net: Network, y_hat: int, channels: int, name: str) -> int:
     return net.graph.add(net.conv(a, name), net.conv(positive, f"{name}_positive"))
 
 
-def _score(net: Network, seen: int, name: str) -> int:
-    return net.graph.clamp(net.conv(seen, name), -SCORE_MAX, SCORE_MAX)
-
-
 def _attention(net: Network, c: MaskedConfig, k: int, q: int, keys: int, values: int) -> int:
     shift = int(net.tensors["score_bits"][k]) - EXPONENT_BITS
     return net.graph.attention(q, keys, values, c.D // HEAD, shift)
@@ -101,7 +97,7 @@ def asking(tensors: Tensors, c: MaskedConfig) -> Network:
 
     def attend(k: int, seen: int) -> int:
         kept = (net.input(f"keys.{k}", c.D, SCORE_MAX), net.input(f"values.{k}", c.D))
-        return _attention(net, c, k, _score(net, seen, f"layers.{k}.q"), *kept)
+        return _attention(net, c, k, net.score(seen, f"layers.{k}.q", SCORE_MAX), *kept)
 
     for k in range(c.layers):
         x = net.transformer_layer(x, f"layers.{k}", NORM_BITS, partial(attend, k))
@@ -124,12 +120,12 @@ def telling(tensors: Tensors, c: MaskedConfig, is_first: bool) -> Network:
 
     def attend(k: int, seen: int) -> int:
         name = f"layers.{k}"
-        keys, values = _score(net, seen, f"{name}.k"), net.conv(seen, f"{name}.v")
+        keys, values = net.score(seen, f"{name}.k", SCORE_MAX), net.conv(seen, f"{name}.v")
         if not is_first:
             keys = g.join(net.input(f"keys.{k}", c.D, SCORE_MAX), keys)
             values = g.join(net.input(f"values.{k}", c.D), values)
         net.outputs |= {f"keys.{k}": keys, f"values.{k}": values}
-        return _attention(net, c, k, _score(net, seen, f"{name}.q"), keys, values)
+        return _attention(net, c, k, net.score(seen, f"{name}.q", SCORE_MAX), keys, values)
 
     for k in range(c.layers):
         x = net.transformer_layer(x, f"layers.{k}", NORM_BITS, partial(attend, k))
@@ -144,7 +140,7 @@ def passing(tensors: Tensors, c: MaskedConfig) -> Network:
     x = g.add(g.offset(x, net.vector("mode", c.D)), net.input("content", c.D))
 
     def attend(k: int, seen: int) -> int:
-        q, keys = (_score(net, seen, f"layers.{k}.{part}") for part in "qk")
+        q, keys = (net.score(seen, f"layers.{k}.{part}", SCORE_MAX) for part in "qk")
         return _attention(net, c, k, q, keys, net.conv(seen, f"layers.{k}.v"))
 
     for k in range(c.layers):

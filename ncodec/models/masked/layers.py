@@ -1,6 +1,5 @@
 """The tensors of weights of family masked: layers, their shapes, what their integers stand for. No torch."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,6 +7,8 @@ import numpy as np
 
 from ncodec.errors import InputError
 from ncodec.exact.network import (
+    EXPONENT_BITS,
+    MOST_SCORE_BITS,
     PIXEL_BITS,
     X_BITS,
     Known,
@@ -16,6 +17,7 @@ from ncodec.exact.network import (
     check_tensors,
     known_of,
     known_of_gains,
+    octaves,
 )
 from ncodec.models.masked.schedule import PLACES
 from ncodec.models.trunk import GAINS, analysis_layers, synthesis_layers
@@ -25,9 +27,7 @@ from ncodec.quality import N_QUALITIES
 NEAR = 5  # places a side that the embedding sees
 NORM_BITS = 11  # of what a layer sees: the root of HEAD · 8 channels is 16
 SCORE_MAX = 4095  # q and k are clamped to it
-EXPONENT_BITS = 6  # an octave is so many steps of the exponential's table
-MOST_SCORE_BITS = 24 + EXPONENT_BITS  # X23
-OCTAVES = math.log2(math.e) / math.sqrt(HEAD)  # of a score q·k
+OCTAVES = octaves(HEAD)  # of a score q·k
 INDEX_BITS = 8  # of a table row
 INDEX_UNIT = 4.0  # rows per unit of a head's output
 FINE_BITS, STEPS_BITS = 9, 5  # of a latent step: within ±64 steps, and ±1024

@@ -129,7 +129,7 @@ def windows(tensors: Tensors, c: MaskedConfig, stages: tuple[Stage, ...]) -> Net
     f = g.add(net.input("f", c.d), position)
 
     def attend(name: str, x: int) -> int:
-        q, key = (g.clamp(net.conv(x, f"{name}.{part}"), -SCORE_MAX, SCORE_MAX) for part in "qk")
+        q, key = (net.score(x, f"{name}.{part}", SCORE_MAX) for part in "qk")
         shift = int(tensors[f"{name}.shift"])
         return g.attention(q, key, net.conv(x, f"{name}.v"), c.d // HEAD, shift)
 
