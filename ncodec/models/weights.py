@@ -7,7 +7,7 @@ Its digest, the first 8 bytes of its SHA-256, stands in every file made with it.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from ncodec import families
 from ncodec.container.header import DIGEST_BYTES
 from ncodec.errors import InputError, UnknownModelError, WeightsMismatchError
+from ncodec.nn import N_SCALES
 from ncodec.weights import DIR
 
 
@@ -127,3 +128,11 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any], bytes]:
         with safe_open(path, "np") as file:
             about = json.loads((file.metadata() or {})["ncodec"])
             return {name: file.get_tensor(name) for name in file.keys()}, about, digest
+
+
+def checked_skip(about: Mapping[str, Any]) -> int:
+    """Return "skip_below" of a weights file; ValueError unless it is a number of rows."""
+    skip_below = about["skip_below"]
+    if type(skip_below) is not int or not 0 <= skip_below <= N_SCALES:
+        raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {skip_below!r}")
+    return skip_below

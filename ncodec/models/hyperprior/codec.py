@@ -39,7 +39,8 @@ from ncodec.models.hyperprior.layers import (
     layers,
 )
 from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
-from ncodec.nn import N_SCALES, STRIDE
+from ncodec.models.weights import checked_skip
+from ncodec.nn import STRIDE
 from ncodec.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -243,14 +244,6 @@ def check_r(largest: int) -> None:
     """Raise CorruptPayloadError unless the largest |r| of a section is one that the networks take."""
     if largest > R_MAX:
         raise CorruptPayloadError(f"section 'y': expected |r| <= {R_MAX}, found {largest}")
-
-
-def checked_skip(about: Mapping[str, Any]) -> int:
-    """Return "skip_below" of a weights file; ValueError unless it is a number of rows."""
-    skip_below = about["skip_below"]
-    if type(skip_below) is not int or not 0 <= skip_below <= N_SCALES:
-        raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {skip_below!r}")
-    return skip_below
 
 
 def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) -> HyperpriorCodec:

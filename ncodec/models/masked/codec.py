@@ -34,7 +34,8 @@ from ncodec.models.masked.layers import MaskedConfig, check_masked, layers
 from ncodec.models.masked.schedule import batches
 from ncodec.models.masked.transformer import Kept, Passes
 from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
-from ncodec.nn import N_SCALES, STRIDE
+from ncodec.models.weights import checked_skip
+from ncodec.nn import STRIDE
 from ncodec.threads import get_num_threads
 
 Int16 = NDArray[np.int16]
@@ -200,9 +201,7 @@ def make_codec(tensors: dict[str, Array], about: dict[str, Any], device: str) ->
     check_masked(tensors, config)
     if "fraction_bits" in about:
         checked_bits(about["fraction_bits"], layers(config))
-    skip_below = about["skip_below"]
-    if type(skip_below) is not int or not 0 <= skip_below <= N_SCALES:
-        raise ValueError(f"skip_below: expected 0 to {N_SCALES}, found {skip_below!r}")
+    skip_below = checked_skip(about)
     if device == "cpu":
         return MaskedCodec(tensors, config, skip_below)
     from ncodec.models.masked.device import DeviceCodec  # needs torch
