@@ -33,9 +33,7 @@ def bpp(size_bytes: int, width: int, height: int) -> float:
 
 def _check_sides(metric: str, a: NDArray[np.uint8], least: int) -> None:
     if min(a.shape[:2]) < least:
-        raise InputError(
-            f"{metric}: expected sides of {least} pixels or more, found {a.shape[:2]}"
-        )
+        raise InputError(f"{metric}: expected sides of {least} pixels or more, found {a.shape[:2]}")
 
 
 def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -138,7 +136,9 @@ def version_of(metric: str) -> str:
         try:
             return f"{importlib.metadata.version('cvvdp')} {DISPLAY}"
         except importlib.metadata.PackageNotFoundError:
-            raise InputError("CVVDP needs the package cvvdp: pip install 'ncodec[visual]'") from None
+            raise InputError(
+                "CVVDP needs the package cvvdp: pip install 'ncodec[visual]'"
+            ) from None
     path = shutil.which(BUTTERAUGLI)
     if path is None:
         raise InputError(f"Butteraugli needs the program {BUTTERAUGLI} (Debian: libjxl-devtools)")
