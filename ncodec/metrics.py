@@ -96,7 +96,7 @@ def _cvvdp() -> Any:
     except RuntimeError:
         # torchvision's operators do not load beside a torch without CUDA, and its import ends where it describes these
         # two. CVVDP calls neither.
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import pycvvdp

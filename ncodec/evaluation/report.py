@@ -163,7 +163,8 @@ def machines_of(curves: Sequence[RDCurve]) -> list[str]:
     return sorted({str(name) for curve in curves for name in curve.cells["machine"]})
 
 
-def _number(value: float, digits: int, sign: str = "") -> str:
+def number(value: float, digits: int, sign: str = "") -> str:
+    """Return it as tables show it; "-" where it is not finite."""
     return f"{value:{sign}.{digits}f}" if math.isfinite(value) else "-"
 
 
@@ -195,7 +196,8 @@ def summary_rows(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> list[
     return sorted(rows, key=order)
 
 
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     escaped = ([cell.replace("|", "\\|").replace("\n", " ") for cell in cells] for cells in lines)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)
@@ -213,14 +215,14 @@ def summary_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> s
     rows = [
         [
             row["codec"] + (" (gaps)" if row["gaps"] else ""),
-            *(_number(value, 1, "+") for value in row["bd_rates"]),
-            *(_number(value, 2) for value in row["psnrs"]),
-            _number(row["encode_s"], 3),
-            _number(row["decode_s"], 3),
+            *(number(value, 1, "+") for value in row["bd_rates"]),
+            *(number(value, 2) for value in row["psnrs"]),
+            number(row["encode_s"], 3),
+            number(row["decode_s"], 3),
         ]
         for row in summary_rows(curves, anchors)
     ]
-    return _markdown_table(head, rows)
+    return markdown_table(head, rows)
 
 
 def rate_cells(curves: Sequence[RDCurve]) -> str:
@@ -252,7 +254,7 @@ def rate_rows(
 
 def _at(curve: RDCurve, metric: str, rate: float) -> str:
     digits = 3 if metric == "ms_ssim" else HEADS[metric][1]
-    return _number(value_of(metric, value_at(curve, metric, rate)), digits)
+    return number(value_of(metric, value_at(curve, metric, rate)), digits)
 
 
 def _bd(curve: RDCurve, anchor: RDCurve, metric: str) -> str:
@@ -262,7 +264,7 @@ def _bd(curve: RDCurve, anchor: RDCurve, metric: str) -> str:
         found = bd_rate(curve, anchor, metric)
     except InputError:
         return "-"
-    return _number(found.percent, 1, "+") + ("*" if found.warning else "")
+    return number(found.percent, 1, "+") + ("*" if found.warning else "")
 
 
 def _joined(cells: Sequence[str]) -> str:
@@ -274,7 +276,7 @@ def rates_markdown(
 ) -> str:
     """Return what `rate_rows` does as a Markdown table, and what its cells are."""
     head, *rows = rate_rows(curves, anchors, rates)
-    return f"{_markdown_table(head, rows)}\n\n{rate_cells(curves).replace('*', chr(92) + '*')}"
+    return f"{markdown_table(head, rows)}\n\n{rate_cells(curves).replace('*', chr(92) + '*')}"
 
 
 def points_markdown(curve: RDCurve) -> str:
@@ -284,14 +286,14 @@ def points_markdown(curve: RDCurve) -> str:
     rows = [
         [
             str(p["asked"]),
-            _number(p["bpp"], 4),
-            *(_number(p[metric], HEADS[metric][1]) for metric in metrics),
-            _number(p["encode_s"], 3),
-            _number(p["decode_s"], 3),
+            number(p["bpp"], 4),
+            *(number(p[metric], HEADS[metric][1]) for metric in metrics),
+            number(p["encode_s"], 3),
+            number(p["decode_s"], 3),
         ]
         for p in curve.points.to_dict("records")
     ]
-    return _markdown_table(head, rows)
+    return markdown_table(head, rows)
 
 
 METRIC_CELLS = (
@@ -314,7 +316,7 @@ def metric_rows(curves: Sequence[RDCurve], anchor: RDCurve) -> list[list[str]]:
 
 def _both(row: Any) -> str:
     """Return the BD-rates of a row of `bd_table` as `METRIC_CELLS` says."""
-    whole = f"({_number(row['percent'], 1, '+')})"
+    whole = f"({number(row['percent'], 1, '+')})"
     if not math.isfinite(row["image_percent"]):
         return whole if math.isfinite(row["percent"]) else "-"
     return f"{row['image_percent']:+.1f} ± {row['image_spread']:.1f} {whole}"
@@ -325,7 +327,7 @@ def metrics_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> s
     parts = [METRIC_CELLS]
     for anchor in anchors:
         head, *rows = metric_rows(curves, anchor)
-        parts.append(_markdown_table([f"vs {anchor.codec}", *head[1:]], rows))
+        parts.append(markdown_table([f"vs {anchor.codec}", *head[1:]], rows))
     return "\n\n".join(parts)
 
 
@@ -342,7 +344,7 @@ def look_rows(curves: Sequence[RDCurve]) -> list[list[str]]:
         own = looks(curve).to_dict("records")
         if own:
             shown = [f"{row['asked']}: {row['mean']:.1f} ± {row['spread']:.1f}" for row in own]
-            spreads = [_number(spread_at(curve, look), 2) for look in LOOKS]
+            spreads = [number(spread_at(curve, look), 2) for look in LOOKS]
             rows.append([curve.codec, *spreads, "; ".join(shown)])
     return rows
 
@@ -350,7 +352,7 @@ def look_rows(curves: Sequence[RDCurve]) -> list[list[str]]:
 def looks_markdown(curves: Sequence[RDCurve]) -> str:
     """Return what `look_rows` does as a Markdown table, and what its cells are."""
     head, *rows = look_rows(curves)
-    return f"{LOOK_CELLS}\n\n{_markdown_table(head, rows)}"
+    return f"{LOOK_CELLS}\n\n{markdown_table(head, rows)}"
 
 
 def bd_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
@@ -368,7 +370,7 @@ def bd_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
     ]
     rows = []
     for row in bd_table(curves, anchors).to_dict("records"):
-        shown = [row["codec"], row["anchor"], AXES[row["metric"]], _number(row["percent"], 1, "+")]
+        shown = [row["codec"], row["anchor"], AXES[row["metric"]], number(row["percent"], 1, "+")]
         shown.append(_of_images(row))
         if math.isfinite(row["percent"]):
             shown += [
@@ -379,7 +381,7 @@ def bd_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
         else:
             shown += ["-", "-", "-"]
         rows.append([*shown, row["note"] or ""])
-    return _markdown_table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _of_images(row: Any) -> str:
@@ -505,7 +507,7 @@ def views_of(study: Study, n_images: int, rates: Sequence[float], anchor: str = 
                 values = {"quality": f"{row['quality']:.4g}", "bpp": f"{row['bpp']:.3f}"}
                 for metric in (*ALWAYS, *study.judges):
                     head, digits = HEADS[metric]
-                    values[head] = _number(row[metric], digits)
+                    values[head] = number(row[metric], digits)
                 views.append(View(image.name, f"{rate:g} bpp", name, values, _data_uri(pixels)))
     return views
 
@@ -584,7 +586,7 @@ def to_html(
         of_images=_of_images,
         speeds=speed_table(curves).to_dict("records"),
         gaps=gaps_of(curves),
-        number=_number,
+        number=number,
         isfinite=math.isfinite,
         plotly=get_plotlyjs(),
         data=_json_in_html(
