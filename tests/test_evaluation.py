@@ -833,7 +833,7 @@ def test_eval_at_low_rates(folder, tmp_path):
     common = ("--at", "0.2,0.01", "--anchor", "webp")
     done = ncodec(
         "eval", folder / "a.png", "--codec", "webp", "--codec", "dct", "--low", *common,
-        "--no-cache", "--report", tmp_path / "s.json", "--report", tmp_path / "s.md", "--report", tmp_path / "s.html",
+        "--no-cache", "--visual", 0, "--report", tmp_path / "s.json", "--report", tmp_path / "s.md", "--report", tmp_path / "s.html",
     )  # fmt: skip
     head = "| codec | its rates (bpp) | 0.01 bpp | 0.2 bpp | BD-rates vs webp (%) |"
     assert head in done.stdout and "8 of 8" in done.stderr
@@ -912,7 +912,7 @@ def test_unreadable_images_and_missing_programs_are_gaps(folder, tmp_path):
     (tmp_path / "broken.png").write_bytes((folder / "a.png").read_bytes()[:2000])
     done = ncodec(
         "eval", folder / "a.png", tmp_path / "broken.png", tmp_path / "missing.png", "--codec", "jpeg",
-        "--codec", "vtm:encoder=nowhere", "--quality", "30,60", "--anchor", "vtm", "--no-cache",
+        "--codec", "vtm:encoder=nowhere", "--quality", "30,60", "--anchor", "vtm", "--no-cache", "--visual", 0,
         "--report", tmp_path / "r.html", "--report", tmp_path / "r.md", code=6,
     )  # fmt: skip
     for report in (done.stderr, (tmp_path / "r.md").read_text(), (tmp_path / "r.html").read_text()):

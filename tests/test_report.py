@@ -177,6 +177,7 @@ def page(browser, study, curves, anchors, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(to_html(curves, anchors, views_of(study, 2, (0.7, 1.5), "webp")))
     page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.set_default_timeout(120_000)  # on a busy machine
     wrong, requests = [], []
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -305,6 +306,7 @@ def test_views_of_equal_bytes(page, study):
 def test_a_report_without_pictures(browser, curves, tmp_path):
     (tmp_path / "r.html").write_text(to_html(curves, []))
     page = browser.new_page()
+    page.set_default_timeout(120_000)
     wrong = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto((tmp_path / "r.html").as_uri())

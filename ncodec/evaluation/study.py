@@ -166,18 +166,30 @@ class Study:
 
     def run(self) -> Iterator[tuple[int, int, str]]:
         """Measure; yield (done, in all, what was done last). What fails becomes a failure of its curve."""
-        tasks = []
-        for codec, name in zip(self.codecs, self.names, strict=True):
-            try:
-                versions = self.versions[name] = codec.versions()
-            except NcodecError as error:
-                self._fail(name, "", "", error)
-                continue
-            for asked in self.asked_of(codec):
-                tasks += [
-                    (Cell(name, asked, self.digests[image.name], versions, self.judges), image)
-                    for image in self.images
-                ]
+        yield from self._measure(
+            [
+                (name, asked, image)
+                for codec, name in zip(self.codecs, self.names, strict=True)
+                for asked in self.asked_of(codec)
+                for image in self.images
+            ]
+        )
+
+    def _measure(self, wanted: list[tuple[str, str, Image]]) -> Iterator[tuple[int, int, str]]:
+        """Measure codecs at qualities or targets on images, as `run` does."""
+        codecs = dict(zip(self.names, self.codecs, strict=True))
+        for name in dict.fromkeys(name for name, _, _ in wanted):
+            if name not in self.versions:
+                try:
+                    self.versions[name] = codecs[name].versions()
+                except NcodecError as error:
+                    self.versions[name] = {}  # it cannot run
+                    self._fail(name, "", "", error)
+        tasks = [
+            (Cell(name, asked, self.digests[image.name], self.versions[name], self.judges), image)
+            for name, asked, image in wanted
+            if self.versions[name]
+        ]
         todo = []
         for cell, image in tasks:
             cached = self.cache.get(cell)
@@ -221,40 +233,28 @@ class Study:
     ) -> dict[tuple[str, float, str], Measurement]:
         """Return files of equal bytes, by image, rate and codec: of `leader` nearest to a rate (bpp), of the others to its bytes.
 
-        Searched for each image, and kept in the cache like other targets. What fails is not there.
+        Searched for each of the study's images that is given, and kept in the cache like other targets. What fails is not there.
         """
+        found = {}
 
-        def found(names: list[str], images: Sequence[Image], targets: Sequence[Target]) -> Any:
-            study = Study(
-                names,
-                images,
-                targets,
-                self.cache,
-                self.engine,
-                self.jobs,
-                metrics=list(self.judges),
-            )
-            for _ in study.run():
+        def search(names: Sequence[str], sizes: dict[tuple[str, float], float]) -> None:
+            wanted = {
+                (image.name, rate, name): (name, text_of(Target(sizes[image.name, rate], "bpp")), image)
+                for name in names
+                for rate in rates
+                for image in images
+            }  # fmt: skip
+            for _ in self._measure(list(wanted.values())):
                 pass
-            return study.found
+            for key, (name, asked, image) in wanted.items():
+                if (cell := (name, asked, image.name)) in self.found:
+                    found[key] = self.found[cell]
 
-        asked = {rate: Target(rate, "bpp") for rate in rates}
-        leading = found([leader], images, list(asked.values()))
-        others = [name for name in self.names if name != leader]
-        result = {}
-        for image in images:
-            sizes = dict(asked)
-            for rate, target in asked.items():
-                first = leading.get((leader, text_of(target), image.name))
-                if first is not None:
-                    result[image.name, rate, leader] = first
-                    sizes[rate] = Target(first.row["bpp"], "bpp")
-            measured = found(others, [image], list(sizes.values())) if others else {}
-            for rate, target in sizes.items():
-                for name in others:
-                    if (key := (name, text_of(target), image.name)) in measured:
-                        result[image.name, rate, name] = measured[key]
-        return result
+        asked = {(image.name, rate): rate for image in images for rate in rates}
+        search([leader], asked)
+        sizes = {(i, rate): float(first.row["bpp"]) for (i, rate, _), first in found.items()}
+        search([name for name in self.names if name != leader], asked | sizes)
+        return found
 
     def curves(self) -> list[RDCurve]:
         """Return a curve a codec, in the order they were named."""
