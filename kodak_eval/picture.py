@@ -1,6 +1,6 @@
 """The README's picture: one crop by several codecs, from files of equal bytes.
 
-python kodak_eval/picture.py KODAK/kodim05.png       writes results/equal_bytes.webp
+python kodak_eval/picture.py KODAK/kodim19.png       writes results/equal_bytes.webp
 
 original | jpeg | avif           each with its bytes and SSIMULACRA2 (of the whole image)
 jxl      | dct  | hyperprior-s
@@ -28,10 +28,10 @@ LINE = 22  # pixels of a label
 def main(
     image: Path,
     rate: float = 0.3,
-    left: int = 0,
-    top: int = 0,
-    width: int = 280,
-    height: int = 220,
+    left: int = 120,
+    top: int = 440,
+    width: int = 264,
+    height: int = 184,
     jobs: int = os.cpu_count() or 1,
     out: Path = Path(__file__).parent / "results" / "equal_bytes.webp",
 ) -> None:
