@@ -4,7 +4,7 @@
     masked-s                         has one tune, and no other name
 
 A weights file is safetensors: the integers of a family's layers and tables, as its specification names them,
-and a JSON text under the metadata key "ncodec".
+and a JSON text under the metadata key "ncodec": name, family, what make_codec reads, and "tune" where it is not the family's.
 Its digest, the first 8 bytes of its SHA-256, stands in every file made with it.
 """
 

@@ -77,7 +77,7 @@ def parse_codec(text: str) -> Codec:
                 f"found {part!r}"
             )
         given[option] = _value(value, kinds[option], f"codec {text!r}, {option}")
-    if own or given.get("tune"):
+    if own or (kind is Ncodec and "tune" in given):
         given["options"] = chosen_options(given.get("model", ""), given.get("tune", ""), own)
     return kind(**given)
 
