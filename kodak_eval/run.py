@@ -46,14 +46,12 @@ from ncodec.evaluation.report import (
 )
 from ncodec.evaluation.study import read_image
 from ncodec.files import write_whole
-from ncodec.inspection import list_models
-from ncodec.models.weights import family_named
+from ncodec.models.weights import base_of, family_named, list_models, models_by_name
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
 INDEX = HERE.parent / "weights" / "index.json"
-SEARCHING = ("hyperprior-s:effort=2",)  # encoders that take their time
 CONVENTIONAL = (
     "jpeg",
     "jpeg:subsampling=4:4:4",
@@ -71,7 +69,7 @@ CONVENTIONAL = (
 VISUAL = ("dct", "hyperprior-s", "avif", "avif:tune=psnr", "jxl", "vvenc", "webp", "jpeg")
 VISUAL_METRICS = ("ssimulacra2", "cvvdp", "butteraugli", "ms_ssim")  # of the README's table
 LOOK = 70  # mean SSIMULACRA2 at which the README compares spreads
-LOW_PEERS = ("dct", "hyperprior-s", "avif", "jxl", "webp")
+LOW_PEERS = ("avif", "jxl", "webp")
 LOW_RATES = (0.03, 0.06, 0.1, 0.2)  # bpp
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -99,16 +97,25 @@ def record_in_index(curves: list[RDCurve]) -> None:
     """Write the measured models' BD-rates into their entries, where `ncodec models` shows them."""
     index = json.loads(INDEX.read_text())
     measured = {curve.codec: curve for curve in curves}
-    for entry in [entry for entry in index["models"] if entry["name"] in measured]:
-        percent = bd_rate(measured[entry["name"]], find_anchor("vtm")).percent
-        entry["about"]["kodak_bd_rate_vs_vtm_percent"] = round(percent, 1)
+    for entry in index["models"]:
+        curve = measured.get(for_psnr(base_of(entry["name"], entry["tune"])))
+        if curve is not None and entry["tune"] == "psnr":
+            percent = bd_rate(curve, find_anchor("vtm")).percent
+            entry["about"]["kodak_bd_rate_vs_vtm_percent"] = round(percent, 1)
     write_whole(INDEX, (json.dumps(index, indent=2) + "\n").encode())
+
+
+def for_psnr(model: str, **options: str) -> str:
+    """Return the codec of a model as it is tuned for PSNR, by its name alone where it has one tune."""
+    chosen = {"tune": "psnr"} if len(models_by_name()[model]) > 1 else {}
+    texts = [f"{name}={value}" for name, value in (chosen | options).items()]
+    return f"{model}:{','.join(texts)}" if texts else model
 
 
 def models(has_tokens: bool) -> list[str]:
     """Return the shipped models that are tokenizers, or that are not."""
-    entries = list_models()
-    return [m.name for m in entries if family_named(m.family).has_tokens is has_tokens]
+    bases = [m.base for m in list_models() if family_named(m.family).has_tokens is has_tokens]
+    return [for_psnr(base) for base in dict.fromkeys(bases)]
 
 
 def read_kodak(folder: Path) -> list[Image]:
@@ -141,7 +148,7 @@ def measure(
     out: Path = RESULTS / "kodak.json",
 ) -> None:
     """Measure everything, or some; with the default `out`, write the README and the index too."""
-    codecs = [*models(has_tokens=False), *SEARCHING, *CONVENTIONAL]
+    codecs = [*models(has_tokens=False), for_psnr("hyperprior-s", effort="2"), *CONVENTIONAL]
     if unknown := set(only) - set(codecs):
         raise typer.BadParameter(f"expected some of {', '.join(codecs)}, found {min(unknown)}")
     study = Study(only or codecs, read_kodak(images), (), Cache(cache), "local", jobs)
@@ -167,7 +174,7 @@ def low(
     out: Path = RESULTS / "low_rates.json",
 ) -> None:
     """Measure at low rates; with the default `out`, write the README too."""
-    codecs = [*models(has_tokens=True), *LOW_PEERS]
+    codecs = [*models(has_tokens=True), for_psnr("dct"), for_psnr("hyperprior-s"), *LOW_PEERS]
     study = Study(codecs, read_kodak(images), (), Cache(cache), "local", jobs, is_low=True)
     run(study)
     curves = study.curves()
