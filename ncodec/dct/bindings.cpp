@@ -101,7 +101,7 @@ nb::tuple count(Pixels pixels, const Parameters& parameters, int quality_code, c
   double bits = 0;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, Kind::dct, 0);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
     Counter coder(job.model);
     encode_with(coder, job, options);
     for (const auto& c : coder.counts) counts.insert(counts.end(), c.begin(), c.end());
@@ -120,7 +120,7 @@ nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_c
   std::vector<double> products, targets;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, Kind::dct, 0);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
     Counter coder(job.model);
     encode_squares(coder, job, options, [](const Block&) {});
     for (int p = 0; p < job.geometry.planes; ++p) deblock(job.tile, p, job.filter.deblocking[p]);
@@ -146,7 +146,7 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
   Leaves leaves;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, static_cast<Kind>(kind), 0);
+    TileJob job(picture, parameters, quality_code, static_cast<Kind>(kind), 0, options.tuning.is_visual);
     Counter coder(job.model);
     encode_squares(coder, job, options, [&](const Block& square) { leaves.add_tree(job.tile, job.source, square); });
   }
@@ -172,7 +172,17 @@ NB_MODULE(_dct, m) {
       .def_rw("least_log2", &EncoderOptions::least_log2)
       .def_rw("most_log2", &EncoderOptions::most_log2)
       .def_rw("optimised_levels", &EncoderOptions::optimised_levels)
-      .def_rw("full_trials", &EncoderOptions::full_trials);
+      .def_rw("full_trials", &EncoderOptions::full_trials)
+      .def_prop_rw(
+          "tuning", [](const EncoderOptions&) { return std::vector<float>(); },
+          [](EncoderOptions& self, const std::vector<float>& v) {
+            if (v.size() != 27) throw nb::value_error("tuning: expected 27 numbers");
+            Tuning& t = self.tuning;
+            t.is_visual = true;
+            t.weight_slope = v[0], t.offset_slope = v[1], t.constant = v[2], t.usual = v[3], t.darkness = v[4];
+            for (int p = 0; p < 3; ++p)
+              for (int k = 0; k < 7; ++k) t.sensitivity[p][k] = v[6 + 7 * p + k];
+          });
   m.def("encode", &encode);
   m.def("decode", &decode);
   m.def("count", &count);
