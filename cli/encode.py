@@ -37,6 +37,7 @@ class Way(NamedTuple):
 
     quality: float
     model: str | None
+    tune: str | None
     device: str
     tile: int | None
     options: dict[str, Any]  # of the family
@@ -55,7 +56,9 @@ def encode_image(way: Way, source: str, data: bytes) -> tuple[bytes, Report]:
     height, width = picture.pixels.shape[:2]
     begin = time.perf_counter()
     with named(f"{name}: "):
-        coded = codec.encode(picture, way.quality, way.model, way.device, way.tile, **way.options)
+        coded = codec.encode(
+            picture, way.quality, way.model, way.device, way.tile, tune=way.tune, **way.options
+        )
     seconds = time.perf_counter() - begin
     bpp = metrics.bpp(len(coded), width, height)
     facts = {
@@ -105,10 +108,9 @@ def _check_tile(tile: int | None) -> int | None:
     return checked(lambda side: tile_for(1, 1, side), tile)
 
 
-def _options(effort: int | None, tune: str | None, assignments: Sequence[str]) -> dict[str, Any]:
+def _options(effort: int | None, assignments: Sequence[str]) -> dict[str, Any]:
     """Return the options of a family that are given: {"effort": 4, "transform": "angle"}."""
-    given: dict[str, Any] = {"effort": effort, "tune": tune}
-    given = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {} if effort is None else {"effort": effort}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not (key and equals):
@@ -122,16 +124,20 @@ def _options(effort: int | None, tune: str | None, assignments: Sequence[str]) -
 
 
 def _check_model(way: Way) -> None:
-    """Refuse a model that cannot be had, and options that its family has not, ahead of all work.
+    """Refuse a model that cannot be had, a tune or options that it has not, ahead of all work.
 
     Raises:
-        UsageError: the family has no such option, or not with that value, or its weights lack it.
+        UsageError: no such tune; the family has no such option, or not with that value, or its weights lack it.
         InputError, UnknownModelError, WeightsMismatchError: the device or the model cannot be had.
     """
-    from ncodec.models.load import load_by_name
+    from ncodec.models.load import find, load_by_name
     from ncodec.models.protocol import options_of
 
-    loaded = load_by_name(way.model, way.device)
+    try:
+        find(way.model, way.tune)
+    except InputError as error:
+        raise UsageError(str(error)) from error
+    loaded = load_by_name(way.model, way.device, way.tune)
     try:
         options = options_of(loaded.family.load().Options, loaded.name, way.options)
         loaded.layout(0, options)  # weights may lack what their family has
@@ -161,8 +167,8 @@ def encode(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What errors are weighed by, in families that have it, such as psnr.",
-            show_default="the family's",
+            help="What errors are weighed by: visual or psnr, where `ncodec models` lists the model in both.",
+            show_default="visual, where the model has it",
         ),
     ] = None,
     assignments: Annotated[
@@ -225,7 +231,7 @@ def encode(
                 raise UsageError(f"{way_of_jpeg} loses nothing and has no {name}")
     refuse_both(("--force", force), ("--skip-existing", skip_existing))
     refuse_both(("--quiet", quiet), ("--json", as_json))
-    options = _options(effort, tune, assignments)
+    options = _options(effort, assignments)
     inputs, output = files.split_output(
         "encode", inputs, output, lambda name: files.suffix_of(name) == ".nc"
     )
@@ -237,8 +243,8 @@ def encode(
         work = partial(encode_jpeg, way_of_jpeg)
     else:
         asked = USUAL_QUALITY if quality is None else quality
-        way = Way(asked, model, device, tile, options, metrics)
-        if options or model is not None or device != "cpu":
+        way = Way(asked, model, tune, device, tile, options, metrics)
+        if options or model is not None or tune is not None or device != "cpu":
             _check_model(way)
         work = partial(encode_image, way)
     items = files.plan(inputs, output, kinds, lambda _: ".nc", force, skip_existing)

@@ -109,7 +109,7 @@ def _study(
 
     parts = quality.split(",") if quality else []
     qualities = [_parsed(evaluation.parse_quality, part, "--quality") for part in parts]
-    chosen = codecs or [list_models()[0].name]
+    chosen = codecs or [list_models()[0].base]
     named = [_parsed(evaluation.parse_codec, name, "--codec") for name in chosen]
     known = [evaluation.codec_name(codec) for codec in named]
     for number, name in enumerate(anchors):

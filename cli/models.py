@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from ncodec.cli.batch import exit_code, print_error
 from ncodec.cli.options import Json
 
 from ncodec.errors import NcodecError
+
+if TYPE_CHECKING:
+    from ncodec.models.weights import Model
 
 
 def models(
@@ -37,7 +40,7 @@ def models(
             continue
         parts = (
             f"{entry.name} ({entry.family})",
-            _facts(entry.about),
+            _facts(entry),
             "verified" if verify else "",
         )
         print(": ".join(part for part in parts if part))
@@ -45,9 +48,9 @@ def models(
         raise SystemExit(max(codes))
 
 
-def _facts(about: dict[str, Any]) -> str:
+def _facts(entry: "Model") -> str:
     """Return what is known of a model, in words."""
-    facts = []
+    facts, about = [f"tune {entry.tune}"], entry.about
     if "parameters" in about:
         facts.append(f"{about['parameters'] / 1e6:.1f} M parameters")
     if "parameters_bytes" in about:

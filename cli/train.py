@@ -72,9 +72,9 @@ def train(
 
     if resume and start_from is not None:
         raise typer.BadParameter("either --from or --resume", param_hint="--from")
-    from ncodec.models.weights import find_by_name
+    from ncodec.models.weights import find_start
 
-    origin = None if start_from is None else find_by_name(start_from)
+    origin = None if start_from is None else find_start(start_from)
     settings, budget = read_config(config, assignments), Budget(minutes, steps)
     try:
         train_model(

@@ -108,7 +108,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="PNG files")
-    parser.add_argument("--weights", type=Path, default=DIR / "dct.safetensors")
+    parser.add_argument("--weights", type=Path, default=DIR / "dct-psnr.safetensors")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS / "dct_ablation.json")

@@ -50,16 +50,16 @@ def encode(
         device: "cpu" or "cuda", which needs torch. Files from any device decode on any other.
         tile: side of the tile grid (pixels, at least 64), 0 for one tile; None tiles large images.
         effort: more is slower and smaller, where the model's family has efforts; None is the usual one.
-        tune: what errors are weighed by, such as "psnr", where the family has it; None is the usual one.
+        tune: what errors are weighed by: "visual" or "psnr", where the model comes in both; None is the usual one.
         choices: others of the family's encoder, such as `transform="angle"` (specs/guide.md).
 
     Raises:
-        InputError: an image, quality, device or option we cannot work with.
+        InputError: an image, quality, device, tune or option we cannot work with.
         LimitError: the image is larger than decoders accept.
         UnknownModelError, WeightsMismatchError: the model cannot be had.
     """
-    loaded = load_by_name(model, device)
-    given = {"effort": effort, "tune": tune, **choices}
+    loaded = load_by_name(model, device, tune)
+    given = {"effort": effort, **choices}
     options = options_of(loaded.family.load().Options, loaded.name, given)
     picture = picture_of(image)
     height, width = picture.pixels.shape[:2]

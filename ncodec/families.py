@@ -28,6 +28,7 @@ class Family:
     has_weights: bool = True  # otherwise its name is its model's, and the header's digest is 0
     has_quality: bool = True  # otherwise the header's quality code is 0
     has_tokens: bool = False  # its codec is a `protocol.Tokenizer`, too
+    tune: str = "psnr"  # what errors are weighed by in weights that do not say
     has_second: bool = False  # a second way of coding, which a flag of the header tells
     is_layered: bool = (
         False  # a tile is coded in layers, each refining those before, and these in ranges
@@ -53,8 +54,8 @@ FAMILIES = (
         stride=16, bytes_a_pixel=48,
     ),
     Family(
-        "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe", is_layered=True, has_tokens=True, has_second=True,
-        stride=16, bytes_a_pixel=64,
+        "tokenizer", 5, "ncodec.models.tokenizer.codec", "ncodec.models.tokenizer.recipe", is_layered=True, has_tokens=True,
+        tune="ms-ssim", has_second=True, stride=16, bytes_a_pixel=64,
     ),
     Family(
         "masked", 6, "ncodec.models.masked.codec", "ncodec.models.masked.recipe",

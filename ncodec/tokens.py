@@ -239,14 +239,12 @@ def _expected() -> str:
 
 
 def _load_for(tokens: Tokens, model: str | Path | None, device: str) -> LoadedModel:
-    """Return what made the tokens: of the shipped models by their digest, or the one that is named."""
+    """Return what made the tokens: by their digest, of the shipped models or of the one that is named."""
     if not isinstance(tokens, Tokens):
         raise InputError(f"tokens: expected ncodec.Tokens, found {type(tokens).__name__}")
-    if model is None:
-        with named(f"tokens of model {tokens.model}: "):
-            loaded = load_file(weights.find_by_digest(bytes.fromhex(tokens.weights_digest)), device)
-    else:
-        loaded = load_by_name(model, device)
+    with named(f"tokens of model {tokens.model}: " if model is None else ""):
+        path = weights.find_by_digest(bytes.fromhex(tokens.weights_digest), model)
+        loaded = load_file(path, device)
     if loaded.digest.hex() != tokens.weights_digest:
         raise WeightsMismatchError(
             f"tokens: of model {tokens.model} with weights {tokens.weights_digest}, this is {loaded.name}, {loaded.digest.hex()}"

@@ -57,9 +57,10 @@ def make_codec(tensors, about, device):
     return FlatCodec(tensors["steps"])
 
 
-def write_model(path: Path) -> Model:
-    """Write a weights file; return its index entry, with no self-test and nothing to say of itself."""
-    steps = np.array([64, 32, 16, 8, 4, 2, 1, 1], np.uint8)
-    save_file({"steps": steps}, path, {"ncodec": json.dumps({"name": "flat", "family": "flat"})})
+def write_model(path: Path, first: int = 64, **about: str) -> Model:
+    """Write a weights file, the steps from `first` on; return its index entry, with no self-test and nothing to say of itself."""
+    steps = np.array([max(first >> i, 1) for i in range(8)], np.uint8)
+    about = {"name": "flat", "family": "flat"} | about
+    save_file({"steps": steps}, path, {"ncodec": json.dumps(about)})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Model("flat", "flat", str(path), digest, {}, {})
+    return Model("flat", "flat", "psnr", str(path), digest, {}, {})

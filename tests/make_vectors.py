@@ -74,7 +74,7 @@ def coder_vectors() -> dict[str, dict[str, object]]:
 
 
 def default_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
-    """Return files of the default model."""
+    """Return files of the default model, in all its tunes."""
     noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     cases = {
         "photo-q1": (photo[100:300, 200:456], 1, 0),
@@ -87,15 +87,18 @@ def default_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
         "grey": (photo[100:164, 200:280, 1], 4, 0),
         "tiles": (photo[100:260, 200:420], 4, 64),
     }
-    digest = weights.list_models()[0].digest.hex()[:8]
+    tunes = next(iter(weights.models_by_name().values()))
     return {
-        f"{case}-{digest}": ncodec.encode(pixels, quality, device="cpu", tile=tile)
+        f"{case}-{model.digest.hex()[:8]}": ncodec.encode(
+            pixels, quality, model.name, device="cpu", tile=tile
+        )
+        for model in tunes
         for case, (pixels, quality, tile) in cases.items()
     }
 
 
 def dct_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
-    """Return files of model dct: both transforms and subsamplings."""
+    """Return files of the models of family dct: both transforms and subsamplings."""
     noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     cases: dict[str, tuple[NDArray[np.uint8], float, int, dict[str, object]]] = {
         "q1": (photo[100:300, 200:456], 1, 0, {}),
@@ -112,9 +115,12 @@ def dct_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
         "grey": (photo[100:164, 200:280, 1], 4, 0, {}),
         "tiles": (photo[100:260, 200:420], 4, 64, {}),
     }
-    digest = next(model.digest for model in weights.list_models() if model.name == "dct").hex()[:8]
     return {
-        f"dct-{case}-{digest}": ncodec.encode(pixels, quality, "dct", tile=tile, **choices)
+        f"{model.name}-{case}-{model.digest.hex()[:8]}": ncodec.encode(
+            pixels, quality, model.name, tile=tile, **choices
+        )
+        for model in weights.list_models()
+        if model.family == "dct"
         for case, (pixels, quality, tile, choices) in cases.items()
     }
 

@@ -96,7 +96,7 @@ def test_info_of_several_files(crops, tmp_path):
 
 def test_models():
     shown = ncodec("models").out
-    assert "hyperprior-s (hyperprior): " in shown
+    assert shown.startswith(f"{library.list_models()[0].name} (hyperprior): tune ")
     lines = [json.loads(line) for line in ncodec("models", "--json").out.splitlines()]
     assert [line["name"] for line in lines] == [m.name for m in library.list_models()]
     image = np.zeros((16, 16, 3), np.uint8)
@@ -148,7 +148,7 @@ def test_options_reach_the_encoder(crops, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((*DCT, "--effort", 99), "model dct, effort: expected 1, 2, 3, 4, found 99"),
+        ((*DCT, "--effort", 99), ", effort: expected 1, 2, 3, 4, found 99"),
         (
             ("--model", "bsq-s", "--effort", 2),
             "model bsq-s, effort: expected 1, as these weights have no masked transformer, found 2",
@@ -157,15 +157,20 @@ def test_options_reach_the_encoder(crops, tmp_path):
             ("--model", "fsq-s", "--option", "ranges=900"),
             "model fsq-s, ranges: expected 1 to 256, found 900",
         ),
-        ((*DCT, "--tune", "beauty"), "model dct, tune: expected psnr"),
+        ((*DCT, "--tune", "beauty"), "psnr, found 'beauty'"),
+        (
+            ("--model", "masked-s", "--tune", "visual"),
+            "model masked-s, tune: expected psnr, found 'visual'",
+        ),
         ((*DCT, "--option", "colour=red"), "no option 'colour'; it has effort"),
         ((*DCT, "--option", "transform=fft"), "expected transform among"),
         ((*DCT, "--option", "least=many"), "expected int"),
         ((*DCT, "--option", "quality=3"), "no option 'quality'"),
+        ((*DCT, "--option", "tune=psnr"), "no option 'tune'"),
         ((*DCT, "--option", "device=cpu"), "no option 'device'"),
         ((*DCT, "--option", "transform"), "expected KEY=VALUE, found 'transform'"),
         ((*DCT, "--effort", 1, "--option", "effort=2"), "'effort' is given twice"),
-        (("--effort", 4), "model hyperprior-s, effort: expected 1, 2, 3, found 4"),
+        (("--effort", 4), ", effort: expected 1, 2, 3, found 4"),
         (("--tile", 63), "expected 0 or at least 64 pixels, found 63"),
         (("-q", 9), "expected 1 (smallest files) to 8 (best), found 9"),
         (("-q", 90), "4 is the usual one"),

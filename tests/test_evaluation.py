@@ -43,9 +43,8 @@ from ncodec.evaluation import (
 from ncodec.evaluation.cells import Cell, digest_of, measure
 from ncodec.evaluation.peers.video import to_pixels, to_planes
 from ncodec.evaluation.study import curve_of_cells, points_of
-from ncodec.inspection import list_models
 from ncodec.metrics import ms_ssim, psnr, ssimulacra2
-from ncodec.models.weights import find_by_name
+from ncodec.models.weights import find_by_name, models_by_name
 
 BUILT_IN = ["jpeg", "webp", "avif", "jxl", "jpeg2000", "hevc", "svtav1"]
 NCODEC = str(Path(sys.executable).parent / "ncodec")
@@ -100,7 +99,8 @@ def program(tmp_path):
         ("hyperprior-s:device=cuda", "hyperprior-s:device=cuda"),
         ("dct", "dct"),
         ("dct:rdoq=false,transform=angle,least=4", "dct:transform=angle,rdoq=false"),
-        ("dct:effort=2,tune=psnr", "dct:effort=2,tune=psnr"),
+        ("dct:effort=2,tune=psnr", "dct:tune=psnr,effort=2"),
+        ("dct-psnr", "dct-psnr"),
         ("ncodec:model=/a/b.safetensors", "ncodec:model=/a/b.safetensors"),
     ],
 )
@@ -125,7 +125,9 @@ def test_names(text, name):
         ("dct:transform=wavelet", "transform among dct, angle, found 'wavelet'"),
         ("dct:least=32,most=8", "least 32 is more than most 8"),
         ("dct:effort=0", "effort: expected 1, 2, 3, 4, found 0"),
-        ("hyperprior-s:trials=2", "model hyperprior-s: no option 'trials'; it has effort, tune"),
+        ("hyperprior-s:trials=2", "model hyperprior-s: no option 'trials'; it has effort"),
+        ("dct:tune=beauty", "model dct, tune: expected .*psnr, found 'beauty'"),
+        ("masked-s:tune=visual,effort=2", "model masked-s, tune: expected psnr, found 'visual'"),
         ("dct:model=x", "found 'model=x'"),
         ("webp:method=3,method=4", "found 'method=4'"),
     ],
@@ -602,7 +604,7 @@ def test_anchors(images, tmp_path):
 
 def test_every_codec_is_known():
     """Each name of the table, and each shipped model, gives a codec whose default curve lies on its scale."""
-    for name in [*CODECS, *(model.name for model in list_models())]:
+    for name in [*CODECS, *models_by_name()]:
         codec = parse_codec(name)
         low, high = sorted((codec.WORST, codec.BEST))
         assert all(low <= quality <= high for quality in (*codec.QUALITIES, *codec.LOW))
@@ -625,7 +627,7 @@ def test_curves_of_low_rates(name, images):
 
 def test_low_rates_of_our_models():
     """All qualities of a tokenizer, the first of others."""
-    kinds = {model.name: len(parse_codec(model.name).LOW) for model in list_models()}
+    kinds = {name: len(parse_codec(name).LOW) for name in models_by_name()}
     assert kinds["dct"] == kinds["hyperprior-s"] == 3
     assert all(n == 8 for name, n in kinds.items() if name[:3] in ("fsq", "bsq", "vq-"))
 

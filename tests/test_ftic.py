@@ -241,7 +241,7 @@ def test_kmac_per_pixel_is_what_graphs_do(codec, monkeypatch):
 def test_start_is_hyperprior(monkeypatch):
     """To the bit: the network that training starts from makes of images what hyperprior-s does."""
     monkeypatch.setattr(priors, "fit_to_tables", lambda *_: None)  # takes its time
-    trunk = hyperprior.from_weights(*weights.read(weights.find_by_name("hyperprior-s"))[:2]).eval()
+    trunk = hyperprior.from_weights(*weights.read(weights.find_start("hyperprior-s"))[:2]).eval()
     network = recipe.start(recipe.Config(), []).eval()
     x, q = photos()[0][None].float() / 255, torch.tensor([4.35])
     with torch.no_grad():

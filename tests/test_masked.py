@@ -398,7 +398,7 @@ def test_start_takes_the_trunk(monkeypatch):
     """Latents of hyperprior-s in another order, and its pixels; a transformer that expects 0."""
     monkeypatch.setattr(priors, "fit_to_tables", lambda *_: None)  # takes its time
     config = recipe.Config()
-    trunk = hyperprior.from_weights(*weights.read(weights.find_by_name("hyperprior-s"))[:2])
+    trunk = hyperprior.from_weights(*weights.read(weights.find_start("hyperprior-s"))[:2])
     network = recipe.start(config, photos()[:1])
     x, q = photos()[0][None].float() / 255, torch.tensor([4.0])
     with torch.no_grad():

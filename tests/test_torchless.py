@@ -63,7 +63,7 @@ for command, output in (
     (["encode", folder / "a.png", "-q", "8", "--metrics", "-o", folder / "a.nc"], "inf dB"),
     (["decode", folder / "a.nc", "-o", folder / "b.png"], "150x70"),
     (["info", folder / "a.nc"], "flat"),
-    (["models", "--verify"], "flat (flat): verified\\n"),
+    (["models", "--verify"], "flat (flat): tune psnr: verified\\n"),
 ):
     done = CliRunner().invoke(app, [str(word) for word in command])
     assert done.exit_code == 0 and output in done.stdout, (command, done.output, done.exception)
@@ -127,7 +127,7 @@ assert selftest.make_self_test(entry.path)["symbols_sha256"] == entry.self_test[
 torch = "needs torch: pip install 'ncodec[torch]'\\n"
 run(f"encode a.png --model {model} --device cuda -o c.nc", f"ncodec: device 'cuda' {torch}", 6)
 run("decode a.nc --device cuda -o c.png", f"device 'cuda' {torch}", 6)
-if model == "hyperprior-s":
+if entry.family == "hyperprior":
     run(f"encode a.png --model {model} --effort 2 -o c.nc", f"a.png: effort 2 {torch}", 6)
 assert not Path("c.nc").exists()
 run("decode a.nc --device auto -o c.png", "expected 'cpu' or 'cuda'", 2)
@@ -223,7 +223,9 @@ def test_a_family_without_weights(flat, crop):
     assert about.weights_digest == "00" * 8
     with pytest.raises(InputError, match="model stored, effort: expected 1, 9, found 5"):
         ncodec.encode(crop, model="stored", effort=5)
-    with pytest.raises(InputError, match="model stored: no option 'tune'; it has effort, header"):
+    with pytest.raises(
+        InputError, match="model stored, tune: expected none, as it has no weights, found 'psnr'"
+    ):
         ncodec.encode(crop, model="stored", tune="psnr")
     with pytest.raises(InputError, match="model flat: no option 'effort'; it has no options"):
         ncodec.encode(crop, model="flat", effort=1)

@@ -210,7 +210,8 @@ def test_export_is_what_was_trained(trained):
 
 def test_ship(trained, tmp_path):
     index = tmp_path / "index.json"
-    index.write_text('{"models": [{"name": "tiny"}, {"name": "b"}]}')
+    known = [{"name": n, "tune": "psnr", "file": f"{n}.safetensors"} for n in ("tiny", "b")]
+    index.write_text(json.dumps({"models": known}))
     entry = shipping.ship(trained, None, tmp_path)
     models = json.loads(index.read_text())["models"]
     assert [m["name"] for m in models] == ["tiny", "b"] and models[0] == entry
@@ -240,7 +241,7 @@ def test_ship_writes_again_what_names_the_weights(trained, tmp_path, monkeypatch
     monkeypatch.setattr(shipping, "DIR", tmp_path / "weights")
     monkeypatch.setattr(shipping.subprocess, "run", lambda command, check: done.append(command))
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "index.json").write_text('{"models": [{"name": "tiny"}]}')
+    (tmp_path / "weights" / "index.json").write_text('{"models": []}')
     shipping.main(trained)
     assert not done  # not a checkout
     (tmp_path / "tests").symlink_to(ROOT / "tests")

@@ -100,7 +100,7 @@ def write_model(path: Path, first: int = 64) -> Model:
     steps = np.array([max(first >> i, 1) for i in range(8)], np.int16)
     save_file({"steps": steps}, path, {"ncodec": json.dumps({"name": "tiny", "family": "tiny"})})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Model("tiny", "tiny", str(path), digest, {}, {})
+    return Model("tiny", "tiny", "ms-ssim", str(path), digest, {}, {})
 
 
 def ship(path):

@@ -208,7 +208,7 @@ class BlockCoder:
 
 
 def load_parameters(path: str | Path | None = None) -> dict[str, NDArray[np.generic]]:
-    """Return the tensors of a weights file of family `dct`; None: the shipped one.
+    """Return the tensors of a weights file of family `dct`; None: the shipped one for PSNR.
 
     Raises:
         UnknownModelError: none is installed, or there is no such file.
@@ -219,10 +219,10 @@ def load_parameters(path: str | Path | None = None) -> dict[str, NDArray[np.gene
 
     if path is None:
         entries = json.loads((DIR / "index.json").read_text())["models"]
-        files = [DIR / entry["file"] for entry in entries if entry["family"] == "dct"]
-        if not files:
-            raise UnknownModelError("model: no weights of family 'dct' are installed")
-        path = files[0]
+        ours = [entry for entry in entries if (entry["family"], entry["tune"]) == ("dct", "psnr")]
+        if not ours:
+            raise UnknownModelError("model: no weights of family 'dct', tune psnr, are installed")
+        path = DIR / ours[0]["file"]
     if not Path(path).is_file():
         raise UnknownModelError(f"model {str(path)!r}: expected a weights file")
     try:

@@ -53,15 +53,18 @@ def find_device(device: str) -> str:
 @lru_cache(maxsize=4)
 def _load_file(path: Path, mtime_ns: int, device: str) -> LoadedModel:
     tensors, about, digest = weights.read(path)
+    name = ""
     for entry in weights.list_models():
-        if entry.path == path and entry.sha256 != digest.hex():
-            raise WeightsMismatchError(
-                f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}"
-            )
+        if entry.path == path:
+            name = entry.name
+            if entry.sha256 != digest.hex():
+                raise WeightsMismatchError(
+                    f"{path}: expected SHA-256 {entry.sha256}, found {digest.hex()}"
+                )
     with weights.reading(path):
         family = weights.family_named(about["family"])
         codec: Codec = family.load().make_codec(tensors, about, device)
-        return LoadedModel(about["name"], family, digest[:DIGEST_BYTES], codec)
+        return LoadedModel(name or about["name"], family, digest[:DIGEST_BYTES], codec)
 
 
 @lru_cache(maxsize=16)
@@ -86,22 +89,38 @@ def load_file(path: Path, device: str = "cpu") -> LoadedModel:
     return _load_file(path, path.stat().st_mtime_ns, found)
 
 
-def load_by_name(model: str | Path | None, device: str = "cpu") -> LoadedModel:
-    """Return a model by its shipped name, its weights file, the name of a family without weights, or the default (None).
+def find(model: str | Path | None, tune: str | None = None) -> Family | Path:
+    """Return where a model is: a family without weights, by its name, or what `weights.find_by_name` finds.
 
     Raises:
-        InputError: no such device.
         UnknownModelError, WeightsMismatchError: it cannot be had.
+        InputError: it has no such tune.
     """
     for family in families.FAMILIES:
         if family.name == str(model) and not family.has_weights and family.holds == "tiles":
-            find_device(device)
-            return _weightless(family)
-    return load_file(weights.find_by_name(model), device)
+            weights.check_tune(family.name, [], tune)
+            return family
+    return weights.find_by_name(model, tune)
+
+
+def load_by_name(
+    model: str | Path | None, device: str = "cpu", tune: str | None = None
+) -> LoadedModel:
+    """Return a model by its shipped name, its weights file, the name of a family without weights, or the default (None).
+
+    Raises:
+        InputError: no such device, or not in that tune.
+        UnknownModelError, WeightsMismatchError: it cannot be had.
+    """
+    found = find(model, tune)
+    if isinstance(found, Path):
+        return load_file(found, device)
+    find_device(device)
+    return _weightless(found)
 
 
 def load_for(header: Header, model: str | Path | None, device: str = "cpu") -> LoadedModel:
-    """Return what decodes a file: of the shipped models by the digest in its header, or the one that is named.
+    """Return what decodes a file: by the digest in its header, of the shipped models or of the one that is named.
 
     Raises:
         InputError: no such device.
@@ -123,10 +142,7 @@ def load_for(header: Header, model: str | Path | None, device: str = "cpu") -> L
                 f"header: expected no weights digest of family {family.name}, found {header.weights_digest.hex()}"
             )
         return _weightless(family)
-    if model is None:
-        path = weights.find_by_digest(header.weights_digest)
-    else:
-        path = weights.find_by_name(model)
+    path = weights.find_by_digest(header.weights_digest, model)
     loaded = load_file(path, device)
     if (loaded.digest, loaded.family.wire_id) != (header.weights_digest, family.wire_id):
         raise WeightsMismatchError(

@@ -27,10 +27,8 @@ class EncodeOptions:
     """
 
     effort: int | None = None  # more: slower and smaller; None: the family's usual one
-    tune: str | None = None  # what errors are weighed by; None: the family's usual one
 
     EFFORTS: ClassVar[tuple[int, ...]] = ()  # those that the family has
-    TUNES: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def efforts(cls, about: Mapping[str, Any]) -> tuple[int, ...]:
@@ -183,8 +181,7 @@ def options_of(kind: type[Options], model: str, given: Mapping[str, Any]) -> Opt
         InputError: the family has no such option, or not with that value.
     """
     known = {f.name: f.type for f in fields(kind)}
-    offered = [name for name in known if name not in ("effort", "tune")]
-    offered = ["effort"] * bool(kind.EFFORTS) + ["tune"] * bool(kind.TUNES) + offered
+    offered = [name for name in known if name != "effort" or kind.EFFORTS]
     chosen = {}
     for name, value in given.items():
         if value is None:
@@ -193,11 +190,9 @@ def options_of(kind: type[Options], model: str, given: Mapping[str, Any]) -> Opt
             has = f"it has {', '.join(offered)}" if offered else "it has no options"
             raise InputError(f"model {model}: no option {name!r}; {has}")
         chosen[name] = _typed(value, known[name], f"model {model}, {name}")
-    for name, values in (("effort", kind.EFFORTS), ("tune", kind.TUNES)):
-        if name in chosen and chosen[name] not in values:
-            raise InputError(
-                f"model {model}, {name}: expected {', '.join(map(str, values))}, found {chosen[name]!r}"
-            )
+    if "effort" in chosen and chosen["effort"] not in kind.EFFORTS:
+        efforts = ", ".join(map(str, kind.EFFORTS))
+        raise InputError(f"model {model}, effort: expected {efforts}, found {chosen['effort']!r}")
     with named(f"model {model}, "):
         return kind(**chosen)
 

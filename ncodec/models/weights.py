@@ -1,7 +1,10 @@
-"""Weights: shipped models by name, files by path, and the files' own form.
+"""Weights: shipped models by name and tune, files by path, and the files' own form.
+
+    dct --> dct-visual, dct-psnr     a model, and the weights of its tunes: what errors are weighed by
+    masked-s                         has one tune, and no other name
 
 A weights file is safetensors: the integers of a family's layers and tables, as its specification names them,
-and a JSON text under the metadata key "ncodec".
+and a JSON text under the metadata key "ncodec": name, family, what make_codec reads, and "tune" where it is not the family's.
 Its digest, the first 8 bytes of its SHA-256, stands in every file made with it.
 """
 
@@ -22,17 +25,26 @@ from ncodec.errors import InputError, UnknownModelError, WeightsMismatchError
 from ncodec.nn import N_SCALES
 from ncodec.weights import DIR
 
+# Of a model that has both, which are NAME-visual and NAME-psnr in the index; the usual one first.
+TUNES = ("visual", "psnr")
+
 
 @dataclass(frozen=True)
 class Model:
-    """A shipped model, as weights/index.json describes it."""
+    """The weights of a shipped model in one tune, as weights/index.json describes them."""
 
-    name: str
+    name: str  # no other's
     family: str
+    tune: str  # what errors are weighed by
     file: str
     sha256: str
     about: dict[str, Any]  # parameters, kmac_per_pixel, efforts, training: for people
     self_test: dict[str, Any]  # see ncodec/selftest.py
+
+    @property
+    def base(self) -> str:
+        """The model's name in all its tunes."""
+        return base_of(self.name, self.tune)
 
     @property
     def path(self) -> Path:
@@ -46,40 +58,82 @@ class Model:
 
 
 def list_models() -> list[Model]:
-    """Return the shipped models; the first is the default."""
+    """Return the shipped models, each tune for itself; the first is the default."""
     return [Model(**entry) for entry in json.loads((DIR / "index.json").read_text())["models"]]
 
 
-def find_by_name(model: str | Path | None) -> Path:
+def base_of(name: str, tune: str) -> str:
+    """Return a name without its tune: "dct" of "dct-visual"."""
+    return name.removesuffix(f"-{tune}")
+
+
+def models_by_name() -> dict[str, list[Model]]:
+    """Return the shipped models by what a user may name: a model, its usual tune first, or one of its tunes.
+
+    The first is the default model.
+    """
+    entries = list_models()
+    named: dict[str, list[Model]] = {entry.base: [] for entry in entries}
+    for entry in sorted(entries, key=lambda entry: entry.tune != TUNES[0]):
+        named[entry.base].append(entry)
+    return named | {entry.name: [entry] for entry in entries if entry.name not in named}
+
+
+def find_by_name(model: str | Path | None, tune: str | None = None) -> Path:
     """Return the weights file of a shipped model, of a path, or of the default model (None).
+
+    Args:
+        model: a model's name, the name of one of its tunes, or a path.
+        tune: that it has; None: its usual one, or what it is.
 
     Raises:
         UnknownModelError: neither a shipped name nor an existing file.
+        InputError: it has no such tune.
+        WeightsMismatchError: with a tune, the path's is not a weights file of ncodec.
     """
-    entries = list_models()
-    if model is None:
-        return entries[0].path
-    for entry in entries:
-        if entry.name == str(model):
-            return entry.path
-    if not isinstance(model, (str, Path)):
+    named = models_by_name()
+    if not isinstance(model, (str, Path, type(None))):
         raise InputError(f"model: expected a name or a path, found {type(model).__name__}")
+    name = next(iter(named)) if model is None else str(model)
+    if name in named:
+        tunes = {entry.tune: entry.path for entry in named[name]}
+        check_tune(name, list(tunes), tune)
+        return named[name][0].path if tune is None else tunes[tune]
     with suppress(OSError):  # a name that no file may have
-        if Path(model).is_file():
-            return Path(model)
-    names = ", ".join(entry.name for entry in entries)
-    raise UnknownModelError(f"model {str(model)!r}: expected one of {names}, or a weights file")
+        if Path(name).is_file():
+            if tune is not None:
+                check_tune(name, [tune_of(Path(name))], tune)
+            return Path(name)
+    raise UnknownModelError(
+        f"model {name!r}: expected one of {', '.join(named)}, or a weights file"
+    )
 
 
-def find_by_digest(digest: bytes) -> Path:
-    """Return the shipped weights with the digest of a file's header.
+def check_tune(model: str, tunes: list[str], tune: str | None) -> None:
+    """Raise InputError unless a tune, if one is asked for, is among those of a model."""
+    if tune is not None and tune not in tunes:
+        expected = ", ".join(tunes) or "none, as it has no weights"
+        raise InputError(f"model {model}, tune: expected {expected}, found {tune!r}")
+
+
+def find_start(model: str | Path) -> Path:
+    """Return the weights that training starts from: as `find_by_name`, but "psnr" of a model that comes in tunes."""
+    is_choice = len(models_by_name().get(str(model), [])) > 1
+    return find_by_name(model, "psnr" if is_choice else None)
+
+
+def find_by_digest(digest: bytes, model: str | Path | None = None) -> Path:
+    """Return the weights with the digest of a file's header, or, without it, those of a model that is named.
 
     Raises:
-        UnknownModelError: no shipped model has it.
+        UnknownModelError: no shipped model has it, and none is named; or it cannot be had.
     """
-    for entry in list_models():
+    entries = list_models() if model is None else models_by_name().get(str(model), [])
+    for entry in entries:
         if entry.digest == digest:
             return entry.path
+    if model is not None:
+        return find_by_name(model)
     raise UnknownModelError(
         f"header: weights {digest.hex()} are not among the shipped models; give them by --model FILE"
     )
@@ -109,6 +163,18 @@ def family_of(path: Path) -> families.Family:
     """
     with reading(path), safe_open(path, "np") as file:
         return family_named(json.loads((file.metadata() or {})["ncodec"])["family"])
+
+
+def tune_of(path: Path) -> str:
+    """Return what errors are weighed by in a weights file: as it says, or as its family does.
+
+    Raises:
+        InputError: the file cannot be read.
+        WeightsMismatchError: it is not a weights file of ncodec.
+    """
+    with reading(path), safe_open(path, "np") as file:
+        about = json.loads((file.metadata() or {})["ncodec"])
+        return str(about.get("tune", family_named(about["family"]).tune))
 
 
 def family_named(name: str) -> families.Family:

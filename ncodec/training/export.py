@@ -85,6 +85,7 @@ def index_entry(file: Path, facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": about["name"],
         "family": about["family"],
+        "tune": weights.tune_of(file),
         "file": file.name,
         "sha256": digest.hex(),
         "about": facts | ({"efforts": list(efforts)} if efforts else {}),

@@ -18,7 +18,7 @@ import torch
 import typer
 
 from ncodec.errors import NcodecError
-from ncodec.models.weights import find_by_name
+from ncodec.models.weights import find_start
 from ncodec.training.checkpoint import SHARD_BYTES
 from ncodec.training.config import read_config
 from ncodec.training.program import check_folder, train
@@ -98,7 +98,7 @@ def main(
             f"expected a positive number, found {minutes}", param_hint="--minutes"
         )
     begin, device = time.monotonic(), "cuda" if torch.cuda.is_available() else "cpu"
-    origin = None if start_from is None else find_by_name(start_from)
+    origin = None if start_from is None else find_start(start_from)
     settings, budget = read_config(config, assignments), Budget(minutes, None)
     check_folder(out, resume)
     ended, tests = "failed", None

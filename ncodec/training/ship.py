@@ -3,7 +3,8 @@
     weights --> weights/NAME.safetensors, weights/index.json: digest, self-test, what is known of them
         \\--> in a checkout, what names their digest: test vectors, attacks, seeds of the fuzzers
 
-The entry takes the place of the one of the same name; other models stay as they are, the first is the default.
+The entry takes the place of the one of the same name; other models stay as they are, the first is the default. Of a
+model in two tunes each has its own entry, NAME-visual and NAME-psnr: where there was one, NAME, it gets its tune's name.
 """
 
 import json
@@ -16,6 +17,7 @@ import typer
 
 from ncodec.errors import InputError, NcodecError
 from ncodec.files import write_whole
+from ncodec.models.weights import TUNES, base_of
 from ncodec.training.export import facts_of, index_entry
 from ncodec.training.record import write_json
 from ncodec.weights import DIR
@@ -30,7 +32,7 @@ def ship(source: Path, name: str | None, folder: Path) -> dict[str, Any]:
         folder: where index.json is.
 
     Raises:
-        InputError: not a finished run, or no such file.
+        InputError: not a finished run, or no such file; a name that ends in another tune than theirs.
         WeightsMismatchError: not weights that this ncodec can run.
     """
     file = source / "model.safetensors" if source.is_dir() else source
@@ -44,11 +46,41 @@ def ship(source: Path, name: str | None, folder: Path) -> dict[str, Any]:
         entry["about"] |= _said(known, entry["sha256"])
     entry["name"] = name or entry["name"]
     entry["file"] = f"{entry['name']}.safetensors"
-    names = [model["name"] for model in models]
-    place = names.index(entry["name"]) if entry["name"] in names else len(models)
+    for tune in TUNES:
+        if tune != entry["tune"] and entry["name"].endswith(f"-{tune}"):
+            raise InputError(
+                f"{entry['name']}: expected weights of tune {tune}, found {entry['tune']}"
+            )
     write_whole(folder / entry["file"], file.read_bytes())
-    write_json(index, {"models": [*models[:place], entry, *models[place + 1 :]]})
+    write_json(index, {"models": _with_entry(models, entry, folder)})
     return entry
+
+
+def _with_entry(
+    models: list[dict[str, Any]], entry: dict[str, Any], folder: Path
+) -> list[dict[str, Any]]:
+    """Return the models of an index with one more entry, or another one; of several tunes all are named by theirs."""
+    base = _base(entry)
+    places = [place for place, known in enumerate(models) if _base(known) == base]
+    tunes = {models[place]["tune"]: models[place] for place in places}
+    replaced = tunes.get(entry["tune"], entry)
+    tunes[entry["tune"]] = entry
+    if len(tunes) > 1 or {entry["name"], replaced["name"]} != {base}:
+        for tune, model in tunes.items():
+            old = folder / model["file"]
+            model["name"] = f"{base}-{tune}"
+            model["file"] = f"{model['name']}.safetensors"
+            old.rename(folder / model["file"])
+    if replaced["file"] != entry["file"]:
+        (folder / replaced["file"]).unlink(missing_ok=True)
+    usual_first = sorted(tunes.values(), key=lambda model: model["tune"] != TUNES[0])
+    others = [known for known in models if _base(known) != base]
+    place = places[0] if places else len(models)
+    return [*others[:place], *usual_first, *others[place:]]
+
+
+def _base(entry: dict[str, Any]) -> str:
+    return base_of(entry["name"], entry["tune"])
 
 
 def _said(index: Path, sha256: str) -> dict[str, Any]:
@@ -59,8 +91,8 @@ def _said(index: Path, sha256: str) -> dict[str, Any]:
 
 def dependents(entry: dict[str, Any], folder: Path) -> list[list[str]]:
     """Return the commands that write again what names the weights of an entry of folder/index.json, in a checkout."""
-    default = json.loads((folder / "index.json").read_text())["models"][0]["name"]
-    part = "default" if entry["name"] == default else entry["family"]
+    default = json.loads((folder / "index.json").read_text())["models"][0]
+    part = "default" if _base(entry) == _base(default) else entry["family"]
     scripts = (["make_vectors.py", part], ["attacks/make_attacks.py"], ["fuzz/make_seeds.py"])
     tests = folder.resolve().parent / "tests"
     return [[sys.executable, str(tests / script), *more] for script, *more in scripts]

@@ -143,6 +143,15 @@ def attacks() -> dict[str, tuple[str, bytes]]:
     }
 
 
+def weights_of(model: str) -> bytes:
+    """Return the weights file of a shipped model, of tune psnr where there are several; b"" where it is not shipped."""
+    folder = HERE.parent.parent / "weights"
+    models = json.loads((folder / "index.json").read_text())["models"]
+    files = {model["name"]: model["file"] for model in models}
+    file = files.get(f"{model}-psnr", files.get(model))
+    return (folder / file).read_bytes() if file else b""
+
+
 class Weights:
     """The shipped hyperprior-s, read without ncodec: tables, and the rows of a pixel whose z are all 0, at quality 1.
 
@@ -150,7 +159,7 @@ class Weights:
     """
 
     def __init__(self) -> None:
-        data = (HERE.parent.parent / "weights" / "hyperprior-s.safetensors").read_bytes()
+        data = weights_of("hyperprior-s")
         self.digest = hashlib.sha256(data).digest()[:8]
         self.start = 8 + int.from_bytes(data[:8], "little")
         self.data, self.names = data, json.loads(data[8 : self.start])
@@ -403,9 +412,7 @@ def jpeg_attacks() -> dict[str, tuple[str, bytes]]:
 
 def dct_pixel(payload: bytes, flags: int = 0) -> bytes:
     """Return a file of one pixel, made with the shipped weights of model dct."""
-    index = json.loads((HERE.parent.parent / "weights" / "index.json").read_text())
-    sha256 = next(model["sha256"] for model in index["models"] if model["name"] == "dct")
-    digest = bytes.fromhex(sha256)[:8]
+    digest = hashlib.sha256(weights_of("dct")).digest()[:8]
     return one_pixel(payload, flags=flags, family=b"\x02", digest=digest, quality=60)
 
 
@@ -425,17 +432,19 @@ def dct_attacks() -> dict[str, tuple[str, bytes]]:
 
 def tokens_file(chunks: list[bytes], layers: int = 1, ranges: int = 1, **fields: Any) -> bytes:
     """Return a file of 64x16 pixels, four tokens a stage, quality 1, made with the shipped weights of model fsq-s."""
-    index = json.loads((HERE.parent.parent / "weights" / "index.json").read_text())
-    sha256 = next(model["sha256"] for model in index["models"] if model["name"] == "fsq-s")
     known = {"flags": 4, "family": b"\x05", "quality": 0, "grid": bytes([layers, ranges])}
-    known |= {"width": b"\x40", "height": b"\x10", "digest": bytes.fromhex(sha256)[:8]}
+    known |= {
+        "width": b"\x40",
+        "height": b"\x10",
+        "digest": hashlib.sha256(weights_of("fsq-s")).digest()[:8],
+    }
     payloads = [varint(number) + payload for number, payload in enumerate(chunks)]
     return header(**(known | fields)) + b"".join(chunk(b"TILE", data) for data in payloads)
 
 
 def tokens_payload() -> bytes:
     """Return a payload of stage 0."""
-    data = (HERE.parent.parent / "weights" / "fsq-s.safetensors").read_bytes()
+    data = weights_of("fsq-s")
     stage = reference_tokenizer.STAGES["fsq"][:1]
     coder = reference_tokenizer.Tokens(stage, read_tensors(data, "tokenizer")[0])
     return coder.encode(np.array([[[0, 1023, 500, 77]]]), 0, 3, 0, 1)
@@ -460,11 +469,9 @@ def tokens_attacks() -> dict[str, tuple[str, bytes]]:
 
 def masked_attacks() -> dict[str, tuple[str, bytes]]:
     """Return error class and bytes of files of one pixel of family masked, by name."""
-    index = json.loads((HERE.parent.parent / "weights" / "index.json").read_text())
-    files = [model["file"] for model in index["models"] if model["name"] == "masked-s"]
-    if not files:
+    if not (data := weights_of("masked-s")):
         return {}
-    model = reference_masked.Model((HERE.parent.parent / "weights" / files[0]).read_bytes())
+    model = reference_masked.Model(data)
     rows = list(model.rows(60, model.zeros(1, 1), [0] * model.config["M"]))
 
     def pixel(payload: bytes, **fields: Any) -> bytes:
@@ -493,11 +500,9 @@ def masked_attacks() -> dict[str, tuple[str, bytes]]:
 
 def ftic_attacks() -> dict[str, tuple[str, bytes]]:
     """Return error class and bytes of files of one pixel of family ftic, by name."""
-    index = json.loads((HERE.parent.parent / "weights" / "index.json").read_text())
-    files = [model["file"] for model in index["models"] if model["name"] == "ftic-s"]
-    if not files:
+    if not (data := weights_of("ftic-s")):
         return {}
-    model = reference_ftic.Model((HERE.parent.parent / "weights" / files[0]).read_bytes())
+    model = reference_ftic.Model(data)
     z = np.zeros((1, 1, model.config["Z"]), np.int64)
     index = model.index(z, 60, 1, 1).flatten()
     rows = index[index >= model.skip_below].tolist()

@@ -51,10 +51,10 @@ def parse_codec(text: str) -> Codec:
     >>> parse_codec("avif:speed=2,subsampling=4:2:0")
     Avif(speed=2, subsampling='4:2:0', tune='')
     """
-    from ncodec.models.weights import list_models
+    from ncodec.models.weights import models_by_name
 
     name, _, rest = text.partition(":")
-    models = [model.name for model in list_models()]
+    models = models_by_name()
     kind: Any = CODECS.get(name) or (Ncodec if name in models else None)
     given: dict[str, Any] = {"model": name} if name in models else {}
     if kind is None:
@@ -77,8 +77,8 @@ def parse_codec(text: str) -> Codec:
                 f"found {part!r}"
             )
         given[option] = _value(value, kinds[option], f"codec {text!r}, {option}")
-    if own:
-        given["options"] = chosen_options(given.get("model", ""), own)
+    if own or (kind is Ncodec and "tune" in given):
+        given["options"] = chosen_options(given.get("model", ""), given.get("tune", ""), own)
     return kind(**given)
 
 
@@ -88,7 +88,7 @@ def codec_name(codec: Codec) -> str:
     >>> codec_name(parse_codec("avif:tune=,speed=2"))
     'avif:speed=2'
     """
-    from ncodec.models.weights import list_models
+    from ncodec.models.weights import models_by_name
 
     if isinstance(codec, Checkpoints):
         return f"compressai:{codec.paths}"
@@ -99,7 +99,7 @@ def codec_name(codec: Codec) -> str:
     }  # fmt: skip
     changed |= dict(changed.pop("options", ()))
     name = next(key for key, kind in CODECS.items() if isinstance(codec, kind))
-    if name == "ncodec" and changed.get("model") in [model.name for model in list_models()]:
+    if name == "ncodec" and changed.get("model") in models_by_name():
         name = changed.pop("model")
     options = ",".join(
         f"{key}={str(value).lower() if isinstance(value, bool) else value}"

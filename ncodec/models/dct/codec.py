@@ -52,7 +52,6 @@ class Options(EncodeOptions):
     trials: int | None = None  # luma modes tried in full, 1 … 4; None: as `effort` says
 
     EFFORTS: ClassVar[tuple[int, ...]] = tuple(TRIALS)
-    TUNES: ClassVar[tuple[str, ...]] = ("psnr",)
 
     def __post_init__(self) -> None:
         for name, known in (

@@ -60,7 +60,7 @@ def build(config: Config) -> Ftic:
 def start(config: Config, images: list[Tensor]) -> Ftic:
     """Return the network of `hyperprior-s`, with what is new in it silent; of other sizes, one that begins as hyperprior does: the PCA of images."""
     network = Ftic(config)
-    tensors, about, _ = weights.read(weights.find_by_name(TRUNK))
+    tensors, about, _ = weights.read(weights.find_start(TRUNK))
     if has_trunk(config, about):
         trunk = hyperprior.from_weights(tensors, about)
         network.load_state_dict(trunk.state_dict(), strict=False)
@@ -76,7 +76,7 @@ def has_trunk(config: Config, about: dict[str, Any]) -> bool:
 
 def parameter_groups(network: Ftic) -> ParameterGroups:
     """Return the 1x1 convolutions as matrices, and the others; what hyperprior-s knows already learns slowly."""
-    old = OLD if has_trunk(network.config, weights.read(weights.find_by_name(TRUNK))[1]) else 1.0
+    old = OLD if has_trunk(network.config, weights.read(weights.find_start(TRUNK))[1]) else 1.0
     dense = {
         id(module.weight)
         for module in network.modules()

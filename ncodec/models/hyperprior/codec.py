@@ -53,10 +53,9 @@ USUAL_EFFORT = 1
 
 @dataclass(frozen=True)
 class Options(EncodeOptions):
-    """Efforts above 1 refine the latents, with torch; the networks were trained for squared error."""
+    """Efforts above 1 refine the latents, with torch."""
 
     EFFORTS: ClassVar[tuple[int, ...]] = tuple(REFINEMENTS)
-    TUNES: ClassVar[tuple[str, ...]] = ("psnr",)
 
 
 class Latents(NamedTuple):

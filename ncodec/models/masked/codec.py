@@ -10,9 +10,8 @@ networks are graphs.py's, the schedule is schedule.py's; specs/masked.md has all
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +40,7 @@ from ncodec.threads import get_num_threads
 Int16 = NDArray[np.int16]
 
 
-@dataclass(frozen=True)
-class Options(EncodeOptions):
-    """There is one effort; the networks were trained for squared error."""
-
-    TUNES: ClassVar[tuple[str, ...]] = ("psnr",)
+Options = EncodeOptions  # none: there is one effort
 
 
 class MaskedCodec:

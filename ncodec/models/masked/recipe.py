@@ -64,7 +64,7 @@ def start(config: Config, images: list[Tensor]) -> Masked:
     Raises:
         InputError: the trunk has other sizes.
     """
-    trunk = hyperprior.from_weights(*weights.read(weights.find_by_name(TRUNK))[:2])
+    trunk = hyperprior.from_weights(*weights.read(weights.find_start(TRUNK))[:2])
     for size in ("N", "M", "analysis_blocks", "synthesis_blocks"):
         found, expected = getattr(config, size), getattr(trunk.config, size)
         if found != expected:
@@ -103,7 +103,7 @@ def lessons(network: Masked, images: list[Tensor]) -> Lessons | None:
         images: some to measure on what errors of y_hat cost.
     """
     device = network.log_gain.device
-    teacher = hyperprior.from_weights(*weights.read(weights.find_by_name(TRUNK))[:2]).to(device)
+    teacher = hyperprior.from_weights(*weights.read(weights.find_start(TRUNK))[:2]).to(device)
     ours, theirs = (part.g_a.linear.weight.flatten(1) for part in (network, teacher))
     order = order_of(ours, theirs) if ours.shape == theirs.shape else None
     if order is None:

@@ -39,7 +39,6 @@ class Options(EncodeOptions):
     ranges: int = 1
 
     EFFORTS: ClassVar[tuple[int, ...]] = (1, 2)  # 2: P from the masked transformer
-    TUNES: ClassVar[tuple[str, ...]] = ("ms-ssim",)
 
     def __post_init__(self) -> None:
         if not 1 <= self.ranges <= MOST_RANGES:

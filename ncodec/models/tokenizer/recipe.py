@@ -68,7 +68,7 @@ def start(config: Config, images: list[Tensor]) -> Tokenizer:
 @torch.no_grad()
 def take_trunk(network: Tokenizer, name: str) -> None:
     """Give a network g_a and g_s of a shipped model: another tokenizer's, or those of `hyperprior-s` at quality 1."""
-    tensors, about, _ = weights.read(weights.find_by_name(name))
+    tensors, about, _ = weights.read(weights.find_start(name))
     if about["family"] == "tokenizer":
         other = from_weights(tensors, about)
         network.g_a.load_state_dict(other.g_a.state_dict())
