@@ -1,5 +1,6 @@
 // Python types in and out of decoder.hpp and enc_tile.hpp, and its errors as ncodec's exceptions. No coding here.
 
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -166,6 +167,14 @@ NB_MODULE(_dct, m) {
   nb::class_<Parameters>(m, "Parameters").def("__init__", [](Parameters* self, const nb::dict& tensors) {
     new (self) Parameters(parameters_of(tensors));
   });
+  nb::class_<Tuning>(m, "Tuning")
+      .def(nb::init<>())
+      .def_rw("is_visual", &Tuning::is_visual)
+      .def_rw("weight_slope", &Tuning::weight_slope)
+      .def_rw("offset_slope", &Tuning::offset_slope)
+      .def_rw("constant", &Tuning::constant)
+      .def_rw("usual", &Tuning::usual)
+      .def_rw("sensitivity", &Tuning::sensitivity);
   nb::class_<EncoderOptions>(m, "EncoderOptions")
       .def(nb::init<>())
       .def_rw("lmbda", &EncoderOptions::lambda)
@@ -173,16 +182,7 @@ NB_MODULE(_dct, m) {
       .def_rw("most_log2", &EncoderOptions::most_log2)
       .def_rw("optimised_levels", &EncoderOptions::optimised_levels)
       .def_rw("full_trials", &EncoderOptions::full_trials)
-      .def_prop_rw(
-          "tuning", [](const EncoderOptions&) { return std::vector<float>(); },
-          [](EncoderOptions& self, const std::vector<float>& v) {
-            if (v.size() != 27) throw nb::value_error("tuning: expected 27 numbers");
-            Tuning& t = self.tuning;
-            t.is_visual = true;
-            t.weight_slope = v[0], t.offset_slope = v[1], t.constant = v[2], t.usual = v[3], t.darkness = v[4];
-            for (int p = 0; p < 3; ++p)
-              for (int k = 0; k < 7; ++k) t.sensitivity[p][k] = v[6 + 7 * p + k];
-          });
+      .def_rw("tuning", &EncoderOptions::tuning);
   m.def("encode", &encode);
   m.def("decode", &decode);
   m.def("count", &count);

@@ -1,7 +1,7 @@
 // How much an error is seen, by where it is and by its frequency: what an encoder that tunes for eyes minimises.
 //
-//   luma -> mean of 4x4 -> variance of 5x5 of these -> 1 / (2 variance + constant) -> means over units of 8x8
-//        -> weight of errors there (no bits) and, of 32x32, offset of the steps (coded)
+//   luma -> means of 4x4 -> variance of 5x5 of these -> visibility 1 / (2 variance + constant), its mean over 8x8
+//        -> weight of errors there (no bits), and of 32x32 the offset of the steps (coded)
 //
 // Busy places hide errors (texture masking); the variance is that of the scale where structural similarity is judged
 // most (SSIMULACRA2: a quarter of the size). By frequency the eye's sensitivity peaks near 1/20 cycle a sample.
@@ -15,14 +15,13 @@
 
 namespace ncodec::dct {
 
-// What an encoder weighs errors by, beside their squares. All 0: by their squares alone.
+// What an encoder weighs errors by, beside their squares (ncodec/dct/parameters.py).
 struct Tuning {
-  bool is_visual = false;
-  float weight_slope = 0;   // log2 of an error's weight, an octave of masking
-  float offset_slope = 0;   // octaves of the step, an octave of masking
-  float constant = 64;      // of the variance: of 8-bit samples
-  float usual = 0;          // log2 of the masking that leaves steps as they are
-  float darkness = 0;       // log2 of a weight, an octave of darkness
+  bool is_visual = false;   // if not, by their squares alone
+  float weight_slope = 0;   // log2 of an error's weight, an octave of visibility
+  float offset_slope = 0;   // octaves of the step, an octave of visibility
+  float constant = 64;      // beside the variance, of 8-bit samples
+  float usual = 0;          // log2 of the visibility that leaves steps as they are
   // log2 of the weight of an error at 1/128, 1/64, ... 1/2 cycle a sample, of luma, Cb, Cr
   std::array<std::array<float, 7>, 3> sensitivity = {};
 };
@@ -38,17 +37,12 @@ inline float sensitivity_of(const Tuning& tuning, int plane, int v, int u, int s
 
 class Masking {
  public:
-  static constexpr int UNIT_SIDE = 8;
+  static constexpr int UNIT_SIDE = 8;  // samples
 
   Masking(const Plane& luma, const Tuning& tuning) : wide_((luma.width + 7) / 8), high_((luma.height + 7) / 8) {
     if (!tuning.is_visual) return;
-    const std::vector<float> masking = masking_of(luma, tuning);
-    weights_.resize(masking.size());
-    masking_.resize(masking.size());
-    for (size_t i = 0; i < masking.size(); ++i) {
-      masking_[i] = masking[i];
-      weights_[i] = std::exp2(tuning.weight_slope * (std::log2(masking[i]) - tuning.usual));
-    }
+    visibility_ = visibility_of(luma, tuning.constant);
+    for (const float v : visibility_) weights_.push_back(std::exp2(tuning.weight_slope * (std::log2(v) - tuning.usual)));
     offset_slope_ = tuning.offset_slope;
     usual_ = tuning.usual;
   }
@@ -69,8 +63,8 @@ class Masking {
   // Of the steps in a block, in quarters of an octave.
   int offset(const Block& b) const {
     if (weights_.empty()) return 0;
-    const float octaves = offset_slope_ * (std::log2(mean(masking_, b)) - usual_);
-    return std::clamp(static_cast<int>(std::lround(-4 * octaves)), -MAX_OFFSET, MAX_OFFSET);
+    const float octaves = -offset_slope_ * (std::log2(mean(visibility_, b)) - usual_);
+    return std::clamp(static_cast<int>(std::lround(4 * octaves)), -MAX_OFFSET, MAX_OFFSET);
   }
 
  private:
@@ -83,8 +77,8 @@ class Masking {
     return sum / static_cast<float>(n);
   }
 
-  // Of units: large where errors are seen.
-  std::vector<float> masking_of(const Plane& luma, const Tuning& tuning) const {
+  // Of units: 1 / (2 variance + constant).
+  std::vector<float> visibility_of(const Plane& luma, float constant) const {
     const int w = luma.width / 4, h = luma.height / 4;
     std::vector<float> small(static_cast<size_t>(w) * h);  // of 8 bits
     for (int y = 0; y < h; ++y)
@@ -104,14 +98,13 @@ class Masking {
             sum += v, squares += v * v;
           }
         const float mean = sum / n, variance = std::max(squares / n - mean * mean, 0.f);
-        const float dark = std::exp2(-tuning.darkness * std::log2((mean + 16) / 128));
-        out[static_cast<size_t>(y / 2) * wide_ + x / 2] += dark / (2 * variance + tuning.constant) / 4;
+        out[static_cast<size_t>(y / 2) * wide_ + x / 2] += 1 / (2 * variance + constant) / 4;
       }
     return out;
   }
 
   int wide_, high_;
-  std::vector<float> masking_, weights_;
+  std::vector<float> visibility_, weights_;
   float offset_slope_ = 0, usual_ = 0;
 };
 
