@@ -28,7 +28,9 @@ class Tuning:
     offset_slope: float
     constant: float
     usual: float
-    sensitivity: tuple[tuple[float, ...], ...]  # [3][7]: log2 of the weight of an error of Y, Cb, Cr at 1/128 ... 1/2 cycle a sample
+    sensitivity: tuple[
+        tuple[float, ...], ...
+    ]  # [3][7]: log2 of the weight of an error of Y, Cb, Cr at 1/128 ... 1/2 cycle a sample
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> "Tuning | None":
@@ -44,7 +46,9 @@ class Tuning:
         for name, (low, high) in NUMBERS.items():
             if not low <= numbers[name] <= high:
                 raise ValueError(f"{name}: expected {low} to {high}, found {numbers[name]}")
-        if [len(row) for row in sensitivity] != [7] * 3 or not all(abs(v) <= 16 for row in sensitivity for v in row):
+        if [len(row) for row in sensitivity] != [7] * 3 or not all(
+            abs(v) <= 16 for row in sensitivity for v in row
+        ):
             raise ValueError("sensitivity: expected 3 x 7 numbers of -16 to 16")
         return cls(**numbers, sensitivity=sensitivity)
 
@@ -59,7 +63,23 @@ class Tuning:
         return tuning
 
 
-NUMBERS = {"lmbda": (0.1, 10), "weight_slope": (0, 2), "offset_slope": (0, 2), "constant": (1, 10000), "usual": (-16, 0)}
+NUMBERS = {
+    "lmbda": (0.1, 10),
+    "weight_slope": (0, 2),
+    "offset_slope": (0, 2),
+    "constant": (1, 10000),
+    "usual": (-16, 0),
+}
+
+
+def with_contexts(tensors: Tensors) -> Tensors:
+    """Return parameters of an earlier version, with contexts and mixers that it had not as `initial` has them: they are the last."""
+    blank = initial()
+    for name, axis in (("start", 1), ("confidence", 0), ("weights", 0)):
+        known = tensors[name].shape[axis]
+        added = np.take(blank[name], range(known, blank[name].shape[axis]), axis)
+        tensors = tensors | {name: np.concatenate([tensors[name], added], axis)}
+    return tensors
 
 
 def initial() -> Tensors:
