@@ -52,12 +52,12 @@ YCBCR = torch.tensor(
 class Knobs:
     """What is searched for; each is positive."""
 
-    weight_slope: float = 0.35
-    offset_slope: float = 0.2
-    constant: float = 64.0
-    luma: float = 1.0  # share of luma's sensitivity that counts
-    matrix: float = 0.6  # share of the sensitivity, in steps, that matrices take up
-    lmbda: float = 0.9
+    weight_slope: float = 0.36
+    offset_slope: float = 0.165
+    constant: float = 70.0
+    luma: float = 0.8  # share of luma's sensitivity that counts
+    matrix: float = 0.7  # share of the sensitivity, in steps, that matrices take up
+    lmbda: float = 1.2
 
     def apply(self, start: Tensors, measured: NDArray[np.float64]) -> tuple[Tensors, Tuning]:
         """Return weights with other matrices, and what their encoder is tuned by; `measured` [3, OCTAVES]: sensitivity (log2)."""
