@@ -134,13 +134,15 @@ def measure_sensitivity(pixels: NDArray[np.uint8], tensors: Tensors) -> NDArray[
 
 
 def sensitivity_of(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return log2 of what a squared error costs, [3, OCTAVES] at 2^-7 ... 2^-1 cycles a sample; luma's mean is 0.
+    """Return log2 of what a squared error costs, [3, OCTAVES] at 2^-7 ... 2^-1 cycles a sample; luma's, by what it loses, is 0 in the mean.
 
-    Of two bands an octave; bands that no coefficient falls into take their neighbours' values.
+    Cr counts no less than Cb: the metric hardly sees it, eyes see tints in skies.
     """
     lost, energy = (s.reshape(3, OCTAVES, 2).sum(2) for s in sums)
     floor = 2.0**-4  # an error that seems to help
-    return np.log2(np.maximum(lost / np.maximum(energy, 1e-12), floor))
+    found = np.log2(np.maximum(lost / np.maximum(energy, 1e-12), floor))
+    found[2] = found[1:].max(0)
+    return found
 
 
 # ---------------------------------------------------------------- search
