@@ -96,7 +96,7 @@ def tensor_of(pixels: NDArray[np.uint8]) -> Tensor:
 
 @one_thread()
 def measure_sensitivity(pixels: NDArray[np.uint8], tensors: Tensors) -> NDArray[np.float64]:
-    """Return [2, 3, bands]: SSIMULACRA2 lost and squared error, by plane and frequency, summed over files of a crop.
+    """Return [2, 3, OCTAVES]: SSIMULACRA2 lost and squared error, by plane and frequency, summed over files of a crop.
 
     Every frequency's error in the decoded picture has a factor 1; the metric's gradient by it is what that error costs.
     """
@@ -107,11 +107,11 @@ def measure_sensitivity(pixels: NDArray[np.uint8], tensors: Tensors) -> NDArray[
     )  # orthonormal but for row 0
     dct[0] /= 2**0.5
     cycles = torch.hypot(k.float(), n.float()) / (2 * side)
-    band = (2 * (cycles.clamp_min(1e-9).log2() + 7.25)).floor().clamp(0, 2 * OCTAVES - 1).long()
+    band = (cycles.clamp_min(1e-9).log2() + 7.5).floor().clamp(0, OCTAVES - 1).long()
     height, width = (s - s % side for s in pixels.shape[:2])
     pixels = pixels[:height, :width]
     x, parameters = tensor_of(pixels), _dct.Parameters(tensors)
-    sums = torch.zeros(2, 3, 2 * OCTAVES, dtype=torch.float64)
+    sums = torch.zeros(2, 3, OCTAVES, dtype=torch.float64)
     for quality in QUALITIES:
         code = quality_code(quality)
         payload = _dct.encode(pixels, parameters, code, 0, 0, Options().for_encoder(code))
@@ -119,14 +119,14 @@ def measure_sensitivity(pixels: NDArray[np.uint8], tensors: Tensors) -> NDArray[
         error = torch.einsum("ij,bjhw->bihw", YCBCR, tensor_of(decoded) - x)
         blocks = error.reshape(3, height // side, side, width // side, side)
         coefficients = torch.einsum("kn,chnwm,lm->chwkl", dct, blocks, dct)
-        factors = torch.ones(3, 2 * OCTAVES, requires_grad=True)
+        factors = torch.ones(3, OCTAVES, requires_grad=True)
         changed = coefficients * factors[:, band][:, None, None]
         error = torch.einsum("kn,chwkl,lm->chnwm", dct, changed, dct).reshape(1, 3, height, width)
         score = ssimulacra2(x, x + torch.einsum("ij,bjhw->bihw", YCBCR.inverse(), error))
         (gradient,) = torch.autograd.grad(score.sum(), factors)
         lost = -gradient.double() / -gradient[0].sum()
         squares = coefficients.square().sum((1, 2)).flatten(1).double()
-        energy = torch.zeros(3, 2 * OCTAVES, dtype=torch.float64)
+        energy = torch.zeros(3, OCTAVES, dtype=torch.float64)
         energy.index_add_(1, band.flatten(), squares)
         sums[0] += lost
         sums[1] += energy / energy[0].sum()
@@ -138,9 +138,8 @@ def sensitivity_of(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Cr counts no less than Cb: the metric hardly sees it, eyes see tints in skies.
     """
-    lost, energy = (s.reshape(3, OCTAVES, 2).sum(2) for s in sums)
-    floor = 2.0**-4  # an error that seems to help
-    found = np.log2(np.maximum(lost / np.maximum(energy, 1e-12), floor))
+    lost, energy = sums
+    found = np.log2(np.maximum(lost / energy, 2.0**-4))  # an error may seem to help
     found[2] = found[1:].max(0)
     return found
 
