@@ -420,7 +420,10 @@ def test_a_resume_at_step_0_keeps_what_the_run_started_from(tiny, folder, traine
     """Here for the eye: the tune is in the weights file, SSIMULACRA2 in what is logged."""
     out, model = tmp_path / "on", trained / "model.safetensors"
     assert run(tiny, folder, out, "--from", model, "--set", "tune=visual", "--steps", 1)[0] == 0
-    assert [weights.tune_of(path / "model.safetensors") for path in (out, trained)] == ["visual", "psnr"]
+    assert [weights.tune_of(path / "model.safetensors") for path in (out, trained)] == [
+        "visual",
+        "psnr",
+    ]
     point = next(event for event in log_of(out) if "validation" in event)["validation"][0]
     assert point["ssimulacra2"] < 90 and "ssimulacra2" not in log_of(trained)[-2]["validation"][0]
     first = weights_of(out) | {
@@ -440,9 +443,9 @@ def test_a_network_from_weights_exports_the_same_but_tables(trained, folder):
     network = recipe.from_weights(tensors, about)
     images = center_crops(load_images([folder], 64).pixels, 32)
     again, said = recipe.to_weights(network, images)
-    assert {"name": "tiny", "family": "hyperprior", "tune": "psnr"} | said | {"fraction_bits": 0} == about | {
+    assert {"name": "tiny", "family": "hyperprior", "tune": "psnr"} | said | {
         "fraction_bits": 0
-    }
+    } == about | {"fraction_bits": 0}
     assert (
         set(again) == set(tensors) and said["fraction_bits"].keys() == about["fraction_bits"].keys()
     )

@@ -21,7 +21,7 @@ inline uint8_t flags_of(const Tile& tile) {
 inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& parameters, int quality_code,
                                 int width, int height, int channels, uint8_t* out, ptrdiff_t stride) {
   if (size < 1) return BinaryStatus::truncated;
-  const int flags = payload[0], kind = (flags & 7) >> 1;  // D2
+  const int flags = payload[0], kind = flags >> 1 & 3;  // D2
   if (kind != static_cast<int>(Kind::dct) && kind != static_cast<int>(Kind::angle)) return BinaryStatus::bad_end;
   if (flags > 15) return BinaryStatus::bad_end;
   if ((flags & 1) && channels != 3) return BinaryStatus::bad_end;  // grey has no chroma to be subsampled

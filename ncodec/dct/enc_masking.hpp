@@ -17,16 +17,16 @@ namespace ncodec::dct {
 
 // What an encoder weighs errors by, beside their squares (ncodec/dct/parameters.py).
 struct Tuning {
-  bool is_visual = false;   // if not, by their squares alone
-  float weight_slope = 0;   // log2 of an error's weight, an octave of visibility
-  float offset_slope = 0;   // octaves of the step, an octave of visibility
-  float constant = 64;      // beside the variance, of 8-bit samples
-  float usual = 0;          // log2 of the visibility that leaves steps as they are
-  // log2 of the weight of an error at 1/128, 1/64, ... 1/2 cycle a sample, of luma, Cb, Cr
+  bool is_visual = false;  // if not, by their squares alone
+  float weight_slope = 0;  // log2 of an error's weight, an octave of visibility
+  float offset_slope = 0;  // octaves of the step, an octave of visibility
+  float constant = 64;     // beside the variance, of 8-bit samples
+  float usual = 0;         // log2 of the visibility that leaves steps as they are
+  // log2 of the weight of an error at 1/128, 1/64, ... 1/2 cycle a sample of luma; of luma, Cb, Cr
   std::array<std::array<float, 7>, 3> sensitivity = {};
 };
 
-// Of a frequency (v, u) of a block of `side`.
+// Of a frequency (v, u) of a block of `side` samples of luma.
 inline float sensitivity_of(const Tuning& tuning, int plane, int v, int u, int side) {
   const auto& s = tuning.sensitivity[plane];
   const float cycles = std::sqrt(static_cast<float>(v * v + u * u)) / static_cast<float>(2 * side);
@@ -42,7 +42,8 @@ class Masking {
   Masking(const Plane& luma, const Tuning& tuning) : wide_((luma.width + 7) / 8), high_((luma.height + 7) / 8) {
     if (!tuning.is_visual) return;
     visibility_ = visibility_of(luma, tuning.constant);
-    for (const float v : visibility_) weights_.push_back(std::exp2(tuning.weight_slope * (std::log2(v) - tuning.usual)));
+    for (const float v : visibility_)
+      weights_.push_back(std::exp2(tuning.weight_slope * (std::log2(v) - tuning.usual)));
     offset_slope_ = tuning.offset_slope;
     usual_ = tuning.usual;
   }

@@ -37,7 +37,11 @@ inline int64_t squared_error(const Plane& a, const Plane& b, const Block& block,
 class ResidualTrial {
  public:
   ResidualTrial(Tile& tile, const std::array<Plane, 3>& source, const EncoderOptions& options, const Masking& masking)
-      : tile_(tile), source_(source), tuning_(options.tuning), masking_(masking), is_optimised_(options.optimised_levels) {
+      : tile_(tile),
+        source_(source),
+        tuning_(options.tuning),
+        masking_(masking),
+        is_optimised_(options.optimised_levels) {
     const Geometry& g = tile.syntax.geometry();
     for (int p = 0; p < g.planes; ++p) weight_[p] = weight_of(options, g, p);
   }
@@ -63,10 +67,9 @@ class ResidualTrial {
     const float* errors = errors_of(plane, b, buffer);
     int16_t* levels = syntax.levels(plane, b);
     clear(levels, log2);
-    const bool is_coded =
-        is_optimised_ ? trellis_.quantise(ratio, errors, levels, Syntax::LEVELS_STRIDE, log2,
-                                          syntax.surroundings(plane, b, has_luma), model)
-                      : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, log2);
+    const bool is_coded = is_optimised_ ? trellis_.quantise(ratio, errors, levels, Syntax::LEVELS_STRIDE, log2,
+                                                            syntax.surroundings(plane, b, has_luma), model)
+                                        : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, log2);
     const float bits =
         estimate_bits(model, [&](Estimator& e) { syntax.code_residual(e, plane, b, is_coded, has_luma); });
     tile_.add_residual(plane, b, is_coded, prediction);
@@ -84,8 +87,8 @@ class ResidualTrial {
       found = std::make_unique<Quantisers>();
       for (int p = 0; p < tile_.syntax.geometry().planes; ++p)
         for (int log2 = MIN_LOG2; log2 <= MAX_LOG2; ++log2)
-          (*found)[p][log2 - MIN_LOG2] = Quantiser(tile_.steps(tile_.syntax.offset(b))[p][log2 - MIN_LOG2], weight_[p],
-                                                   sensitivities(p, log2));
+          (*found)[p][log2 - MIN_LOG2] =
+              Quantiser(tile_.steps(tile_.syntax.offset(b))[p][log2 - MIN_LOG2], weight_[p], sensitivities(p, log2));
     }
     return (*found)[plane][tile_.own_log2(plane, b) - MIN_LOG2];
   }
@@ -93,7 +96,7 @@ class ResidualTrial {
   std::vector<float> sensitivities(int plane, int log2) const {
     std::vector<float> out;
     if (!tuning_.is_visual) return out;
-    const int coded = 1 << coded_log2(log2), side = 1 << log2;
+    const int coded = 1 << coded_log2(log2), side = 1 << (log2 + tile_.syntax.geometry().shift(plane));  // of luma
     for (int v = 0; v < coded; ++v)
       for (int u = 0; u < coded; ++u) out.push_back(sensitivity_of(tuning_, plane, v, u, side));
     return out;

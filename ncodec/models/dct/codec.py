@@ -133,11 +133,12 @@ class DctCodec:
         return _dct.encode(pixels, self.parameters, quality_code, kind, shift, chosen)
 
     def _cost(self, payload: bytes, pixels: NDArray[np.uint8], quality_code: int) -> float:
-        """Return bits + lambda x mean squared error x pixels, what the encoder minimises."""
+        """Return bits + lambda x mean squared error x pixels."""
         height, width = pixels.shape[:2]
         decoded = _dct.decode(payload, self.parameters, quality_code, width, height, False)
         error = np.square(decoded.astype(np.int32) - pixels).sum() / 3
-        return 8 * len(payload) + lmbda_of(quality_code) * float(error)
+        lmbda = Options().for_encoder(quality_code, self.tuning).lmbda
+        return 8 * len(payload) + lmbda * float(error)
 
 
 def make_codec(tensors: Tensors, about: dict[str, Any], device: str) -> DctCodec:
