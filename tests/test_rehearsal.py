@@ -131,7 +131,7 @@ def test_bfloat16_needs_no_gradient_scaling(tiny, folder):
         x, q, noise = draw_batch(store, config.training, 0, 0, 1)
         with torch.autocast("cpu", torch.bfloat16):
             out = run.network(x, q, noise, 0.0)
-            loss, _ = rate_distortion_loss(out, x, q, config.recipe.OBJECTIVE)
+            loss, _ = rate_distortion_loss(out, x, q, config.objective)
         run.network.zero_grad()
         (loss * scale).backward()
         named = run.network.named_parameters()

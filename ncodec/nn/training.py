@@ -24,6 +24,8 @@ class Objective(NamedTuple):
     lambdas: tuple[float, ...] = LAMBDAS  # of qualities 1 … 8, geometric in between
     empty_bpp: float = 0.03  # what keeps crops that cost nothing from counting most
     ms_ssim: float = 0.0  # share of the distortion that is MS-SSIM's, 0 … 1
+    ssimulacra2: float = 0.0  # share of what distortion costs that is SSIMULACRA2's, 0 … 1
+    points: tuple[float, ...] = ()  # bpp that one of its points costs at qualities 1 … 8
 
 
 class Lessons(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any, get_origin
 
 from ncodec.configs import DIR
 from ncodec.errors import InputError, named
+from ncodec.nn.training import Objective
 from ncodec.training.recipe import Recipe, load_recipe
 
 if sys.version_info >= (3, 11):
@@ -36,11 +37,17 @@ class Config:
     family: str
     model: Any  # the recipe's Config
     training: TrainingOptions
+    tune: str  # what errors are weighed by, among the recipe's; the first, if none is given
 
     @property
     def recipe(self) -> Recipe:
         """How the family is trained."""
         return load_recipe(self.family)
+
+    @property
+    def objective(self) -> Objective:
+        """What training lowers."""
+        return self.recipe.OBJECTIVES[self.tune]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as read from TOML, defaults filled in."""
@@ -105,13 +112,14 @@ def read_config(path: str | Path, assignments: list[str] = []) -> Config:  # noq
         raise InputError(f"{path}: not a TOML file ({error})") from error
     for assignment in assignments:
         _assign(table, assignment)
-    top: dict[str, Any] = {"name": file.stem, "family": ""} | table
+    top: dict[str, Any] = {"name": file.stem, "family": "", "tune": ""} | table
     model, training = top.pop("model", {}), top.pop("training", {})
     if not isinstance(model, dict) or not isinstance(training, dict):
         raise InputError(f"{path}: expected tables [model] and [training]")
     _typed("", Config, top)
     with named("config: "):
         recipe = load_recipe(top["family"])
+    top["tune"] = top["tune"] or next(iter(recipe.OBJECTIVES))
     _typed("model", recipe.Config, model)
     with named("config: model."):
         sizes = recipe.Config(**model)
@@ -125,7 +133,9 @@ def _check(config: Config) -> None:
     training, stride = config.training, config.recipe.CROP_STRIDE
     is_crop = stride <= training.crop <= MAX_SIZE and training.crop % stride == 0
     sizes = {key: value for key, value in asdict(config.model).items() if type(value) is int}
+    tunes = config.recipe.OBJECTIVES
     checks = [
+        ("tune", config.tune in tunes, f"one of {', '.join(tunes)}", config.tune),
         ("training.batch", 1 <= training.batch <= MAX_SIZE, f"1 to {MAX_SIZE}", training.batch),
         ("training.crop", is_crop, f"a multiple of {stride} pixels up to {MAX_SIZE}", training.crop),
         ("training.learning_rate", 0 < training.learning_rate < 1, "between 0 and 1", training.learning_rate),

@@ -49,7 +49,8 @@ def export(checkpoint: Path, out: Path, images: list[Tensor]) -> None:
     except (TypeError, RuntimeError) as error:
         raise InputError(f"{checkpoint}: of another version of ncodec ({error})") from error
     tensors, about = recipe.to_weights(network, images)
-    about = {"name": config["name"], "family": config["family"]} | about
+    tune = config.get("tune", next(iter(recipe.OBJECTIVES)))  # of older runs
+    about = {"name": config["name"], "family": config["family"], "tune": tune} | about
     write_whole(out, save(tensors, {"ncodec": json.dumps(about)}))
     facts = facts_of(out) | {
         "training_steps": state["step"],
@@ -117,9 +118,9 @@ def check_export(run: Run, file: Path, images: list[Tensor]) -> dict[str, Any]:
         costs more than 1 % (an export may code better than training knew).
     """
     recipe = run.config.recipe
-    trained = validate(run.ema, images, EVERY_QUALITY, run.device, recipe.OBJECTIVE)
+    trained = validate(run.ema, images, EVERY_QUALITY, run.device, run.config.objective)
     in_files = partial(recipe.estimate, run.ema)
-    estimate = validate(in_files, images, EVERY_QUALITY, run.device, recipe.OBJECTIVE)
+    estimate = validate(in_files, images, EVERY_QUALITY, run.device, run.config.objective)
     files, container_bytes = [], 0
     for quality in EVERY_QUALITY:
         rates, psnrs = [], []

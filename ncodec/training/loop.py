@@ -121,7 +121,7 @@ def gradients(
     with torch.autocast(q.device.type, torch.bfloat16, enabled=run.config.training.bfloat16):
         out = network(x, q, noise, progress)
         images = x if isinstance(x, Tensor) else None
-        loss, parts = rate_distortion_loss(out, images, q, run.config.recipe.OBJECTIVE)
+        loss, parts = rate_distortion_loss(out, images, q, run.config.objective)
     run.network.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach(), parts

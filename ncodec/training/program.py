@@ -175,8 +175,8 @@ def _steps(
 
     def watch(qualities: tuple[float, ...]) -> None:
         if crops:
-            objective = run.config.recipe.OBJECTIVE
-            log.validation(run, validate(run.ema, crops, qualities, run.device, objective))
+            points = validate(run.ema, crops, qualities, run.device, run.config.objective)
+            log.validation(run, points)
 
     def on_rehearsal(rehearsal: Rehearsal) -> None:
         log.rehearsal(run, rehearsal, world)

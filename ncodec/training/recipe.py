@@ -43,8 +43,8 @@ class Recipe(Protocol):
         ...
 
     @property
-    def OBJECTIVE(self) -> Objective:
-        """What training lowers."""
+    def OBJECTIVES(self) -> dict[str, Objective]:
+        """What training lowers, by tune; the first is the usual one."""
         ...
 
     @property

@@ -19,6 +19,7 @@ from ncodec.training.run import Run
 
 LOG_EVERY_S = 20.0
 SHOWN_VALIDATIONS = 4
+LOOK = {"ssimulacra2": "SSIMULACRA2", "psnr": "PSNR (dB)"}  # what is shown: the first that is known
 
 
 class Log(AbstractContextManager["Log"]):
@@ -126,16 +127,25 @@ class Log(AbstractContextManager["Log"]):
         now = self.now
         left_s = run.elapsed_s - run.budget.first_second
         left_s *= max(0.0, 1 - run.progress) / max(run.progress, 1e-9)
-        table = Table("loss", "bpp", "PSNR (dB)", "images/s", "time left", "step", "skipped",
+        table = Table("loss", "bpp", LOOK[_metric(now)], "images/s", "time left", "step", "skipped",
                       title=run.config.name)  # fmt: skip
-        psnr = "-" if now["psnr"] is None else f"{now['psnr']:.2f}"
-        table.add_row(f"{now['loss']:.3f}", f"{now['bpp']:.4f}", psnr, f"{now['images_per_s']:.1f}",
+        table.add_row(f"{now['loss']:.3f}", f"{now['bpp']:.4f}", _look(now), f"{now['images_per_s']:.1f}",
                       f"{left_s / 60:.0f} min", str(now["step"]), str(now["skipped"]))  # fmt: skip
         for shown in self.validations:
             for point in shown["points"]:
-                table.add_row(f"{point['loss']:.3f}", f"{point['bpp']:.4f}", f"{point['psnr']:.2f}",
+                table.add_row(f"{point['loss']:.3f}", f"{point['bpp']:.4f}", _look(point),
                               "validation", f"q {point['quality']:g}", str(shown["step"]), "")  # fmt: skip
         self.live.update(table, refresh=True)
+
+
+def _metric(point: dict[str, Any]) -> str:
+    return next(metric for metric in LOOK if metric in point)
+
+
+def _look(point: dict[str, Any]) -> str:
+    """Return how near pictures are to the originals, in words."""
+    value = point[_metric(point)]
+    return "-" if value is None else f"{value:.2f}"
 
 
 def plot(run_folder: Path) -> None:
@@ -152,15 +162,16 @@ def plot(run_folder: Path) -> None:
     loss, curve = figure.subplots(1, 2)
     losses = [e["loss"] for e in steps]
     loss.plot([e["minutes"] for e in steps], losses, color="tab:gray", lw=0.8, label="training")
+    metric = _metric(validations[0]["validation"][0]) if validations else "psnr"
     if validations:
         mean = [sum(p["loss"] for p in e["validation"]) / len(e["validation"]) for e in validations]
         loss.plot([e["minutes"] for e in validations], mean, "o-", ms=3, label="validation (EMA)")
         for event, name in ((validations[0], "first"), (validations[-1], "last")):
             points = event["validation"]
-            curve.plot([p["bpp"] for p in points], [p["psnr"] for p in points], "o-",
+            curve.plot([p["bpp"] for p in points], [p[metric] for p in points], "o-",
                        label=f"{name}: step {event['step']}")  # fmt: skip
         curve.legend()
     loss.set(xlabel="minutes", ylabel="loss (log J)")
     loss.legend()
-    curve.set(xlabel="bits per pixel (estimated)", ylabel="PSNR (dB)", title="validation images")
+    curve.set(xlabel="bits per pixel (estimated)", ylabel=LOOK[metric], title="validation images")
     figure.savefig(run_folder / "curves.png", dpi=120)

@@ -31,18 +31,18 @@ from ncodec.models.hyperprior.recipe import (
     tables_of,
 )
 from ncodec.nn import HEAD, STRIDE
-from ncodec.nn.training import Objective, ParameterGroups
+from ncodec.nn.training import ParameterGroups
 from ncodec.nn.training import as_it_is as as_start
 from ncodec.nn.training import no_lessons as lessons
 from ncodec.nn.windows import MODULATED, windows_of
 
 __all__ = [
-    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVES", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "lessons", "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 EFFORT = None
-OBJECTIVE = Objective()
+OBJECTIVES = hyperprior.OBJECTIVES
 CALIBRATION_IMAGES, Z_IMAGES = 16, 192
 TRUNK = "hyperprior-s"  # what training starts from
 NEW = (".fat.", ".deep.", ".channels.")  # in names of parameters that hyperprior has not

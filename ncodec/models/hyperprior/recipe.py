@@ -34,13 +34,17 @@ from ncodec.nn.training import no_lessons as lessons
 from ncodec.quality import LAMBDAS, N_QUALITIES, QUALITY_STEPS
 
 __all__ = [
-    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVES", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "lessons", "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 CROP_STRIDE = STRIDE * Z_STRIDE  # pixels per latent of z
 EFFORT = None
-OBJECTIVE = Objective()
+OBJECTIVES = {
+    "psnr": Objective(),
+    # A point of SSIMULACRA2 costs as many bits as along the curve of weights of tune psnr (specs/training.md).
+    "visual": Objective(ssimulacra2=0.7, points=tuple(0.0043 * 21.5 ** (k / 7) for k in range(8))),
+}
 PCA_IMAGES = 4096
 BLOCKS_AN_IMAGE = 64
 # The linear path starts nearly right and learns slowly; tables of 8 rows and priors learn fast.

@@ -32,13 +32,13 @@ from ncodec.nn.training import as_it_is as as_start
 from ncodec.quality import N_QUALITIES
 
 __all__ = [
-    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVES", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "lessons", "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 CROP_STRIDE = STRIDE
 EFFORT = None
-OBJECTIVE = Objective()
+OBJECTIVES = {"psnr": Objective()}
 TRUNK = "hyperprior-s"  # what training starts from
 START_IMAGES = 64
 CALIBRATION_IMAGES = 16

@@ -33,7 +33,7 @@ from ncodec.quality import MAX_QUALITY_CODE, quality_code
 CROP_STRIDE = STRIDE
 EFFORT = 2
 FAMILY = "tokenizer-masked"  # in families.RECIPES
-OBJECTIVE = Objective(empty_bpp=1e-4)  # of rates: the tokens are what they are
+OBJECTIVES = {"ms-ssim": Objective(empty_bpp=1e-4)}  # of rates: the tokens are what they are
 CALIBRATION_IMAGES = 32
 FILLING = 0.002  # bits a pixel for the error of what is filled in, over that of the line
 SLOW = 0.3

@@ -32,15 +32,14 @@ from ncodec.nn.training import no_lessons as lessons
 from ncodec.quality import MAX_QUALITY_CODE
 
 __all__ = [
-    "CROP_STRIDE", "EFFORT", "OBJECTIVE", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
+    "CROP_STRIDE", "EFFORT", "OBJECTIVES", "Config", "as_start", "build", "diagnose", "estimate", "from_weights", "kmac_per_pixel",
     "lessons", "parameter_groups", "start", "to_weights",
 ]  # fmt: skip
 
 CROP_STRIDE = STRIDE
 EFFORT = None
-OBJECTIVE = Objective(
-    lambdas=tuple(0.00018 * 64 ** (k / 7) for k in range(8)), empty_bpp=0.01, ms_ssim=0.5
-)
+LAMBDAS = tuple(0.00018 * 64 ** (k / 7) for k in range(8))
+OBJECTIVES = {"ms-ssim": Objective(LAMBDAS, empty_bpp=0.01, ms_ssim=0.5)}
 TRUNKS = {"fsq": "hyperprior-s", "bsq": "fsq-s", "vq": "fsq-s"}  # what training starts from
 START_IMAGES = 400
 CALIBRATION_IMAGES = 32
@@ -137,7 +136,7 @@ def _units(network: Tokenizer, stage: int, start: int, std: Tensor) -> Tensor:
     if network.config.quantiser == "bsq":
         return 1.6 * std  # a sign is half of it either way: the means of a Gaussian's halves
     # High-rate optimum of lambda * 255**2 * step**2 / (12 * 3) - log2(step), if the levels reach.
-    step = math.sqrt(6 / (OBJECTIVE.lambdas[stage] * 255**2 / 3 * math.log(2)))
+    step = math.sqrt(6 / (LAMBDAS[stage] * 255**2 / 3 * math.log(2)))
     reach = network.reach[start : start + len(std)].clamp_max(4)
     return torch.maximum(torch.full_like(std, step), std / reach * 1.4)
 
