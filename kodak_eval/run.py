@@ -38,7 +38,6 @@ from ncodec.evaluation.report import (
     AXES,
     markdown_table,
     number,
-    points_markdown,
     rates_markdown,
     speed_table,
     summary_markdown,
@@ -240,8 +239,7 @@ def readme() -> None:
     write_report(RESULTS / "kodak.md", curves, anchors)
     write_report(RESULTS / "kodak.svg", curves, anchors)
     parts = ["![Rate-distortion curves on Kodak](kodak_eval/results/kodak.svg)"]
-    parts += [summary_markdown(curves, anchors), f"The points of `{curves[0].codec}`:"]
-    parts += [points_markdown(curves[0])]
+    parts += [summary_markdown(curves, anchors)]
     write_between("kodak", parts)
     if (RESULTS / "visual.json").exists():
         curves = read_curves(RESULTS / "visual.json")

@@ -324,4 +324,4 @@ def test_shipped_file(entry):
     assert entry.about["parameters_bytes"] == entry.path.stat().st_size
     assert hashlib.sha256(entry.path.read_bytes()).hexdigest() == entry.sha256
     assert (ROOT / "weights" / f"{entry.name}.safetensors").is_file()
-    assert ncodec.list_models()[0].base == "hyperprior-s"  # the default
+    assert ncodec.list_models()[0].name == "dct-visual"  # the default
