@@ -28,6 +28,7 @@ from PIL import Image
 from pytorch_msssim import ms_ssim
 
 import ncodec
+from ncodec import container
 from ncodec.errors import InputError
 from ncodec.families import FAMILIES
 from ncodec.files import write_whole
@@ -48,6 +49,7 @@ from ncodec.training import ship as shipping
 from ncodec.training.checkpoint import MANIFEST, read_checkpoint, write_checkpoint
 from ncodec.training.config import read_config
 from ncodec.training.data import ImageStore, load_images
+from ncodec.training.dct import visual
 from ncodec.training.loop import Kept, draw_batch, training_step
 from ncodec.training.loss import rate_distortion_loss
 from ncodec.training.optimizer import Muon, learning_rate_factor
@@ -919,7 +921,7 @@ def test_dct_training_by_its_command(folder, tmp_path, monkeypatch):
         for i in (0, 3):
             Image.open(folder / f"{i}.png").crop((0, 0, 64, 64)).save(tmp_path / f"{i}.png")
             tar.add(tmp_path / f"{i}.png", f"{i}.png")
-    given, out = weights.find_by_name("dct"), tmp_path / "own.safetensors"
+    given, out = weights.find_by_name("dct", "psnr"), tmp_path / "own.safetensors"
     options = ["--start", given, "--rounds", 1, "--jobs", 1, "--name", "own", "--out", out]
     monkeypatch.setattr(sys, "argv", list(map(str, ["dct", tmp_path / "pack.tar", *options])))
     runpy.run_module("ncodec.training.dct", run_name="__main__")
@@ -929,3 +931,27 @@ def test_dct_training_by_its_command(folder, tmp_path, monkeypatch):
     assert (before[0]["start"] != after[0]["start"]).any() and set(before[0]) == set(after[0])
     image = np.asarray(Image.open(folder / "0.png"))
     assert psnr(image, ncodec.decode(ncodec.encode(image, 6, out), "numpy", out)) > 30
+    options = [
+        "--start",
+        given,
+        "--images",
+        2,
+        "--tries",
+        1,
+        "--contexts",
+        2,
+        "--jobs",
+        1,
+        "--out",
+        out,
+    ]
+    monkeypatch.setattr(sys, "argv", list(map(str, ["visual", tmp_path / "pack.tar", *options])))
+    visual.main()
+    tensors, about, _ = weights.read(out)
+    assert (about["name"], about["tune"]) == ("dct-visual", "visual")
+    assert all(
+        (before[0][name] != tensors[name]).any() for name in ("matrix", "start", "luma_filter")
+    )
+    data = ncodec.encode(image, 6, out)
+    assert container.read(data).payloads[0][0] & 8
+    assert psnr(image, ncodec.decode(data, "numpy", out)) > 27
