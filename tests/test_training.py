@@ -419,7 +419,8 @@ def test_start_from_weights(tiny, folder, trained, tmp_path, run):
 def test_a_resume_at_step_0_keeps_what_the_run_started_from(tiny, folder, trained, tmp_path, run):
     """Here for the eye: the tune is in the weights file, SSIMULACRA2 in what is logged."""
     out, model = tmp_path / "on", trained / "model.safetensors"
-    assert run(tiny, folder, out, "--from", model, "--set", "tune=visual", "--steps", 1)[0] == 0
+    eye = ("--set", "tune=visual")
+    assert run(tiny, folder, out, "--from", model, "--steps", 1, *eye)[0] == 0
     assert [weights.tune_of(path / "model.safetensors") for path in (out, trained)] == ["visual", "psnr"]
     point = next(event for event in log_of(out) if "validation" in event)["validation"][0]
     assert point["ssimulacra2"] < 90 and "ssimulacra2" not in log_of(trained)[-2]["validation"][0]
@@ -428,7 +429,7 @@ def test_a_resume_at_step_0_keeps_what_the_run_started_from(tiny, folder, traine
         "elapsed_s": 0.0,
     }  # as a kill ahead of the first step leaves it
     write_checkpoint(out / MANIFEST, first)
-    assert run(tiny, folder, out, "--resume")[0] == 0
+    assert run(tiny, folder, out, "--resume", *eye)[0] == 0
     starts = json.loads((out / "run.json").read_text())
     assert [s["from"].get("weights") for s in starts] == ["tiny", None]
 
