@@ -9,7 +9,10 @@ from ncodec.models import weights
 from ncodec.models.hyperprior import anneal
 from ncodec.models.hyperprior.codec import Latents, make_codec
 from ncodec.models.hyperprior.quantise import from_integers
-from ncodec.quality import lmbda_of, quality_code
+from ncodec.nn.gain import lmbda_at_quality
+from ncodec.nn.ssimulacra2 import ssimulacra2
+from ncodec.nn.training import VISUAL
+from ncodec.quality import lmbda_of, quality_code, quality_of
 
 NAMES = [model.name for model in weights.list_models() if model.family == "hyperprior"]
 STEPS = 6
@@ -38,7 +41,7 @@ class Encoder:
         plain = self.closed(y, z, code)
         better = anneal.refine(
             self.model, pixels, code, y / np.float32(self.unit), z,
-            plain.indexes, self.codec.tables_r, self.codec.skip_below, STEPS,
+            plain.indexes, self.codec.tables_r, self.codec.skip_below, STEPS, self.codec.tune,
         )  # fmt: skip
         assert better.shape == y.shape and better.dtype == np.float32
         y = np.rint(better * self.unit).clip(-32767, 32767).astype(np.int16)
@@ -47,9 +50,17 @@ class Encoder:
     def loss(self, latents, pixels, code):
         writer = Writer()
         self.codec.code(writer, latents, latents.r.shape[:2], code)
-        error = self.codec.synthesise(latents, code) - pixels.astype(np.float64)
-        bpp = 8 * len(writer.payload()) / (pixels.size / 3)
-        return lmbda_of(code) * np.square(error).mean() + bpp
+        decoded = self.codec.synthesise(latents, code)
+        cost = lmbda_of(code) * np.square(decoded - pixels.astype(np.float64)).mean()
+        if self.codec.tune == "visual":
+            pair = (
+                torch.from_numpy(x.astype(np.float32) / 255).permute(2, 0, 1)[None]
+                for x in (pixels, decoded)
+            )
+            price = lmbda_at_quality(torch.tensor([quality_of(code)]), VISUAL.points)
+            lost = float(price * (100 - ssimulacra2(*pair)))
+            cost += VISUAL.ssimulacra2 * (lost - cost)
+        return cost + 8 * len(writer.payload()) / (pixels.size / 3)
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -28,7 +28,6 @@ from PIL import Image
 from pytorch_msssim import ms_ssim
 
 import ncodec
-from ncodec import container
 from ncodec.errors import InputError
 from ncodec.families import FAMILIES
 from ncodec.files import write_whole
@@ -49,7 +48,6 @@ from ncodec.training import ship as shipping
 from ncodec.training.checkpoint import MANIFEST, read_checkpoint, write_checkpoint
 from ncodec.training.config import read_config
 from ncodec.training.data import ImageStore, load_images
-from ncodec.training.dct import visual
 from ncodec.training.loop import Kept, draw_batch, training_step
 from ncodec.training.loss import rate_distortion_loss
 from ncodec.training.optimizer import Muon, learning_rate_factor
@@ -421,7 +419,8 @@ def test_start_from_weights(tiny, folder, trained, tmp_path, run):
 def test_a_resume_at_step_0_keeps_what_the_run_started_from(tiny, folder, trained, tmp_path, run):
     """Here for the eye: the tune is in the weights file, SSIMULACRA2 in what is logged."""
     out, model = tmp_path / "on", trained / "model.safetensors"
-    assert run(tiny, folder, out, "--from", model, "--set", "tune=visual", "--steps", 1)[0] == 0
+    eye = ("--set", "tune=visual")
+    assert run(tiny, folder, out, "--from", model, "--steps", 1, *eye)[0] == 0
     assert [weights.tune_of(path / "model.safetensors") for path in (out, trained)] == [
         "visual",
         "psnr",
@@ -433,7 +432,7 @@ def test_a_resume_at_step_0_keeps_what_the_run_started_from(tiny, folder, traine
         "elapsed_s": 0.0,
     }  # as a kill ahead of the first step leaves it
     write_checkpoint(out / MANIFEST, first)
-    assert run(tiny, folder, out, "--resume")[0] == 0
+    assert run(tiny, folder, out, "--resume", *eye)[0] == 0
     starts = json.loads((out / "run.json").read_text())
     assert [s["from"].get("weights") for s in starts] == ["tiny", None]
 
@@ -921,7 +920,7 @@ def test_dct_training_by_its_command(folder, tmp_path, monkeypatch):
         for i in (0, 3):
             Image.open(folder / f"{i}.png").crop((0, 0, 64, 64)).save(tmp_path / f"{i}.png")
             tar.add(tmp_path / f"{i}.png", f"{i}.png")
-    given, out = weights.find_by_name("dct", "psnr"), tmp_path / "own.safetensors"
+    given, out = weights.find_by_name("dct"), tmp_path / "own.safetensors"
     options = ["--start", given, "--rounds", 1, "--jobs", 1, "--name", "own", "--out", out]
     monkeypatch.setattr(sys, "argv", list(map(str, ["dct", tmp_path / "pack.tar", *options])))
     runpy.run_module("ncodec.training.dct", run_name="__main__")
@@ -931,27 +930,3 @@ def test_dct_training_by_its_command(folder, tmp_path, monkeypatch):
     assert (before[0]["start"] != after[0]["start"]).any() and set(before[0]) == set(after[0])
     image = np.asarray(Image.open(folder / "0.png"))
     assert psnr(image, ncodec.decode(ncodec.encode(image, 6, out), "numpy", out)) > 30
-    options = [
-        "--start",
-        given,
-        "--images",
-        2,
-        "--tries",
-        1,
-        "--contexts",
-        2,
-        "--jobs",
-        1,
-        "--out",
-        out,
-    ]
-    monkeypatch.setattr(sys, "argv", list(map(str, ["visual", tmp_path / "pack.tar", *options])))
-    visual.main()
-    tensors, about, _ = weights.read(out)
-    assert (about["name"], about["tune"]) == ("dct-visual", "visual")
-    assert all(
-        (before[0][name] != tensors[name]).any() for name in ("matrix", "start", "luma_filter")
-    )
-    data = ncodec.encode(image, 6, out)
-    assert container.read(data).payloads[0][0] & 8
-    assert psnr(image, ncodec.decode(data, "numpy", out)) > 27

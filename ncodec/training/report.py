@@ -162,7 +162,8 @@ def plot(run_folder: Path) -> None:
     loss, curve = figure.subplots(1, 2)
     losses = [e["loss"] for e in steps]
     loss.plot([e["minutes"] for e in steps], losses, color="tab:gray", lw=0.8, label="training")
-    metric = _metric(validations[0]["validation"][0]) if validations else "psnr"
+    known = set(LOOK).intersection(*(e["validation"][0] for e in validations))
+    metric = next(name for name in LOOK if name in known)
     if validations:
         mean = [sum(p["loss"] for p in e["validation"]) / len(e["validation"]) for e in validations]
         loss.plot([e["minutes"] for e in validations], mean, "o-", ms=3, label="validation (EMA)")

@@ -26,7 +26,9 @@ class FticCodec(HyperpriorCodec):
         """Return the codec that decodes on a device. Needs torch."""
         from ncodec.models.ftic.device import DeviceCodec
 
-        return DeviceCodec(self.tensors, self.config, self.skip_below, self.fraction_bits, device)
+        return DeviceCodec(
+            self.tensors, self.config, self.skip_below, self.fraction_bits, self.tune, device
+        )
 
     def _from_integers(self) -> Any:
         from ncodec.models.ftic.quantise import from_integers

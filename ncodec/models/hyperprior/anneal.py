@@ -14,6 +14,9 @@ of steps. For ten, three things differ:
   own rounding, which drives it back over the threshold, and again: that part cancels, and what it feels is the others.
 
 z stays as it is: refined too, files became larger.
+
+Weights of tune visual are followed by their own objective, in part SSIMULACRA2's, whose curvature differs from latent to
+latent: steps are a tenth as long there, or some are too long.
 """
 
 import math
@@ -28,15 +31,18 @@ from ncodec.entropy import FREQ_BITS, FrequencyTables
 from ncodec.models.hyperprior.layers import Z_STRIDE
 from ncodec.models.hyperprior.network import Hyperprior
 from ncodec.nn import STRIDE
-from ncodec.nn.gain import at_quality
+from ncodec.nn.gain import at_quality, lmbda_at_quality
 from ncodec.nn.quantize import bound
+from ncodec.nn.ssimulacra2 import ssimulacra2
 from ncodec.nn.threads import one_thread
+from ncodec.nn.training import VISUAL, Objective
 from ncodec.quality import lmbda_of, quality_of
 
 # Rounding to steps s costs c * s**2 / 24 bits; where gains have reached their lambda, an octave of s costs what it saves, 1.
 CURVATURE = 12 / math.log(2)  # c: of lambda * 255**2 * MSE, bits per squared latent step
 LEARNING_RATE = 0.5 / CURVATURE  # latent steps, per bit per latent step
 MOMENTUM = 0.5
+SHORTER = 0.1  # steps towards SSIMULACRA2
 WARMEST, COLDEST = 0.3, 0.05  # temperatures of rounding
 EDGE = 1e-4  # latent steps; atanh(1) is infinite
 WINDOW = 64  # latents a side that are refined together,
@@ -64,6 +70,7 @@ def refine(
     tables: FrequencyTables,
     skip_below: int,
     steps: int,
+    tune: str,
 ) -> NDArray[np.float32]:
     """Return y [h, w, M] of which the encoder's closed loop makes a better file.
 
@@ -77,8 +84,10 @@ def refine(
         tables: of residuals.
         skip_below: residuals with a smaller index are not coded, they are 0.
         steps: of gradient descent, each as long as three decodes.
+        tune: of the weights.
     """
     slopes = torch.from_numpy(_slopes(tables))
+    objective = VISUAL if tune == "visual" else Objective()
     height, width = y.shape[:2]
     refined = y.copy()
     for i in range(0, height, WINDOW):
@@ -93,7 +102,9 @@ def refine(
                 _tensor(indexes[here]).long(),
                 _tensor(indexes[here]) >= skip_below,
             )
-            found = _descend(model, window, quality_code, _tensor(y[here]), slopes, steps)
+            found = _descend(
+                model, window, quality_code, _tensor(y[here]), slopes, steps, objective
+            )
             inner = found[0].permute(1, 2, 0)[i - top :, j - left :][:WINDOW, :WINDOW]
             refined[i : i + WINDOW, j : j + WINDOW] = inner.numpy()
     return refined
@@ -116,23 +127,24 @@ def _slopes(tables: FrequencyTables) -> NDArray[np.float32]:
 
 
 def _descend(
-    model: Hyperprior, window: _Window, quality_code: int, y: Tensor, slopes: Tensor, steps: int
-) -> Tensor:
+    model: Hyperprior, window: _Window, quality_code: int, y: Tensor, slopes: Tensor, steps: int, objective: Objective
+) -> Tensor:  # fmt: skip
     """Return y [1, M, h, w] after gradient descent."""
     gain = at_quality(model.log_gain, torch.tensor([quality_of(quality_code)])).exp()
     u = (y * gain).requires_grad_()
     optimizer = torch.optim.SGD([u], momentum=MOMENTUM)
+    rate = LEARNING_RATE * (SHORTER if objective.ssimulacra2 else 1)
     for step in range(steps):
         temperature = WARMEST * (COLDEST / WARMEST) ** (step / max(steps - 1, 1))
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
+        optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
         optimizer.zero_grad()
-        _loss(model, window, quality_code, u, gain, slopes, temperature).backward()  # type: ignore[no-untyped-call]
+        _loss(model, window, quality_code, u, gain, slopes, temperature, objective).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return u.detach() / gain
 
 
 def _loss(
-    model: Hyperprior, window: _Window, quality_code: int, u: Tensor, gain: Tensor, slopes: Tensor, temperature: float
+    model: Hyperprior, window: _Window, quality_code: int, u: Tensor, gain: Tensor, slopes: Tensor, temperature: float, objective: Objective
 ) -> Tensor:  # fmt: skip
     """Return what falls where the loss of the file does (bits, up to a constant)."""
     x, z_hat, indexes, coded = window
@@ -150,8 +162,12 @@ def _loss(
 
     q = torch.tensor([quality_of(quality_code)])
     y_hat = model.reconstruct_y(z_hat, q, (u.shape[2], u.shape[3]), residual)
-    squares = (bound(model.g_s(y_hat, q), 0, 1) - x).square().sum() / 3
-    return lmbda_of(quality_code) * 255**2 * squares + bits + CURVATURE / 2 * pull
+    x_hat = bound(model.g_s(y_hat, q), 0, 1)
+    distortion = lmbda_of(quality_code) * 255**2 * (x_hat - x).square().sum() / 3
+    if objective.ssimulacra2:
+        lost = lmbda_at_quality(q, objective.points) * (100 - ssimulacra2(x, x_hat))
+        distortion = torch.lerp(distortion, lost.sum() * x[0, 0].numel(), objective.ssimulacra2)
+    return distortion + bits + CURVATURE / 2 * pull
 
 
 def _softly_rounded(v: Tensor, temperature: float) -> Tensor:

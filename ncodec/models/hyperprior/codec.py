@@ -74,6 +74,7 @@ class HyperpriorCodec:
         config: sizes of the networks.
         skip_below: residuals with a smaller index are not coded, they are 0.
         fraction_bits: of the tensors (layers.py); empty: no efforts above 1.
+        tune: of the weights, which efforts above 1 follow.
 
     Raises:
         WeightsMismatchError: integers that specs/exact.md forbids.
@@ -90,9 +91,10 @@ class HyperpriorCodec:
         config: HyperpriorConfig,
         skip_below: int,
         fraction_bits: Mapping[str, int],
+        tune: str = "psnr",
     ) -> None:
         self.tensors, self.config, self.skip_below = tensors, config, skip_below
-        self.fraction_bits = fraction_bits
+        self.fraction_bits, self.tune = fraction_bits, tune
         self.tables_r = FrequencyTables(tensors["tables.r"])
         own = {name: tensors[f"neighbours.{name}"] for name in NAMES}
         self.neighbours = NeighbourCoder(own, FrequencyTables(tensors["tables.z"]))
@@ -117,7 +119,9 @@ class HyperpriorCodec:
         """Return the codec that decodes on a device. Needs torch."""
         from ncodec.models.hyperprior.device import DeviceCodec
 
-        return DeviceCodec(self.tensors, self.config, self.skip_below, self.fraction_bits, device)
+        return DeviceCodec(
+            self.tensors, self.config, self.skip_below, self.fraction_bits, self.tune, device
+        )
 
     def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
         """Return (1, 1): one layer and range."""
@@ -176,7 +180,7 @@ class HyperpriorCodec:
             padding = [(0, -side % STRIDE) for side in pixels.shape[:2]]
             padded = np.pad(in_colour(pixels), [*padding, (0, 0)], "edge")
             y = anneal.refine(
-                self._floats, padded, quality_code, y / unit, z, indexes, self.tables_r, self.skip_below, steps
+                self._floats, padded, quality_code, y / unit, z, indexes, self.tables_r, self.skip_below, steps, self.tune
             )  # fmt: skip
             y = np.rint(np.nan_to_num(y * unit)).clip(-LARGEST, LARGEST).astype(np.int16)
             indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
@@ -270,5 +274,5 @@ def loaded(
 ) -> HyperpriorCodec:
     """Return a codec of tensors that have been checked, after what the file says beside them."""
     fraction_bits = checked_bits(about["fraction_bits"], layers) if "fraction_bits" in about else {}
-    codec = kind(tensors, config, checked_skip(about), fraction_bits)
+    codec = kind(tensors, config, checked_skip(about), fraction_bits, about.get("tune", "psnr"))
     return codec if device == "cpu" else codec.on_device(device)

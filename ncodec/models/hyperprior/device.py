@@ -35,9 +35,10 @@ class DeviceCodec(HyperpriorCodec):
         config: HyperpriorConfig,
         skip_below: int,
         fraction_bits: Mapping[str, int],
+        tune: str,
         device: str,
     ) -> None:
-        super().__init__(tensors, config, skip_below, fraction_bits)
+        super().__init__(tensors, config, skip_below, fraction_bits, tune)
         self.device = torch.device(device)
 
     def decode_tiles(

@@ -28,7 +28,7 @@ from ncodec.nn import STRIDE
 from ncodec.nn.blocks import zero_
 from ncodec.nn.neighbours import fit
 from ncodec.nn.priors import frequencies_of, index_of_scale
-from ncodec.nn.training import Objective, ParameterGroups, TrainingOutput
+from ncodec.nn.training import VISUAL, Objective, ParameterGroups, TrainingOutput
 from ncodec.nn.training import as_it_is as as_start
 from ncodec.nn.training import no_lessons as lessons
 from ncodec.quality import LAMBDAS, N_QUALITIES, QUALITY_STEPS
@@ -40,11 +40,7 @@ __all__ = [
 
 CROP_STRIDE = STRIDE * Z_STRIDE  # pixels per latent of z
 EFFORT = None
-OBJECTIVES = {
-    "psnr": Objective(),
-    # A point of SSIMULACRA2 costs as many bits as along the curve of weights of tune psnr (specs/training.md).
-    "visual": Objective(ssimulacra2=0.7, points=tuple(0.0043 * 21.5 ** (k / 7) for k in range(8))),
-}
+OBJECTIVES = {"psnr": Objective(), "visual": VISUAL}
 PCA_IMAGES = 4096
 BLOCKS_AN_IMAGE = 64
 # The linear path starts nearly right and learns slowly; tables of 8 rows and priors learn fast.
