@@ -150,8 +150,8 @@ def test_options_reach_the_encoder(crops, tmp_path):
     [
         ((*DCT, "--effort", 99), ", effort: expected 1, 2, 3, 4, found 99"),
         (
-            ("--model", "bsq-s", "--effort", 2),
-            "model bsq-s, effort: expected 1, as these weights have no masked transformer, found 2",
+            ("--model", "vq-s", "--effort", 2),
+            "model vq-s, effort: expected 1, as these weights have no masked transformer, found 2",
         ),
         (
             ("--model", "fsq-s", "--option", "ranges=900"),
@@ -179,7 +179,7 @@ def test_options_reach_the_encoder(crops, tmp_path):
         (("-q", "high"), "--quality"),
         (("--device", "tpu"), "'tpu'"),
         (
-            ("--model", "bsq-s", "--effort", 2),
+            ("--model", "vq-s", "--effort", 2),
             "effort: expected 1, as these weights have no masked",
         ),
         (("--engine", "slurm"), "expected local or ray, found 'slurm'"),
