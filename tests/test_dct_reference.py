@@ -172,7 +172,8 @@ class RandomBins(reference.Bins):
 
     def mixed(self, name, *rest, **ends):
         is_free = name in self.odds and self.random.random() > self.trust
-        self.source.odds = self.odds[name] if is_free else None
+        is_sign = name == "OFFSET" and rest[0] == [1]
+        self.source.odds = (0.5 if is_sign else self.odds[name]) if is_free else None
         value = super().mixed(name, *rest, **ends)
         self.source.odds = None
         return value
@@ -186,8 +187,15 @@ class RandomBins(reference.Bins):
 
 LARGE = {"OFFSET": 0.9, "SPLIT": 0.1, "LIKELY": 0.1, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "CHROMA": 0.3}  # fmt: skip
 SMALL = LARGE | {"SPLIT": 0.8, "CODED": 0.5, "SIG": 0.3}
-EXTREME = SMALL | {"OFFSET": 0.6, "SPLIT": 0.5, "BIG": 0.97, "SIG": 0.9, "GROUP": 0.9, "BYPASS": 0.9}
-FEW = SMALL | {"SPLIT": 0.3, "CODED": 0.1, "LAST": 0.2, "BIG": 0.05}
+EXTREME = SMALL | {
+    "OFFSET": 0.6,
+    "SPLIT": 0.5,
+    "BIG": 0.97,
+    "SIG": 0.9,
+    "GROUP": 0.9,
+    "BYPASS": 0.9,
+}
+FEW = SMALL | {"OFFSET": 0.6, "SPLIT": 0.3, "CODED": 0.1, "LAST": 0.2, "BIG": 0.05}
 
 
 def random_parameters(seed):

@@ -45,7 +45,7 @@ struct Filter {
   int luma_clip, chroma_clip;
   Array<int16_t, FILTER_CLASSES, LUMA_PAIRS> luma;
   Array<int16_t, 2, ACTIVITIES, CHROMA_WEIGHTS> chroma;  // [Cb, Cr][activity]
-  std::array<int, 2 * MAX_OFFSET + 1> luma_steps;  // by offset
+  std::array<int, 2 * MAX_OFFSET + 1> luma_steps;        // by offset
 };
 
 inline Filter filter_of(const Parameters& parameters, int quality_code) {

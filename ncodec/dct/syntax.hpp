@@ -149,7 +149,10 @@ class Syntax {
     const int expected = (a + c + 1) >> 1, spread = std::min(std::abs(a - c), 2);
     const auto bin = [&](int i) {
       i = std::min(i, 7);
-      return Bin{contexts::OFFSET_A(i, spread), contexts::OFFSET_B(i, expected < 0 ? 0 : expected > 0 ? 2 : 1),
+      return Bin{contexts::OFFSET_A(i, spread),
+                 contexts::OFFSET_B(i, expected < 0   ? 0
+                                       : expected > 0 ? 2
+                                                      : 1),
                  contexts::OFFSET_C(i, b.log2 > GROUP_LOG2), mixers::OFFSET(i)};
     };
     const int wanted = offset - expected;

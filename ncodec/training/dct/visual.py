@@ -171,9 +171,8 @@ class Search:
         self, start: Tensors, images: list[NDArray[np.uint8]], pool: ProcessPoolExecutor
     ) -> None:
         self.start, self.images, self.pool = start, images, pool
-        self.measured = sensitivity_of(
-            sum(pool.map(partial(measure_sensitivity, tensors=start), images))
-        )  # type: ignore[arg-type]
+        sums = list(pool.map(partial(measure_sensitivity, tensors=start), images))
+        self.measured = sensitivity_of(np.sum(sums, 0))
         self.anchor = self.points(start, None)
 
     def points(self, tensors: Tensors, tuning: Tuning | None) -> list[list[tuple[float, float]]]:
