@@ -42,7 +42,9 @@ GRIDS = {
     32: (0, 1, 2, 4, 7, 12, 20, 31),
 }  # D7
 USUAL_VARIANCE = 60.0  # of 8-bit luma, means of 4x4: median of the pack's
-CHROMA = 0.25  # of chroma's sensitivity counts: SSIMULACRA2 sees less of chroma than Butteraugli and CVVDP do
+# Of chroma: the share of its sensitivity that counts, as SSIMULACRA2 sees less of chroma than Butteraugli and CVVDP do, and octaves
+# that all of it weighs more, as eyes saw small saturated things fade.
+CHROMA, COLOUR = 0.25, 0.5
 YCBCR = torch.tensor(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
 )
@@ -61,9 +63,8 @@ class Knobs:
 
     def apply(self, start: Tensors, measured: NDArray[np.float64]) -> tuple[Tensors, Tuning]:
         """Return weights with other matrices, and what their encoder is tuned by; `measured` [3, OCTAVES]: sensitivity (log2)."""
-        sensitivity = (
-            measured * np.array([self.luma, CHROMA * self.luma, CHROMA * self.luma])[:, None]
-        )
+        sensitivity = self.luma * measured * np.array([[1], [CHROMA], [CHROMA]])
+        sensitivity[1:] += COLOUR
         matrix = start["matrix"].astype(float)  # [8, 2, 5, 64], of 1/32 octave
         finer = -0.5 * self.matrix * np.stack([sensitivity[0], sensitivity[1:].mean(0)])
         for size in range(5):
