@@ -1,5 +1,5 @@
 """Write tests/vectors/v1: the only program that does. Run it for a new format or new weights only:
-`python tests/make_vectors.py coder|default|dct|ftic|jpeg|masked|tokenizer ...`.
+`python tests/make_vectors.py coder|dct|ftic|hyperprior|jpeg|masked|tokenizer ...`.
 
 Each vector is an .nc file (of a model: its digest ends the name) with a PNG of what it decoded to on the machine that
 made it, and the SHA-256 of what every machine must find in it; of a JPEG file, of that. Those
@@ -73,8 +73,8 @@ def coder_vectors() -> dict[str, dict[str, object]]:
     return vectors
 
 
-def default_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
-    """Return files of the default model, in all its tunes."""
+def hyperprior_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
+    """Return files of hyperprior-s, in all its tunes."""
     noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     cases = {
         "photo-q1": (photo[100:300, 200:456], 1, 0),
@@ -87,7 +87,7 @@ def default_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
         "grey": (photo[100:164, 200:280, 1], 4, 0),
         "tiles": (photo[100:260, 200:420], 4, 64),
     }
-    tunes = next(iter(weights.models_by_name().values()))
+    tunes = weights.models_by_name()["hyperprior-s"]
     return {
         f"{case}-{model.digest.hex()[:8]}": ncodec.encode(
             pixels, quality, model.name, device="cpu", tile=tile
@@ -233,7 +233,7 @@ def jpeg_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
 
 
 MAKERS = {
-    "default": default_vectors,
+    "hyperprior": hyperprior_vectors,
     "dct": dct_vectors,
     "ftic": ftic_vectors,
     "jpeg": jpeg_vectors,

@@ -252,7 +252,7 @@ def test_ship_writes_again_what_names_the_weights(trained, tmp_path, monkeypatch
     assert all(script.is_file() for script in scripts)
     names = ["make_vectors.py", "make_attacks.py", "make_seeds.py"]
     assert [script.name for script in scripts] == names * 2
-    assert [done[0][2], done[3][2]] == ["default", "dct"]
+    assert [done[0][2], done[3][2]] == ["hyperprior", "dct"]
     assert "kodak_eval/run.py measure" in capsys.readouterr().out
 
 

@@ -91,9 +91,11 @@ def _said(index: Path, sha256: str) -> dict[str, Any]:
 
 def dependents(entry: dict[str, Any], folder: Path) -> list[list[str]]:
     """Return the commands that write again what names the weights of an entry of folder/index.json, in a checkout."""
-    default = json.loads((folder / "index.json").read_text())["models"][0]
-    part = "default" if _base(entry) == _base(default) else entry["family"]
-    scripts = (["make_vectors.py", part], ["attacks/make_attacks.py"], ["fuzz/make_seeds.py"])
+    scripts = (
+        ["make_vectors.py", entry["family"]],
+        ["attacks/make_attacks.py"],
+        ["fuzz/make_seeds.py"],
+    )
     tests = folder.resolve().parent / "tests"
     return [[sys.executable, str(tests / script), *more] for script, *more in scripts]
 
