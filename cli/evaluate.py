@@ -29,14 +29,14 @@ def _parsed(parse: Callable[[str], Value], text: str, option: str) -> Value:
         raise typer.BadParameter(str(error), param_hint=option) from error
 
 
-def _rates(text: str) -> list[float]:
+def _rates(text: str, option: str) -> list[float]:
     """Return rates (bpp), each once, from the lowest."""
     try:
         rates = sorted({float(part) for part in text.split(",")}) if text else []
     except ValueError:
         rates = [math.nan]
     if not all(0 < rate < math.inf for rate in rates):
-        raise typer.BadParameter(f"expected bpp such as 0.1,0.2, found {text!r}", param_hint="--at")
+        raise typer.BadParameter(f"expected bpp such as 0.1,0.2, found {text!r}", param_hint=option)
     return rates
 
 
@@ -101,6 +101,7 @@ def _study(
     cache: Path | None,
     no_cache: bool,
     low: bool,
+    metrics: list[str],
 ) -> tuple["evaluation.Study", list[dict[str, str]]]:
     """Return what is to be measured, and the images that cannot be read; `anchors` get their codecs' shortest names."""
     from ncodec import evaluation
@@ -121,7 +122,31 @@ def _study(
     if not pictures and gaps:
         raise InputError(f"no image can be read: {gaps[0]['message']}")
     kept = evaluation.Cache(None if no_cache else cache or evaluation.default_cache())
-    return evaluation.Study(named, pictures, qualities, kept, engine, jobs, low), gaps
+    study = evaluation.Study(named, pictures, qualities, kept, engine, jobs, low, metrics)
+    for message in study.missing:
+        print(f"ncodec: not measured: {message}", file=sys.stderr)
+    return study, gaps
+
+
+Metrics = Annotated[
+    list[str],
+    typer.Option(
+        "--metric",
+        metavar="cvvdp|butteraugli|all",
+        help="Measure this too, beside PSNR, MS-SSIM and SSIMULACRA2; the package cvvdp, the program butteraugli_main.",
+    ),
+]
+
+
+def _metrics(names: list[str]) -> list[str]:
+    """Return the metrics that are measured on demand among those named."""
+    from ncodec.evaluation.cells import METRICS, ON_DEMAND
+
+    for name in names:
+        if name not in (*METRICS, "all"):
+            expected = ", ".join((*METRICS, "all"))
+            raise typer.BadParameter(f"expected one of {expected}, found {name!r}", param_hint="--metric")  # fmt: skip
+    return [name for name in ON_DEMAND if name in names or "all" in names]
 
 
 def evaluate(
@@ -165,6 +190,7 @@ def evaluate(
             help="For BD-rates: a codec of this study, a published Kodak curve (vtm, av1, ...), or a JSON file.",
         ),
     ] = [],  # noqa: B006
+    metrics: Metrics = [],  # noqa: B006
     reports: Annotated[
         list[Path],
         typer.Option("--report", metavar="OUT", help=".html, .md, .svg, .png, .csv or .json."),
@@ -177,7 +203,13 @@ def evaluate(
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Measure everything anew.")] = False,
     visual: Annotated[int, typer.Option(min=0, help="Images to show in the HTML report.")] = 3,
-    visual_bpp: Annotated[float, typer.Option(min=0.001, help="Rate to show them near.")] = 0.25,
+    visual_bpp: Annotated[
+        str,
+        typer.Option(
+            metavar="BPP,...",
+            help="Rates to show them at: those of the first anchor's files (or codec's); the others' have its bytes.",
+        ),
+    ] = "0.15,0.3,0.6",
 ) -> None:
     """Measure codecs on images: rate-distortion curves, BD-rates, reports. Prints a summary."""
     from ncodec import evaluation
@@ -186,18 +218,21 @@ def evaluate(
     # Ended from outside, it ends its processes as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     refuse_both(("--quality", bool(quality)), ("--low", low))
-    rates = _rates(at)
+    rates, view_rates = _rates(at, "--at"), _rates(visual_bpp, "--visual-bpp")
+    wanted = _metrics(metrics)
     for path in reports:
         report.check_report(path)
     views: list[Any] = []
     if [path.suffix for path in images] == [".json"]:
-        if codecs or quality or low:
+        if codecs or quality or low or metrics:
             raise typer.BadParameter("an earlier study is not measured again", param_hint="--codec")
         curves = evaluation.read_curves(images[0])
         for name in anchors:
             evaluation.find_anchor(name, curves)
     else:
-        study, gaps = _study(images, codecs, quality, anchors, engine, jobs, cache, no_cache, low)
+        study, gaps = _study(
+            images, codecs, quality, anchors, engine, jobs, cache, no_cache, low, wanted
+        )
         try:
             _run_study(study)
         except KeyboardInterrupt:
@@ -209,9 +244,12 @@ def evaluate(
         for curve in curves:
             curve.failures.extend(gaps)
         if any(path.suffix == ".html" for path in reports):
-            views = report.views_of(study, visual, visual_bpp)
+            views = report.views_of(study, visual, view_rates, anchors[0] if anchors else "")
     found = [evaluation.find_anchor(name, curves) for name in anchors]
     print(report.summary_markdown(curves, found), flush=True)
+    measured = [anchor for anchor in found if len(anchor.cells)]
+    if measured:
+        print(f"\n{report.metrics_markdown(curves, measured)}", flush=True)
     if rates:
         print(f"\n{report.rates_markdown(curves, found, rates)}", flush=True)
     if quality:
@@ -235,20 +273,26 @@ def evaluate(
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="Reference: an image or an .nc file.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
+    metrics: Metrics = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Print PSNR, MS-SSIM and SSIMULACRA2 of two images of one size."""
+    """Print PSNR, MS-SSIM and SSIMULACRA2 of two images of one size, and what else is asked for."""
     from ncodec.evaluation import compare as compare_pixels
+    from ncodec.evaluation.cells import ALWAYS, judges_of
     from ncodec.evaluation.study import read_image
 
     first, second = read_image(a).pixels, read_image(b).pixels
     if first.shape != second.shape:
         sizes = [f"{x.shape[1]}x{x.shape[0]}" for x in (first, second)]
         raise InputError(f"{b}: expected {sizes[0]} pixels as {a}, found {sizes[1]}")
-    values = compare_pixels(first, second)
+    judges, missing = judges_of(_metrics(metrics))
+    for message in missing:
+        print(f"ncodec: not measured: {message}", file=sys.stderr)
+    values = compare_pixels(first, second, [*ALWAYS, *judges])
     if as_json:
         print(json.dumps({k: v if math.isfinite(v) else str(v) for k, v in values.items()}))
         return
-    for name, unit, digits in (("psnr", " dB", 4), ("ms_ssim", "", 6), ("ssimulacra2", "", 4)):
-        note = " (too small for it)" if math.isnan(values[name]) else ""
-        print(f"{name:11}  {values[name]:.{digits}f}{unit}{note}")
+    for name, value in values.items():
+        unit, digits = {"psnr": (" dB", 4), "ms_ssim": ("", 6), "cvvdp": (" JOD", 4)}.get(name, ("", 4))  # fmt: skip
+        note = " (too small for it)" if math.isnan(value) else ""
+        print(f"{name:11}  {value:.{digits}f}{unit}{note}")

@@ -2,6 +2,7 @@
 
     python kodak_eval/run.py measure FOLDER_OF_24_PNG    measures, writes results/kodak.*, the README, weights/index.json
     python kodak_eval/run.py low FOLDER_OF_24_PNG        the same at low rates, tokenizers among the codecs: results/low_rates.*
+    python kodak_eval/run.py visual FOLDER_OF_24_PNG     what the pictures look like, CVVDP and Butteraugli too: results/visual.*
     python kodak_eval/run.py readme                      writes the README's plot and tables from results/ again
 
 What is in the cache of `ncodec eval` is not measured again. A codec that cannot run here (vvenc needs its
@@ -18,34 +19,38 @@ from typing import Annotated
 
 import typer
 
-from ncodec.errors import NcodecError
+from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation import (
     Cache,
     Image,
     RDCurve,
     Study,
     bd_rate,
+    bd_rate_of_images,
     default_cache,
     find_anchor,
     read_curves,
+    spread_at,
     write_report,
 )
+from ncodec.evaluation.cells import ON_DEMAND
 from ncodec.evaluation.report import (
-    points_markdown,
+    AXES,
+    markdown_table,
+    number,
     rates_markdown,
+    speed_table,
     summary_markdown,
     views_of,
 )
 from ncodec.evaluation.study import read_image
 from ncodec.files import write_whole
-from ncodec.inspection import list_models
-from ncodec.models.weights import family_named
+from ncodec.models.weights import base_of, family_named, list_models, models_by_name
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
 INDEX = HERE.parent / "weights" / "index.json"
-SEARCHING = ("hyperprior-s:effort=2",)  # encoders that take their time
 CONVENTIONAL = (
     "jpeg",
     "jpeg:subsampling=4:4:4",
@@ -60,7 +65,10 @@ CONVENTIONAL = (
     "svtav1",
     "vvenc",
 )
-LOW_PEERS = ("dct", "hyperprior-s", "avif", "jxl", "webp")
+VISUAL = ("dct", "hyperprior-s", "avif", "avif:tune=psnr", "jxl", "vvenc", "webp", "jpeg")
+VISUAL_METRICS = ("ssimulacra2", "cvvdp", "butteraugli", "ms_ssim")  # of the README's table
+LOOK = 70  # mean SSIMULACRA2 at which the README compares spreads
+LOW_PEERS = ("avif", "jxl", "webp")
 LOW_RATES = (0.03, 0.06, 0.1, 0.2)  # bpp
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -88,16 +96,25 @@ def record_in_index(curves: list[RDCurve]) -> None:
     """Write the measured models' BD-rates into their entries, where `ncodec models` shows them."""
     index = json.loads(INDEX.read_text())
     measured = {curve.codec: curve for curve in curves}
-    for entry in [entry for entry in index["models"] if entry["name"] in measured]:
-        percent = bd_rate(measured[entry["name"]], find_anchor("vtm")).percent
-        entry["about"]["kodak_bd_rate_vs_vtm_percent"] = round(percent, 1)
+    for entry in index["models"]:
+        curve = measured.get(for_psnr(base_of(entry["name"], entry["tune"])))
+        if curve is not None and entry["tune"] == "psnr":
+            percent = bd_rate(curve, find_anchor("vtm")).percent
+            entry["about"]["kodak_bd_rate_vs_vtm_percent"] = round(percent, 1)
     write_whole(INDEX, (json.dumps(index, indent=2) + "\n").encode())
+
+
+def for_psnr(model: str, **options: str) -> str:
+    """Return the codec of a model as it is tuned for PSNR, by its name alone where it has one tune."""
+    chosen = {"tune": "psnr"} if len(models_by_name()[model]) > 1 else {}
+    texts = [f"{name}={value}" for name, value in (chosen | options).items()]
+    return f"{model}:{','.join(texts)}" if texts else model
 
 
 def models(has_tokens: bool) -> list[str]:
     """Return the shipped models that are tokenizers, or that are not."""
-    entries = list_models()
-    return [m.name for m in entries if family_named(m.family).has_tokens is has_tokens]
+    bases = [m.base for m in list_models() if family_named(m.family).has_tokens is has_tokens]
+    return [for_psnr(base) for base in dict.fromkeys(bases)]
 
 
 def read_kodak(folder: Path) -> list[Image]:
@@ -130,7 +147,7 @@ def measure(
     out: Path = RESULTS / "kodak.json",
 ) -> None:
     """Measure everything, or some; with the default `out`, write the README and the index too."""
-    codecs = [*models(has_tokens=False), *SEARCHING, *CONVENTIONAL]
+    codecs = [*models(has_tokens=False), for_psnr("hyperprior-s", effort="2"), *CONVENTIONAL]
     if unknown := set(only) - set(codecs):
         raise typer.BadParameter(f"expected some of {', '.join(codecs)}, found {min(unknown)}")
     study = Study(only or codecs, read_kodak(images), (), Cache(cache), "local", jobs)
@@ -139,7 +156,9 @@ def measure(
     curves = with_earlier(codecs, study.curves(), earlier)
     anchors = anchors_among(curves)
     write_report(out, curves, anchors)
-    write_report(out.with_suffix(".html"), curves, anchors, views_of(study, 3, 0.25))
+    write_report(
+        out.with_suffix(".html"), curves, anchors, views_of(study, 3, (0.15, 0.3, 0.6), "avif")
+    )
     print(f"{out} and its HTML report are written", file=sys.stderr)
     if out == RESULTS / "kodak.json":
         record_in_index(curves)
@@ -154,7 +173,7 @@ def low(
     out: Path = RESULTS / "low_rates.json",
 ) -> None:
     """Measure at low rates; with the default `out`, write the README too."""
-    codecs = [*models(has_tokens=True), *LOW_PEERS]
+    codecs = [*models(has_tokens=True), for_psnr("dct"), for_psnr("hyperprior-s"), *LOW_PEERS]
     study = Study(codecs, read_kodak(images), (), Cache(cache), "local", jobs, is_low=True)
     run(study)
     curves = study.curves()
@@ -169,16 +188,69 @@ def low_anchors(curves: list[RDCurve]) -> list[RDCurve]:
 
 
 @app.command()
+def visual(
+    images: Path,
+    only: Annotated[
+        list[str], typer.Option("--codec", help="Measure these; others are kept.")
+    ] = [],  # noqa: B006
+    jobs: int = os.cpu_count() or 1,
+    cache: Path = default_cache(),
+    out: Path = RESULTS / "visual.json",
+) -> None:
+    """Measure what pictures look like, by all metrics; with the default `out`, write the README too."""
+    if unknown := set(only) - set(VISUAL):
+        raise typer.BadParameter(f"expected some of {', '.join(VISUAL)}, found {min(unknown)}")
+    study = Study(only or VISUAL, read_kodak(images), (), Cache(cache), "local", jobs, metrics=tuple(ON_DEMAND))  # fmt: skip
+    if study.missing:
+        raise InputError("; ".join(study.missing))
+    run(study)
+    # Without its programs, vvenc is at least what the study of PSNR has of it.
+    earlier = [c for path in (RESULTS / "kodak.json", out) if path.exists() for c in read_curves(path)]  # fmt: skip
+    curves = with_earlier(list(VISUAL), study.curves(), earlier)
+    write_report(out, curves, [])
+    if "avif" in study.names:
+        views = views_of(study, 3, (0.15, 0.3, 0.6), "avif")
+        write_report(out.with_suffix(".html"), curves, [find_anchor("avif", curves)], views)
+    if out == RESULTS / "visual.json":
+        readme()
+
+
+def visual_markdown(curves: list[RDCurve]) -> str:
+    """Return the README's table: BD-rates of images against AVIF, best SSIMULACRA2 first, spreads of a look, seconds."""
+    anchor = find_anchor("avif", curves)
+    speeds = speed_table(curves).set_index("codec")
+    rows = []
+    for curve in curves:
+        rates = [bd_rate_of_images(curve, anchor, metric).percent for metric in VISUAL_METRICS]
+        shown = ["-" if curve is anchor else number(rate, 1, "+") for rate in rates]
+        seconds = [number(speeds[name][curve.codec], 3) for name in ("encode_s", "decode_s")]
+        cells = [curve.codec, *shown, number(spread_at(curve, LOOK), 1), *seconds]
+        rows.append((rates[0], cells))
+    head = ["codec", *(AXES[metric].partition(" (")[0] for metric in VISUAL_METRICS)]
+    head += [f"spread at {LOOK}", "encode (s)", "decode (s)"]
+    return markdown_table(head, [cells for _, cells in sorted(rows, key=lambda row: row[0])])
+
+
+@app.command()
 def readme() -> None:
-    """Write what is made of results/kodak.json and low_rates.json: .md and .svg beside them, and the README's figures."""
+    """Write what is made of results/kodak.json, visual.json and low_rates.json: .md and .svg beside them, and the README's figures."""
     curves = read_curves(RESULTS / "kodak.json")
     anchors = anchors_among(curves)
     write_report(RESULTS / "kodak.md", curves, anchors)
     write_report(RESULTS / "kodak.svg", curves, anchors)
     parts = ["![Rate-distortion curves on Kodak](kodak_eval/results/kodak.svg)"]
-    parts += [summary_markdown(curves, anchors), f"The points of `{curves[0].codec}`:"]
-    parts += [points_markdown(curves[0])]
+    parts += [summary_markdown(curves, anchors)]
     write_between("kodak", parts)
+    if (RESULTS / "visual.json").exists():
+        curves = read_curves(RESULTS / "visual.json")
+        anchors = [find_anchor("avif", curves)]
+        write_report(RESULTS / "visual.md", curves, anchors)
+        write_report(RESULTS / "visual.svg", curves, anchors)
+        title = (
+            "By what pictures look like: BD-rates against `avif` (%), mean of the images', and the spread of SSIMULACRA2 over "
+            f"the images at the quality where its mean is {LOOK} (kodak_eval/results/visual.md has all):"
+        )
+        write_between("visual", [title, visual_markdown(curves)], "\n")
     if (RESULTS / "low_rates.json").exists():
         curves = read_curves(RESULTS / "low_rates.json")
         anchors = low_anchors(curves)
@@ -189,12 +261,15 @@ def readme() -> None:
         write_between("low rates", [title, table])
 
 
-def write_between(name: str, parts: list[str]) -> None:
-    """Write paragraphs between the README's marks of this name."""
+def write_between(name: str, parts: list[str], gap: str = "\n\n") -> None:
+    """Write paragraphs between the README's marks of this name, where it has them."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     text = README.read_text()
+    if begin not in text:
+        return
     before, after = text[: text.index(begin)], text[text.index(end) + len(end) :]
-    write_whole(README, (before + "\n\n".join([begin, *parts, end]) + after).encode())
+    paragraphs = [begin, "\n\n".join(parts), end]
+    write_whole(README, (before + gap.join(paragraphs) + after).encode())
 
 
 if __name__ == "__main__":

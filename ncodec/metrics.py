@@ -1,11 +1,23 @@
 """Distortion and rate, each with its formula, range and peak."""
 
+import hashlib
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cache
 from io import BytesIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncodec.errors import InputError
+
+DISPLAY = "standard_4k"  # CVVDP's: 30 inches, 3840x2160, at 0.75 m (75.4 pixels a degree), 200 cd/m², sRGB
+BUTTERAUGLI = "butteraugli_main"
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -19,6 +31,11 @@ def bpp(size_bytes: int, width: int, height: int) -> float:
     return 8 * size_bytes / (width * height)
 
 
+def _check_sides(metric: str, a: NDArray[np.uint8], least: int) -> None:
+    if min(a.shape[:2]) < least:
+        raise InputError(f"{metric}: expected sides of {least} pixels or more, found {a.shape[:2]}")
+
+
 def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Return MS-SSIM, 0 to 1, of two 8-bit RGB images [H, W, 3]: mean over R, G and B, peak 255.
 
@@ -30,8 +47,7 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     import pytorch_msssim
     import torch
 
-    if min(a.shape[:2]) <= 160:
-        raise InputError(f"MS-SSIM: expected sides of 161 pixels or more, found {a.shape[:2]}")
+    _check_sides("MS-SSIM", a, 161)
     pair = [torch.from_numpy(x.transpose(2, 0, 1)[None].astype(np.float32)) for x in (a, b)]
     return float(pytorch_msssim.ms_ssim(*pair, data_range=255))
 
@@ -47,12 +63,86 @@ def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     from PIL import Image
     from ssimulacra2 import compute_ssimulacra2
 
-    if min(a.shape[:2]) < 8:
-        raise InputError(f"SSIMULACRA2: expected sides of 8 pixels or more, found {a.shape[:2]}")
+    _check_sides("SSIMULACRA2", a, 8)
     files = BytesIO(), BytesIO()
     for pixels, file in zip((a, b), files, strict=True):
         Image.fromarray(pixels).save(file, "PPM")
     return float(compute_ssimulacra2(*files))
+
+
+def cvvdp(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Return ColorVideoVDP of a reference `a` and `b`, 8-bit sRGB [H, W, 3], in JOD on the display `DISPLAY`: 10 is equal.
+
+    One JOD less: 75 % of viewers prefer the other picture. Source: Mantiuk 2024, https://github.com/gfxdisp/ColorVideoVDP; its
+    package, whose image metric reads its parameters from its own files.
+
+    Raises:
+        InputError: the package is missing, or a side is under 8 pixels.
+    """
+    import torch
+
+    _check_sides("CVVDP", a, 8)
+    with torch.no_grad():
+        return float(_cvvdp().predict(b, a, dim_order="HWC")[0])
+
+
+@cache
+def _cvvdp() -> Any:
+    version_of("cvvdp")
+    import torch
+
+    try:
+        import pycvvdp
+    except RuntimeError:
+        # torchvision's operators do not load beside a torch without CUDA, and its import ends where it describes these
+        # two. CVVDP calls neither.
+        library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import pycvvdp
+    return pycvvdp.cvvdp(display_name=DISPLAY, device=torch.device("cpu"), quiet=True)
+
+
+def butteraugli(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Return the 3-norm of Butteraugli's map of a reference `a` and `b`, 8-bit sRGB [H, W, 3]: 0 is equal; larger is worse.
+
+    At 80 cd/m², the program's default. Source: libjxl's `butteraugli_main`.
+
+    Raises:
+        InputError: the program is missing, or failed, or a side is under 8 pixels, where it says 0.
+    """
+    from PIL import Image
+
+    _check_sides("Butteraugli", a, 8)
+    version_of("butteraugli")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [f"{folder}/{name}.ppm" for name in ("a", "b")]
+        for pixels, file in zip((a, b), files, strict=True):
+            Image.fromarray(pixels).save(file)
+        done = subprocess.run([BUTTERAUGLI, *files], capture_output=True, text=True)
+    found = re.search(r"^3-norm: (\S+)$", done.stdout, re.MULTILINE)
+    if done.returncode or not found:
+        raise InputError(f"{BUTTERAUGLI}: code {done.returncode}: {done.stderr.strip()[-200:]}")
+    return float(found[1])
+
+
+def version_of(metric: str) -> str:
+    """Return what decides on the values of "cvvdp" or "butteraugli": version and display, digest of the program.
+
+    Raises:
+        InputError: it cannot run here; the message says what to install.
+    """
+    if metric == "cvvdp":
+        try:
+            return f"{importlib.metadata.version('cvvdp')} {DISPLAY}"
+        except importlib.metadata.PackageNotFoundError:
+            raise InputError(
+                "CVVDP needs the package cvvdp: pip install 'ncodec[visual]'"
+            ) from None
+    path = shutil.which(BUTTERAUGLI)
+    if path is None:
+        raise InputError(f"Butteraugli needs the program {BUTTERAUGLI} (Debian: libjxl-devtools)")
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def bd_rate(

@@ -98,7 +98,7 @@ def default_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
 
 
 def dct_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
-    """Return files of the models of family dct: both transforms and subsamplings."""
+    """Return files of the models of family dct: both transforms and subsamplings; of tune visual, offsets of steps."""
     noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     cases: dict[str, tuple[NDArray[np.uint8], float, int, dict[str, object]]] = {
         "q1": (photo[100:300, 200:456], 1, 0, {}),
@@ -115,13 +115,21 @@ def dct_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
         "grey": (photo[100:164, 200:280, 1], 4, 0, {}),
         "tiles": (photo[100:260, 200:420], 4, 64, {}),
     }
+    ramp = (np.add.outer(np.arange(90), np.arange(136))[..., None] // [2, 3, 4] + 40).astype(
+        np.uint8
+    )
+    ramp[50:, 80:] = photo[300:340, 500:556]
+    visual = {case: cases[case] for case in ("angle-420", "q8", "grey")}
+    visual["smooth"] = (ramp, 2, 0, {})
     return {
         f"{model.name}-{case}-{model.digest.hex()[:8]}": ncodec.encode(
             pixels, quality, model.name, tile=tile, **choices
         )
         for model in weights.list_models()
         if model.family == "dct"
-        for case, (pixels, quality, tile, choices) in cases.items()
+        for case, (pixels, quality, tile, choices) in (
+            visual if model.tune == "visual" else cases
+        ).items()
     }
 
 

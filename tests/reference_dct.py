@@ -35,7 +35,7 @@ PAIRS = [tuple(TABLES["PAIRS"][i : i + 2]) for i in range(0, 24, 2)]
 def number_places():
     """Return {name: (first, dimensions)} of contexts and mixers, and how many there are of both."""
     names = list(TABLES)
-    contexts = names[names.index("SIG_A") : names.index("FILTERED") + 1]
+    contexts = names[names.index("SIG_A") : names.index("OFFSET_C") + 1]
     places, counts = {}, []
     for group in (contexts, [name for name in names if name.startswith("mix ")]):
         n = 0
@@ -94,15 +94,15 @@ def exp2(v):
     return (m + (1 << (k - 1))) >> k
 
 
-def steps(tensors, code, plane, log2):
-    """Return [K, K] steps."""
+def steps(tensors, code, plane, log2, offset):
+    """Return [K, K] steps; `offset`: quarters of an octave."""
     side = min(1 << log2, 32)
     grid, places = TABLES[f"GRID_{max(side, 8)}"], []
     for u in range(side):
         g = max(i for i in range(8) if grid[i] <= u)
         after = min(g + 1, 7)
         places.append((g, after, (u - grid[g]) * 16 // (grid[after] - grid[g]) if g < 7 else 0))
-    base = 8 * int(mid(tensors["log_step"], code)[plane])
+    base = 8 * int(mid(tensors["log_step"], code)[plane]) + 512 * offset
     m = 64 * mid(tensors["matrix"], code)[int(plane > 0), log2 - 2].reshape(8, 8)
     g, after, f = np.array(places).T
     rows = m[:, g] * (16 - f) + m[:, after] * f
@@ -348,23 +348,52 @@ COARSE = [0, 1, 2, 3, 4, 4, 5, 5, 5, 5] + [6] * 6 + [7] * 16
 class Tile:
     """Planes and maps of a tile that is being decoded."""
 
-    def __init__(self, bins, tensors, code, width, height, is_grey, is_halved, kind):
+    def __init__(self, bins, tensors, code, width, height, is_grey, is_halved, kind, has_offsets):
         self.bins, self.kind, self.is_halved = bins, kind, is_halved
+        self.tensors, self.code, self.has_offsets = tensors, code, has_offsets
         self.width, self.height = -(-width // 8) * 8, -(-height // 8) * 8
         self.planes = [np.zeros((self.height >> s, self.width >> s), int)
                        for s in ([0] if is_grey else [0, is_halved, is_halved])]  # fmt: skip
         self.units = {}  # (x // 4, y // 4) of what is decoded: facts
         self.levels = [None] * 3  # of the planes' last blocks, [K][K] half-steps; None if not coded
+        self.offsets = {}  # (x // 32, y // 32)
         self.steps = {}
-        for plane in range(len(self.planes)):
-            for log2 in range(2, 7):
-                side = min(1 << log2, 32)
-                s = scale(kind, 1 << log2)[:side]
-                scaled = steps(tensors, code, plane, log2) * s[:, None] * s[None]
-                self.steps[plane, log2] = (scaled + 2**23) >> 24
         for y in range(0, self.height, 64):
             for x in range(0, self.width, 64):
                 self.tree(x, y, 64)
+
+    def scaled_steps(self, plane, log2, offset):
+        key = plane, log2, offset
+        if key not in self.steps:
+            s = scale(self.kind, 1 << log2)[: min(1 << log2, 32)]
+            scaled = steps(self.tensors, self.code, *key) * s[:, None] * s[None]
+            self.steps[key] = (scaled + 2**23) >> 24
+        return self.steps[key]
+
+    def offset(self, x, y):
+        return self.offsets.get((x // 32, y // 32), 0)
+
+    def decode_offset(self, x, y, n):
+        if not self.has_offsets:
+            return
+        beside = [self.offset(*place) for place in ((x - 1, y), (x, y - 1)) if min(place) >= 0]
+        a, b = (beside or [0])[0], (beside or [0])[-1]
+        expected, signed = (a + b + 1) >> 1, 0
+
+        def bin_of(i):
+            j = min(i, 7)
+            k = [j, min(abs(a - b), 2)], [j, 1 + (expected > 0) - (expected < 0)], [j, int(n == 64)]
+            return self.bins.mixed("OFFSET", [j], *k)
+
+        if bin_of(0):
+            is_above, size = bin_of(1), 1
+            while size < 24 and bin_of(1 + size):
+                size += 1
+            signed = size if is_above else -size
+        value = clip(expected + signed, -12, 12)
+        for j in range(y, y + n, 32):
+            for i in range(x, x + n, 32):
+                self.offsets[i // 32, j // 32] = value
 
     def unit(self, x, y):
         absent = {"log2": 0, "mode": DC, "sine": 0, "chroma": 0, "energy": [0] * 3}
@@ -382,9 +411,13 @@ class Tile:
     def tree(self, x, y, n):
         if x >= self.width or y >= self.height:
             return
+        if n == 32:
+            self.decode_offset(x, y, n)
         is_split = x + n > self.width or y + n > self.height or self.split(x, y, n)
         corners = [(x, y), (x + n // 2, y), (x, y + n // 2), (x + n // 2, y + n // 2)]
         if not is_split:
+            if n == 64:
+                self.decode_offset(x, y, n)
             self.luma(x, y, n)
         elif n > 8:
             for cx, cy in corners:
@@ -490,7 +523,8 @@ class Tile:
             self.levels[plane] = halves
             side = len(halves)
             coefficients = np.zeros((size, size), int)
-            scaled = (np.array(halves) * self.steps[plane, log2] + (1 << (log2 + 3))) >> (log2 + 4)
+            step = self.scaled_steps(plane, log2, self.offset(x, y))
+            scaled = (np.array(halves) * step + (1 << (log2 + 3))) >> (log2 + 4)
             coefficients[:side, :side] = np.clip(scaled, -32768, 32767)
             is_sine = plane == 0 and self.kind == "dct" and (n == 4 or here["sine"])
             prediction = prediction + inverse(coefficients, "dst" if is_sine else self.kind)
@@ -588,14 +622,19 @@ def decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier):
 # ---------------------------------------------------------------- filters
 
 
-def deblock(tile, plane, beta, tc):
+def deblock(tile, plane, thresholds):
+    """`thresholds`: (beta, tc) by the sum of the offsets on either side."""
     samples, s = tile.planes[plane], tile.is_halved if plane else 0
     for is_vertical in (True, False):
         p = samples if is_vertical else samples.T  # a view: edges at columns 8, 16, ...
         for y in range(0, p.shape[0], 4):
             for x in range(8, p.shape[1], 8):
-                unit = tile.unit(x << s, y << s) if is_vertical else tile.unit(y << s, x << s)
-                if tc and (x << s) % (1 << max(unit["log2"], 3 if plane else 2)) == 0:
+                places = [(x << s, y << s), ((x - 1) << s, y << s)]
+                if not is_vertical:
+                    places = [place[::-1] for place in places]
+                beta, tc = thresholds[sum(tile.offset(*place) for place in places)]
+                log2 = tile.unit(*places[0])["log2"]
+                if tc and (x << s) % (1 << max(log2, 3 if plane else 2)) == 0:
                     lines = p[y : y + 4, x - 4 : x + 4]
                     lines[:] = deblock_edge(lines.tolist(), beta, tc)
 
@@ -649,7 +688,7 @@ def difference(plane, pair, limit):
 
 
 def classify(luma, step):
-    """Return the classes, and what is swapped and mirrored, of the 4x4 blocks."""
+    """Return the classes, and what is swapped and mirrored, of the 4x4 blocks; `step` [h / 4, w / 4]."""
     rows, columns = np.indices(luma.shape)
     sums = []
     for dx, dy in ((0, 1), (1, 0), (1, 1), (-1, 1)):
@@ -673,14 +712,17 @@ def spread(blocks, side):
 
 def filter_tile(tile, tensors, code):
     planes, bins, s = tile.planes, tile.bins, tile.is_halved
-    sigma = exp2(8 * mid(tensors["log_step"], code)).tolist()
+    halves = np.arange(-24, 25)  # sums of two offsets
+    sigma = exp2(8 * mid(tensors["log_step"], code)[:, None] + 256 * halves)  # [plane][sum + 24]
     q = mid(tensors["strength"], code).tolist()
     for plane in range(len(planes)):
         beta, tc = ((sigma[plane] * q[2 * (plane > 0) + i]) >> 10 for i in (0, 1))
-        deblock(tile, plane, beta, tc)
-    clip_luma, clip_chroma = (clip((sigma[i] * q[4 + i]) >> 10, 1, 1023) for i in (0, 1))
+        thresholds = zip(beta.tolist(), tc.tolist(), strict=True)
+        deblock(tile, plane, dict(zip(halves.tolist(), thresholds, strict=True)))
+    clip_luma, clip_chroma = (clip((int(sigma[i, 24]) * q[4 + i]) >> 10, 1, 1023) for i in (0, 1))
     luma = planes[0].copy()
-    classes, swapped, mirrored = classify(luma, sigma[0])
+    offsets = [[tile.offset(x, y) for x in range(0, tile.width, 4)] for y in range(0, tile.height, 4)]  # fmt: skip
+    classes, swapped, mirrored = classify(luma, sigma[0][24 + 2 * np.array(offsets)])
     weights, total = mid(tensors["luma_filter"], code), 0
     for i in range(12):
         j = np.where(mirrored, TABLES["MIRRORED"][i], i)
@@ -734,9 +776,9 @@ def to_pixels(planes, is_halved, width, height):
 
 def decode_bins(bins, flags, tensors, code, width, height, is_grey):
     """Return the pixels that bins make, [height, width, 3] or [height, width]."""
-    require(flags >> 1 in (0, 2) and not (flags & 1 and is_grey), "flags")
-    kind, is_halved = "angle" if flags >> 1 else "dct", flags & 1
-    tile = Tile(bins, tensors, code, width, height, is_grey, is_halved, kind)
+    require(flags < 16 and flags >> 1 & 3 in (0, 2) and not (flags & 1 and is_grey), "flags")
+    kind, is_halved, has_offsets = "angle" if flags & 4 else "dct", flags & 1, bool(flags & 8)
+    tile = Tile(bins, tensors, code, width, height, is_grey, is_halved, kind, has_offsets)
     filter_tile(tile, tensors, code)
     return to_pixels(tile.planes, is_halved, width, height)
 

@@ -96,7 +96,7 @@ def test_info_of_several_files(crops, tmp_path):
 
 def test_models():
     shown = ncodec("models").out
-    assert shown.startswith(f"{library.list_models()[0].name} (hyperprior): tune ")
+    assert shown.startswith(f"{library.list_models()[0].name} (dct): tune visual")
     lines = [json.loads(line) for line in ncodec("models", "--json").out.splitlines()]
     assert [line["name"] for line in lines] == [m.name for m in library.list_models()]
     image = np.zeros((16, 16, 3), np.uint8)
@@ -150,8 +150,8 @@ def test_options_reach_the_encoder(crops, tmp_path):
     [
         ((*DCT, "--effort", 99), ", effort: expected 1, 2, 3, 4, found 99"),
         (
-            ("--model", "bsq-s", "--effort", 2),
-            "model bsq-s, effort: expected 1, as these weights have no masked transformer, found 2",
+            ("--model", "vq-s", "--effort", 2),
+            "model vq-s, effort: expected 1, as these weights have no masked transformer, found 2",
         ),
         (
             ("--model", "fsq-s", "--option", "ranges=900"),
@@ -170,7 +170,7 @@ def test_options_reach_the_encoder(crops, tmp_path):
         ((*DCT, "--option", "device=cpu"), "no option 'device'"),
         ((*DCT, "--option", "transform"), "expected KEY=VALUE, found 'transform'"),
         ((*DCT, "--effort", 1, "--option", "effort=2"), "'effort' is given twice"),
-        (("--effort", 4), ", effort: expected 1, 2, 3, found 4"),
+        (("--effort", 5), ", effort: expected 1, 2, 3, 4, found 5"),
         (("--tile", 63), "expected 0 or at least 64 pixels, found 63"),
         (("-q", 9), "expected 1 (smallest files) to 8 (best), found 9"),
         (("-q", 90), "4 is the usual one"),
@@ -179,7 +179,7 @@ def test_options_reach_the_encoder(crops, tmp_path):
         (("-q", "high"), "--quality"),
         (("--device", "tpu"), "'tpu'"),
         (
-            ("--model", "bsq-s", "--effort", 2),
+            ("--model", "vq-s", "--effort", 2),
             "effort: expected 1, as these weights have no masked",
         ),
         (("--engine", "slurm"), "expected local or ray, found 'slurm'"),

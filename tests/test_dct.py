@@ -5,6 +5,7 @@ tests/test_fuzz.py replays.
 """
 
 import hashlib
+import json
 import random
 import subprocess
 import sys
@@ -13,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import ROOT, SAMPLE
+from conftest import ROOT, SAMPLE, tuned_dct
 from PIL import Image
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import ncodec
 from ncodec import container
@@ -29,7 +30,7 @@ from ncodec.errors import (
     TruncatedError,
     WeightsMismatchError,
 )
-from ncodec.metrics import psnr
+from ncodec.metrics import bd_rate, psnr
 from ncodec.models.dct.codec import SUBSAMPLINGS, TRANSFORMS, DctCodec, Options
 from ncodec.models.load import load_by_name
 from ncodec.models.protocol import TileFormat, only_payload
@@ -37,9 +38,12 @@ from ncodec.models.weights import find_by_name, models_by_name
 from ncodec.quality import lmbda_of
 from ncodec.quality import quality_code as quality_code_of
 from ncodec.tiles import USUAL_TILE
+from ncodec.training.dct.visual import points_of
 
 SIZES = [(1, 1), (1, 9), (7, 5), (63, 65), (200, 130)]
-FREE = load_by_name("dct", "cpu").codec
+FREE = load_by_name("dct", "cpu", "psnr").codec
+TENSORS, TUNING = tuned_dct()
+TUNED = DctCodec(_dct.Parameters(TENSORS), TUNING)
 WAYS = [{"transform": t, "subsampling": s} for t in TRANSFORMS for s in SUBSAMPLINGS]
 
 
@@ -62,21 +66,21 @@ def cut(sample, height, width, is_grey=False):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("quality", [1, 4.35, 8])
+@pytest.mark.parametrize(("quality", "codec", "least"), [
+    (1, FREE, 21), (4.35, FREE, 28), (8, FREE, 33), (4.35, TUNED, 24),
+], ids=["1", "4.35", "8", "tuned"])  # fmt: skip
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(way.values()))
-def test_round_trip(sample, size, quality, way):
+def test_round_trip(sample, size, quality, codec, least, way):
+    """`least`: dB of the worst case, a few pixels of chroma in 4:2:0."""
     code = quality_code_of(quality)
-    least = {1: 21, 4.35: 28, 8: 33}[
-        quality
-    ]  # dB, of the worst case: a few pixels of chroma in 4:2:0
     for is_grey in (False, True):
         pixels = cut(sample, *size, is_grey)
-        payload = encode(pixels, code, **way)
-        decoded = decode(payload, pixels, code)
+        payload = encode(pixels, code, codec, **way)
+        decoded = decode(payload, pixels, code, codec)
         assert decoded.dtype == np.uint8 and decoded.shape == pixels.shape
         assert psnr(pixels, decoded) > least
-        assert payload == encode(pixels, code, **way)  # the same bytes every time
-        assert np.array_equal(decoded, decode(payload, pixels, code))
+        assert payload == encode(pixels, code, codec, **way)  # the same bytes every time
+        assert np.array_equal(decoded, decode(payload, pixels, code, codec))
 
 
 @pytest.mark.parametrize("pixels", [
@@ -84,9 +88,9 @@ def test_round_trip(sample, size, quality, way):
     np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8),
     np.kron(np.indices((9, 11)).sum(0) % 2, np.full((8, 8), 255)).astype(np.uint8),
 ], ids=["black", "white", "noise", "chessboard"])  # fmt: skip
-@pytest.mark.parametrize("code", [0, 67, 140])
-def test_extremes(pixels, code):
-    decoded = decode(encode(pixels, code), pixels, code)
+@pytest.mark.parametrize(("code", "codec"), [(0, FREE), (67, FREE), (67, TUNED), (140, FREE)])
+def test_extremes(pixels, code, codec):
+    decoded = decode(encode(pixels, code, codec), pixels, code, codec)
     assert psnr(pixels, decoded) > (30 if code == 140 else 7)
     if pixels.min() == pixels.max():
         assert np.abs(decoded.astype(int) - pixels).max() <= 1
@@ -98,6 +102,24 @@ def test_parameters_that_know_nothing(crop):
     payload = encode(crop, codec=naive)
     assert psnr(crop, decode(payload, crop, 60, naive)) > 29
     assert len(encode(crop)) < len(payload)
+
+
+def test_visual_tuning(sample):
+    """At the same SSIMULACRA2 fewer bits, and more at the same PSNR; a smooth square has finer steps than a busy one."""
+    pixels = sample[96:352, 256:512]
+    plain, visual = (
+        points_of(pixels, *way)
+        for way in ((load_file(find_by_name("dct", "psnr")), None), (TENSORS, TUNING))
+    )
+    assert bd_rate(plain, visual)[0] < -3
+    x = np.full((64, 128, 3), 90, np.uint8) + np.random.default_rng(0).integers(
+        0, 9, (64, 128, 1), np.uint8
+    )
+    x[:, 64:] += np.kron(np.indices((8, 8)).sum(0) % 2, np.full((8, 8), 120))[..., None].astype(
+        np.uint8
+    )
+    error = np.square(decode(encode(x, 40, TUNED), x, 40, TUNED).astype(int) - x).mean((0, 2))
+    assert error[72:].mean() > 2 * error[:56].mean()
 
 
 def test_arrays_that_are_not_contiguous(sample):
@@ -234,9 +256,9 @@ def test_left_over(sample, payload):
         decode(payload + b"\0", cut(sample, 135, 201), 60)
 
 
-@pytest.mark.parametrize("flags", [2, 3, 6, 7, 8, 16, 128, 255])
+@pytest.mark.parametrize("flags", [2, 3, 6, 7, 10, 16, 24, 128, 255])
 def test_unknown_flags(sample, payload, flags):
-    """Bit 0: 4:2:0; the rest: 0, the exact transform, or 2, the approximation."""
+    """Bit 0: 4:2:0; bits 1 and 2: 0, the exact transform, or 2, the approximation; bit 3: offsets of steps."""
     with pytest.raises(CorruptPayloadError):
         decode(bytes([flags]) + payload[1:], cut(sample, 135, 201), 60)
 
@@ -252,8 +274,9 @@ def test_grey_is_not_subsampled(sample):
 def test_corrupted(sample, payload):
     """Of 300 damaged payloads each is refused or decodes: the CRC is the container's, not the family's."""
     rng, pixels, refused = random.Random(0), cut(sample, 135, 201), 0
-    for _ in range(300):
-        damaged = bytearray(payload)
+    payloads = payload, encode(pixels, codec=TUNED)
+    for number in range(300):
+        damaged = bytearray(payloads[number % 2])
         for _ in range(rng.randint(1, 4)):
             damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
         try:
@@ -266,7 +289,7 @@ def test_corrupted(sample, payload):
 def test_noise_as_payload():
     rng = random.Random(1)
     for size in range(200):
-        noise = bytes([rng.choice([0, 1, 4, 5])]) + rng.randbytes(size)
+        noise = bytes([rng.choice([0, 1, 4, 5, 8, 13])]) + rng.randbytes(size)
         is_grey = noise[0] % 2 == 0 and size % 2 == 1
         shape = (rng.randint(1, 200), rng.randint(1, 200), 3)[: 2 if is_grey else 3]
         with pytest.raises((TruncatedError, CorruptPayloadError)):
@@ -291,28 +314,36 @@ def test_damage_is_named(sample):
 # ---------------------------------------------------------------- weights
 
 
+def load_weights(path, tensors=TENSORS, tuning=vars(TUNING)):
+    about = {"name": "other", "family": "dct", "tune": "visual", "tuning": tuning}
+    save_file(tensors, path, {"ncodec": json.dumps(about)})
+    return load_by_name(path, "cpu").codec
+
+
 @pytest.mark.parametrize("change", [
-    lambda t: t.pop("matrix"), lambda t: t.update(start=t["start"][:, :-1].copy()),
-    lambda t: t.update(matrix=t["matrix"].astype(np.int16)), lambda t: t.update(start=np.full_like(t["start"], -128)),
+    {"matrix": None}, {"start": TENSORS["start"][:, :-1].copy()}, {"matrix": TENSORS["matrix"].astype(np.int16)},
+    {"start": np.full_like(TENSORS["start"], -128)},
 ], ids=["missing", "shape", "type", "range"])  # fmt: skip
 def test_other_weights_are_refused(tmp_path, change):
-    import json
-
-    from safetensors.numpy import save_file
-
-    tensors = load_file(find_by_name("dct"))
-    change(tensors)
-    path = tmp_path / "other.safetensors"
-    save_file(tensors, path, {"ncodec": json.dumps({"name": "other", "family": "dct"})})
+    tensors = {name: tensor for name, tensor in (TENSORS | change).items() if tensor is not None}
     with pytest.raises(WeightsMismatchError, match=r"other\.safetensors"):
-        load_by_name(path, "cpu")
+        load_weights(tmp_path / "other.safetensors", tensors)
+
+
+@pytest.mark.parametrize("change", [
+    {"lmbda": 0}, {"lmbda": float("nan")}, {"constant": float("inf")}, {"usual": -17}, {"weight_slope": "steep"},
+    {"offset_slope": 10**400}, {"offset_slope": None}, {"sensitivity": [[0] * 7] * 2},
+    {"sensitivity": [[0] * 7] * 2 + [[0] * 6]}, {"sensitivity": [[0] * 6 + [float("nan")]] * 3},
+    {"sensitivity": [[17] * 7] * 3}, {"sensitivity": 3}, [], "tuning",
+], ids=lambda change: str(change)[:40])  # fmt: skip
+def test_other_tunings_are_refused(tmp_path, change):
+    assert load_weights(tmp_path / "same.safetensors").tuning == TUNING
+    tuning = vars(TUNING) | change if isinstance(change, dict) else change
+    with pytest.raises(WeightsMismatchError, match=r"other\.safetensors"):
+        load_weights(tmp_path / "other.safetensors", tuning=tuning)
 
 
 def test_no_weights_of_a_family_without(tmp_path):
-    import json
-
-    from safetensors.numpy import save_file
-
     save_file({"a": np.zeros(1)}, tmp_path / "a.safetensors", {"ncodec": json.dumps({"name": "a", "family": "jpeg"})})  # fmt: skip
     with pytest.raises(WeightsMismatchError):
         load_by_name(tmp_path / "a.safetensors", "cpu")
@@ -324,4 +355,4 @@ def test_shipped_file(entry):
     assert entry.about["parameters_bytes"] == entry.path.stat().st_size
     assert hashlib.sha256(entry.path.read_bytes()).hexdigest() == entry.sha256
     assert (ROOT / "weights" / f"{entry.name}.safetensors").is_file()
-    assert ncodec.list_models()[0].base == "hyperprior-s"  # the default
+    assert ncodec.list_models()[0].name == "dct-visual"  # the default

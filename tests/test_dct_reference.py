@@ -10,16 +10,15 @@ import re
 import numpy as np
 import pytest
 import reference_dct as reference
-from conftest import ROOT
+from conftest import ROOT, tuned_dct
 from PIL import Image
 from safetensors.numpy import load_file
 
 from ncodec import container
 from ncodec.dct import _dct
-from ncodec.dct.parameters import initial
+from ncodec.dct.parameters import initial, with_contexts
 from ncodec.errors import CorruptPayloadError, TruncatedError
 from ncodec.models.dct.codec import SUBSAMPLINGS, TRANSFORMS, DctCodec, Options
-from ncodec.models.load import load_by_name
 from ncodec.models.protocol import only_payload
 from ncodec.models.weights import find_by_digest, find_by_name
 from ncodec.quality import quality_code
@@ -27,7 +26,7 @@ from ncodec.quality import quality_code
 FOLDER = ROOT / "tests" / "vectors" / "v1"
 VECTORS = sorted(path.stem for path in FOLDER.glob("dct-*.nc"))
 MOST_PIXELS = 100_000  # of a vector: 10 s
-TENSORS = load_file(find_by_name("dct"))
+TENSORS = with_contexts(load_file(find_by_name("dct", "psnr")))
 
 
 def test_tables():
@@ -112,43 +111,31 @@ def same(payload, tensors, code, width, height, is_grey):
 
 @pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
 @pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("quality", [1, 4.35, 8])
-def test_encoder(sample, transform, subsampling, quality):
+@pytest.mark.parametrize(("quality", "is_tuned"), [(1, False), (4.35, True), (8, False)])
+def test_encoder(sample, transform, subsampling, quality, is_tuned):
     code = quality_code(quality)
-    free, options = (
-        DctCodec(_dct.Parameters(TENSORS)),
-        Options(transform=transform, subsampling=subsampling),
-    )
+    tensors, tuning = tuned_dct() if is_tuned else (TENSORS, None)
+    free = DctCodec(_dct.Parameters(tensors), tuning)
+    options = Options(transform=transform, subsampling=subsampling)
     sizes = [(24, 16), (33, 40)] if quality < 8 else [(16, 24)]
     for number, (height, width) in enumerate(sizes):
         pixels = sample[200 : 200 + height, 300 + 70 * number :][:, :width]
-        assert same(
-            only_payload(free.encode_tile(pixels, code, options)),
-            TENSORS,
-            code,
-            width,
-            height,
-            False,
-        )
+        payload = only_payload(free.encode_tile(pixels, code, options))
+        assert payload[0] & 8 == 8 * is_tuned
+        assert same(payload, tensors, code, width, height, False)
         if subsampling == "4:4:4":
-            grey = pixels[:, :, 1]
-            assert same(
-                only_payload(free.encode_tile(grey, code, options)),
-                TENSORS,
-                code,
-                width,
-                height,
-                True,
-            )
+            payload = only_payload(free.encode_tile(pixels[:, :, 1], code, options))
+            assert same(payload, tensors, code, width, height, True)
 
 
 def test_large_blocks(sample):
-    """64x64, beyond the edge of a square, in a picture without detail, and an edge through it."""
+    """64x64, beyond the edge of a square, in a picture without detail, and an edge through it; other steps there."""
     ramp = np.add.outer(np.arange(130), np.arange(70))[..., None] * [0.4, 0.5, 0.6] + 30
     ramp[:, 40:] += 25 * (np.arange(130)[:, None, None] > 77)
-    free, options = DctCodec(_dct.Parameters(TENSORS)), Options(subsampling="4:2:0", least=16)
+    (tensors, tuning), options = tuned_dct(), Options(subsampling="4:2:0", least=16)
+    free = DctCodec(_dct.Parameters(tensors), tuning)
     payload = only_payload(free.encode_tile(ramp.astype(np.uint8), 30, options))
-    assert same(payload, TENSORS, 30, 70, 130, False)
+    assert same(payload, tensors, 30, 70, 130, False)
 
 
 # ---------------------------------------------------------------- payloads of random bins
@@ -197,9 +184,9 @@ class RandomBins(reference.Bins):
         return value
 
 
-LARGE = {"SPLIT": 0.1, "LIKELY": 0.1, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "CHROMA": 0.3}  # fmt: skip
+LARGE = {"OFFSET": 0.9, "SPLIT": 0.1, "LIKELY": 0.1, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "CHROMA": 0.3}  # fmt: skip
 SMALL = LARGE | {"SPLIT": 0.8, "CODED": 0.5, "SIG": 0.3}
-EXTREME = SMALL | {"SPLIT": 0.5, "BIG": 0.97, "SIG": 0.9, "GROUP": 0.9, "BYPASS": 0.9}
+EXTREME = SMALL | {"OFFSET": 0.6, "SPLIT": 0.5, "BIG": 0.97, "SIG": 0.9, "GROUP": 0.9, "BYPASS": 0.9}
 FEW = SMALL | {"SPLIT": 0.3, "CODED": 0.1, "LAST": 0.2, "BIG": 0.05}
 
 
@@ -222,7 +209,7 @@ def of_random_bins(seed, tensors):
     """Compare the decoders on a payload that is as good as any, though no encoder would make it."""
     rng, is_grey = random.Random(seed), seed % 6 == 5
     odds, flags = (LARGE, SMALL, FEW, EXTREME)[seed % 4], seed // 4 % 4 // (1 + is_grey)
-    flags = (0, 4)[flags] if is_grey else (0, 1, 4, 5)[flags]
+    flags = (0, 12)[flags] if is_grey else (8, 1, 12, 5)[flags]
     (low, width), (_, height) = ((60, 140), (60, 80)) if odds is LARGE else ((1, 60), (1, 40))
     width, height, code = rng.randint(low, width), rng.randint(low, height), rng.randint(0, 140)
     bins = RandomBins(seed, odds, rng.choice([0, 0.2, 0.9]), tensors, code)
@@ -248,9 +235,9 @@ def test_any_parameters(seed):
 
 def test_refused(sample):
     pixels = sample[100:116, 100:124]
-    ((payload,),) = load_by_name("dct", "cpu").codec.encode_tile(pixels, 60, Options())
+    ((payload,),) = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels, 60, Options())
     assert same(payload, TENSORS, 60, 24, 16, False)
-    flags = [bytes([b]) + payload[1:] for b in (2, 3, 6, 7, 8, 16, 128, 255)]
+    flags = [bytes([b]) + payload[1:] for b in (2, 3, 6, 7, 10, 16, 24, 128, 255)]
     short = [payload[:n] for n in (0, 1, 2, len(payload) // 2, len(payload) - 1)]
     for damaged in (*flags, *short, payload + b"\0", payload[:-1] + bytes([payload[-1] ^ 255])):
         assert not same(damaged, TENSORS, 60, 24, 16, False)

@@ -27,6 +27,7 @@ from ncodec.evaluation import (
     Study,
     Target,
     bd_rate,
+    bd_rate_of_images,
     bd_table,
     codec_name,
     compare,
@@ -37,13 +38,15 @@ from ncodec.evaluation import (
     parse_quality,
     rd_curve,
     read_curves,
+    spread_at,
     to_json,
     value_at,
 )
 from ncodec.evaluation.cells import Cell, digest_of, measure
 from ncodec.evaluation.peers.video import to_pixels, to_planes
-from ncodec.evaluation.study import curve_of_cells, points_of
-from ncodec.metrics import ms_ssim, psnr, ssimulacra2
+from ncodec.evaluation.rates import measured_metrics, points_of
+from ncodec.evaluation.study import curve_of_cells
+from ncodec.metrics import BUTTERAUGLI, ms_ssim, psnr, ssimulacra2, version_of
 from ncodec.models.weights import find_by_name, models_by_name
 
 BUILT_IN = ["jpeg", "webp", "avif", "jxl", "jpeg2000", "hevc", "svtav1"]
@@ -294,6 +297,21 @@ def test_metrics_of_a_small_image(sample):
     assert math.isnan(values["ms_ssim"]) and math.isfinite(values["ssimulacra2"])
 
 
+@pytest.mark.parametrize(("metric", "equal"), [("cvvdp", 10), ("butteraugli", 0)])
+@pytest.mark.filterwarnings("ignore")  # of what CVVDP imports
+def test_metrics_on_demand(metric, equal, sample):
+    """Equal is perfect, and worse is worse, where they are installed; too small has none."""
+    try:
+        version_of(metric)
+    except InputError as error:
+        pytest.skip(str(error))
+    crop = sample[:96, :128]
+    values = [compare(crop, crop // n * n, [metric])[metric] for n in (1, 16, 48)]
+    assert values[0] == equal
+    assert values == sorted(values, reverse=metric == "cvvdp") and len(set(values)) == 3
+    assert math.isnan(compare(crop[:7], crop[:7], [metric])[metric])
+
+
 def test_ms_ssim_is_compressais(sample):
     """JPEG 50 of kodim23; the published JPEG curve's MS-SSIM was measured with the same package."""
     curve = rd_curve("jpeg", [Image("kodim23", sample)], [50])
@@ -384,6 +402,66 @@ def test_a_damaged_cell_is_measured_again(images, tmp_path):
         again = rd_curve("jpeg", images[:1], [20], cache=cache)
         assert again.cells["psnr"].equals(first.cells["psnr"])
         assert json.loads(next(tmp_path.glob("*.json")).read_text())["size_bytes"] > 1000
+
+
+@pytest.fixture
+def judge(tmp_path, monkeypatch):
+    """Return a function that puts a program `butteraugli_main` on the PATH; there is no other. Cells run in this process."""
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
+    (tmp_path / "programs").mkdir()
+    for module in ("study",):
+        monkeypatch.setattr(
+            f"ncodec.evaluation.{module}.run_all",
+            lambda work, items, *_: enumerate(map(work, items)),
+        )
+
+    def put(says):
+        program = tmp_path / "programs" / BUTTERAUGLI
+        program.write_text(f"#!{sys.executable}\nprint({says!r})\n")
+        program.chmod(0o755)
+
+    return put
+
+
+def test_a_kept_cell_is_completed_not_encoded_again(images, judge, tmp_path, monkeypatch):
+    judge("9.5\n3-norm: 1.5")
+    cache = Cache(tmp_path / "cells")
+    before = rd_curve("jpeg", images, [20, 60], cache=cache)
+    assert before.points["butteraugli"].isna().all()
+    assert (
+        "butteraugli" not in to_json([before]) and measured_metrics([before])[-1] == "ssimulacra2"
+    )
+    monkeypatch.setattr("ncodec.evaluation.peers.pillow.Jpeg.encode", None)  # cannot be called
+    after = rd_curve("jpeg", images, [20, 60], cache=cache, metrics=["butteraugli"])
+    assert after.points["butteraugli"].tolist() == [1.5, 1.5]
+    same = ["bpp", "psnr", "ms_ssim", "encode_s"]
+    assert after.points[same].equals(before.points[same])
+    assert points_of(after, "butteraugli")[0][1] == pytest.approx(-1.761, abs=1e-3)  # dB, rising
+    # Kept; not shown where it is not asked for; measured again by another program.
+    monkeypatch.setattr("ncodec.evaluation.peers.pillow.Jpeg.decode", None)
+    again = rd_curve("jpeg", images, [20, 60], cache=cache, metrics=["butteraugli"])
+    assert again.cells.equals(after.cells)
+    assert rd_curve("jpeg", images, [20, 60], cache=cache).points["butteraugli"].isna().all()
+    monkeypatch.undo()
+    judge("3-norm: 2.5")
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
+    other = rd_curve("jpeg", images[:1], [20], cache=cache, metrics=["butteraugli"])
+    assert other.points["butteraugli"][0] == 2.5
+
+
+def test_a_judge_that_is_missing_or_fails(images, judge):
+    """Its column has nothing, a message says what to install, and nothing else fails; a judge that says nothing is a NaN."""
+    study = Study(["jpeg"], images[:1], [20], metrics=["butteraugli"])
+    assert study.missing == [f"Butteraugli needs the program {BUTTERAUGLI} (Debian: libjxl-devtools)"]  # fmt: skip
+    for _ in study.run():
+        pass
+    (curve,) = study.curves()
+    assert curve.points["butteraugli"].isna().all() and curve.points["psnr"].notna().all()
+    judge("no distance")
+    curve = rd_curve("jpeg", images[:1], [20], metrics=["butteraugli"])
+    assert curve.points["butteraugli"].isna().all() and not curve.failures
+    with pytest.raises(InputError, match=r"expected one of psnr, .*, found 'vmaf'"):
+        Study(["jpeg"], images, metrics=["vmaf"])
 
 
 def test_an_interrupted_study_goes_on(images, tmp_path):
@@ -566,7 +644,7 @@ def test_curves_that_cannot_be_compared():
         (single, "expected two points or more, found 1"),
         (apart, "do not overlap"),
         (nan, "expected two points or more, found 1"),
-        (flat, "different qualities"),
+        (flat, "expected two points or more, found 1"),
     ):
         with pytest.raises(InputError, match=message):
             bd_rate(other, vtm)
@@ -578,6 +656,56 @@ def test_curves_that_cannot_be_compared():
         and all(table["note"])
         and set(table["codec"]) == {"single", "apart"}
     )
+
+
+def curve_of_images(name, rates, values, metric="ssimulacra2"):
+    """A curve of images "a", "b", …; rates and values [image][quality]."""
+    rows = [
+        {"image": image, "asked": str(q), "quality": q, "bpp": rate, metric: value}
+        for image, of_image in zip("abcd", zip(rates, values, strict=True), strict=False)
+        for q, (rate, value) in enumerate(zip(*of_image, strict=True))
+    ]
+    digests = {image: image * 32 for image in "abcd"[: len(rates)]}
+    return curve_of_cells(name, rows, len(rates), [], {"images": digests})
+
+
+def test_bd_rates_of_images():
+    """Half the bits for one image and the same for the other: -25 % ± 25 %; images are matched by their pixels."""
+    looks_like = [[30, 50, 70], [40, 60, 80]]
+    anchor = curve_of_images("anchor", [[0.2, 0.4, 0.8], [0.1, 0.2, 0.4]], looks_like)
+    mine = curve_of_images("mine", [[0.1, 0.2, 0.4], [0.1, 0.2, 0.4]], looks_like)
+    found = bd_rate_of_images(mine, anchor, "ssimulacra2")
+    assert (found.percent, found.spread, found.images) == pytest.approx((-25, 25, 2))
+    assert found.warning == ""
+    row = bd_table([mine], [anchor]).set_index("metric").loc["ssimulacra2"]
+    assert (row["image_percent"], row["image_spread"], row["images"]) == pytest.approx((-25, 25, 2))
+    mine.about["images"] = {"a": "b" * 32, "b": "c" * 32}  # its first image is the anchor's second
+    assert bd_rate_of_images(mine, anchor, "ssimulacra2").images == 1
+    assert bd_rate_of_images(mine, find_anchor("vtm")).images == 0
+
+
+def test_curves_that_are_not_monotone():
+    """A point that a smaller file beats is left out of the BD-rate, and counted: of the mean curve, and by image."""
+    rates = [[0.2, 0.4, 0.5, 0.8], [0.1, 0.2, 0.25, 0.4]]
+    anchor = curve_of_images("anchor", rates, [[30, 50, 55, 70], [40, 60, 65, 80]])
+    mine = curve_of_images("mine", rates, [[30, 50, 40, 70], [40, 60, 61, 80]])
+    straight = [[row[i] for i in (0, 1, 3)] for row in rates]
+    without = curve_of_images("without", straight, [[30, 50, 70], [40, 60, 80]])
+    found = bd_rate(mine, anchor, "ssimulacra2")
+    assert found.percent == bd_rate(without, anchor, "ssimulacra2").percent and found.beaten == 1
+    assert found.warning == "not monotone, points left out: 1"
+    of_images = bd_rate_of_images(mine, anchor, "ssimulacra2")
+    assert (of_images.images, of_images.beaten) == (2, 1)
+    assert of_images.warning == "images with a curve that is not monotone: 1"
+    apart = curve_of_images("apart", rates, [[10, 12, 14, 16], [40, 60, 65, 80]])
+    assert bd_rate_of_images(apart, anchor, "ssimulacra2").failed == 1
+
+
+def test_spread_of_looks():
+    """Means 50 and 70, standard deviations 10 and 2: between them on a line, beyond them unknown."""
+    mine = curve_of_images("mine", [[0.1, 0.2], [0.1, 0.2]], [[40, 68], [60, 72]])
+    assert [spread_at(mine, look) for look in (50, 60, 70)] == pytest.approx([10, 6, 2])
+    assert math.isnan(spread_at(mine, 71)) and math.isnan(spread_at(find_anchor("vtm"), 50))
 
 
 def test_other_images_than_the_anchors_are_noted(images):
@@ -707,7 +835,7 @@ def test_eval_at_low_rates(folder, tmp_path):
     common = ("--at", "0.2,0.01", "--anchor", "webp")
     done = ncodec(
         "eval", folder / "a.png", "--codec", "webp", "--codec", "dct", "--low", *common,
-        "--no-cache", "--report", tmp_path / "s.json", "--report", tmp_path / "s.md", "--report", tmp_path / "s.html",
+        "--no-cache", "--visual", 0, "--report", tmp_path / "s.json", "--report", tmp_path / "s.md", "--report", tmp_path / "s.html",
     )  # fmt: skip
     head = "| codec | its rates (bpp) | 0.01 bpp | 0.2 bpp | BD-rates vs webp (%) |"
     assert head in done.stdout and "8 of 8" in done.stderr
@@ -786,7 +914,7 @@ def test_unreadable_images_and_missing_programs_are_gaps(folder, tmp_path):
     (tmp_path / "broken.png").write_bytes((folder / "a.png").read_bytes()[:2000])
     done = ncodec(
         "eval", folder / "a.png", tmp_path / "broken.png", tmp_path / "missing.png", "--codec", "jpeg",
-        "--codec", "vtm:encoder=nowhere", "--quality", "30,60", "--anchor", "vtm", "--no-cache",
+        "--codec", "vtm:encoder=nowhere", "--quality", "30,60", "--anchor", "vtm", "--no-cache", "--visual", 0,
         "--report", tmp_path / "r.html", "--report", tmp_path / "r.md", code=6,
     )  # fmt: skip
     for report in (done.stderr, (tmp_path / "r.md").read_text(), (tmp_path / "r.html").read_text()):
@@ -808,6 +936,12 @@ def test_unreadable_images_and_missing_programs_are_gaps(folder, tmp_path):
         (["--jobs", "-1"], 2, "Invalid value for '--jobs': "),
         (["--at", "0.1,low"], 2, "expected bpp such as 0.1,0.2, found '0.1,low'"),
         (["--at", "0.1,0"], 2, "found '0.1,0'"),
+        (["--visual-bpp", "high"], 2, "expected bpp such as 0.1,0.2, found 'high'"),
+        (
+            ["--metric", "vmaf"],
+            2,
+            "expected one of psnr, ms_ssim, ssimulacra2, cvvdp, butteraugli, all, found 'vmaf'",
+        ),
         (["--low", "--quality", "3"], 2, "either --quality or --low"),
         (["--codec", "jpeg", "--codec", "jpeg"], 6, "named twice"),
         (["--codec", "jpeg", "--cache", "/dev/null/x"], 6, "/dev/null/x"),

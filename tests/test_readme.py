@@ -33,7 +33,7 @@ def test_figures_are_the_committed_results(tmp_path):
         (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
     command = [sys.executable, tmp_path / "kodak_eval" / "run.py", "readme"]
     subprocess.run(command, check=True, cwd=tmp_path)
-    reports = (f"kodak_eval/results/{name}.md" for name in ("kodak", "low_rates"))
+    reports = (f"kodak_eval/results/{name}.md" for name in ("kodak", "visual", "low_rates"))
     for name in ("README.md", *(report for report in reports if (tmp_path / report).exists())):
         assert (tmp_path / name).read_text() == (ROOT / name).read_text(), name
     old, new = ((root / "kodak_eval/results/kodak.svg").read_text() for root in (ROOT, tmp_path))

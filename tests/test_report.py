@@ -8,17 +8,22 @@ import pytest
 from conftest import ROOT
 
 from ncodec.evaluation import (
+    Cache,
     Image,
     Study,
     bd_rate,
+    bd_rate_of_images,
     find_anchor,
     read_curves,
+    spread_at,
     value_at,
     write_report,
 )
 from ncodec.evaluation.report import (
     bd_markdown,
     gaps_of,
+    look_rows,
+    metric_rows,
     rate_rows,
     speed_table,
     summary_markdown,
@@ -33,10 +38,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
-def study(sample) -> Study:
+def study(sample, tmp_path_factory) -> Study:
     """Two images, three codecs, one of which cannot run."""
     images = [Image("a.png", sample[100:276, 300:476]), Image("b<&.png", sample[200:379, 100:263])]
-    study = Study(["jpeg", "webp", "vvenc:encoder=no-such"], images, [5, 20, 50, 80])
+    kept = Cache(tmp_path_factory.mktemp("cells"))
+    study = Study(["jpeg", "webp", "vvenc:encoder=no-such"], images, [5, 20, 50, 80], kept)
     for _ in study.run():
         pass
     return study
@@ -94,8 +100,25 @@ def test_markdown(curves, anchors):
     table = bd_markdown(curves, anchors).splitlines()
     assert len(table) == 2 + 3 * 2 + 2 * 3  # VTM was published without SSIMULACRA2
     assert re.search(
-        r"\| webp \| jpeg \| PSNR \(dB\) \| -\d+\.\d \| \d+\.\d to \d+\.\d \| \d, \d \| \d+\.\d%, \d+\.\d% \|",
+        r"\| webp \| jpeg \| PSNR \(dB\) \| -\d+\.\d \| -\d+\.\d ± \d+\.\d \(2\) \| \d+\.\d to \d+\.\d \| \d, \d \| \d+\.\d%, \d+\.\d% \|",
         text,
+    )
+
+
+def test_tables_by_metric(curves, anchors):
+    """Images' mean and spread, the mean curves' in brackets; of a published anchor the brackets alone; then looks."""
+    head, jpeg, webp, missing = metric_rows(curves, anchors[1])
+    assert head == ["codec", "PSNR", "MS-SSIM", "SSIMULACRA2"] and set(jpeg[1:]) == {"-"}
+    found = bd_rate_of_images(curves[1], curves[0], "ssimulacra2")
+    whole = bd_rate(curves[1], curves[0], "ssimulacra2").percent
+    assert webp[3] == f"{found.percent:+.1f} ± {found.spread:.1f} ({whole:+.1f})"
+    assert missing == ["vvenc:encoder=no-such (gaps)", "-", "-", "-"]
+    assert metric_rows(curves, anchors[0])[2][1].startswith("(+")
+    head, jpeg, webp = look_rows(curves)
+    assert (
+        len(head) == 6
+        and jpeg[-1].startswith("5: ")
+        and jpeg[2] == f"{spread_at(curves[0], 60):.2f}"
     )
 
 
@@ -152,8 +175,9 @@ def browser():
 def page(browser, study, curves, anchors, tmp_path_factory):
     """The report, loaded; afterwards nothing may have gone wrong nor been fetched."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(to_html(curves, anchors, views_of(study, 2, 0.5)))
+    path.write_text(to_html(curves, anchors, views_of(study, 2, (0.7, 1.5), "webp")))
     page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.set_default_timeout(120_000)  # on a busy machine
     wrong, requests = [], []
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -230,11 +254,9 @@ def test_the_divider_moves_and_the_view_zooms(page, study, curves):
         return page.locator("#stage .left").evaluate("image => image.style.clipPath")
 
     page.select_option("#view-image", "a.png")
+    assert page.locator("#view-rate option").all_inner_texts() == ["0.7 bpp", "1.5 bpp"]
     labels = page.locator("#view-right option").all_inner_texts()
-    assert labels[0] == "original" and [label.split(",")[0] for label in labels[1:]] == [
-        "jpeg",
-        "webp",
-    ]
+    assert labels == ["original", "jpeg", "webp"]
     page.select_option("#view-left", labels[1])
     page.select_option("#view-right", labels[2])
     stage = page.locator("#stage")
@@ -259,27 +281,32 @@ def test_the_divider_moves_and_the_view_zooms(page, study, curves):
     page.select_option("#view-zoom", "1")
 
 
-def test_the_pictures_are_what_the_files_decode_to(page, study):
-    """A pixel of the shown picture is that of the decoded file: WebP without loss."""
+def test_views_of_equal_bytes(page, study):
+    """The rate is that of the anchor's files, its bytes are the others'; a shown pixel is the decoded file's: WebP without loss."""
     page.select_option("#view-image", "a.png")
-    label = page.locator("#view-left option").nth(1).inner_text()
-    page.select_option("#view-left", label)
+    page.select_option("#view-rate", "1.5 bpp")
+    page.select_option("#view-left", "jpeg")
+    found = study.at_equal_bytes("webp", study.images[:1], [1.5])
+    jpeg, webp = (found["a.png", 1.5, codec] for codec in ("jpeg", "webp"))
+    assert webp.row["bpp"] == pytest.approx(1.5, rel=0.1)
+    assert jpeg.row["bpp"] == pytest.approx(webp.row["bpp"], rel=0.05)
+    row = page.locator("#view-table tr.shown").first.locator("td").all_inner_texts()
+    psnr, ssimulacra2 = f"{jpeg.row['psnr']:.2f}", f"{jpeg.row['ssimulacra2']:.1f}"
+    assert row[:4] == ["jpeg", f"{jpeg.row['quality']:g}", f"{jpeg.row['bpp']:.3f}", psnr]
+    assert row[5] == ssimulacra2
     page.wait_for_function("$('stage').querySelector('.left').complete")
     shown = page.evaluate(
         "async () => { const image = $('stage').querySelector('.left'); await image.decode();"
         " const canvas = new OffscreenCanvas(176, 176).getContext('2d'); canvas.drawImage(image, 0, 0);"
         " return [...canvas.getImageData(100, 60, 1, 1).data.slice(0, 3)]; }"
     )
-    rate = float(re.search(r"([\d.]+) bpp", label)[1])
-    cells = study.curves()[0].cells
-    row = cells[(cells["image"] == "a.png") & ((cells["bpp"] - rate).abs() < 1e-3)].iloc[0]
-    decoded = study.codecs[0].decode(study.file_of("jpeg", "a.png", row["asked"]), (176, 176))
-    assert shown == decoded[60, 100].tolist()
+    assert shown == study.codecs[0].decode(jpeg.data, (176, 176))[60, 100].tolist()
 
 
 def test_a_report_without_pictures(browser, curves, tmp_path):
     (tmp_path / "r.html").write_text(to_html(curves, []))
     page = browser.new_page()
+    page.set_default_timeout(120_000)
     wrong = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto((tmp_path / "r.html").as_uri())

@@ -421,7 +421,10 @@ def test_a_resume_at_step_0_keeps_what_the_run_started_from(tiny, folder, traine
     out, model = tmp_path / "on", trained / "model.safetensors"
     eye = ("--set", "tune=visual")
     assert run(tiny, folder, out, "--from", model, "--steps", 1, *eye)[0] == 0
-    assert [weights.tune_of(path / "model.safetensors") for path in (out, trained)] == ["visual", "psnr"]
+    assert [weights.tune_of(path / "model.safetensors") for path in (out, trained)] == [
+        "visual",
+        "psnr",
+    ]
     point = next(event for event in log_of(out) if "validation" in event)["validation"][0]
     assert point["ssimulacra2"] < 90 and "ssimulacra2" not in log_of(trained)[-2]["validation"][0]
     first = weights_of(out) | {
@@ -441,9 +444,9 @@ def test_a_network_from_weights_exports_the_same_but_tables(trained, folder):
     network = recipe.from_weights(tensors, about)
     images = center_crops(load_images([folder], 64).pixels, 32)
     again, said = recipe.to_weights(network, images)
-    assert {"name": "tiny", "family": "hyperprior", "tune": "psnr"} | said | {"fraction_bits": 0} == about | {
+    assert {"name": "tiny", "family": "hyperprior", "tune": "psnr"} | said | {
         "fraction_bits": 0
-    }
+    } == about | {"fraction_bits": 0}
     assert (
         set(again) == set(tensors) and said["fraction_bits"].keys() == about["fraction_bits"].keys()
     )

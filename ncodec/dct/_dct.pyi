@@ -9,12 +9,22 @@ MIXERS: int
 class Parameters:
     def __init__(self, tensors: dict[str, Any]) -> None: ...
 
+class Tuning:
+    is_visual: bool
+    weight_slope: float
+    offset_slope: float
+    constant: float
+    usual: float
+    sensitivity: list[list[float]]
+    def __init__(self) -> None: ...
+
 class EncoderOptions:
     lmbda: float
     least_log2: int
     most_log2: int
     optimised_levels: bool
     full_trials: int
+    tuning: Tuning
     def __init__(self) -> None: ...
 
 class BlockFormat:

@@ -1,5 +1,6 @@
 // Python types in and out of decoder.hpp and enc_tile.hpp, and its errors as ncodec's exceptions. No coding here.
 
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -101,7 +102,7 @@ nb::tuple count(Pixels pixels, const Parameters& parameters, int quality_code, c
   double bits = 0;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, Kind::dct, 0);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
     Counter coder(job.model);
     encode_with(coder, job, options);
     for (const auto& c : coder.counts) counts.insert(counts.end(), c.begin(), c.end());
@@ -120,7 +121,7 @@ nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_c
   std::vector<double> products, targets;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, Kind::dct, 0);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
     Counter coder(job.model);
     encode_squares(coder, job, options, [](const Block&) {});
     for (int p = 0; p < job.geometry.planes; ++p) deblock(job.tile, p, job.filter.deblocking[p]);
@@ -146,7 +147,7 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
   Leaves leaves;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, static_cast<Kind>(kind), 0);
+    TileJob job(picture, parameters, quality_code, static_cast<Kind>(kind), 0, options.tuning.is_visual);
     Counter coder(job.model);
     encode_squares(coder, job, options, [&](const Block& square) { leaves.add_tree(job.tile, job.source, square); });
   }
@@ -166,13 +167,22 @@ NB_MODULE(_dct, m) {
   nb::class_<Parameters>(m, "Parameters").def("__init__", [](Parameters* self, const nb::dict& tensors) {
     new (self) Parameters(parameters_of(tensors));
   });
+  nb::class_<Tuning>(m, "Tuning")
+      .def(nb::init<>())
+      .def_rw("is_visual", &Tuning::is_visual)
+      .def_rw("weight_slope", &Tuning::weight_slope)
+      .def_rw("offset_slope", &Tuning::offset_slope)
+      .def_rw("constant", &Tuning::constant)
+      .def_rw("usual", &Tuning::usual)
+      .def_rw("sensitivity", &Tuning::sensitivity);
   nb::class_<EncoderOptions>(m, "EncoderOptions")
       .def(nb::init<>())
       .def_rw("lmbda", &EncoderOptions::lambda)
       .def_rw("least_log2", &EncoderOptions::least_log2)
       .def_rw("most_log2", &EncoderOptions::most_log2)
       .def_rw("optimised_levels", &EncoderOptions::optimised_levels)
-      .def_rw("full_trials", &EncoderOptions::full_trials);
+      .def_rw("full_trials", &EncoderOptions::full_trials)
+      .def_rw("tuning", &EncoderOptions::tuning);
   m.def("encode", &encode);
   m.def("decode", &decode);
   m.def("count", &count);

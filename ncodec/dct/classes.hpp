@@ -77,8 +77,9 @@ inline BlockClass class_of_gradients(const int64_t g[4], int step) {
   return {static_cast<uint8_t>(activity * 5 + direction), g[1] > g[0], g[3] > g[2]};
 }
 
-// Classes of the 4x4 blocks of a plane, [height / 4, width / 4].
-inline std::vector<BlockClass> classify(const Padded& luma, int width, int height, int step) {
+// Classes of the 4x4 blocks of a plane, [height / 4, width / 4]; step(x, y) is luma's at a sample.
+template <class Step>
+std::vector<BlockClass> classify(const Padded& luma, int width, int height, Step step) {
   const int wide = width / 4, high = height / 4;
   std::vector<int32_t> sums(static_cast<size_t>(wide) * high * 4);
   for (int j = 0; j < high; ++j) {
@@ -96,7 +97,7 @@ inline std::vector<BlockClass> classify(const Padded& luma, int width, int heigh
         for (int k = 0; k < 4; ++k) g[k] += times * s[k];
       };
       add(j, i, 2), add(j - 1, i, 1), add(j + 1, i, 1), add(j, i - 1, 1), add(j, i + 1, 1);
-      classes[static_cast<size_t>(j) * wide + i] = class_of_gradients(g, step);
+      classes[static_cast<size_t>(j) * wide + i] = class_of_gradients(g, step(4 * i, 4 * j));
     }
   return classes;
 }

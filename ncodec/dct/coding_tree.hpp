@@ -51,8 +51,13 @@ void code_tree(Coder& coder, Tile& tile, const Block& b) {
   Syntax& syntax = tile.syntax;
   if (syntax.is_outside(b)) return;
   const bool has_chroma = syntax.geometry().has_chroma();
+  const auto code_offset = [&] {
+    if (syntax.has_offsets()) syntax.set_offset(b, syntax.code_offset(coder, syntax.offset(b), b));
+  };
+  if (b.log2 == GROUP_LOG2) code_offset();
   const bool is_split = syntax.must_split(b) || syntax.code_split(coder, syntax.unit(b).log2 < b.log2, b);
   if (!is_split) {
+    if (b.log2 > GROUP_LOG2) code_offset();
     code_luma(coder, tile, b);
     if (has_chroma) code_chroma(coder, tile, b, true);
   } else if (b.log2 > 3) {

@@ -59,7 +59,10 @@ constexpr Numbers<2, 8> SINE_A{CHROMA_C.end()};                 // [size from 8 
 constexpr Numbers<2, 4> SINE_B{SINE_A.end()};                   // [size from 8 on][kind of mode]
 constexpr Numbers<3> SINE_C{SINE_B.end()};                      // [neighbours that have it]
 constexpr Numbers<2> FILTERED{SINE_C.end()};                    // [chroma?]
-constexpr int COUNT = FILTERED.end();
+constexpr Numbers<8, 3> OFFSET_A{FILTERED.end()};               // [bin][difference of left and above]
+constexpr Numbers<8, 3> OFFSET_B{OFFSET_A.end()};               // [bin][sign of the prediction]
+constexpr Numbers<8, 2> OFFSET_C{OFFSET_B.end()};               // [bin][larger than a group?]
+constexpr int COUNT = OFFSET_C.end();
 }  // namespace contexts
 
 namespace mixers {
@@ -72,7 +75,8 @@ constexpr Numbers<3> CODED{SPLIT.end()};    // [plane]
 constexpr Numbers<6> LIKELY{CODED.end()};   // [number]
 constexpr Numbers<3> CHROMA{LIKELY.end()};  // [number]
 constexpr Numbers<> SINE{CHROMA.end()};
-constexpr int COUNT = SINE.end();
+constexpr Numbers<8> OFFSET{SINE.end()};  // [bin]
+constexpr int COUNT = OFFSET.end();
 }  // namespace mixers
 
 }  // namespace ncodec::dct

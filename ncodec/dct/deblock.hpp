@@ -6,7 +6,7 @@
 
 namespace ncodec::dct {
 
-// A plane's thresholds as in H.265; nothing is filtered if tc is 0.
+// Thresholds as in H.265.
 struct Deblocking {
   int beta, tc;
 };
@@ -17,7 +17,7 @@ class Edge {
   Edge(int16_t* q, ptrdiff_t across, ptrdiff_t along) : q_(q), across_(across), along_(along) {}
 
   // D40.
-  void filter(const Deblocking& by) {
+  void filter(const Deblocking& by) const {
     const int dp0 = curve_p(0), dp3 = curve_p(3), dq0 = curve_q(0), dq3 = curve_q(3);
     if (dp0 + dp3 + dq0 + dq3 >= by.beta) return;
     if (is_flat(0, dp0 + dq0, by) && is_flat(3, dp3 + dq3, by)) {
@@ -30,7 +30,7 @@ class Edge {
 
  private:
   int at(int line, int i) const { return q_[line * along_ + i * across_]; }
-  void put(int line, int i, int v) {
+  void put(int line, int i, int v) const {
     q_[line * along_ + i * across_] = static_cast<int16_t>(std::clamp(v, 0, SAMPLE_MAX));
   }
 
@@ -43,7 +43,7 @@ class Edge {
   }
 
   // D41.
-  void filter_strongly(int line, int tc) {
+  void filter_strongly(int line, int tc) const {
     const int p3 = at(line, -4), p2 = at(line, -3), p1 = at(line, -2), p0 = at(line, -1);
     const int q0 = at(line, 0), q1 = at(line, 1), q2 = at(line, 2), q3 = at(line, 3);
     const auto near = [&](int v, int old) { return std::clamp(v, old - 2 * tc, old + 2 * tc); };
@@ -56,7 +56,7 @@ class Edge {
   }
 
   // D42.
-  void filter_weakly(int line, int tc, bool more_p, bool more_q) {
+  void filter_weakly(int line, int tc, bool more_p, bool more_q) const {
     const int p2 = at(line, -3), p1 = at(line, -2), p0 = at(line, -1), q0 = at(line, 0), q1 = at(line, 1),
               q2 = at(line, 2);
     const int full = (9 * (q0 - p0) - 3 * (q1 - p1) + 8) >> 4;
@@ -72,9 +72,11 @@ class Edge {
   ptrdiff_t across_, along_;
 };
 
+// A plane's thresholds by the sum of the offsets on either side of an edge; none are filtered that have tc = 0.
+using Deblockings = std::array<Deblocking, 4 * MAX_OFFSET + 1>;
+
 // Vertical edges, then horizontal ones: those on a grid of 8 samples of the plane that are borders of blocks.
-inline void deblock(Tile& tile, int plane, const Deblocking& by) {
-  if (!by.tc) return;
+inline void deblock(Tile& tile, int plane, const Deblockings& by) {
   const Plane& p = tile.planes[plane];
   const int s = tile.syntax.geometry().shift(plane);
   // Does a block, counted as 8x8 in chroma if it is smaller, start at `place` (its x or y)?
@@ -82,12 +84,17 @@ inline void deblock(Tile& tile, int plane, const Deblocking& by) {
     const int log2 = std::max<int>(tile.syntax.unit(x << s, y << s).log2, plane ? 3 : 2);
     return ((place << s) & ((1 << log2) - 1)) == 0;
   };
+  const auto filter = [&](const Edge& edge, int x, int y, int beside_x, int beside_y) {
+    const auto offset = [&](int cx, int cy) { return tile.syntax.unit(cx << s, cy << s).offset; };
+    const Deblocking& here = by[offset(x, y) + offset(beside_x, beside_y) + 2 * MAX_OFFSET];
+    if (here.tc) edge.filter(here);
+  };
   for (int y = 0; y < p.height; y += 4)
     for (int x = 8; x < p.width; x += 8)
-      if (starts(x, x, y)) Edge(p.at(x, y), 1, p.stride).filter(by);
+      if (starts(x, x, y)) filter(Edge(p.at(x, y), 1, p.stride), x, y, x - 1, y);
   for (int y = 8; y < p.height; y += 8)
     for (int x = 0; x < p.width; x += 4)
-      if (starts(y, x, y)) Edge(p.at(x, y), p.stride, 1).filter(by);
+      if (starts(y, x, y)) filter(Edge(p.at(x, y), p.stride, 1), x, y, x, y - 1);
 }
 
 }  // namespace ncodec::dct

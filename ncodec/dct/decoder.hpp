@@ -1,7 +1,7 @@
 // The payload of a tile to its pixels (specs/dct.md). A decoder needs this file and what it includes, none of which is
 // named enc_*.
 //
-//   payload: | flags: bit 0 4:2:0, bits 1-2 transform | bins |
+//   payload: | flags: bit 0 4:2:0, bits 1-2 transform, bit 3 offsets | bins |
 
 #pragma once
 
@@ -12,19 +12,21 @@
 namespace ncodec::dct {
 
 // D1.
-inline uint8_t flags_of(const Geometry& g, Kind kind) {
-  return static_cast<uint8_t>(g.chroma_shift | static_cast<int>(kind) << 1);
+inline uint8_t flags_of(const Tile& tile) {
+  const Syntax& s = tile.syntax;
+  return static_cast<uint8_t>(s.geometry().chroma_shift | static_cast<int>(tile.kind) << 1 | s.has_offsets() << 3);
 }
 
 // `out`: rows of `stride` bytes. Squares are looked at for truncation one by one, so that few bytes cost little work.
 inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& parameters, int quality_code,
                                 int width, int height, int channels, uint8_t* out, ptrdiff_t stride) {
   if (size < 1) return BinaryStatus::truncated;
-  const int flags = payload[0], kind = flags >> 1;  // D2
+  const int flags = payload[0], kind = flags >> 1 & 3;  // D2
   if (kind != static_cast<int>(Kind::dct) && kind != static_cast<int>(Kind::angle)) return BinaryStatus::bad_end;
+  if (flags > 15) return BinaryStatus::bad_end;
   if ((flags & 1) && channels != 3) return BinaryStatus::bad_end;  // grey has no chroma to be subsampled
   const Geometry g = geometry_of(width, height, channels, flags & 1);
-  Tile tile(g, parameters, quality_code, static_cast<Kind>(kind));
+  Tile tile(g, parameters, quality_code, static_cast<Kind>(kind), flags & 8);
   Model model = start_of(parameters, quality_code);
   Decoder coder(model, payload + 1, size - 1);
   for_each_square(g, [&](const Block& square) {

@@ -63,7 +63,7 @@ class LumaSearch {
 
   // Every fourth direction, then those beside the best, and the likely modes.
   std::array<int, MODES> rank_by_hadamard() {
-    const float scale = std::sqrt(residual_.weight(0));
+    const float scale = std::sqrt(residual_.weight(0, block_));
     Ranking ranking;
     const auto look = [&](int mode) {
       if (mode < 0 || mode >= MODES || ranking.costs[mode] < NEVER) return;

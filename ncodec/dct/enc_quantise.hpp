@@ -18,12 +18,12 @@ struct Quantiser {
   std::vector<float> error;    // bits that a squared error of one half-step weighs
 
   Quantiser() = default;
-  // `weight`: bits that a squared error of one sample weighs.
-  Quantiser(const std::vector<int32_t>& steps, float weight) {
-    for (const int step : steps) {
-      const float half_step = static_cast<float>(step) / 32;
+  // `weight`: bits that a squared error of one sample weighs; `sensitivity`: times that, by frequency (empty: 1).
+  Quantiser(const std::vector<int32_t>& steps, float weight, const std::vector<float>& sensitivity = {}) {
+    for (size_t k = 0; k < steps.size(); ++k) {
+      const float half_step = static_cast<float>(steps[k]) / 32;
       inverse.push_back(std::ldexp(1.f / half_step, -FORWARD_BITS));
-      error.push_back(weight * half_step * half_step);
+      error.push_back(weight * half_step * half_step * (sensitivity.empty() ? 1 : sensitivity[k]));
     }
   }
 

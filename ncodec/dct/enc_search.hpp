@@ -15,7 +15,8 @@ class Search {
       : tile_(tile),
         options_(options),
         last_plane_(tile.syntax.geometry().planes - 1),
-        residual_(tile, source, options),
+        masking_(source[0], options.tuning),
+        residual_(tile, source, options, masking_),
         luma_(tile, source[0], residual_, options.full_trials) {
     for (auto& leaf : leaves_) leaf = std::make_unique<Snapshot>();
   }
@@ -31,8 +32,10 @@ class Search {
   float choose_tree(const Block& b, float limit) {
     const Syntax& syntax = tile_.syntax;
     if (syntax.is_outside(b)) return 0;
+    const float offset_bits = b.log2 == GROUP_LOG2 ? choose_offset(b) : 0;
+    limit -= offset_bits;
     if (syntax.must_split(b)) {
-      float total = 0;
+      float total = offset_bits;
       for (int i = 0; i < 4; ++i) total += choose_tree(b.quarter(i), limit);
       return total;
     }
@@ -40,20 +43,21 @@ class Search {
     const float leaf = b.log2 <= options_.most_log2 ? choose_leaf(b, may_split) : NEVER;
     Snapshot& saved = *leaves_[b.log2 - 3];
     if (leaf < NEVER) {
-      if (!may_split || (is_empty(b) && b.log2 <= 4)) return leaf;
+      if (!may_split || (is_empty(b) && b.log2 <= 4)) return offset_bits + leaf;
       saved.save(tile_, b, 0, last_plane_);
     }
     const float split = choose_split(b, std::min(leaf, limit));
-    if (split < leaf) return split;
+    if (split < leaf) return offset_bits + split;
     saved.restore(tile_, b, 0, last_plane_);
-    return leaf;
+    return offset_bits + leaf;
   }
 
   // The block unsplit; NEVER if it had better be split (LumaSearch::choose).
   float choose_leaf(const Block& b, bool may_split) {
+    const float offset_bits = b.log2 > GROUP_LOG2 ? choose_offset(b) : 0;
     float total = luma_.choose(*model_, b, may_split);
     if (total == NEVER) return NEVER;
-    total += split_bits(b, false);
+    total += offset_bits + split_bits(b, false);
     if (last_plane_ > 0) total += choose_chroma(tile_, residual_, *model_, b, true);
     return total;
   }
@@ -65,6 +69,14 @@ class Search {
       total += b.log2 == 3 ? luma_.choose(*model_, b.quarter(i), false) : choose_tree(b.quarter(i), limit - total);
     if (b.log2 == 3 && last_plane_ > 0 && total < limit) total += choose_chroma(tile_, residual_, *model_, b, false);
     return total;
+  }
+
+  // Sets the offset of a block's steps; returns its bits.
+  float choose_offset(const Block& b) {
+    if (!tile_.syntax.has_offsets()) return 0;
+    const int offset = masking_.offset(b);
+    tile_.syntax.set_offset(b, offset);
+    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_offset(e, offset, b); });
   }
 
   float split_bits(const Block& b, bool is_split) const {
@@ -79,6 +91,7 @@ class Search {
   Tile& tile_;
   EncoderOptions options_;
   int last_plane_;
+  Masking masking_;
   ResidualTrial residual_;
   LumaSearch luma_;
   const Model* model_ = nullptr;

@@ -16,9 +16,10 @@ struct TileJob {
   Model model;
   Filter filter;
 
-  TileJob(const Picture8& picture, const Parameters& parameters, int quality_code, Kind kind, int chroma_shift)
+  TileJob(const Picture8& picture, const Parameters& parameters, int quality_code, Kind kind, int chroma_shift,
+          bool has_offsets = false)
       : geometry(geometry_of(picture.width, picture.height, picture.channels, chroma_shift)),
-        tile(geometry, parameters, quality_code, kind),
+        tile(geometry, parameters, quality_code, kind, has_offsets),
         source(geometry),
         model(start_of(parameters, quality_code)),
         filter(filter_of(parameters, quality_code)) {
@@ -42,14 +43,18 @@ void encode_squares(Coder& coder, TileJob& job, const EncoderOptions& options, L
 template <class Coder>
 void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
   encode_squares(coder, job, options, [](const Block&) {});
+  const Masking masking(job.source.planes[0], options.tuning);
   filter_tile(
       coder, job.tile, job.filter, [&](int first, int last, const std::array<Plane, 3>& filtered, const Block& square) {
         float gain = 0;  // how much less the square's error weighs with the filter
         for (int p = first; p <= last; ++p) {
           const Plane &source = job.source.planes[p], &plain = job.tile.planes[p];
           const int s = job.geometry.shift(p);
-          const int64_t less = squared_error(source, plain, square, s) - squared_error(source, filtered[p], square, s);
-          gain += weight_of(options, job.geometry, p) * static_cast<float>(less);
+          const auto less = [&](const Block& b) {
+            return static_cast<float>(squared_error(source, plain, b, s) - squared_error(source, filtered[p], b, s));
+          };
+          gain += weight_of(options, job.geometry, p) *
+                  (options.tuning.is_visual ? masking.sum(square, less) : less(square));
         }
         return gain > 0;
       });
@@ -57,10 +62,10 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
 
 inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameters& parameters, int quality_code,
                                         Kind kind, int chroma_shift, const EncoderOptions& options) {
-  TileJob job(picture, parameters, quality_code, kind, chroma_shift);
+  TileJob job(picture, parameters, quality_code, kind, chroma_shift, options.tuning.is_visual);
   Encoder coder(job.model);
   encode_with(coder, job, options);
-  std::vector<uint8_t> payload = {flags_of(job.geometry, kind)};
+  std::vector<uint8_t> payload = {flags_of(job.tile)};
   const std::vector<uint8_t> bins = coder.finish();
   payload.insert(payload.end(), bins.begin(), bins.end());
   return payload;

@@ -41,23 +41,26 @@ constexpr uint8_t MIRRORED[LUMA_PAIRS] = {0, 1, 3, 2, 4, 5, 7, 6, 9, 8, 10, 11};
 
 // A quality's thresholds and weights.
 struct Filter {
-  std::array<Deblocking, 3> deblocking;  // of each plane
+  std::array<Deblockings, 3> deblocking;  // of each plane
   int luma_clip, chroma_clip;
   Array<int16_t, FILTER_CLASSES, LUMA_PAIRS> luma;
   Array<int16_t, 2, ACTIVITIES, CHROMA_WEIGHTS> chroma;  // [Cb, Cr][activity]
-  int luma_step;
+  std::array<int, 2 * MAX_OFFSET + 1> luma_steps;  // by offset
 };
 
 inline Filter filter_of(const Parameters& parameters, int quality_code) {
   const Interpolation at(quality_code);
-  const int luma_step = exp2_of(log_step_of(parameters, at, 0));
-  const auto strength = [&](int plane, int k) {  // of 1/64 step
-    return exp2_of(log_step_of(parameters, at, plane)) * at(parameters.strength, [&](const auto& s) { return s[k]; }) >>
-           10;
+  const auto step = [&](int plane, int half_offsets) {
+    return exp2_of(log_step_of(parameters, at, plane) + OFFSET_UNIT / 2 * half_offsets);
+  };
+  const auto strength = [&](int plane, int k, int half_offsets = 0) {  // of 1/64 step
+    return step(plane, half_offsets) * at(parameters.strength, [&](const auto& s) { return s[k]; }) >> 10;
   };
   Filter f;
-  f.luma_step = luma_step;
-  for (int p = 0; p < 3; ++p) f.deblocking[p] = {strength(p, p ? 2 : 0), strength(p, p ? 3 : 1)};
+  for (int o = -MAX_OFFSET; o <= MAX_OFFSET; ++o) f.luma_steps[o + MAX_OFFSET] = step(0, 2 * o);
+  for (int p = 0; p < 3; ++p)
+    for (int o = -2 * MAX_OFFSET; o <= 2 * MAX_OFFSET; ++o)
+      f.deblocking[p][o + 2 * MAX_OFFSET] = {strength(p, p ? 2 : 0, o), strength(p, p ? 3 : 1, o)};
   f.luma_clip = std::clamp(strength(0, 4), 1, SAMPLE_MAX);
   f.chroma_clip = std::clamp(strength(1, 5), 1, SAMPLE_MAX);
   for (int c = 0; c < FILTER_CLASSES; ++c)
@@ -78,7 +81,9 @@ class ClassFilter {
       : tile_(tile),
         filter_(filter),
         luma_(tile.planes[0]),
-        classes_(classify(luma_, tile.planes[0].width, tile.planes[0].height, filter.luma_step)) {}
+        classes_(classify(luma_, tile.planes[0].width, tile.planes[0].height, [&](int x, int y) {
+          return filter.luma_steps[tile.syntax.unit(x, y).offset + MAX_OFFSET];
+        })) {}
 
   // All of luma into `out`, of the plane's size (D44).
   void filter_luma(const Plane& out) const {

@@ -91,13 +91,17 @@ inline GridPlace grid_place(int frequency, int log2) {
   return {g, g < 7 ? (frequency - grid[g]) * 16 / (grid[g + 1] - grid[g]) : 0};
 }
 
+// What squares add to the logarithm of their steps: -MAX_OFFSET ... MAX_OFFSET quarters of an octave, of 1/2048 octave.
+constexpr int MAX_OFFSET = 12, OFFSET_UNIT = 512;
+
 // Quantisation steps by plane and size: of 1/16, in samples of an orthonormal transform. [v * coded side + u]
 using Steps = Array<std::vector<int32_t>, 3, SIZES>;
 
-// Of one plane and size (D7).
-inline std::vector<int32_t> steps_of(const Parameters& parameters, int quality_code, int plane, int log2) {
+// Of one plane and size (D7), `offset` quarters of an octave coarser.
+inline std::vector<int32_t> steps_of(const Parameters& parameters, int quality_code, int plane, int log2,
+                                     int offset = 0) {
   const Interpolation at(quality_code);
-  const int base = log_step_of(parameters, at, plane), side = 1 << coded_log2(log2);
+  const int base = log_step_of(parameters, at, plane) + OFFSET_UNIT * offset, side = 1 << coded_log2(log2);
   int grid[64];
   for (int i = 0; i < 64; ++i)
     grid[i] = 64 * at(parameters.matrix, [&](const auto& m) { return m[plane > 0][log2 - MIN_LOG2][i]; });

@@ -1,6 +1,9 @@
 """The parameters of family `dct`, as arrays of a weights file (their meaning: specs/dct.md)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import log2, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +12,74 @@ from ncodec.dct import _dct
 from ncodec.quality import LAMBDAS
 
 Tensors = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What an encoder that tunes for eyes weighs errors by; "tuning" of what a weights file says of itself.
+
+    Where luma's local variance is v (8-bit samples, means of 4x4, windows of 5x5 of these), an error's *visibility* is
+    1 / (2 v + constant). It weighs 2 ** (weight_slope * (log2(visibility) - usual)) times its square, in 8x8, and steps
+    are -offset_slope * (log2(visibility) - usual) octaves coarser, in 32x32.
+    """
+
+    lmbda: float  # times that of the quality
+    weight_slope: float
+    offset_slope: float
+    constant: float
+    usual: float
+    sensitivity: tuple[
+        tuple[float, ...], ...
+    ]  # [3][7]: log2 of the weight of an error of Y, Cb, Cr at 1/128 ... 1/2 cycle a sample
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> "Tuning | None":
+        """Return that of a weights file, None if it is not tuned so.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not as this version expects.
+        """
+        if about.get("tuning") is None:
+            return None
+        numbers = {name: float(about["tuning"][name]) for name in NUMBERS}
+        sensitivity = tuple(tuple(map(float, row)) for row in about["tuning"]["sensitivity"])
+        for name, (low, high) in NUMBERS.items():
+            if not low <= numbers[name] <= high:
+                raise ValueError(f"{name}: expected {low} to {high}, found {numbers[name]}")
+        if [len(row) for row in sensitivity] != [7] * 3 or not all(
+            abs(v) <= 16 for row in sensitivity for v in row
+        ):
+            raise ValueError("sensitivity: expected 3 x 7 numbers of -16 to 16")
+        return cls(**numbers, sensitivity=sensitivity)
+
+    def for_encoder(self) -> _dct.Tuning:
+        """Return it as the C++ takes it."""
+        tuning = _dct.Tuning()
+        tuning.is_visual = True
+        for name in NUMBERS:
+            if name != "lmbda":
+                setattr(tuning, name, getattr(self, name))
+        tuning.sensitivity = [list(row) for row in self.sensitivity]
+        return tuning
+
+
+NUMBERS = {
+    "lmbda": (0.1, 10),
+    "weight_slope": (0, 2),
+    "offset_slope": (0, 2),
+    "constant": (1, 10000),
+    "usual": (-16, 0),
+}
+
+
+def with_contexts(tensors: Tensors) -> Tensors:
+    """Return parameters of an earlier version, with contexts and mixers that it had not as `initial` has them: they are the last."""
+    blank = initial()
+    for name, axis in (("start", 1), ("confidence", 0), ("weights", 0)):
+        known = tensors[name].shape[axis]
+        added = np.take(blank[name], range(known, blank[name].shape[axis]), axis)
+        tensors = tensors | {name: np.concatenate([tensors[name], added], axis)}
+    return tensors
 
 
 def initial() -> Tensors:

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "levels.hpp"
+#include "parameters.hpp"
 #include "predict.hpp"
 
 namespace ncodec::dct {
@@ -21,6 +22,7 @@ constexpr int SQUARE_LOG2 = MAX_LOG2;
 constexpr int SQUARE = 1 << SQUARE_LOG2;
 constexpr int UNIT_LOG2 = MIN_LOG2;
 constexpr int UNIT = 1 << UNIT_LOG2;
+constexpr int GROUP_LOG2 = 5;  // squares that have an offset of steps of their own
 
 enum ChromaMode : int { SAME_AS_LUMA = 0, LINEAR = 1, CHROMA_PLANAR = 2, CHROMA_DC = 3 };
 
@@ -53,6 +55,7 @@ struct LikelyModes {
 struct Unit {
   uint8_t log2 = 0, mode = DC, chroma_mode = SAME_AS_LUMA, is_sine = 0;
   std::array<uint8_t, 3> energy = {};
+  int8_t offset = 0;  // of the steps
 };
 
 // The energy 0 ... 7 of a block by the sum of its magnitudes (section 4).
@@ -69,9 +72,10 @@ inline int kind_of_mode(int mode) { return mode < 2 ? mode : mode < DIAGONAL ? 2
 
 class Syntax {
  public:
-  Syntax(const Geometry& geometry, bool has_sine)
+  Syntax(const Geometry& geometry, bool has_sine, bool has_offsets)
       : geometry_(geometry),
         has_sine_(has_sine),
+        has_offsets_(has_offsets),
         units_wide_(geometry.width >> UNIT_LOG2),
         units_(static_cast<size_t>(units_wide_) * (geometry.height >> UNIT_LOG2)) {
     for (auto& plane : levels_) plane.assign(SQUARE * SQUARE, 0);
@@ -126,6 +130,34 @@ class Syntax {
     const int left_size = left ? left->log2 - 1 : 0, above_size = above ? above->log2 - 1 : 0;
     return coder.bin(split, {contexts::SPLIT_A(size, smaller), contexts::SPLIT_B(size, energy_around(0, b)),
                              contexts::SPLIT_C(size, left_size, above_size), mixers::SPLIT()});
+  }
+
+  bool has_offsets() const { return has_offsets_; }
+  int offset(const Block& b) const { return unit(b).offset; }
+  void set_offset(const Block& b, int offset) {
+    for (int y = b.y; y < std::min(b.y + b.side(), geometry_.height); y += UNIT)
+      for (int x = b.x; x < std::min(b.x + b.side(), geometry_.width); x += UNIT)
+        units_[static_cast<size_t>(y >> UNIT_LOG2) * units_wide_ + (x >> UNIT_LOG2)].offset =
+            static_cast<int8_t>(offset);
+  }
+
+  // The offset of the steps in a block, as its difference from those beside: [not 0?] [positive?] [> 1?] [> 2?] ...
+  template <class Coder>
+  int code_offset(Coder& coder, int offset, const Block& b) const {
+    const Unit *left = left_of(b), *above = above_of(b);
+    const int a = left ? left->offset : above ? above->offset : 0, c = above ? above->offset : a;
+    const int expected = (a + c + 1) >> 1, spread = std::min(std::abs(a - c), 2);
+    const auto bin = [&](int i) {
+      i = std::min(i, 7);
+      return Bin{contexts::OFFSET_A(i, spread), contexts::OFFSET_B(i, expected < 0 ? 0 : expected > 0 ? 2 : 1),
+                 contexts::OFFSET_C(i, b.log2 > GROUP_LOG2), mixers::OFFSET(i)};
+    };
+    const int wanted = offset - expected;
+    if (!coder.bin(wanted != 0, bin(0))) return expected;
+    const bool is_positive = coder.bin(wanted > 0, bin(1));
+    int magnitude = 1;
+    while (magnitude < 2 * MAX_OFFSET && coder.bin(std::abs(wanted) > magnitude, bin(1 + magnitude))) ++magnitude;
+    return std::clamp(expected + (is_positive ? magnitude : -magnitude), -MAX_OFFSET, MAX_OFFSET);
   }
 
   // The modes left, above, those that the samples beside suggest (`derived`), and their neighbours.
@@ -259,7 +291,7 @@ class Syntax {
   }
 
   Geometry geometry_;
-  bool has_sine_;
+  bool has_sine_, has_offsets_;
   int units_wide_;
   std::vector<Unit> units_;
   std::array<std::vector<int16_t>, 3> levels_;

@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "parameters.hpp"
@@ -27,14 +28,15 @@ inline std::vector<int32_t> scale_steps(std::vector<int32_t> steps, Kind kind, i
 
 class Tile : public Samples {
  public:
-  Tile(const Geometry& geometry, const Parameters& parameters, int quality_code, Kind kind)
-      : Samples(geometry), syntax(geometry, kind == Kind::dct), kind(kind) {
-    for (int p = 0; p < geometry.planes; ++p)
-      for (int size = 0; size < SIZES; ++size) {
-        steps[p][size] = steps_of(parameters, quality_code, p, size + MIN_LOG2);
-        scaled_steps_[p][size] = scale_steps(steps[p][size], kind, size + MIN_LOG2);
-      }
-  }
+  Tile(const Geometry& geometry, const Parameters& parameters, int quality_code, Kind kind, bool has_offsets)
+      : Samples(geometry),
+        syntax(geometry, kind == Kind::dct, has_offsets),
+        kind(kind),
+        parameters_(parameters),
+        quality_code_(quality_code) {}
+
+  // Of the planes that there are, at an offset.
+  const Steps& steps(int offset) const { return at_offset(offset).plain; }
 
   int own_log2(int plane, const Block& b) const { return b.log2 - syntax.geometry().shift(plane); }
 
@@ -106,7 +108,8 @@ class Tile : public Samples {
     if (is_coded) {
       int16_t coefficients[MAX_SIDE * MAX_SIDE];
       int rows = 0, columns = 0;
-      dequantise(syntax.levels(plane, b), plane, log2, coefficients, rows, columns);
+      dequantise(syntax.levels(plane, b), at_offset(syntax.offset(b)).scaled[plane][log2 - MIN_LOG2], log2,
+                 coefficients, rows, columns);
       inverse(coefficients, residual, side, log2, kind_of(plane, log2, syntax.unit(b).is_sine), rows, columns);
     } else {
       std::memset(residual, 0, sizeof(int16_t) * side * side);
@@ -121,10 +124,27 @@ class Tile : public Samples {
   }
 
   Syntax syntax;
-  Steps steps;  // of the planes that there are
   Kind kind;
 
  private:
+  struct OffsetSteps {
+    Steps plain, scaled;
+  };
+
+  const OffsetSteps& at_offset(int offset) const {
+    std::unique_ptr<OffsetSteps>& found = steps_[offset + MAX_OFFSET];
+    if (!found) {
+      found = std::make_unique<OffsetSteps>();
+      for (int p = 0; p < syntax.geometry().planes; ++p)
+        for (int size = 0; size < SIZES; ++size) {
+          const int log2 = size + MIN_LOG2;
+          found->plain[p][size] = steps_of(parameters_, quality_code_, p, log2, offset);
+          found->scaled[p][size] = scale_steps(found->plain[p][size], kind, log2);
+        }
+    }
+    return *found;
+  }
+
   static void predict_from(const References& plain, int mode, int log2, bool is_luma, int16_t* out) {
     References smoothed;
     if (wants_smooth(mode, log2)) smooth(plain, 1 << log2, smoothed);
@@ -149,7 +169,8 @@ class Tile : public Samples {
   }
 
   // Coefficients of the rows and columns that have any (D29): what `inverse` reads.
-  void dequantise(const int16_t* levels, int plane, int log2, int16_t* out, int& rows, int& columns) const {
+  static void dequantise(const int16_t* levels, const std::vector<int32_t>& steps, int log2, int16_t* out, int& rows,
+                         int& columns) {
     const int side = 1 << coded_log2(log2), full = 1 << log2;
     uint32_t used_columns = 0;
     for (int v = 0; v < side; ++v) {
@@ -161,13 +182,14 @@ class Tile : public Samples {
         std::memset(out + rows * full, 0, sizeof(int16_t) * side);  // between those that have any
       rows = v + 1;
       used_columns |= used;
-      kernels::scale(row, scaled_steps_[plane][log2 - MIN_LOG2].data() + v * side, side, 9 - coefficient_bits(log2),
-                     out + v * full);
+      kernels::scale(row, steps.data() + v * side, side, 9 - coefficient_bits(log2), out + v * full);
     }
     while (columns < 32 && used_columns >> columns) ++columns;
   }
 
-  Steps scaled_steps_;
+  const Parameters& parameters_;
+  int quality_code_;
+  mutable std::array<std::unique_ptr<OffsetSteps>, 2 * MAX_OFFSET + 1> steps_;  // made when they are asked for
 };
 
 }  // namespace ncodec::dct

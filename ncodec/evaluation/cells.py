@@ -4,7 +4,9 @@ pixels --encode--> bytes of the file --decode--> pixels_hat
   |       |             |                 |          |
   |    seconds,        bpp            seconds,       |
   |    memory                         memory         |
-  +----------- psnr, ms_ssim, ssimulacra2 -----------+
+  +- psnr, ms_ssim, ssimulacra2; cvvdp, butteraugli -+
+
+The last two are slow, and measured where they are asked for: also later, from the kept file.
 """
 
 import ctypes
@@ -14,7 +16,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +27,7 @@ from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation.peers import Codec, parse_codec
 from ncodec.evaluation.peers.common import Pixels
 from ncodec.files import write_whole
-from ncodec.metrics import bpp, ms_ssim, psnr, ssimulacra2
+from ncodec.metrics import bpp, butteraugli, cvvdp, ms_ssim, psnr, ssimulacra2, version_of
 from ncodec.parallel import cpu_name
 from ncodec.search import Target, find_quality, parse_quality
 from ncodec.threads import cores
@@ -33,17 +35,25 @@ from ncodec.threads import cores
 Value = TypeVar("Value")
 
 MEASUREMENT = 1  # raise it when what `measure` measures changes: old cells are then measured again
-METRICS = ("psnr", "ms_ssim", "ssimulacra2")
+ALWAYS = {"psnr": psnr, "ms_ssim": ms_ssim, "ssimulacra2": ssimulacra2}
+ON_DEMAND = {
+    "cvvdp": cvvdp,
+    "butteraugli": butteraugli,
+}  # half a second for an image of Kodak, and a program
+METRICS = ALWAYS | ON_DEMAND
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What to measure. `versions`: the codec's, as the asking machine has them."""
+    """What to measure. `versions`: the codec's, as the asking machine has them; `judges`: those of metrics `ON_DEMAND`."""
 
     codec: str  # as `codec_name` writes it
     asked: str  # quality or target, as `text_of` writes it
     image: str  # digest of the pixels
     versions: dict[str, str] = field(hash=False)
+    judges: dict[str, str] = field(
+        hash=False, default_factory=dict
+    )  # not in the key: added to a kept cell
 
     def key(self) -> str:
         """Return the name of this cell in the cache: SHA-256 of all that its result depends on."""
@@ -70,6 +80,8 @@ COLUMNS = {
     "psnr": "dB, RGB, 8 bits",
     "ms_ssim": "0 to 1, RGB",
     "ssimulacra2": "100 is perfect",
+    "cvvdp": "JOD, 10 is perfect",
+    "butteraugli": "3-norm, 0 is perfect",
     "encode_s": "seconds, one thread",
     "decode_s": "seconds, one thread",
     "encode_mib": "peak memory beyond what was in use (MiB)",
@@ -83,7 +95,7 @@ def digest_of(pixels: Pixels) -> str:
 
 
 def metric_versions() -> dict[str, str]:
-    """Return the versions of the libraries that measure."""
+    """Return the versions of the libraries that measure in every cell."""
     return {name: importlib.metadata.version(name) for name in ("pytorch-msssim", "ssimulacra2")}
 
 
@@ -139,11 +151,7 @@ def measure(cell_and_pixels: tuple[Cell, Pixels]) -> Measurement:
         NcodecError: the codec failed, or gave something else than an image of the same size.
     """
     cell, pixels = cell_and_pixels
-    codec = parse_codec(cell.codec)
-    if codec.versions() != cell.versions:
-        raise InputError(
-            f"versions on {platform.node()}: expected {cell.versions}, found {codec.versions()}"
-        )
+    codec = _codec_of(cell)
     peaks: list[int] = getattr(codec, "child_peaks", [])
     try:
         asked = parse_quality(cell.asked)
@@ -162,11 +170,55 @@ def measure(cell_and_pixels: tuple[Cell, Pixels]) -> Measurement:
     height, width = pixels.shape[:2]
     row = {
         "quality": quality, "size_bytes": len(data), "bpp": bpp(len(data), width, height),
-        **compare(pixels, decoded),
+        **compare(pixels, decoded, [*ALWAYS, *cell.judges]),
         "encode_s": encode_s, "decode_s": decode_s,
         "encode_mib": encode_mib, "decode_mib": decode_mib, "machine": machine(),
+        "judges": cell.judges,
     }  # fmt: skip
     return Measurement(row, data)
+
+
+def lacking(cell: Cell, measured: Measurement) -> dict[str, str]:
+    """Return the wanted metrics `ON_DEMAND`, with versions, that a measurement has not, or from another version."""
+    has = measured.row.get("judges", {})
+    return {name: version for name, version in cell.judges.items() if has.get(name) != version}
+
+
+def complete(work: tuple[Cell, Pixels, Measurement]) -> Measurement:
+    """Return a measurement with the metrics that it lacked: its file is decoded again.
+
+    Raises:
+        NcodecError: the codec failed.
+    """
+    cell, pixels, measured = work
+    codec = _codec_of(cell)
+    missing = lacking(cell, measured)
+    try:
+        decoded = codec.decode(measured.data, pixels.shape[:2])
+    except NcodecError:
+        raise
+    except Exception as error:
+        raise InputError(f"{type(error).__name__}: {error}") from error
+    judges = measured.row.get("judges", {}) | missing
+    return Measurement(
+        measured.row | compare(pixels, decoded, missing) | {"judges": judges}, measured.data
+    )
+
+
+def measure_or_complete(work: tuple[Cell, Pixels, Measurement | None]) -> Measurement:
+    """Return what a cell is worth, from nothing or from what is known of it; raises what these raise."""
+    cell, pixels, known = work
+    return measure((cell, pixels)) if known is None else complete((cell, pixels, known))
+
+
+def _codec_of(cell: Cell) -> Codec:
+    """Return the codec of a cell; raise InputError where this machine has other versions than the asking one."""
+    codec = parse_codec(cell.codec)
+    wanted = cell.versions | cell.judges
+    found = codec.versions() | {name: version_of(name) for name in cell.judges}
+    if found != wanted:
+        raise InputError(f"versions on {platform.node()}: expected {wanted}, found {found}")
+    return codec
 
 
 def _quality_for(codec: Codec, pixels: Pixels, target: Target) -> float:
@@ -191,15 +243,39 @@ def check_quality(codec: Codec, quality: float) -> None:
         raise InputError(f"quality: expected {numbers} {low:g} to {high:g}, found {quality:g}")
 
 
-def compare(a: Pixels, b: Pixels) -> dict[str, float]:
-    """Return every metric of two RGB images of one size; NaN where an image is too small for one."""
+def compare(a: Pixels, b: Pixels, metrics: Iterable[str] = tuple(ALWAYS)) -> dict[str, float]:
+    """Return metrics of a reference and another RGB image of its size; NaN where they are too small for one.
+
+    Raises:
+        InputError: a metric `ON_DEMAND` cannot run here.
+    """
     values = {}
-    for name, metric in (("psnr", psnr), ("ms_ssim", ms_ssim), ("ssimulacra2", ssimulacra2)):
+    for name in metrics:
+        if name in ON_DEMAND:
+            version_of(name)
         try:
-            values[name] = metric(a, b)
+            values[name] = METRICS[name](a, b)
         except InputError:
             values[name] = float("nan")
     return values
+
+
+def judges_of(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Return versions of those metrics `ON_DEMAND` that can run here, and for the others what is missing.
+
+    Raises:
+        InputError: no such metric.
+    """
+    judges, missing = {}, []
+    for name in dict.fromkeys(names):
+        if name not in METRICS:
+            raise InputError(f"metric: expected one of {', '.join(METRICS)}, found {name!r}")
+        if name in ON_DEMAND:
+            try:
+                judges[name] = version_of(name)
+            except InputError as error:
+                missing.append(str(error))
+    return judges, missing
 
 
 # ---------------------------------------------------------------- cache
@@ -232,7 +308,8 @@ class Cache:
             row = json.loads(path.with_suffix(".json").read_text())
             data = path.with_suffix(".file").read_bytes()
             is_whole = row["size_bytes"] == len(data)
-            numbers = {name: float(row[name]) for name in COLUMNS}
+            nan = dict.fromkeys(ON_DEMAND, "nan")
+            numbers = {name: float((nan | row)[name]) for name in COLUMNS}
         except (OSError, ValueError, LookupError, TypeError):
             return None
         if not is_whole:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import ncodec
 from ncodec import container
 from ncodec.errors import InputError
-from ncodec.evaluation.bench import Row, check_tile, machine, median_seconds
+from ncodec.evaluation.bench import NETWORK, Row, check_tile, machine, median_seconds
 from ncodec.models.hyperprior.codec import HyperpriorCodec
 from ncodec.models.hyperprior.device import DeviceCodec
 from ncodec.models.load import find_device, load_by_name
@@ -36,7 +36,7 @@ def bench_image(
     Args:
         pixels: [H, W, 3] uint8, small enough for one tile; files decoded together are of it and its flips.
         device: "cpu" or "cuda".
-        model: of family hyperprior or ftic; None: the default.
+        model: of family hyperprior or ftic; None: `hyperprior-s`.
         report: called with each row as it comes.
 
     Raises:
@@ -44,6 +44,7 @@ def bench_image(
     """
     check_tile(pixels)
     where = torch.device(find_device(device))
+    model = model or NETWORK
     net = load_by_name(model).codec
     if not isinstance(net, HyperpriorCodec):
         raise InputError(f"model {model}: expected one of family hyperprior or ftic")

@@ -20,32 +20,44 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from ncodec.errors import InputError, NcodecError
-from ncodec.evaluation.cells import COLUMNS
+from ncodec.evaluation.cells import ALWAYS, COLUMNS, METRICS
 from ncodec.evaluation.peers.common import Pixels
-from ncodec.evaluation.study import (
-    RDCurve,
-    Study,
+from ncodec.evaluation.rates import (
     bd_rate,
     bd_table,
+    looks,
+    measured_metrics,
     points_of,
-    to_json,
+    spread_at,
     value_at,
+    value_of,
 )
+from ncodec.evaluation.study import RDCurve, Study, to_json
 from ncodec.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".html", ".md", ".svg", ".png", ".csv", ".json")
-AXES = {"psnr": "PSNR (dB)", "ms_ssim": "MS-SSIM (dB)", "ssimulacra2": "SSIMULACRA2"}
+AXES = {  # of `quality_of`: all rise
+    "psnr": "PSNR (dB)", "ms_ssim": "MS-SSIM (dB)", "ssimulacra2": "SSIMULACRA2", "cvvdp": "CVVDP (JOD)",
+    "butteraugli": "Butteraugli (dB)",
+}  # fmt: skip
+HEADS = {  # of the values themselves, and their digits
+    "psnr": ("PSNR (dB)", 2), "ms_ssim": ("MS-SSIM", 4), "ssimulacra2": ("SSIMULACRA2", 1), "cvvdp": ("CVVDP (JOD)", 3),
+    "butteraugli": ("Butteraugli", 2),
+}  # fmt: skip
 RATES = (0.25, 0.5, 1.0)  # bpp at which the summary shows PSNR
+LOOKS = (50, 60, 70, 80)  # mean SSIMULACRA2 at which spreads are compared
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4)  # bpp
 LARGEST_VIEW = 1024  # pixels: larger images are cut to their middle for the visual comparison
 DEFINITIONS = (
     "A point is the mean over all images of file bits per pixel (whole file, header included) and of each metric: "
     "RGB PSNR (8 bits, peak 255; mean of the images' PSNRs), MS-SSIM (RGB, five scales; plotted as -10 log10(1 - x) dB), "
-    "SSIMULACRA2. BD-rate: log10(bpp) by pchip over the metric of these mean curves, integrated over the overlap; "
-    "negative is better. Seconds: one thread, fastest of up to three runs within a second, without loading; "
+    "SSIMULACRA2; where they were asked for, CVVDP (JOD, 10 is perfect) and Butteraugli's 3-norm (0 is perfect; plotted as "
+    "-10 log10(x) dB). BD-rate: log10(bpp) by pchip over the metric of these mean curves, integrated over the overlap; "
+    "negative is better; of images: each of its own curve, then mean and standard deviation. Points that a smaller file "
+    "beats are left out of BD-rates. Seconds: one thread, fastest of up to three runs within a second, without loading; "
     "median over all cells. Memory: peak beyond what the process had before (or of the program that was run)."
 )
 
@@ -55,7 +67,9 @@ class View:
     """One picture of the visual comparison."""
 
     image: str
+    rate: str  # of the anchor's file, as it was asked for; "": the original
     label: str
+    values: dict[str, str]  # heading -> quality, bpp and metrics
     uri: str  # data: of a lossless WebP
 
 
@@ -149,7 +163,8 @@ def machines_of(curves: Sequence[RDCurve]) -> list[str]:
     return sorted({str(name) for curve in curves for name in curve.cells["machine"]})
 
 
-def _number(value: float, digits: int, sign: str = "") -> str:
+def number(value: float, digits: int, sign: str = "") -> str:
+    """Return it as tables show it; "-" where it is not finite."""
     return f"{value:{sign}.{digits}f}" if math.isfinite(value) else "-"
 
 
@@ -181,7 +196,8 @@ def summary_rows(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> list[
     return sorted(rows, key=order)
 
 
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     escaped = ([cell.replace("|", "\\|").replace("\n", " ") for cell in cells] for cells in lines)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)
@@ -199,20 +215,24 @@ def summary_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> s
     rows = [
         [
             row["codec"] + (" (gaps)" if row["gaps"] else ""),
-            *(_number(value, 1, "+") for value in row["bd_rates"]),
-            *(_number(value, 2) for value in row["psnrs"]),
-            _number(row["encode_s"], 3),
-            _number(row["decode_s"], 3),
+            *(number(value, 1, "+") for value in row["bd_rates"]),
+            *(number(value, 2) for value in row["psnrs"]),
+            number(row["encode_s"], 3),
+            number(row["decode_s"], 3),
         ]
         for row in summary_rows(curves, anchors)
     ]
-    return _markdown_table(head, rows)
+    return markdown_table(head, rows)
 
 
-RATE_CELLS = (
-    "PSNR (dB), MS-SSIM, SSIMULACRA2 at rates on the mean curves; -: beyond a curve's own rates. BD-rates over the same "
-    "three metrics; *: under 60 % of one of the curves is in both."
-)
+def rate_cells(curves: Sequence[RDCurve]) -> str:
+    """Return what the cells of `rate_rows` are."""
+    names = [HEADS[metric][0] for metric in measured_metrics(curves)]
+    number = ("no", "one", "two", "three", "four", "five")[len(names)]
+    return (
+        f"{', '.join(names)} at rates on the mean curves; -: beyond a curve's own rates. BD-rates over the same "
+        f"{number} metrics; *: under 60 % of one of the curves is in both."
+    )
 
 
 def rate_rows(
@@ -221,21 +241,20 @@ def rate_rows(
     """Return the cells of a table, its head first: a row a codec, of every metric values at rates (bpp) and BD-rates."""
     head = ["codec", "its rates (bpp)", *(f"{rate:g} bpp" for rate in rates)]
     rows = [[*head, *(f"BD-rates vs {anchor.codec} (%)" for anchor in anchors)]]
+    metrics = measured_metrics(curves)
     for curve in curves:
         bpp = curve.points["bpp"]
         span = f"{bpp.min():.3f} to {bpp.max():.3f}" if len(bpp) else "-"
         row = [curve.codec + (" (gaps)" if curve.failures else ""), span]
-        row += [_joined([_at(curve, metric, rate) for metric in AXES]) for rate in rates]
-        row += [_joined([_bd(curve, anchor, metric) for metric in AXES]) for anchor in anchors]
+        row += [_joined([_at(curve, metric, rate) for metric in metrics]) for rate in rates]
+        row += [_joined([_bd(curve, anchor, metric) for metric in metrics]) for anchor in anchors]
         rows.append(row)
     return rows
 
 
 def _at(curve: RDCurve, metric: str, rate: float) -> str:
-    value = value_at(curve, metric, rate)
-    if metric == "ms_ssim":
-        return _number(1 - 10 ** (-value / 10), 3)
-    return _number(value, 2 if metric == "psnr" else 1)
+    digits = 3 if metric == "ms_ssim" else HEADS[metric][1]
+    return number(value_of(metric, value_at(curve, metric, rate)), digits)
 
 
 def _bd(curve: RDCurve, anchor: RDCurve, metric: str) -> str:
@@ -245,7 +264,7 @@ def _bd(curve: RDCurve, anchor: RDCurve, metric: str) -> str:
         found = bd_rate(curve, anchor, metric)
     except InputError:
         return "-"
-    return _number(found.percent, 1, "+") + ("*" if found.warning else "")
+    return number(found.percent, 1, "+") + ("*" if found.warning else "")
 
 
 def _joined(cells: Sequence[str]) -> str:
@@ -257,25 +276,83 @@ def rates_markdown(
 ) -> str:
     """Return what `rate_rows` does as a Markdown table, and what its cells are."""
     head, *rows = rate_rows(curves, anchors, rates)
-    return f"{_markdown_table(head, rows)}\n\n{RATE_CELLS.replace('*', chr(92) + '*')}"
+    return f"{markdown_table(head, rows)}\n\n{rate_cells(curves).replace('*', chr(92) + '*')}"
 
 
 def points_markdown(curve: RDCurve) -> str:
     """Return the points of a curve as a Markdown table."""
-    head = ["quality", "bpp", "PSNR (dB)", "MS-SSIM", "SSIMULACRA2", "encode (s)", "decode (s)"]
+    metrics = measured_metrics([curve])
+    head = ["quality", "bpp", *(HEADS[metric][0] for metric in metrics), "encode (s)", "decode (s)"]
     rows = [
         [
             str(p["asked"]),
-            _number(p["bpp"], 4),
-            _number(p["psnr"], 2),
-            _number(p["ms_ssim"], 4),
-            _number(p["ssimulacra2"], 1),
-            _number(p["encode_s"], 3),
-            _number(p["decode_s"], 3),
+            number(p["bpp"], 4),
+            *(number(p[metric], HEADS[metric][1]) for metric in metrics),
+            number(p["encode_s"], 3),
+            number(p["decode_s"], 3),
         ]
         for p in curve.points.to_dict("records")
     ]
-    return _markdown_table(head, rows)
+    return markdown_table(head, rows)
+
+
+METRIC_CELLS = (
+    "BD-rates (%): mean ± standard deviation over the images, each of its own curve; in brackets that of the mean curves, "
+    "which also rewards how a codec shares bits between images at one quality."
+)
+
+
+def metric_rows(curves: Sequence[RDCurve], anchor: RDCurve) -> list[list[str]]:
+    """Return the cells of a table, its head first: a row a codec, a column a metric, of each BD-rates of images and of mean curves."""
+    table = bd_table(curves, [anchor])
+    metrics = [metric for metric in AXES if metric in set(table["metric"])]
+    rows = [["codec", *(HEADS[metric][0].partition(" (")[0] for metric in metrics)]]
+    for curve in curves:
+        mine = table[table["codec"] == curve.codec].set_index("metric")
+        cells = ["-"] * len(metrics) if curve is anchor else [_both(mine.loc[m]) for m in metrics]
+        rows.append([curve.codec + (" (gaps)" if curve.failures else ""), *cells])
+    return rows
+
+
+def _both(row: Any) -> str:
+    """Return the BD-rates of a row of `bd_table` as `METRIC_CELLS` says."""
+    whole = f"({number(row['percent'], 1, '+')})"
+    if not math.isfinite(row["image_percent"]):
+        return whole if math.isfinite(row["percent"]) else "-"
+    return f"{row['image_percent']:+.1f} ± {row['image_spread']:.1f} {whole}"
+
+
+def metrics_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
+    """Return what `metric_rows` does as Markdown tables, one an anchor, and what their cells are."""
+    parts = [METRIC_CELLS]
+    for anchor in anchors:
+        head, *rows = metric_rows(curves, anchor)
+        parts.append(markdown_table([f"vs {anchor.codec}", *head[1:]], rows))
+    return "\n\n".join(parts)
+
+
+LOOK_CELLS = (
+    "Standard deviation of SSIMULACRA2 over the images at the quality where its mean is the column's (between qualities "
+    "linear; -: beyond them): small is better, a quality means a look. Then mean ± standard deviation at the codec's qualities."
+)
+
+
+def look_rows(curves: Sequence[RDCurve]) -> list[list[str]]:
+    """Return the cells of a table, its head first: a row a codec, spreads of SSIMULACRA2 at `LOOKS` and at its own qualities."""
+    rows = [["codec", *(f"at {look}" for look in LOOKS), "at its qualities"]]
+    for curve in curves:
+        own = looks(curve).to_dict("records")
+        if own:
+            shown = [f"{row['asked']}: {row['mean']:.1f} ± {row['spread']:.1f}" for row in own]
+            spreads = [number(spread_at(curve, look), 2) for look in LOOKS]
+            rows.append([curve.codec, *spreads, "; ".join(shown)])
+    return rows
+
+
+def looks_markdown(curves: Sequence[RDCurve]) -> str:
+    """Return what `look_rows` does as a Markdown table, and what its cells are."""
+    head, *rows = look_rows(curves)
+    return f"{LOOK_CELLS}\n\n{markdown_table(head, rows)}"
 
 
 def bd_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
@@ -285,6 +362,7 @@ def bd_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
         "anchor",
         "metric",
         "BD-rate (%)",
+        "of images (%)",
         "overlap",
         "points, anchor's",
         "of the curve, anchor",
@@ -292,7 +370,8 @@ def bd_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
     ]
     rows = []
     for row in bd_table(curves, anchors).to_dict("records"):
-        shown = [row["codec"], row["anchor"], AXES[row["metric"]], _number(row["percent"], 1, "+")]
+        shown = [row["codec"], row["anchor"], AXES[row["metric"]], number(row["percent"], 1, "+")]
+        shown.append(_of_images(row))
         if math.isfinite(row["percent"]):
             shown += [
                 f"{row['low']:.1f} to {row['high']:.1f}",
@@ -302,7 +381,14 @@ def bd_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> str:
         else:
             shown += ["-", "-", "-"]
         rows.append([*shown, row["note"] or ""])
-    return _markdown_table(head, rows)
+    return markdown_table(head, rows)
+
+
+def _of_images(row: Any) -> str:
+    """Return mean and spread of the BD-rates of images, and the number of images."""
+    if not row["images"]:
+        return "-"
+    return f"{row['image_percent']:+.1f} ± {row['image_spread']:.1f} ({row['images']})"
 
 
 def gaps_of(curves: Sequence[RDCurve]) -> list[str]:
@@ -322,10 +408,13 @@ def gaps_of(curves: Sequence[RDCurve]) -> list[str]:
 def to_markdown(
     curves: Sequence[RDCurve], anchors: Sequence[RDCurve], rates: Sequence[float] = ()
 ) -> str:
-    """Return a study as Markdown: summary, metrics at rates, BD-rates, gaps, points of every codec."""
+    """Return a study as Markdown: summary, BD-rates by all metrics, looks, metrics at rates, BD-rates, gaps, points of every codec."""
     parts = ["# Rate-distortion study", DEFINITIONS]
     parts += [f"Machine: {name}" for name in machines_of(curves)]
     parts += ["## Summary", summary_markdown(curves, anchors)]
+    if anchors:
+        parts += ["## All metrics", metrics_markdown(curves, anchors)]
+    parts += ["## A quality means a look", looks_markdown(curves)]
     if rates:
         parts += ["## At rates", rates_markdown(curves, anchors, rates)]
     if anchors:
@@ -342,19 +431,23 @@ def to_markdown(
 
 
 def to_plot(curves: Sequence[RDCurve], form: str) -> bytes:
-    """Return PSNR, MS-SSIM and SSIMULACRA2 over bpp (log axis) as a picture; `form`: ".svg" or ".png".
+    """Return the measured metrics over bpp (log axis) as a picture; `form`: ".svg" or ".png".
 
     The first curve is drawn thick and on top; published ones are dashed.
     """
     from matplotlib import colormaps, rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 5.2), layout="constrained")
+    metrics = measured_metrics(curves) or ["psnr"]
+    rows = -(-len(metrics) // 3)
+    figure = Figure(figsize=(15, 5.2 * rows), layout="constrained")
     colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
-    axes = figure.subplots(1, 3)
+    axes = figure.subplots(rows, 3, squeeze=False).flatten()
     rates = [rate for curve in curves for rate in curve.points["bpp"]] or [1.0]
     ticks = [t for t in TICKS if min(rates) / 1.5 < t < 2 * max(rates)]
-    for axis, (metric, label) in zip(axes, AXES.items(), strict=True):
+    for unused in axes[len(metrics) :]:
+        unused.set_axis_off()
+    for axis, metric in zip(axes, metrics, strict=False):
         for i, curve in enumerate(curves):
             points = np.array(sorted(points_of(curve, metric))).reshape(-1, 2)
             if len(points):
@@ -364,7 +457,7 @@ def to_plot(curves: Sequence[RDCurve], form: str) -> bytes:
                     markersize=3 if i else 5, linewidth=1.3 if i else 2.6, zorder=3 - i / 100,
                     label=curve.codec if axis is axes[0] else None,
                 )  # fmt: skip
-        axis.set(xlabel="bits per pixel", ylabel=label, xscale="log")
+        axis.set(xlabel="bits per pixel", ylabel=AXES[metric], xscale="log")
         axis.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
         axis.grid(alpha=0.3)
     figure.legend(loc="outside right center", fontsize=8)
@@ -387,24 +480,35 @@ def _data_uri(pixels: Pixels) -> str:
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def views_of(study: Study, n_images: int, rate: float) -> list[View]:
-    """Return the first images and, of every codec, what its file nearest to a rate (bpp) decodes to."""
+def views_of(study: Study, n_images: int, rates: Sequence[float], anchor: str = "") -> list[View]:
+    """Return the first images and what every codec's file of equal bytes decodes to.
+
+    Args:
+        n_images: so many of the study's.
+        rates: bpp; the anchor's file of an image nearest to each is searched, and its bytes are everyone's.
+        anchor: a codec of the study; others: its first.
+    """
+    images = study.images[:n_images]
+    leader = anchor if anchor in study.names else study.names[0]
+    found = study.at_equal_bytes(leader, images, rates)
     views = []
-    curves = study.curves()
-    for image in study.images[:n_images]:
-        views.append(View(image.name, "original", _data_uri(image.pixels)))
-        for codec, curve in zip(study.codecs, curves, strict=True):
-            cells = curve.cells[curve.cells["image"] == image.name].to_dict("records")
-            if not cells:
-                continue
-            cell = min(cells, key=lambda c: abs(math.log(c["bpp"] / rate)))
-            data = study.file_of(curve.codec, image.name, str(cell["asked"]))
-            try:
-                pixels = codec.decode(data, image.pixels.shape[:2])
-            except NcodecError:
-                continue  # measured on another machine, by a program that this one lacks
-            label = f"{curve.codec}, {cell['bpp']:.3f} bpp, {cell['psnr']:.2f} dB"
-            views.append(View(image.name, label, _data_uri(pixels)))
+    for image in images:
+        views.append(View(image.name, "", "original", {}, _data_uri(image.pixels)))
+        for rate in rates:
+            for codec, name in zip(study.codecs, study.names, strict=True):
+                measured = found.get((image.name, rate, name))
+                if measured is None:
+                    continue
+                try:
+                    pixels = codec.decode(measured.data, image.pixels.shape[:2])
+                except NcodecError:
+                    continue  # measured on another machine, by a program that this one lacks
+                row = measured.row
+                values = {"quality": f"{row['quality']:.4g}", "bpp": f"{row['bpp']:.3f}"}
+                for metric in (*ALWAYS, *study.judges):
+                    head, digits = HEADS[metric]
+                    values[head] = number(row[metric], digits)
+                views.append(View(image.name, f"{rate:g} bpp", name, values, _data_uri(pixels)))
     return views
 
 
@@ -458,10 +562,10 @@ def to_html(
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (Path(__file__).parent / "report.html.j2").read_text()
     )
+    metrics = measured_metrics(shown := _with(curves, anchors))
     images = sorted({str(name) for curve in curves for name in curve.cells["image"]})
     cells = all_cells(curves)
-    columns = ["codec", "image", "asked", *COLUMNS]
-    shown = _with(curves, anchors)
+    columns = ["codec", "image", "asked", *(c for c in COLUMNS if c not in METRICS or c in metrics)]
     return template.render(
         version=importlib.metadata.version("ncodec"),
         definitions=DEFINITIONS,
@@ -472,12 +576,17 @@ def to_html(
         anchors=[anchor.codec for anchor in anchors],
         summary=summary_rows(curves, anchors),
         at_rates=rate_rows(curves, anchors, rates) if rates else [],
-        rate_cells=RATE_CELLS,
+        rate_cells=rate_cells(curves),
+        by_metric=[(anchor.codec, metric_rows(curves, anchor)) for anchor in anchors],
+        metric_cells=METRIC_CELLS,
+        looks=look_rows(curves),
+        look_cells=LOOK_CELLS,
         deltas=bd_table(curves, anchors).to_dict("records"),
-        axes=AXES,
+        axes={metric: AXES[metric] for metric in AXES if metric in metrics or metric in ALWAYS},
+        of_images=_of_images,
         speeds=speed_table(curves).to_dict("records"),
         gaps=gaps_of(curves),
-        number=_number,
+        number=number,
         isfinite=math.isfinite,
         plotly=get_plotlyjs(),
         data=_json_in_html(

@@ -1,6 +1,6 @@
 """A study: rate-distortion curves of codecs over images, as tables and as JSON.
 
-    images x codecs x qualities --run_all(measure)--> cells --mean over the images--> RDCurve --bd_rate-->
+    images x codecs x qualities --run_all(measure)--> cells --mean over the images--> RDCurve
 
 A point of a curve is the mean over ALL images of bits per pixel and of each metric (so PSNR is the mean
 of the images' PSNRs, as CompressAI has it, not the PSNR of the mean MSE). Where an image failed at a
@@ -10,7 +10,7 @@ quality, that quality has no point, and the failure is kept with the curve.
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +22,19 @@ from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation.cells import (
     COLUMNS,
     METRICS,
+    ON_DEMAND,
     Cache,
     Cell,
     Measurement,
     digest_of,
+    judges_of,
+    lacking,
     machine,
-    measure,
+    measure_or_complete,
 )
 from ncodec.evaluation.peers import Codec, codec_name, parse_codec
 from ncodec.evaluation.peers.common import Pixels
 from ncodec.image import read as read_picture
-from ncodec.metrics import bd_rate as bd_rate_of_points
 from ncodec.parallel import run_all
 from ncodec.search import Target, text_of
 
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = "ncodec study 1"
-LEAST_OVERLAP = 0.6  # of either curve's range: below, a BD-rate says little
 POINT_COLUMNS = ["asked", *COLUMNS]
 CELL_COLUMNS = ["image", "asked", *COLUMNS, "machine"]
 
@@ -83,30 +84,6 @@ class RDCurve:
     about: dict[str, Any] = field(default_factory=dict)  # versions, images, a note; or source
 
 
-@dataclass(frozen=True)
-class BdRate:
-    """Bjøntegaard's rate difference, and how far it can be trusted."""
-
-    percent: float  # negative: fewer bits than the anchor
-    metric: str
-    low: float  # overlap: the metric's values from low to high are in both curves
-    high: float
-    points: int  # of the curve within the overlap
-    anchor_points: int
-    share: float  # of the curve's range that is overlap, 0 to 1
-    anchor_share: float
-
-    @property
-    def warning(self) -> str:
-        """Why not to trust it, or ''."""
-        parts = [
-            f"only {share:.1%} of the {name}'s range is in both curves"
-            for share, name in ((self.share, "curve"), (self.anchor_share, "anchor"))
-            if share < LEAST_OVERLAP
-        ]
-        return " and ".join(parts)
-
-
 # ---------------------------------------------------------------- measuring
 
 
@@ -118,6 +95,7 @@ def rd_curve(
     cache: Cache = Cache(None),
     engine: str = "local",
     jobs: int = 1,
+    metrics: Sequence[str] = (),
 ) -> RDCurve:
     """Return the measured rate-distortion curve of one codec.
 
@@ -127,11 +105,12 @@ def rd_curve(
         qualities: in the codec's own scale, or targets; default: the codec's `QUALITIES`.
         cache: cells found there are not measured again.
         engine, jobs: as for `run_all`.
+        metrics: as for `Study`.
 
     Raises:
         InputError, ModelError: no such codec, something that it needs is missing, or images share a name.
     """
-    study = Study([codec], images, qualities, cache, engine, jobs)
+    study = Study([codec], images, qualities, cache, engine, jobs, metrics=metrics)
     for _ in study.run():
         pass
     (curve,) = study.curves()
@@ -155,11 +134,16 @@ class Study:
         engine: str = "local",
         jobs: int = 1,
         is_low: bool = False,
+        metrics: Sequence[str] = (),
     ) -> None:
-        """Check what can be checked before any work: names, codecs. `is_low`: curves of low rates, the codecs' `LOW`.
+        """Check what can be checked before any work: names, codecs.
+
+        Args:
+            is_low: curves of low rates, the codecs' `LOW`.
+            metrics: those `ON_DEMAND` that are wanted; `missing` says which cannot run here: they are NaN.
 
         Raises:
-            InputError: no images, two images of one name, or no such codec or option.
+            InputError: no images, two images of one name, or no such codec, option or metric.
         """
         names = [image.name for image in images]
         if not names:
@@ -174,6 +158,7 @@ class Study:
             raise InputError(f"codecs: {twice!r} is named twice")
         self.images, self.qualities = images, qualities
         self.cache, self.engine, self.jobs, self.is_low = cache, engine, jobs, is_low
+        self.judges, self.missing = judges_of(metrics)
         self.digests = {image.name: digest_of(image.pixels) for image in images}
         self.found: dict[tuple[str, str, str], Measurement] = {}  # codec, asked, image
         self.failures: dict[str, list[dict[str, str]]] = {name: [] for name in self.names}
@@ -181,30 +166,42 @@ class Study:
 
     def run(self) -> Iterator[tuple[int, int, str]]:
         """Measure; yield (done, in all, what was done last). What fails becomes a failure of its curve."""
-        tasks = []
-        for codec, name in zip(self.codecs, self.names, strict=True):
-            try:
-                versions = self.versions[name] = codec.versions()
-            except NcodecError as error:
-                self._fail(name, "", "", error)
-                continue
-            for asked in self.asked_of(codec):
-                tasks += [
-                    (Cell(name, asked, self.digests[image.name], versions), image)
-                    for image in self.images
-                ]
-        missing = []
+        yield from self._measure(
+            [
+                (name, asked, image)
+                for codec, name in zip(self.codecs, self.names, strict=True)
+                for asked in self.asked_of(codec)
+                for image in self.images
+            ]
+        )
+
+    def _measure(self, wanted: list[tuple[str, str, Image]]) -> Iterator[tuple[int, int, str]]:
+        """Measure codecs at qualities or targets on images, as `run` does."""
+        codecs = dict(zip(self.names, self.codecs, strict=True))
+        for name in dict.fromkeys(name for name, _, _ in wanted):
+            if name not in self.versions:
+                try:
+                    self.versions[name] = codecs[name].versions()
+                except NcodecError as error:
+                    self.versions[name] = {}  # it cannot run
+                    self._fail(name, "", "", error)
+        tasks = [
+            (Cell(name, asked, self.digests[image.name], self.versions[name], self.judges), image)
+            for name, asked, image in wanted
+            if self.versions[name]
+        ]
+        todo = []
         for cell, image in tasks:
             cached = self.cache.get(cell)
-            if cached is None:
-                missing.append((cell, image))
+            if cached is None or lacking(cell, cached):
+                todo.append((cell, image, cached))
             else:
                 self.found[cell.codec, cell.asked, image.name] = cached
-        done = len(tasks) - len(missing)
+        done = len(tasks) - len(todo)
         yield done, len(tasks), f"{done} cells from the cache"
-        items = ((cell, image.pixels) for cell, image in missing)
-        for number, outcome in run_all(measure, items, self.engine, self.jobs):
-            cell, image = missing[number]
+        items = ((cell, image.pixels, known) for cell, image, known in todo)
+        for number, outcome in run_all(measure_or_complete, items, self.engine, self.jobs):
+            cell, image, _ = todo[number]
             label = f"{cell.codec} {cell.asked} {image.name}"
             if isinstance(outcome, NcodecError):
                 self._fail(cell.codec, image.name, cell.asked, outcome)
@@ -231,12 +228,43 @@ class Study:
         """Return the file that was measured for one cell, by the quality or target that was asked for."""
         return self.found[codec, asked, image].data
 
+    def at_equal_bytes(
+        self, leader: str, images: Sequence[Image], rates: Sequence[float]
+    ) -> dict[tuple[str, float, str], Measurement]:
+        """Return files of equal bytes, by image, rate and codec: of `leader` nearest to a rate (bpp), of the others to its bytes.
+
+        Searched for each of the study's images that is given, and kept in the cache like other targets. What fails is not there.
+        """
+        found = {}
+
+        def search(names: Sequence[str], sizes: dict[tuple[str, float], float]) -> None:
+            wanted = {
+                (image.name, rate, name): (name, text_of(Target(sizes[image.name, rate], "bpp")), image)
+                for name in names
+                for rate in rates
+                for image in images
+            }  # fmt: skip
+            for _ in self._measure(list(wanted.values())):
+                pass
+            for key, (name, asked, image) in wanted.items():
+                if (cell := (name, asked, image.name)) in self.found:
+                    found[key] = self.found[cell]
+
+        asked = {(image.name, rate): rate for image in images for rate in rates}
+        search([leader], asked)
+        sizes = {(i, rate): float(first.row["bpp"]) for (i, rate, _), first in found.items()}
+        search([name for name in self.names if name != leader], asked | sizes)
+        return found
+
     def curves(self) -> list[RDCurve]:
         """Return a curve a codec, in the order they were named."""
         curves = []
+        unwanted = {name: math.nan for name in ON_DEMAND if name not in self.judges}
         for codec, name in zip(self.codecs, self.names, strict=True):
             rows = [
-                {"image": image.name, "asked": asked} | self.found[name, asked, image.name].row
+                {"image": image.name, "asked": asked}
+                | self.found[name, asked, image.name].row
+                | unwanted
                 for asked in self.asked_of(codec)
                 for image in self.images
                 if (name, asked, image.name) in self.found
@@ -273,92 +301,6 @@ def curve_of_cells(
     return RDCurve(codec, table.reset_index(drop=True), cells, failures, about)
 
 
-# ---------------------------------------------------------------- comparing
-
-
-def points_of(curve: RDCurve, metric: str) -> list[tuple[float, float]]:
-    """Return (bpp, metric) of the points where both are finite; MS-SSIM as dB, -10 log10(1 - x)."""
-    if metric not in METRICS:
-        raise InputError(f"metric: expected one of {', '.join(METRICS)}, found {metric!r}")
-    pairs = zip(curve.points["bpp"], curve.points[metric], strict=True)
-    finite = [(float(x), float(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
-    if metric == "ms_ssim":
-        finite = [(x, -10 * math.log10(1 - y)) for x, y in finite if y < 1]
-    return finite
-
-
-def bd_rate(curve: RDCurve, anchor: RDCurve, metric: str = "psnr") -> BdRate:
-    """Return Bjøntegaard's rate difference of `curve` against `anchor`, over "psnr", "ms_ssim" (dB) or "ssimulacra2".
-
-    Raises:
-        InputError: no such metric, or curves that cannot be compared (see `metrics.bd_rate`).
-    """
-    points, others = points_of(curve, metric), points_of(anchor, metric)
-    percent, (low, high) = bd_rate_of_points(others, points)
-
-    def within(pairs: list[tuple[float, float]]) -> tuple[int, float]:
-        values = [value for _, value in pairs]
-        inside = sum(low <= value <= high for value in values)
-        return inside, (high - low) / (max(values) - min(values))
-
-    (n, share), (n_anchor, anchor_share) = within(points), within(others)
-    return BdRate(percent, metric, low, high, n, n_anchor, share, anchor_share)
-
-
-def bd_table(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> "pd.DataFrame":
-    """Return a row for each curve, anchor and metric: BD-rate (percent), overlap, points, and a note.
-
-    A pair that cannot be compared has NaN and the reason in its note; an anchor is not compared with itself.
-    """
-    import pandas as pd
-
-    rows = []
-    for anchor in anchors:
-        for curve in curves:
-            if curve is anchor:
-                continue
-            for metric in METRICS:
-                row: dict[str, Any] = {"codec": curve.codec, "anchor": anchor.codec}
-                if not points_of(anchor, metric):
-                    continue  # published without this metric
-                try:
-                    found = bd_rate(curve, anchor, metric)
-                    row |= asdict(found) | {"note": found.warning}
-                except InputError as error:
-                    row |= {"metric": metric, "percent": float("nan"), "note": str(error)}
-                notes = [str(row["note"])]
-                if _images(curve) != _images(anchor):
-                    notes.append("not the anchor's images")
-                lost = len(curve.points) - len(points_of(curve, metric))
-                if lost:
-                    notes.append(f"points that are not finite: {lost}")
-                if curve.failures:
-                    notes.append(f"gaps: {len(curve.failures)}")
-                row["note"] = "; ".join(filter(None, notes))
-                rows.append(row)
-    columns = ["codec", "anchor", "metric", "percent", "low", "high", "points", "anchor_points"]
-    return pd.DataFrame(rows, columns=[*columns, "share", "anchor_share", "note"])
-
-
-def _images(curve: RDCurve) -> set[str]:
-    """Return the digests of the images that a curve was measured on."""
-    images = curve.about.get("images", {})
-    if images == "kodak":
-        return set((ANCHORS / "kodak-images.txt").read_text().split())
-    return set(images.values())
-
-
-def value_at(curve: RDCurve, metric: str, rate: float) -> float:
-    """Return a metric at a rate (bpp), by pchip over log(bpp); MS-SSIM as dB; NaN outside the curve."""
-    from scipy.interpolate import PchipInterpolator
-
-    best = dict(sorted(points_of(curve, metric)))  # one point a rate
-    points = np.array(list(best.items())).reshape(-1, 2)
-    if len(points) < 2 or not points[0, 0] <= rate <= points[-1, 0]:
-        return float("nan")
-    return float(PchipInterpolator(np.log(points[:, 0]), points[:, 1])(np.log(rate)))
-
-
 # ---------------------------------------------------------------- JSON
 
 
@@ -370,7 +312,9 @@ def _plain(value: Any) -> Any:
 
 
 def _columns(table: "pd.DataFrame") -> dict[str, list[Any]]:
-    return {str(name): [_plain(v) for v in table[name].tolist()] for name in table}
+    """Return the columns; of metrics `ON_DEMAND`, those that were measured."""
+    names = [n for n in table if n not in ON_DEMAND or not table[n].isna().all()]
+    return {str(name): [_plain(v) for v in table[name].tolist()] for name in names}
 
 
 def to_json(curves: Sequence[RDCurve]) -> str:

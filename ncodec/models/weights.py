@@ -25,6 +25,10 @@ from ncodec.errors import InputError, UnknownModelError, WeightsMismatchError
 from ncodec.nn import N_SCALES
 from ncodec.weights import DIR
 
+# What reading a file that is not ours may raise.
+NOT_OURS = (
+    SafetensorError, KeyError, OverflowError, TypeError, ValueError, RuntimeError, StopIteration,
+)  # fmt: skip
 # Of a model that has both, which are NAME-visual and NAME-psnr in the index; the usual one first.
 TUNES = ("visual", "psnr")
 
@@ -146,7 +150,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except WeightsMismatchError as error:
         raise WeightsMismatchError(f"{path}: {error}") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
+    except NOT_OURS as error:
         raise WeightsMismatchError(
             f"{path}: not a weights file of this version of ncodec ({error})"
         ) from error

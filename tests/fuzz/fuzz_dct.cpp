@@ -1,4 +1,4 @@
-// Family dct on any picture, options, parameters and payload.
+// Family dct on any picture, options, parameters, tuning and payload.
 //
 //   a valid payload           decodes to the samples that the encoder had
 //   an edited one, any bytes  is refused, or decodes to a picture; the same one when it is decoded again
@@ -42,6 +42,23 @@ static Parameters make_parameters(Source& source, bool any) {
   return p;
 }
 
+// Any that ncodec/dct/parameters.py accepts.
+static Tuning make_tuning(Source& source) {
+  Stream stream(source);
+  const auto between = [&](float low, float high) {
+    return low + (high - low) * static_cast<float>(stream.u8()) / 255;
+  };
+  Tuning tuning;
+  tuning.is_visual = true;
+  tuning.weight_slope = between(0, 2);
+  tuning.offset_slope = between(0, 2);
+  tuning.constant = between(1, 10000);
+  tuning.usual = between(-16, 0);
+  for (auto& of_plane : tuning.sensitivity)
+    for (auto& v : of_plane) v = between(-16, 16);
+  return tuning;
+}
+
 static std::vector<uint8_t> make_picture(Source& source, int width, int height, int channels) {
   const uint8_t style = source.u8();
   Stream stream(source);
@@ -71,6 +88,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.optimised_levels = !(choices & 32);
   options.full_trials = 1 + (choices >> 6);
   const Parameters parameters = make_parameters(source, mode & 2);
+  if (mode & 32) options.tuning = make_tuning(source);
 
   std::vector<uint8_t> payload, expected;
   bool is_valid = false;
@@ -80,7 +98,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const Kind kind = mode & 16 ? Kind::angle : Kind::dct;
     const int chroma_shift = channels == 3 && mode & 8 ? 1 : 0;
     payload = encode_tile(picture, parameters, quality_code, kind, chroma_shift, options);
-    TileJob job(picture, parameters, quality_code, kind, chroma_shift);
+    TileJob job(picture, parameters, quality_code, kind, chroma_shift, options.tuning.is_visual);
     Encoder coder(job.model);
     encode_with(coder, job, options);
     expected.resize(pixels.size());

@@ -84,20 +84,24 @@ def tokens_seeds() -> dict[str, bytes]:
 
 
 def dct_seeds() -> dict[str, bytes]:
-    """Pictures of every style, grey and colour, both transforms and subsamplings, any parameters; edits; raw bytes."""
+    """Pictures of every style, grey and colour, both transforms and subsamplings, any parameters; edits; raw bytes; tunings."""
     seeds = {}
-    for k in range(16):
+    for k in range(22):
         rng = random.Random(k)
-        mode = 1 | (k % 2) << 4 | (k % 3 == 0) << 3 | (k % 5 == 0) << 2 | (k > 9) << 1
-        if k >= 14:
+        mode = 1 | (k % 2) << 4 | (k % 3 == 0) << 3 | (k % 5 == 0) << 2 | (9 < k < 19) << 1
+        is_raw = 14 <= k < 16
+        if is_raw:
             mode = rng.choice([0, 2, 4, 8])
+        mode |= (k >= 16) << 5
         sides = bytes([[63, 0, 95, 8, 41][k % 5], [47, 0, 8, 79][k % 4]])
         settings = bytes([mode, 10 * k]) + sides + bytes([rng.choice([160, 128, 24, 0, 4])])
         parameters = generated(rng) if mode & 2 else b""
+        tuning = generated(rng) if mode & 32 else b""
         picture = bytes([rng.randrange(16)]) + generated(rng)
         edits = rng.randbytes(4) if 6 <= k < 10 else b""
-        rest = rng.choice([b"", bytes(1)]) + rng.randbytes(200) if k >= 14 else edits
-        seeds[f"{k:02d}"] = settings + parameters + (picture if mode & 1 else b"") + rest
+        rest = rng.choice([b"", bytes(1)]) + rng.randbytes(200) if is_raw else edits
+        seeds[f"{k:02d}"] = settings + parameters + tuning + (picture if mode & 1 else b"") + rest
+    seeds["22"] = bytes([0, 60, 95, 79, 0, 8]) + random.Random(22).randbytes(200)  # offsets
     return seeds
 
 

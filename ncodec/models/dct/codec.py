@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ncodec.container import Parts
 from ncodec.dct import _dct
-from ncodec.dct.parameters import Tensors
+from ncodec.dct.parameters import Tensors, Tuning
 from ncodec.errors import InputError
 from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
 from ncodec.quality import lmbda_of
@@ -69,10 +69,13 @@ class Options(EncodeOptions):
         if self.least > self.most:
             raise InputError(f"dct: least {self.least} is more than most {self.most}")
 
-    def for_encoder(self, quality_code: int) -> _dct.EncoderOptions:
-        """Return them as the C++ takes them."""
+    def for_encoder(self, quality_code: int, tuning: Tuning | None = None) -> _dct.EncoderOptions:
+        """Return them as the C++ takes them; `tuning`: of the weights."""
         options = _dct.EncoderOptions()
         options.lmbda = lmbda_of(quality_code)
+        if tuning is not None:
+            options.lmbda *= tuning.lmbda
+            options.tuning = tuning.for_encoder()
         options.least_log2 = self.least.bit_length() - 1
         options.most_log2 = self.most.bit_length() - 1
         options.optimised_levels = self.rdoq
@@ -86,8 +89,8 @@ class DctCodec:
     OVERLAP = 0  # pixels: a tile's border is predicted and filtered like any picture's
     batch_pixels = 0
 
-    def __init__(self, parameters: _dct.Parameters) -> None:
-        self.parameters = parameters
+    def __init__(self, parameters: _dct.Parameters, tuning: Tuning | None = None) -> None:
+        self.parameters, self.tuning = parameters, tuning
 
     def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
         """Return (1, 1): one layer and range."""
@@ -126,21 +129,22 @@ class DctCodec:
         kind, shift = TRANSFORMS[options.transform], SUBSAMPLINGS[subsampling]
         if pixels.ndim == 3 and pixels.strides[2] != 1:
             pixels = np.ascontiguousarray(pixels)
-        chosen = options.for_encoder(quality_code)
+        chosen = options.for_encoder(quality_code, self.tuning)
         return _dct.encode(pixels, self.parameters, quality_code, kind, shift, chosen)
 
     def _cost(self, payload: bytes, pixels: NDArray[np.uint8], quality_code: int) -> float:
-        """Return bits + lambda x mean squared error x pixels, what the encoder minimises."""
+        """Return bits + lambda x mean squared error x pixels."""
         height, width = pixels.shape[:2]
         decoded = _dct.decode(payload, self.parameters, quality_code, width, height, False)
         error = np.square(decoded.astype(np.int32) - pixels).sum() / 3
-        return 8 * len(payload) + lmbda_of(quality_code) * float(error)
+        lmbda = Options().for_encoder(quality_code, self.tuning).lmbda
+        return 8 * len(payload) + lmbda * float(error)
 
 
 def make_codec(tensors: Tensors, about: dict[str, Any], device: str) -> DctCodec:
-    """Return the codec of a weights file's tensors; `about` and `device` change nothing.
+    """Return the codec of a weights file's tensors; `device` changes nothing.
 
     Raises:
         KeyError, ValueError: a tensor is missing, or not what this version expects.
     """
-    return DctCodec(_dct.Parameters(tensors))
+    return DctCodec(_dct.Parameters(tensors), Tuning.of(about))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ncodec.dct import _dct
-from ncodec.dct.parameters import Tensors, initial
+from ncodec.dct.parameters import Tensors, Tuning, initial, with_contexts
 from ncodec.models.dct.codec import Options
 from ncodec.quality import QUALITY_STEPS
 
@@ -48,9 +48,9 @@ def crops(packs: Iterable[Path], count: int) -> list[NDArray[np.uint8]]:
     return images[:count]
 
 
-def options(quality: int) -> _dct.EncoderOptions:
+def options(quality: int, tuning: Tuning | None = None) -> _dct.EncoderOptions:
     """Return the encoder's usual options at a quality."""
-    return Options().for_encoder((quality - 1) * QUALITY_STEPS)
+    return Options().for_encoder((quality - 1) * QUALITY_STEPS, tuning)
 
 
 @dataclass
@@ -61,13 +61,14 @@ class Work:
     pixels: NDArray[np.uint8]
     quality: int
     tensors: Tensors
+    tuning: Tuning | None
 
     def __call__(self) -> Any:
         parameters, code = _dct.Parameters(self.tensors), (self.quality - 1) * QUALITY_STEPS
+        chosen = options(self.quality, self.tuning)
         if self.kind == "count":
-            return _dct.count(self.pixels, parameters, code, options(self.quality))
-        is_chroma = self.kind == "chroma"
-        return _dct.filter_sums(self.pixels, parameters, code, options(self.quality), is_chroma)
+            return _dct.count(self.pixels, parameters, code, chosen)
+        return _dct.filter_sums(self.pixels, parameters, code, chosen, self.kind == "chroma")
 
 
 def run(work: Work) -> Any:
@@ -122,10 +123,13 @@ def fit_confidences(counts: NDArray[np.float64], starts: NDArray[np.int8]) -> ND
 
 
 def train_contexts(
-    tensors: Tensors, images: list[NDArray[np.uint8]], pool: ProcessPoolExecutor
+    tensors: Tensors,
+    images: list[NDArray[np.uint8]],
+    pool: ProcessPoolExecutor,
+    tuning: Tuning | None = None,
 ) -> float:
     """Fit starts, confidences and weights in place; return the mean bits of an encoding before."""
-    work = [Work("count", image, q, tensors) for image in images for q in QUALITIES]
+    work = [Work("count", image, q, tensors, tuning) for image in images for q in QUALITIES]
     results = list(pool.map(run, work, chunksize=8))
     counts = np.stack([c for c, _, _ in results]).astype(np.float64)
     weights = np.stack([w for _, w, _ in results]).astype(np.float64)
@@ -141,12 +145,15 @@ def train_contexts(
 
 
 def train_filters(
-    tensors: Tensors, images: list[NDArray[np.uint8]], pool: ProcessPoolExecutor
+    tensors: Tensors,
+    images: list[NDArray[np.uint8]],
+    pool: ProcessPoolExecutor,
+    tuning: Tuning | None = None,
 ) -> None:
     """Solve for luma's and then chroma's filters in place."""
     for kind in ("luma", "chroma"):
         for q in QUALITIES:
-            work = [Work(kind, image, q, tensors) for image in images]
+            work = [Work(kind, image, q, tensors, tuning) for image in images]
             products, targets = (
                 np.sum(s, 0) for s in zip(*pool.map(run, work, chunksize=4), strict=True)
             )
@@ -192,7 +199,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     images = crops(arguments.packs, arguments.images)
-    tensors = dict(load_file(arguments.start)) if arguments.start else initial()
+    tensors = with_contexts(dict(load_file(arguments.start))) if arguments.start else initial()
     began = time.monotonic()
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for number in range(arguments.rounds):
