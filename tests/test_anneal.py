@@ -96,7 +96,7 @@ def test_saturated(encoder):
     squares = np.indices((64, 64)).sum(0) // 8 % 2 * 255
     pixels = np.repeat(squares[:, :, None], 3, 2).astype(np.uint8)
     plain, better = (encoder.loss(r, pixels, 140) for r in encoder.refined(pixels, 140))
-    assert better < 0.8 * plain
+    assert better < {"psnr": 0.8, "visual": 0.95}[encoder.codec.tune] * plain
 
 
 def test_one_latent(encoder):

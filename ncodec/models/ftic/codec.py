@@ -27,7 +27,7 @@ class FticCodec(HyperpriorCodec):
         from ncodec.models.ftic.device import DeviceCodec
 
         return DeviceCodec(
-            self.tensors, self.config, self.skip_below, self.fraction_bits, self.tune, device
+            self.tensors, self.config, self.skip_below, self.fraction_bits, device, self.tune
         )
 
     def _from_integers(self) -> Any:

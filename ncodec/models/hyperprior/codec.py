@@ -120,7 +120,7 @@ class HyperpriorCodec:
         from ncodec.models.hyperprior.device import DeviceCodec
 
         return DeviceCodec(
-            self.tensors, self.config, self.skip_below, self.fraction_bits, self.tune, device
+            self.tensors, self.config, self.skip_below, self.fraction_bits, device, self.tune
         )
 
     def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:

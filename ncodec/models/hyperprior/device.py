@@ -35,8 +35,8 @@ class DeviceCodec(HyperpriorCodec):
         config: HyperpriorConfig,
         skip_below: int,
         fraction_bits: Mapping[str, int],
-        tune: str,
         device: str,
+        tune: str = "psnr",
     ) -> None:
         super().__init__(tensors, config, skip_below, fraction_bits, tune)
         self.device = torch.device(device)
