@@ -495,7 +495,8 @@ def test_unlayered_tiles(sample, model):
         coded[2][4:],
     ):  # its length is not to be trusted: the rest is lost
         assert left_of(head + b"".join([*coded[:2], broken, *coded[3:]]))[1] == 4
-    two, k = coded[2] + coded[3], len(varint(len(container.read(data).payloads[2])))
+    two = coded[2] + coded[3]
+    k = len(varint(len(two) - 9))
     one = b"TILE" + varint(len(two) - 8 - k) + two[4 + k :]  # the length takes both for one
     assert len(one) == len(two) and left_of(head + b"".join([*coded[:2], one, *coded[4:]]))[1] == 4
     for nothing in (head, head + coded[0][:-1], head + b"x"):

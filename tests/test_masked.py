@@ -437,7 +437,7 @@ def test_lessons_are_what_hyperprior_says(monkeypatch):
     monkeypatch.setattr(priors, "fit_to_tables", lambda *_: None)
     image = photos()[0][:, :96, :64]
     network = recipe.start(recipe.Config(), [image])
-    codec = load_by_name("hyperprior-s", "cpu").codec
+    codec = load_by_name("hyperprior-s-psnr", "cpu").codec
     tutor = recipe.lessons(network, [image]).of.__self__
     tutor.coded_from = codec.skip_below
     lesson = tutor.lesson(image[None] / 255, torch.tensor([4.0]))

@@ -480,7 +480,7 @@ def test_masked_training_goes_on(quantiser, small, masked, tmp_path):
 def test_masked_training_needs_a_tokenizer():
     for of, message in (
         ("masked-s", "expected a tokenizer, found masked-s of family masked"),
-        ("none", "model 'none': expected one of hyperprior-s"),
+        ("none", "model 'none': expected one of dct, hyperprior-s"),
     ):
         with pytest.raises(NcodecError, match=f"config: model.of: {message}"):
             masked_recipe.build(masked_recipe.Config(of=of))

@@ -48,7 +48,6 @@ class ResidualTrial {
 
   // Bits that a squared error of one sample of a block weighs.
   float weight(int plane, const Block& b) const { return weight_[plane] * masking_.weight(b); }
-  const Masking& masking() const { return masking_; }
 
   // About what the residual of a prediction will cost (bits + weighted error).
   float estimate_cost(int plane, const Block& b, bool is_sine, const int16_t* prediction) const {

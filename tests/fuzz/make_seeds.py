@@ -187,9 +187,9 @@ def decode_seeds() -> dict[str, bytes]:
     noise = rng.integers(0, 256, (40, 24, 3), np.uint8)
     ramp = np.add.outer(np.arange(66), np.arange(70)).astype(np.uint8)
     seeds = {
-        "noise-q1": ncodec.encode(noise, 1, device="cpu"),
-        "noise-q8": ncodec.encode(noise[:16, :16], 8, device="cpu"),
-        "grey-tiles": ncodec.encode(ramp, 3, device="cpu", tile=64),
+        "noise-q1": ncodec.encode(noise, 1, "hyperprior-s", device="cpu"),
+        "noise-q8": ncodec.encode(noise[:16, :16], 8, "hyperprior-s", device="cpu"),
+        "grey-tiles": ncodec.encode(ramp, 3, "hyperprior-s", device="cpu", tile=64),
         "dct-noise": ncodec.encode(noise[:16, :16], 8, "dct"),
         "dct-grey-tiles": ncodec.encode(ramp, 3, "dct", tile=64),
         "tokens-noise": ncodec.encode(noise, 4.3, "fsq-s", device="cpu", ranges=2),
