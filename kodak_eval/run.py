@@ -11,6 +11,7 @@ published curve is the anchor.
 """
 
 import json
+import math
 import os
 import sys
 import time
@@ -223,6 +224,9 @@ def visual_markdown(curves: list[RDCurve]) -> str:
     for curve in curves:
         rates = [bd_rate_of_images(curve, anchor, metric).percent for metric in VISUAL_METRICS]
         shown = ["-" if curve is anchor else number(rate, 1, "+") for rate in rates]
+        for place, metric in enumerate(VISUAL_METRICS):
+            if curve is not anchor and math.isfinite(rates[place]):
+                shown[place] += r"\*" * bool(bd_rate(curve, anchor, metric).warning)
         seconds = [number(speeds[name][curve.codec], 3) for name in ("encode_s", "decode_s")]
         cells = [curve.codec, *shown, number(spread_at(curve, LOOK), 1), *seconds]
         rows.append((rates[0], cells))
@@ -248,7 +252,8 @@ def readme() -> None:
         write_report(RESULTS / "visual.svg", curves, anchors)
         title = (
             "By what pictures look like: BD-rates against `avif` (%), mean of the images', and the spread of SSIMULACRA2 over "
-            f"the images at the quality where its mean is {LOOK} (kodak_eval/results/visual.md has all):"
+            f"the images at the quality where its mean is {LOOK} (kodak_eval/results/visual.md has all). Seconds: of a busy machine, but for `vvenc` and `avif:tune=psnr`. "
+            r"\*: under 60 % of one of the curves is in both."
         )
         write_between("visual", [title, visual_markdown(curves)], "\n")
     if (RESULTS / "low_rates.json").exists():

@@ -115,7 +115,7 @@ def find_by_name(model: str | Path | None, tune: str | None = None) -> Path:
 
 def check_tune(model: str, tunes: list[str], tune: str | None) -> None:
     """Raise InputError unless a tune, if one is asked for, is among those of a model."""
-    if tune is not None and tune not in tunes:
+    if tune is not None and not (isinstance(tune, str) and tune in tunes):
         expected = ", ".join(tunes) or "none, as it has no weights"
         raise InputError(f"model {model}, tune: expected {expected}, found {tune!r}")
 
@@ -178,7 +178,11 @@ def tune_of(path: Path) -> str:
     """
     with reading(path), safe_open(path, "np") as file:
         about = json.loads((file.metadata() or {})["ncodec"])
-        return str(about.get("tune", family_named(about["family"]).tune))
+        family = family_named(about["family"])  # TypeError unless it is a table
+        tune = about.get("tune", family.tune)
+        if not (isinstance(tune, str) and tune):
+            raise ValueError(f"tune: expected a name, found {tune!r}")
+        return tune
 
 
 def family_named(name: str) -> families.Family:

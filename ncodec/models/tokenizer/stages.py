@@ -22,7 +22,7 @@ STAGES = {  # what a token of each stage is
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Sizes of one model. The defaults are those of all three that ship.
+    """Sizes of one model. The defaults are those of all that were trained.
 
     Raises:
         InputError: there is no such model.
