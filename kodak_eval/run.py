@@ -15,6 +15,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -137,21 +138,27 @@ def run(study: Study) -> None:
             print(f"{done} of {total}, {last - begin:.0f} s: {label}", file=sys.stderr, flush=True)
 
 
+Only = Annotated[list[str], typer.Option("--codec", help="Measure these; others are kept.")]
+
+
+def chosen(only: list[str], codecs: Sequence[str]) -> Sequence[str]:
+    """Return those of a study's codecs that are named, or all."""
+    if unknown := set(only) - set(codecs):
+        raise typer.BadParameter(f"expected some of {', '.join(codecs)}, found {min(unknown)}")
+    return only or codecs
+
+
 @app.command()
 def measure(
     images: Path,
-    only: Annotated[
-        list[str], typer.Option("--codec", help="Measure these; others are kept.")
-    ] = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
     jobs: int = os.cpu_count() or 1,
     cache: Path = default_cache(),
     out: Path = RESULTS / "kodak.json",
 ) -> None:
     """Measure everything, or some; with the default `out`, write the README and the index too."""
     codecs = [*models(has_tokens=False), for_psnr("hyperprior-s", effort="2"), *CONVENTIONAL]
-    if unknown := set(only) - set(codecs):
-        raise typer.BadParameter(f"expected some of {', '.join(codecs)}, found {min(unknown)}")
-    study = Study(only or codecs, read_kodak(images), (), Cache(cache), "local", jobs)
+    study = Study(chosen(only, codecs), read_kodak(images), (), Cache(cache), "local", jobs)
     run(study)
     earlier = read_curves(out) if out.exists() else []
     curves = with_earlier(codecs, study.curves(), earlier)
@@ -191,17 +198,13 @@ def low_anchors(curves: list[RDCurve]) -> list[RDCurve]:
 @app.command()
 def visual(
     images: Path,
-    only: Annotated[
-        list[str], typer.Option("--codec", help="Measure these; others are kept.")
-    ] = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
     jobs: int = os.cpu_count() or 1,
     cache: Path = default_cache(),
     out: Path = RESULTS / "visual.json",
 ) -> None:
     """Measure what pictures look like, by all metrics; with the default `out`, write the README too."""
-    if unknown := set(only) - set(VISUAL):
-        raise typer.BadParameter(f"expected some of {', '.join(VISUAL)}, found {min(unknown)}")
-    study = Study(only or VISUAL, read_kodak(images), (), Cache(cache), "local", jobs, metrics=tuple(ON_DEMAND))  # fmt: skip
+    study = Study(chosen(only, VISUAL), read_kodak(images), (), Cache(cache), "local", jobs, metrics=tuple(ON_DEMAND))  # fmt: skip
     if study.missing:
         raise InputError("; ".join(study.missing))
     run(study)

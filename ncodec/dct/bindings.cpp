@@ -123,7 +123,7 @@ nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_c
     nb::gil_scoped_release release;
     TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
     Counter coder(job.model);
-    encode_squares(coder, job, options, [](const Block&) {});
+    encode_squares(coder, job, options, Masking(job.source.planes[0], options.tuning), [](const Block&) {});
     for (int p = 0; p < job.geometry.planes; ++p) deblock(job.tile, p, job.filter.deblocking[p]);
     std::vector<Normal> sums(classes, Normal(static_cast<int>(n)));
     if (is_chroma) {
@@ -149,7 +149,9 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
     nb::gil_scoped_release release;
     TileJob job(picture, parameters, quality_code, static_cast<Kind>(kind), 0, options.tuning.is_visual);
     Counter coder(job.model);
-    encode_squares(coder, job, options, [&](const Block& square) { leaves.add_tree(job.tile, job.source, square); });
+    const Masking masking(job.source.planes[0], options.tuning);
+    encode_squares(coder, job, options, masking,
+                   [&](const Block& square) { leaves.add_tree(job.tile, job.source, square); });
   }
   nb::list out;
   for (int size = 0; size < SIZES; ++size) {

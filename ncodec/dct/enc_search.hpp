@@ -11,12 +11,12 @@ namespace ncodec::dct {
 
 class Search {
  public:
-  Search(Tile& tile, const std::array<Plane, 3>& source, const EncoderOptions& options)
+  Search(Tile& tile, const std::array<Plane, 3>& source, const EncoderOptions& options, const Masking& masking)
       : tile_(tile),
         options_(options),
         last_plane_(tile.syntax.geometry().planes - 1),
-        masking_(source[0], options.tuning),
-        residual_(tile, source, options, masking_),
+        masking_(masking),
+        residual_(tile, source, options, masking),
         luma_(tile, source[0], residual_, options.full_trials) {
     for (auto& leaf : leaves_) leaf = std::make_unique<Snapshot>();
   }
@@ -91,7 +91,7 @@ class Search {
   Tile& tile_;
   EncoderOptions options_;
   int last_plane_;
-  Masking masking_;
+  const Masking& masking_;
   ResidualTrial residual_;
   LumaSearch luma_;
   const Model* model_ = nullptr;

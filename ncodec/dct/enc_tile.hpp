@@ -17,7 +17,7 @@ struct TileJob {
   Filter filter;
 
   TileJob(const Picture8& picture, const Parameters& parameters, int quality_code, Kind kind, int chroma_shift,
-          bool has_offsets = false)
+          bool has_offsets)
       : geometry(geometry_of(picture.width, picture.height, picture.channels, chroma_shift)),
         tile(geometry, parameters, quality_code, kind, has_offsets),
         source(geometry),
@@ -29,8 +29,8 @@ struct TileJob {
 
 // Chooses and codes the squares; `look(square)` sees each while its levels are there.
 template <class Coder, class Look>
-void encode_squares(Coder& coder, TileJob& job, const EncoderOptions& options, Look look) {
-  Search search(job.tile, job.source.planes, options);
+void encode_squares(Coder& coder, TileJob& job, const EncoderOptions& options, const Masking& masking, Look look) {
+  Search search(job.tile, job.source.planes, options, masking);
   for_each_square(job.geometry, [&](const Block& square) {
     search.choose(job.model, square);
     code_tree(coder, job.tile, square);
@@ -42,8 +42,8 @@ void encode_squares(Coder& coder, TileJob& job, const EncoderOptions& options, L
 // Codes a tile with any coder of Encoder's kind; afterwards the job's tile has the decoder's samples.
 template <class Coder>
 void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
-  encode_squares(coder, job, options, [](const Block&) {});
   const Masking masking(job.source.planes[0], options.tuning);
+  encode_squares(coder, job, options, masking, [](const Block&) {});
   filter_tile(
       coder, job.tile, job.filter, [&](int first, int last, const std::array<Plane, 3>& filtered, const Block& square) {
         float gain = 0;  // how much less the square's error weighs with the filter
