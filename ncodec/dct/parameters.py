@@ -28,9 +28,8 @@ class Tuning:
     offset_slope: float
     constant: float
     usual: float
-    sensitivity: tuple[
-        tuple[float, ...], ...
-    ]  # [3][7]: log2 of the weight of an error of Y, Cb, Cr at 1/128 ... 1/2 cycle a sample
+    # [3][7]: log2 of the weight of an error of Y, Cb, Cr at 1/128 ... 1/2 cycle a sample
+    sensitivity: tuple[tuple[float, ...], ...]
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> "Tuning | None":

@@ -73,10 +73,15 @@ class Learned:
     costs: list[float]
 
 
+def named_frequencies(size: int) -> tuple[int, ...]:
+    """Return the eight frequencies that a matrix of block size 4 << `size` names (D7)."""
+    return GRID[min(max(size - 1, 0), 2)]
+
+
 def interpolation(size: int) -> torch.Tensor:
     """Return the weights [coded side, 8] of the named frequencies, as parameters.hpp has them."""
     side = min(4 << size, 32)
-    grid = GRID[min(max(size - 1, 0), 2)]
+    grid = named_frequencies(size)
     out = torch.zeros(side, 8)
     for f in range(side):
         g = max(i for i in range(8) if grid[i] <= f)

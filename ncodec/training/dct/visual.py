@@ -31,17 +31,13 @@ from ncodec.models.dct.codec import Options
 from ncodec.nn.ssimulacra2 import ssimulacra2
 from ncodec.nn.threads import one_thread
 from ncodec.quality import quality_code
+from ncodec.training.dct.matrices import named_frequencies
 from ncodec.training.dct.program import crops, train_contexts, train_filters
 
 QUALITIES = (2.0, 4.5, 7.0)
 HEADER_BYTES = 40
 OCTAVES = 7  # frequencies of a sensitivity: 2^-7 ... 2^-1 cycles a sample
-GRIDS = {
-    8: (0, 1, 2, 3, 4, 5, 6, 7),
-    16: (0, 1, 2, 3, 5, 8, 11, 15),
-    32: (0, 1, 2, 4, 7, 12, 20, 31),
-}  # D7
-USUAL_VARIANCE = 60.0  # of 8-bit luma, means of 4x4: median of the pack's
+USUAL_VARIANCE = 60.0  # of 8-bit luma, means of 4x4, where steps stay as they are; the median of 60 of the pack's crops is 109
 # Of chroma: the share of its sensitivity that counts, as SSIMULACRA2 sees less of chroma than Butteraugli and CVVDP do, and octaves
 # that all of it weighs more, as eyes saw small saturated things fade.
 CHROMA, COLOUR = 0.25, 0.5
@@ -69,7 +65,7 @@ class Knobs:
         finer = -0.5 * self.matrix * np.stack([sensitivity[0], sensitivity[1:].mean(0)])
         for size in range(5):
             side = 4 << size
-            grid = np.array(GRIDS[min(max(side, 8), 32)]) / (2 * side)  # cycles a sample
+            grid = np.array(named_frequencies(size)) / (2 * side)  # cycles a sample
             cycles = np.hypot(grid[:, None], grid).ravel()
             for chroma in range(2):
                 matrix[:, chroma, size] += 32 * at_frequency(finer[chroma], cycles)
