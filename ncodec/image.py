@@ -9,7 +9,7 @@ with it. What this version cannot carry (alpha, 16 bits, CMYK, animation) is ref
 
 import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -45,10 +45,16 @@ LAYOUT_TAGS |= {*range(512, 533), 700, 34377, 34675}
 
 @dataclass(frozen=True)
 class Picture:
-    """8-bit pixels [H, W, 3] or, grey, [H, W], and metadata by name ("icc", "exif", "xmp")."""
+    """Pixels [H, W, 3] or, grey, [H, W], and metadata by name ("icc", "exif", "xmp", "cicp", "phys").
 
-    pixels: NDArray[np.uint8]
+    Pixels and alpha are uint8 of 8 bits, else uint16 below 2**bit_depth. Alpha is straight.
+    """
+
+    pixels: NDArray[Any]
     metadata: dict[str, bytes] = field(default_factory=dict)
+    bit_depth: int = 8
+    alpha: NDArray[Any] | None = None  # [H, W]; None: opaque
+    notices: tuple[str, ...] = ()  # of what was converted or left out
     lost: int = (
         0  # payloads of a damaged file that are concealed: of tiles, or of ranges of their layers
     )
@@ -56,12 +62,25 @@ class Picture:
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
+        """Of colour: 1 or 3."""
         return 1 if self.pixels.ndim == 2 else 3
 
+    def planes(self) -> NDArray[Any]:
+        """Return pixels and alpha together: [H, W], [H, W, 2], [H, W, 3] or [H, W, 4]."""
+        return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
-def picture_of(image: "Image.Image | NDArray[np.uint8] | Tensor | Picture") -> Picture:
-    """Return the picture of whatever `encode` takes.
+    def with_planes(self, planes: NDArray[Any]) -> "Picture":
+        """Return the picture with other pixels and alpha, as `planes` gives them."""
+        if planes.ndim == 2 or planes.shape[2] == 3:
+            return replace(self, pixels=planes, alpha=None)
+        colour = planes[:, :, 0] if planes.shape[2] == 2 else planes[:, :, :3]
+        return replace(self, pixels=colour, alpha=planes[:, :, -1])
+
+
+def picture_of(
+    image: "Image.Image | NDArray[Any] | Tensor | Picture", bit_depth: int | None = None
+) -> Picture:
+    """Return the picture of whatever `encode` takes; `bit_depth`: of uint16 arrays, 16 where it is not given.
 
     Raises:
         InputError: not an image, not of 8 bits, of other channels than 1 or 3, or of no pixels.
@@ -79,15 +98,25 @@ def picture_of(image: "Image.Image | NDArray[np.uint8] | Tensor | Picture") -> P
         image = _array_of(image)
     if not isinstance(image, np.ndarray):
         raise InputError(f"image: expected Pillow, numpy or torch, found {type(image).__name__}")
-    if image.dtype != np.uint8 or not (
-        image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
+    if image.dtype not in (np.uint8, np.uint16) or not (
+        image.ndim == 2 or (image.ndim == 3 and 1 <= image.shape[2] <= 4)
     ):
         raise InputError(
-            f"array: expected uint8 [H, W, 3] or [H, W], found {image.dtype} {list(image.shape)}"
+            "array: expected uint8 or uint16 [H, W] or [H, W, 1 … 4], "
+            f"found {image.dtype} {list(image.shape)}"
         )
     if 0 in image.shape:
         raise InputError(f"image: expected at least 1x1 pixels, found {list(image.shape)}")
-    return Picture(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+    depth = 8 if image.dtype == np.uint8 else bit_depth or 16
+    if depth != 8 and not 9 <= depth <= 16:
+        raise InputError(f"bit_depth: expected 9 to 16 of uint16, found {depth!r}")
+    largest = (1 << depth) - 1
+    if depth < 16 and image.max() > largest:
+        raise InputError(f"array: expected values up to {largest}, found {image.max()}")
+    planes = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    picture = Picture(planes, bit_depth=depth).with_planes(planes)
+    is_opaque = picture.alpha is not None and bool((picture.alpha == largest).all())
+    return replace(picture, alpha=None) if is_opaque else picture
 
 
 def _array_of(image: "Tensor") -> NDArray[Any]:
@@ -117,10 +146,10 @@ def as_kind(picture: Picture, kind: Kind) -> "Image.Image | NDArray[np.uint8] | 
     if kind == "pillow":
         return to_pillow(picture)
     if kind == "numpy":
-        return picture.pixels
+        return picture.planes()
     with needing("kind 'torch'", "torch"):
         import torch
-    pixels = torch.from_numpy(picture.pixels)
+    pixels = torch.from_numpy(picture.planes())
     return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1).contiguous()
 
 
@@ -168,6 +197,38 @@ def from_pillow(image: Image.Image, name: str = "image") -> Picture:
     return Picture(pixels, kept)
 
 
+def filled(picture: Picture) -> Picture:
+    """Return a picture with colour that costs little where alpha is 0: what its surroundings fade into.
+
+    From coarse to fine: means of squares of what is seen, at sides of 2, 4, …, fill what is not.
+    """
+    assert picture.alpha is not None
+    seen = picture.alpha > 0
+    if seen.all():
+        return picture
+    colour = picture.pixels.astype(np.float32).reshape(*seen.shape, -1)
+    means = _filled(colour, seen.astype(np.float32)[:, :, None])
+    mixed = np.where(seen[:, :, None], colour, means)
+    return replace(
+        picture, pixels=np.rint(mixed).astype(picture.pixels.dtype).reshape(picture.pixels.shape)
+    )
+
+
+def _filled(colour: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return colours [h, w, c], weighed by `weights` [h, w, 1] in 0 … 1; where these are low, those of a coarser plane."""
+    height, width = weights.shape[:2]
+    if max(height, width) == 1:
+        return colour * (weights > 0)
+    padding = [(0, height % 2), (0, width % 2), (0, 0)]
+    weighed, sums = (
+        np.pad(plane, padding).reshape(-(-height // 2), 2, -(-width // 2), 2, -1).sum((1, 3))
+        for plane in (colour * weights, weights)
+    )
+    coarse = _filled(weighed / np.maximum(sums, 1e-6), np.minimum(sums, 1))
+    fine = coarse.repeat(2, 0).repeat(2, 1)[:height, :width]
+    return colour * weights + fine * (1 - weights)
+
+
 def without_layout(exif: Image.Exif) -> Image.Exif:
     """Return EXIF data less the tags that only describe the TIFF file it was in."""
     for tag in LAYOUT_TAGS & set(exif):
@@ -177,7 +238,7 @@ def without_layout(exif: Image.Exif) -> Image.Exif:
 
 def to_pillow(picture: Picture) -> Image.Image:
     """Return a Pillow image whose `info` holds the metadata under Pillow's names; of damage "concealed" and "skipped_bytes"."""
-    image = Image.fromarray(picture.pixels)
+    image = Image.fromarray(picture.planes())
     for key, name in (("icc", "icc_profile"), ("exif", "exif"), ("xmp", "xmp")):
         if key in picture.metadata:
             image.info[name] = picture.metadata[key]
