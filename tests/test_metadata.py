@@ -352,6 +352,16 @@ def test_density_that_exif_has_is_not_kept_twice():
             assert round(image.info["dpi"][0]) == dpi
 
 
+def test_pillow_is_told():
+    """An image that is decoded has its colour and density in `info`, and comes back as it was."""
+    kept = {"cicp": b"\x0c\x0d\0\1", "xmp": b"<x/>", "phys": struct.pack(">IIB", 11811, 2835, 1)}
+    image = Image.fromarray(PIXELS)
+    image.info |= metadata.info_of(Picture(PIXELS, kept))
+    assert image.info["dpi"] == (300, 72)
+    assert image.info["icc_profile"] == icc.of_cicp(kept["cicp"], False)
+    assert metadata.of_image(image) == (kept, [])
+
+
 def test_what_is_left_out_is_said():
     stream = io.BytesIO()
     Image.fromarray(PIXELS).save(stream, "JPEG", comment=b"hello")
