@@ -128,7 +128,7 @@ def is_srgb(profile: bytes) -> bool:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
         shown = ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )  # type: ignore[no-untyped-call]
+        )
     except (ImageCms.PyCMSError, OSError, ImportError):
         return False  # of colours that are unknown
     change = np.asarray(shown, np.int16) - np.asarray(image.convert("RGB"), np.int16)
