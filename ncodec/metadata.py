@@ -107,7 +107,7 @@ def _left_out(image: Image.Image, raw: bytes) -> list[str]:
         carried = ("XML:com.adobe.xmp", "Raw profile type exif")
         if n_texts := sum(key not in carried for key in getattr(image, "text", {})):
             out.append(f"{n_texts} text chunk{'s' * (n_texts > 1)}")
-    if image.info.get("comment"):
+    if image.info.get("comment") and image.format != "JPEG2000":  # whose encoder signs in it
         out.append("comment")
     if image.format in ("JPEG", "MPO"):
         if b"http://ns.adobe.com/xmp/extension/\0" in raw:
