@@ -38,6 +38,8 @@ LEVELS = {
     "ncodec.selftest": 6,
     "ncodec.training": 6,
     "ncodec.evaluation": 7,
+    "ncodec.imageio": 7,
+    "ncodec.pillow": 7,
     "ncodec": 7,
     "ncodec.cli": 8,
 }
