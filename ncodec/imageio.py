@@ -14,7 +14,13 @@ from types import EllipsisType
 from typing import Any
 
 import numpy as np
-from imageio.config import FileExtension, PluginConfig, extension_list, known_extensions, known_plugins
+from imageio.config import (
+    FileExtension,
+    PluginConfig,
+    extension_list,
+    known_extensions,
+    known_plugins,
+)
 from imageio.core.request import URI_BYTES, InitializationError, IOMode, Request
 from imageio.core.v3_plugin_api import ImageProperties, PluginV3
 from numpy.typing import NDArray

@@ -90,7 +90,9 @@ class NcodecImageFile(ImageFile.ImageFile):
                 parsed = container.read(head + self.fp.read(), layers=0)
             h = parsed.header
             self._is_file = family_by_id(h.family).holds == "file"
-        dot = np.zeros((1, 1) if h.is_grey else (1, 1, 3), np.uint8 if h.bit_depth == 8 else np.uint16)
+        dot = np.zeros(
+            (1, 1) if h.is_grey else (1, 1, 3), np.uint8 if h.bit_depth == 8 else np.uint16
+        )
         alpha = dot.reshape(1, -1)[:, :1] if h.has_alpha or parsed.alpha else None
         like = _shown(Picture(dot, parsed.metadata, h.bit_depth, alpha))
         self._size, self._mode, self.info = (h.width, h.height), like.mode, like.info

@@ -109,7 +109,7 @@ def test_damaged_files_fail_as_pillow_s_users_expect(sample, monkeypatch):
 
 def test_what_pillow_cannot_save(tmp_path):
     image = Image.new("RGB", (20, 20))
-    with pytest.raises(ValueError, match="quality: expected 1 .* to 8"):
+    with pytest.raises(ValueError, match=r"quality: expected 1 .* to 8"):
         image.save(tmp_path / "x.nc", quality=90)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="one image"):
@@ -149,14 +149,19 @@ def test_the_thumbnailer_turns_and_fits(packed_jpeg, tmp_path, monkeypatch):
 def test_desktops_tell_files_by_their_content(packed_jpeg, tmp_path):
     """Ours by the signature, whatever other file has the suffix is NetCDF's."""
     xml = ROOT / "share/mime/packages/ncodec.xml"
-    (magic,) = (match.get("value") for match in ElementTree.parse(xml).iter() if "offset" in match.keys())
+    (magic,) = (
+        match.get("value") for match in ElementTree.parse(xml).iter() if "offset" in match.keys()
+    )
     assert magic.encode().decode("unicode_escape").encode("latin-1") == container.SIGNATURE
     if not (shutil.which("update-mime-database") and shutil.which("gio")):
         pytest.skip("no update-mime-database or gio")
     (tmp_path / "mime/packages").mkdir(parents=True)
     shutil.copy(xml, tmp_path / "mime/packages")
     subprocess.run(["update-mime-database", tmp_path / "mime"], check=True, capture_output=True)
-    for name, data, found in (("a.nc", packed_jpeg, "image/x-ncodec"), ("b.nc", NETCDF, "application/x-netcdf")):
+    for name, data, found in (
+        ("a.nc", packed_jpeg, "image/x-ncodec"),
+        ("b.nc", NETCDF, "application/x-netcdf"),
+    ):
         (tmp_path / name).write_bytes(data)
         shown = subprocess.run(
             ["gio", "info", "-a", "standard::content-type", tmp_path / name],
@@ -174,7 +179,9 @@ def test_imageio_reads_what_it_wrote(shape, tmp_path):
     assert iio.imread(path, index=...).shape == (1, *shape)
     properties = iio.improps(path)
     assert (properties.shape, properties.dtype) == (shape, np.uint16)
-    assert np.array_equal(next(iio.imiter(path, scale=1 / 2)), ncodec.decode(path, "numpy", scale=1 / 2))
+    assert np.array_equal(
+        next(iio.imiter(path, scale=1 / 2)), ncodec.decode(path, "numpy", scale=1 / 2)
+    )
     assert iio.imread(iio.imwrite("<bytes>", [pixels], extension=".nc")).shape == shape
 
 
