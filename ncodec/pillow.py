@@ -40,7 +40,7 @@ FORMAT = "NCODEC"
 HEAD = 1 << 16  # bytes that are read at first: most files' tiles begin before
 OPTIONS = [*signature(codec.encode).parameters][1:-1]  # of `encode`, which `save` takes, too
 # Of `info`, what says how pixels look is saved unasked, as PNG and AVIF have it; the rest where `save` is given it.
-LOOK = ("transparency", "icc_profile", "cicp", "gamma", "chromaticity", "srgb")
+LOOK = ("transparency", "icc_profile")
 GIVEN = ("icc_profile", "exif", "xmp", "dpi")
 
 
