@@ -44,8 +44,8 @@ class NcodecPlugin(PluginV3):
     def __init__(self, request: Request) -> None:
         super().__init__(request)
         if request.mode.io_mode is IOMode.write:
-            if request.extension not in (SUFFIX, None):
-                raise InitializationError(f"ncodec writes {SUFFIX} files, not {request.extension}")
+            if request.extension != SUFFIX:
+                raise InitializationError(f"expected extension {SUFFIX}, found {request.extension}")
         elif not request.firstbytes.startswith(container.SIGNATURE):
             raise InitializationError(f"not an {SUFFIX} file")
         else:
@@ -109,9 +109,13 @@ class NcodecPlugin(PluginV3):
         del facts["metadata"]  # how many bytes
         with NcodecImageFile(BytesIO(self._data)) as image:
             image.getexif()  # of a JPEG file that was made smaller, loads the rest as well
-            return facts | image.info
+            return facts | {str(name): value for name, value in image.info.items()}
 
 
+# First of all: ours is told at once, and Pillow's plugin, which may know it as well, has no 16-bit colour.
+others = dict(known_plugins)
+known_plugins.clear()
 known_plugins[NAME] = PluginConfig(NAME, "NcodecPlugin", "ncodec.imageio", install_name="ncodec")
+known_plugins.update(others)
 extension_list.append(FileExtension(extension=SUFFIX, priority=[NAME], name="ncodec image"))
 known_extensions.setdefault(SUFFIX, []).insert(0, extension_list[-1])

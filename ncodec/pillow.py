@@ -67,10 +67,11 @@ def _shown(picture: Picture) -> Image.Image:
 
 
 class NcodecImageFile(ImageFile.ImageFile):
-    """An `.nc` file, decoded when its pixels are asked for. Its `tile` says at one over which scale, until then."""
+    """An `.nc` file, decoded when its pixels are asked for; until then `tile` has something."""
 
     format = FORMAT
     format_description = "ncodec image"
+    _factor = 1  # it is decoded at 1/_factor
 
     def _open(self) -> None:
         """Read size, mode and metadata.
@@ -96,7 +97,7 @@ class NcodecImageFile(ImageFile.ImageFile):
         alpha = dot.reshape(1, -1)[:, :1] if h.has_alpha or parsed.alpha else None
         like = _shown(Picture(dot, parsed.metadata, h.bit_depth, alpha))
         self._size, self._mode, self.info = (h.width, h.height), like.mode, like.info
-        self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self.size), 0, (1,))]
+        self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self.size), 0, "")]
 
     def draft(
         self, mode: str | None, size: tuple[int, int] | None
@@ -106,13 +107,12 @@ class NcodecImageFile(ImageFile.ImageFile):
         Returns:
             mode, and where the whole picture lies in what `load` will give (pixels); None: nothing to choose.
         """
-        if not self.tile or self.tile[0].args != (1,) or not size:
+        if not self.tile or self._factor > 1 or not size:
             return None
         width, height = self.size
         most = min(width // max(size[0], 1), height // max(size[1], 1))
-        factor = max(factor for factor in codec.SCALES if factor <= max(most, 1))
+        self._factor = factor = max(scale for scale in codec.SCALES if scale <= max(most, 1))
         self._size = -(-width // factor), -(-height // factor)
-        self.tile = [self.tile[0]._replace(args=(factor,))]
         return self.mode, (0, 0, width / factor, height / factor)
 
     def load(self) -> Any:
@@ -122,10 +122,9 @@ class NcodecImageFile(ImageFile.ImageFile):
             OSError: damaged, too large, or of a model that is not there.
         """
         if self.tile:
-            (factor,) = self.tile[0].args
-            conceal = ImageFile.LOAD_TRUNCATED_IMAGES
+            conceal, scale = ImageFile.LOAD_TRUNCATED_IMAGES, 1 / self._factor
             with _raised_as(OSError):
-                picture = codec.decode_picture(self._whole(), conceal=conceal, scale=1 / factor)
+                picture = codec.decode_picture(self._whole(), conceal=conceal, scale=scale)
             image = _shown(picture)
             self.im, self._mode, self._size = image.im, image.mode, image.size
             self.info |= image.info

@@ -81,9 +81,9 @@ def test_thumbnails_are_decoded_small(crop, monkeypatch):
     whole = Image.open(file)
     assert np.abs(small - np.asarray(whole.reduce(4)).astype(int)).max() <= 1
     with Image.open(file) as image:
-        image.thumbnail((48, 48))
-        whole.thumbnail((48, 48), reducing_gap=None)
-        assert scales == [1 / 4, 1, 1 / 2] and image.size == whole.size == (48, 32)
+        image.thumbnail((32, 32))
+        whole.thumbnail((32, 32), reducing_gap=None)
+        assert scales == [1 / 4, 1, 1 / 2] and image.size == whole.size == (32, 22)
         assert np.abs(np.asarray(image).astype(int) - np.asarray(whole)).mean() < 2
 
 
@@ -193,5 +193,5 @@ def test_imageio_metadata_and_refusals(packed_jpeg, tmp_path):
     with iio.imopen(tmp_path / "x.nc", "w") as file, pytest.raises(InputError, match="one image"):
         file.write(np.zeros((2, 8, 8), np.uint8), is_batch=True)
     (tmp_path / "x.nc").write_bytes(NETCDF)
-    with pytest.raises(OSError, match="Could not find a backend"):
-        iio.imread(tmp_path / "x.nc")
+    with pytest.raises(OSError, match="can not handle"):
+        iio.imread(tmp_path / "x.nc", plugin="ncodec")
