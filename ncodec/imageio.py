@@ -97,7 +97,7 @@ class NcodecPlugin(PluginV3):
         h = parsed.header
         channels = (1 if h.is_grey else 3) + bool(h.has_alpha or parsed.alpha)
         shape = (h.height, h.width, *[channels] * (channels > 1))
-        dtype = np.dtype(np.uint8 if h.bit_depth == 8 else np.uint16)
+        dtype = np.dtype(np.uint8 if h.bit_depth <= 8 else np.uint16)
         if index is ...:
             return ImageProperties((1, *shape), dtype, n_images=1, is_batch=True)
         return ImageProperties(shape, dtype)

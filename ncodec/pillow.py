@@ -72,6 +72,7 @@ class NcodecImageFile(ImageFile.ImageFile):
     format = FORMAT
     format_description = "ncodec image"
     _factor = 1  # it is decoded at 1/_factor
+    _is_file = False  # whether it holds a JPEG file
 
     def _open(self) -> None:
         """Read size, mode and metadata.
@@ -91,11 +92,11 @@ class NcodecImageFile(ImageFile.ImageFile):
                 parsed = container.read(head + self.fp.read(), layers=0)
             h = parsed.header
             self._is_file = family_by_id(h.family).holds == "file"
+        channels = (1 if h.is_grey else 3) + bool(h.has_alpha or parsed.alpha)
         dot = np.zeros(
-            (1, 1) if h.is_grey else (1, 1, 3), np.uint8 if h.bit_depth == 8 else np.uint16
+            (1, 1, channels)[: 2 + (channels > 1)], np.uint8 if h.bit_depth <= 8 else np.uint16
         )
-        alpha = dot.reshape(1, -1)[:, :1] if h.has_alpha or parsed.alpha else None
-        like = _shown(Picture(dot, parsed.metadata, h.bit_depth, alpha))
+        like = _shown(Picture(dot, parsed.metadata, h.bit_depth).with_planes(dot))
         self._size, self._mode, self.info = (h.width, h.height), like.mode, like.info
         self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self.size), 0, "")]
 
