@@ -43,7 +43,9 @@ def read_deep(image: Image.Image, raw: bytes) -> Deep | None:
     modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
     form = image.format or ""
     if image.mode in ("F", "I") and form != "PPM":
-        raise InputError(f"expected integers of at most 16 bits, found mode {image.mode} {modes}: convert it first")
+        raise InputError(
+            f"expected integers of at most 16 bits, found mode {image.mode} {modes}: convert it first"
+        )
     if form == "PPM" and raw:
         return _read_netpbm(image, raw)
     if form == "SGI" and raw[3:4] == b"\2":
@@ -58,7 +60,9 @@ def read_deep(image: Image.Image, raw: bytes) -> Deep | None:
         return _grey(image)
     if form in ("PNG", "TIFF") and raw:
         return _read_twice(image, raw)
-    raise InputError(f"more than 8 bits a channel, which {form} is not read with (mode {image.mode} {modes}): convert it first")
+    raise InputError(
+        f"more than 8 bits a channel, which {form} is not read with (mode {image.mode} {modes}): convert it first"
+    )
 
 
 def _loaded(image: Image.Image, mode: str = "", raw_mode: str = "") -> NDArray[Any]:
@@ -66,7 +70,9 @@ def _loaded(image: Image.Image, mode: str = "", raw_mode: str = "") -> NDArray[A
     if raw_mode:
         image._mode = mode  # type: ignore[attr-defined]
         image.tile = [  # type: ignore[attr-defined]
-            tile._replace(args=raw_mode if isinstance(tile.args, str) else (raw_mode, *tile.args[1:]))
+            tile._replace(
+                args=raw_mode if isinstance(tile.args, str) else (raw_mode, *tile.args[1:])
+            )
             for tile in image.tile  # type: ignore[attr-defined]
         ]
     image.load()
@@ -90,8 +96,12 @@ def _read_twice(image: Image.Image, raw: bytes) -> Deep:
     """Return the colours of a PNG or TIFF: high bytes and low bytes of one more decoding each."""
     args = image.tile[0].args  # type: ignore[attr-defined]
     whole = args if isinstance(args, str) else args[0]
-    if getattr(image, "tag_v2", {}).get(284) == 2 or not re.fullmatch(r"(LA|RGB[XAa]?);16[BLN]", whole):
-        raise InputError(f"16 bits a channel in an order that is not read ({whole}): store pixels, not planes, together")
+    if getattr(image, "tag_v2", {}).get(284) == 2 or not re.fullmatch(
+        r"(LA|RGB[XAa]?);16[BLN]", whole
+    ):
+        raise InputError(
+            f"16 bits a channel in an order that is not read ({whole}): store pixels, not planes, together"
+        )
     if whole == "LA;16B":  # has no opposite; but four bytes a pixel are four channels
         high_low = _loaded(image, "RGBA", "RGBA").astype(np.uint16)
         return high_low[:, :, ::2] << 8 | high_low[:, :, 1::2], 16
@@ -158,7 +168,11 @@ def _read_sgi(image: Image.Image, raw: bytes) -> Deep:
 
 def _read_coded(image: Image.Image, raw: bytes, form: str) -> Deep | None:
     """Return pictures of formats whose Pillow plugins cut colours to 8 bits."""
-    depth = {"JPEG2000": _depth_of_j2k, "AVIF": _depth_of_avif, "JXL": _depth_of_jxl}[form](raw) if form != "HEIF" else image.info.get("bit_depth", 8)
+    depth = (
+        {"JPEG2000": _depth_of_j2k, "AVIF": _depth_of_avif, "JXL": _depth_of_jxl}[form](raw)
+        if form != "HEIF"
+        else image.info.get("bit_depth", 8)
+    )
     if depth <= 8:
         return None
     if form == "HEIF":
@@ -184,7 +198,9 @@ def _read_coded(image: Image.Image, raw: bytes, form: str) -> Deep | None:
             raise InputError("sYCC of more than 8 bits: convert it first")
         planes = imagecodecs.jpeg2k_decode(raw)
     if planes.dtype != np.uint16 or planes.shape[:2] != (image.height, image.width):
-        raise InputError(f"expected uint16 of {image.width}x{image.height}, found {planes.dtype} {list(planes.shape)}")
+        raise InputError(
+            f"expected uint16 of {image.width}x{image.height}, found {planes.dtype} {list(planes.shape)}"
+        )
     return planes, depth
 
 
@@ -192,7 +208,9 @@ def _depth_of_j2k(raw: bytes) -> int:
     """Return the most bits of any component, by SIZ (T.800, A.5.1)."""
     at = raw.find(b"\xff\x4f\xff\x51") + 2
     n_components = int.from_bytes(raw[at + 38 : at + 40], "big")
-    return max(((size & 127) + 1 for size in raw[at + 40 : at + 40 + 3 * n_components : 3]), default=8)
+    return max(
+        ((size & 127) + 1 for size in raw[at + 40 : at + 40 + 3 * n_components : 3]), default=8
+    )
 
 
 def _depth_of_avif(raw: bytes) -> int:

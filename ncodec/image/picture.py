@@ -83,7 +83,9 @@ def picture_of(
     torch: Any = sys.modules.get("torch")  # whoever has a tensor has imported it
     is_tensor = torch is not None and isinstance(image, torch.Tensor)
     if not is_tensor and not isinstance(image, (np.ndarray, Image.Image)):
-        raise WrongTypeError(f"image: expected Pillow, numpy or torch, found {type(image).__name__}")
+        raise WrongTypeError(
+            f"image: expected Pillow, numpy or torch, found {type(image).__name__}"
+        )
     if 0 in (image.size if isinstance(image, Image.Image) else image.shape):
         size = image.size if isinstance(image, Image.Image) else image.shape
         raise InputError(f"image: expected at least 1x1 pixels, found {list(size)}")
@@ -103,13 +105,19 @@ def _picture_of_array(array: NDArray[Any], bit_depth: int | None, what: str) -> 
     shape = "[C, H, W]" if what == "tensor" else "[H, W, C]"
     if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= array.shape[2] <= 4):
         found = array.transpose(2, 0, 1) if what == "tensor" and array.ndim == 3 else array
-        raise InputError(f"{what}: expected [H, W] or {shape} of 1 to 4 channels, found {list(found.shape)}")
+        raise InputError(
+            f"{what}: expected [H, W] or {shape} of 1 to 4 channels, found {list(found.shape)}"
+        )
     is_float = np.issubdtype(array.dtype, np.floating)
     if not is_float and array.dtype not in (np.uint8, np.uint16):
-        raise WrongTypeError(f"{what}: expected uint8, uint16 or floats in [0, 1], found {array.dtype}")
+        raise WrongTypeError(
+            f"{what}: expected uint8, uint16 or floats in [0, 1], found {array.dtype}"
+        )
     depth = bit_depth or (16 if array.dtype == np.uint16 else 8)
     if depth not in ((8,) if array.dtype == np.uint8 else range(8 if is_float else 9, 17)):
-        raise InputError(f"bit_depth: {depth} is not that of {array.dtype} {what}s: uint8 has 8, uint16 9 to 16, floats any of them")
+        raise InputError(
+            f"bit_depth: {depth} is not that of {array.dtype} {what}s: uint8 has 8, uint16 9 to 16, floats any of them"
+        )
     if is_float:
         if not (array.min() >= 0 and array.max() <= 1):
             raise InputError(f"{what}: float pixels must lie in [0, 1]")
@@ -146,7 +154,9 @@ def to_depth(pixels: NDArray[Any], old: int, new: int) -> NDArray[Any]:
     if old == new:
         return pixels
     most, wanted = (1 << old) - 1, (1 << new) - 1
-    scaled = (pixels.astype(np.uint32) * np.uint32(wanted) + np.uint32(most // 2)) // np.uint32(most)
+    scaled = (pixels.astype(np.uint32) * np.uint32(wanted) + np.uint32(most // 2)) // np.uint32(
+        most
+    )
     return scaled.astype(np.uint8 if new == 8 else np.uint16)
 
 
@@ -168,7 +178,9 @@ def to_pillow(picture: Picture) -> Image.Image:
     is_deep_grey = is_deep and picture.channels == 1 and picture.alpha is None
     image = Image.fromarray(of_depth(picture, 16 if is_deep_grey else 8).planes())
     names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
-    image.info |= {name: picture.metadata[key] for key, name in names.items() if key in picture.metadata}
+    image.info |= {
+        name: picture.metadata[key] for key, name in names.items() if key in picture.metadata
+    }
     if is_deep and not is_deep_grey:
         image.info["bit_depth"] = picture.bit_depth
     if picture.lost or picture.skipped_bytes:

@@ -33,6 +33,7 @@ COLOUR_OF_MODE = {
     **dict.fromkeys(("1", "L", "LA", "La"), "L"),
     **dict.fromkeys(("RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "P", "PA"), "RGB"),
 }
+ORIENTATION = 274
 
 
 def read(source: Path | IO[bytes], name: str, frame: int | None = None) -> Picture:
@@ -77,8 +78,11 @@ def _picture_of(image: Image.Image, raw: bytes) -> Picture:
         )
     is_premultiplied = image.mode in ("La", "RGBa") or "RGBa" in str(getattr(image, "tile", ""))
     deep = read_deep(image, raw)
-    image.load()  # ahead of `info`: PNG's text may stand after the pixels
+    if deep is None:
+        image.load()  # ahead of `info`: PNG's text may stand after the pixels
     kept, left_out = metadata.of_image(image, raw)
+    if image.format == "JXL" and "exif" in kept:
+        kept["exif"] = _upright(kept["exif"])
     notices = []
     if is_premultiplied:
         notices.append("premultiplied alpha is converted to straight alpha")
@@ -93,16 +97,32 @@ def _picture_of(image: Image.Image, raw: bytes) -> Picture:
 def _planes_of(image: Image.Image, raw: bytes) -> NDArray[np.uint8]:
     """Return [H, W] or [H, W, 2 to 4], alpha last, of an image of 8 bits or fewer."""
     if image.mode not in COLOUR_OF_MODE:
-        raise InputError(f"expected RGB, grey or palette, found mode {image.mode}: convert it first")
+        raise InputError(
+            f"expected RGB, grey or palette, found mode {image.mode}: convert it first"
+        )
     colour = COLOUR_OF_MODE[image.mode]
     key = image.info.get("transparency")
     if isinstance(key, int) and colour == "L":  # PNG's tRNS, in steps of the file's own depth
-        key *= 255 // ((1 << raw[24]) - 1) if image.format == "PNG" and image.mode == "L" and raw else 1
+        key *= (
+            255 // ((1 << raw[24]) - 1)
+            if image.format == "PNG" and image.mode == "L" and raw
+            else 1
+        )
         grey = np.asarray(image.convert("L"))
         return np.dstack([grey, np.where(grey == key, 0, 255).astype(np.uint8)])
     if image.mode == "La":
         image = image.convert("LA")
     return np.asarray(image.convert(colour + "A" if image.has_transparency_data else colour))
+
+
+def _upright(data: bytes) -> bytes:
+    """Return EXIF without an orientation, for formats whose decoders have turned the pixels already."""
+    exif = Image.Exif()
+    exif.load(data)
+    if ORIENTATION not in exif:
+        return data
+    del exif[ORIENTATION]
+    return b"Exif\0\0" * (not exif.tobytes().startswith(b"Exif")) + exif.tobytes()
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
@@ -143,7 +163,9 @@ def _choose_frame(image: Image.Image, frame: int | None) -> None:
     """
     # A PSD opens with all of its layers together, which are no frames.
     n_frames = 1 if image.format == "PSD" else getattr(image, "n_frames", 1)
-    if frame is None and n_frames > 1 and image.format != "MPO":  # whose others are views and thumbnails
+    if (
+        frame is None and n_frames > 1 and image.format != "MPO"
+    ):  # whose others are views and thumbnails
         raise InputError(
             f"expected one frame, found {n_frames}: --frame N takes one of 0 to {n_frames - 1} (in Python a copy() of it)"
         )

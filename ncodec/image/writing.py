@@ -1,9 +1,9 @@
 """Pictures -> image files: what a format cannot hold is refused, or said in a notice.
 
-    16 bits     PNG, TIFF, PPM: written here, since Pillow writes 8; other formats: rounded, with a notice
-    alpha       refused where a format has none, unless a background is given
-    lossy       JPEG, AVIF, HEIF: quality 95 unless another is asked for; WebP, JPEG XL: lossless unless one is
-    colours     GIF: 256 of them, with a notice; PGM and PBM: refused; ICO: up to 256x256
+16 bits     PNG, TIFF, PPM: written here, since Pillow writes 8; other formats: rounded, with a notice
+alpha       refused where a format has none, unless a background is given
+lossy       JPEG, AVIF, HEIF: quality 95 unless another is asked for; WebP, JPEG XL: lossless unless one is
+colours     GIF: 256 of them, with a notice; PGM and PBM: refused; ICO: up to 256x256
 """
 
 import struct
@@ -25,7 +25,21 @@ from ncodec.image.plugins import FORM_OF_SUFFIX, add_plugin, reason
 PNG_LEVEL = 4  # of zlib: half the time of 6, Pillow's own, for 3 % more bytes
 ROWS = 64  # of a 16-bit PNG that are filtered together
 
-ALPHA = {"PNG", "TIFF", "WEBP", "AVIF", "JPEG2000", "HEIF", "JXL", "GIF", "ICO", "TGA", "QOI", "DDS", "SGI"}
+ALPHA = {
+    "PNG",
+    "TIFF",
+    "WEBP",
+    "AVIF",
+    "JPEG2000",
+    "HEIF",
+    "JXL",
+    "GIF",
+    "ICO",
+    "TGA",
+    "QOI",
+    "DDS",
+    "SGI",
+}
 DEEP = {"PNG", "TIFF", "PPM"}
 LOSSY = {"JPEG", "MPO", "AVIF", "HEIF", "PDF"}  # without a choice
 LOSSY_IF_ASKED = {"WEBP", "JXL"}
@@ -91,7 +105,9 @@ def _form_of(suffix: str) -> str:
 
 def _check_quality(form: str, suffix: str, quality: int) -> None:
     if form not in LOSSY | LOSSY_IF_ASKED:
-        raise InputError(f"output {suffix!r}: has no quality: it is lossless, or has one way to be written")
+        raise InputError(
+            f"output {suffix!r}: has no quality: it is lossless, or has one way to be written"
+        )
     if not 1 <= quality <= 100:
         raise InputError(f"output quality: expected 1 to 100, found {quality}")
 
@@ -111,7 +127,9 @@ def flattened(picture: Picture, background: tuple[int, int, int]) -> Picture:
     return replace(picture, pixels=flat[:, :, 0] if flat.shape[2] == 1 else flat, alpha=None)
 
 
-def _write(picture: Picture, target: IO[bytes], form: str, suffix: str, quality: int | None) -> list[str]:
+def _write(
+    picture: Picture, target: IO[bytes], form: str, suffix: str, quality: int | None
+) -> list[str]:
     """Write what the format can hold; return notices."""
     if form == "PPM":
         target.write(_netpbm(metadata.turned(picture), suffix))
@@ -128,7 +146,11 @@ def _write(picture: Picture, target: IO[bytes], form: str, suffix: str, quality:
     if form in LOSSY:
         options["quality"] = quality or QUALITY
     if form in LOSSY_IF_ASKED:
-        options |= {"lossless": True, "exact": True} if quality is None else {"quality": quality, "exact": True}
+        options |= (
+            {"lossless": True, "exact": True}
+            if quality is None
+            else {"quality": quality, "exact": True}
+        )
     if form == "JPEG":
         options["subsampling"] = 0
     if form == "AVIF":
@@ -137,7 +159,9 @@ def _write(picture: Picture, target: IO[bytes], form: str, suffix: str, quality:
         options["chroma"] = 444
     if form == "ICO":
         if max(image.size) > 256:
-            raise InputError(f"output {suffix!r}: holds up to 256x256 pixels, found {image.width}x{image.height}")
+            raise InputError(
+                f"output {suffix!r}: holds up to 256x256 pixels, found {image.width}x{image.height}"
+            )
         options["sizes"] = [image.size]
     if form == "GIF":
         image, is_exact = _with_palette(picture)
@@ -149,27 +173,32 @@ def _write(picture: Picture, target: IO[bytes], form: str, suffix: str, quality:
 
 def _with_palette(picture: Picture) -> tuple[Image.Image, bool]:
     """Return a picture of up to 256 colours, and whether they are all there were; alpha is all or nothing."""
-    planes = picture.planes()
-    planes = planes[:, :, None] if planes.ndim == 2 else planes
-    if picture.alpha is not None:
-        if not np.isin(picture.alpha, (0, 255)).all():
-            raise InputError("output '.gif': cannot hold half transparency: use .png, or --background COLOUR")
-        planes = planes * (picture.alpha[:, :, None] > 0)  # one colour for all that is not seen
-    size = planes.shape[2]
-    numbers = np.zeros((*planes.shape[:2], 4), np.uint8)
-    numbers[:, :, :size] = planes
-    colours, indexes = np.unique(numbers.view(np.uint32), return_inverse=True)
-    if len(colours) > 256:
-        image = to_pillow(replace(picture, metadata={}))
-        return image.convert("RGBA" if picture.alpha is not None else "RGB").quantize(
-            method=Image.Quantize.FASTOCTREE if picture.alpha is not None else Image.Quantize.MEDIANCUT
-        ), False
-    palette = colours.view(np.uint8).reshape(-1, 4)
-    image = Image.fromarray(indexes.reshape(planes.shape[:2]).astype(np.uint8), "L")
-    image.putpalette((palette[:, :3] if size > 2 else palette[:, :1].repeat(3, 1)).tobytes())
-    if picture.alpha is not None:
-        image.info["transparency"] = int(np.flatnonzero(palette[:, size - 1] == 0)[0])
-    return image, True
+    alpha, pixels = picture.alpha, picture.pixels
+    if alpha is not None and not np.isin(alpha, (0, 255)).all():
+        raise InputError(
+            "output '.gif': cannot hold half transparency: use .png, or --background COLOUR"
+        )
+    colour = pixels if pixels.ndim == 3 else pixels[:, :, None].repeat(3, 2)
+    if alpha is not None:
+        colour = colour * (alpha > 0)[:, :, None]  # one for all that is not seen
+    most = 256 if alpha is None else 255
+    image = Image.fromarray(colour)
+    is_exact = image.getcolors(most) is not None
+    if is_exact:
+        numbers = colour.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        found, indexes = np.unique(numbers, return_inverse=True)
+        palette = (
+            np.stack([found >> 16, found >> 8 & 255, found & 255], 1).astype(np.uint8).tobytes()
+        )
+        image = Image.fromarray(indexes.reshape(numbers.shape).astype(np.uint8))
+        image.putpalette(palette)
+    else:
+        image = image.quantize(most)
+    if alpha is not None:
+        image.putpalette(bytes(image.getpalette() or ()).ljust(768, b"\0"))
+        image.paste(255, mask=Image.fromarray(255 - alpha))
+        image.info["transparency"] = 255
+    return image, is_exact
 
 
 def _netpbm(picture: Picture, suffix: str) -> bytes:
@@ -186,7 +215,10 @@ def _netpbm(picture: Picture, suffix: str) -> bytes:
     if suffix == ".ppm" and pixels.ndim == 2:
         pixels = pixels[:, :, None].repeat(3, 2)
     kind = b"P5" if pixels.ndim == 2 else b"P6"
-    return b"%s\n%d %d\n%d\n" % (kind, width, height, most) + pixels.astype(">u2" if most > 255 else "u1").tobytes()
+    return (
+        b"%s\n%d %d\n%d\n" % (kind, width, height, most)
+        + pixels.astype(">u2" if most > 255 else "u1").tobytes()
+    )
 
 
 def _png16(picture: Picture, options: dict[str, Any]) -> bytes:
@@ -215,7 +247,12 @@ def _png16(picture: Picture, options: dict[str, Any]) -> bytes:
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
 
 
 def _filtered(planes: NDArray[np.uint16]) -> Iterator[bytes]:
@@ -240,10 +277,15 @@ def _filtered(planes: NDArray[np.uint16]) -> Iterator[bytes]:
 
 def _tiff16(picture: Picture, options: dict[str, Any]) -> bytes:
     """Return a TIFF of 16 bits a channel: what Pillow writes of the same bytes as twice as wide, with two tags mended."""
-    planes = np.ascontiguousarray(of_depth(picture, 16).planes()).astype("<u2")
+    planes = of_depth(picture, 16).planes()
+    if planes.ndim == 3 and planes.shape[2] == 2:
+        planes = planes[:, :, [0, 0, 0, 1]]  # grey and alpha of 16 bits is what few programs read
+    planes = np.ascontiguousarray(planes, "<u2")
     height, width = planes.shape[:2]
     stream = BytesIO()
-    Image.fromarray(planes.view(np.uint8).reshape(height, 2 * width, *planes.shape[2:])).save(stream, "TIFF", **options)
+    Image.fromarray(planes.view(np.uint8).reshape(height, 2 * width, *planes.shape[2:])).save(
+        stream, "TIFF", **options
+    )
     data = bytearray(stream.getvalue())
     (at,) = struct.unpack_from("<I", data, 4)
     (n_tags,) = struct.unpack_from("<H", data, at)
