@@ -1,41 +1,27 @@
-"""ICC profiles made from facts: primaries, curves, names. Those that most pictures carry, to the byte, and our own.
+"""ICC profiles made from facts: primaries, curves, names; profiles.py has those that most pictures carry.
 
     | header, 128 | number of tags | signature, offset, length of each tag | elements, each at a multiple of 4 |
 
 Numbers in elements are in 1/65536 (s15Fixed16). ICC.1:2022 has the elements, sections 7 and 10.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from hashlib import md5
-from struct import pack, unpack
+from struct import pack
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 Tags = Sequence[tuple[str, bytes]]
 XYZ = tuple[int, int, int]
 """X, Y, Z in 1/65536."""
 
+XY = tuple[float, float]
+"""Chromaticities x and y."""
+
 D50: XYZ = (0xF6D6, 0x10000, 0xD32D)
-D65: XYZ = (0xF351, 0x10000, 0x116CC)
-D65_ADAPTED = (0x10C42, 0x5DE, -3290, 0x793, 0xFD90, -1118, -605, 0x3DC, 0xC06E)  # to D50
-SRGB_XYZ: tuple[XYZ, XYZ, XYZ] = ((0x6FA2, 0x38F5, 0x390), (0x6299, 0xB785, 0x18DA), (0x24A0, 0xF84, 0xB6CF))  # fmt: skip
-P3_XYZ: tuple[XYZ, XYZ, XYZ] = ((0x83DF, 0x3DBF, -69), (0x4ABF, 0xB137, 0xAB9), (0x2838, 0x110B, 0xC8B9))  # fmt: skip
 SRGB_CURVE = (0x26666, 0xF2A7, 0xD59, 0x13D0, 0xA5B)  # g, a, b, c, d of IEC 61966-2-1
-
-
-def text(words: str) -> bytes:
-    """Return an element of ASCII."""
-    return b"text" + bytes(4) + words.encode("ascii") + b"\0"
-
-
-def description(words: str, is_mac: bool = False) -> bytes:
-    """Return the description of a profile of version 2; `is_mac` says it twice."""
-    ascii_ = words.encode("ascii") + b"\0"
-    again = ascii_ if is_mac else b""
-    head = b"desc" + bytes(4) + pack(">I", len(ascii_)) + ascii_ + bytes(10)
-    return head + bytes([len(again)]) + again.ljust(67, b"\0")
 
 
 def names(words: str, end: str = "") -> bytes:
@@ -105,11 +91,13 @@ def profile(
     return bytes(out)
 
 
-def _rgb(columns: Sequence[XYZ], order: str = "rgb") -> list[tuple[str, bytes]]:
+def columns_of(columns: Sequence[XYZ], order: str = "rgb") -> list[tuple[str, bytes]]:
+    """Return the tags of the primaries, in an order."""
     return [(f"{c}XYZ", numbers("XYZ ", *columns["rgb".index(c)])) for c in order]
 
 
-def _curves(curve: bytes, order: str = "rgb") -> list[tuple[str, bytes]]:
+def curves_of(curve: bytes, order: str = "rgb") -> list[tuple[str, bytes]]:
+    """Return the tags of the channels' curves, which are one."""
     return [(f"{c}TRC", curve) for c in order]
 
 
@@ -118,184 +106,99 @@ def white(xyz: XYZ) -> tuple[str, bytes]:
     return "wtpt", numbers("XYZ ", *xyz)
 
 
-BLACK = ("bkpt", numbers("XYZ ", 0, 0, 0))
-CHAD = ("chad", numbers("sf32", *D65_ADAPTED))
-MEASURED = b"meas" + bytes(4) + pack(">I16x", 1)
+# By the numbers of ITU-T H.273, table 2: white, red, green, blue.
+_D65, _C = (0.3127, 0.3290), (0.310, 0.316)
+PRIMARIES: dict[int, tuple[XY, XY, XY, XY]] = {
+    1: (_D65, (0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),  # BT.709, sRGB
+    4: (_C, (0.670, 0.330), (0.210, 0.710), (0.140, 0.080)),
+    5: (_D65, (0.640, 0.330), (0.290, 0.600), (0.150, 0.060)),
+    6: (_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    7: (_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    8: (_C, (0.681, 0.319), (0.243, 0.692), (0.145, 0.049)),
+    9: (_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),  # BT.2020
+    11: ((0.314, 0.351), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),  # DCI-P3
+    12: (_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),  # Display P3
+    22: (_D65, (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
+}
+ADOBE_RGB = (_D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
+BRADFORD = np.array(
+    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+)
 
 
-def srgb(x: float) -> float:
-    """Return the light of an sRGB value in [0, 1], by IEC 61966-2-1."""
-    return x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4
+def gamma(exponent: float) -> bytes:
+    """Return the curve x^exponent."""
+    return parametric(0, round(65536 * exponent))
 
 
-@cache
-def srgb_table() -> bytes:
-    """Return sRGB's curve as most profiles have it, by 1024 values."""
-    return sampled([round(65535 * srgb(k / 1023)) for k in range(1024)])
+def _video(alpha: float, slope: float, end: float) -> bytes:
+    """Return the inverse of alpha x^0.45 - (alpha - 1), of slope x at black, up to the value `end`."""
+    values = (1 / 0.45, 1 / alpha, (alpha - 1) / alpha, 1 / slope, end)
+    return parametric(3, *(round(65536 * value) for value in values))
 
 
-def _hp_srgb(intent: int) -> bytes:
-    tags = [
-        ("cprt", text("Copyright (c) 1998 Hewlett-Packard Company")),
-        ("desc", description("sRGB IEC61966-2.1", True)),
-        white(D65), BLACK, *_rgb(SRGB_XYZ),
-        ("dmnd", description("IEC http://www.iec.ch", True)),
-        ("dmdd", description("IEC 61966-2.1 Default RGB colour space - sRGB", True)),
-        ("vued", description("Reference Viewing Condition in IEC61966-2.1", True)),
-        ("view", numbers("view", 0x13A4FE, 0x145F2E, 0x10CF14, 0x3EDCC, 0x4130B, 0x35C9E, 1)),
-        ("lumi", numbers("XYZ ", 0x4C0956, 0x500000, 0x571FE7)),
-        ("meas", MEASURED + pack(">II", 0x28F, 2)),
-        ("tech", b"sig \0\0\0\0CRT "), *_curves(srgb_table()),
-    ]  # fmt: skip
-    about: dict[str, str] = {"cmm": "Lino", "platform": "MSFT", "maker": "IEC ", "model": "sRGB", "creator": "HP  "}  # fmt: skip
-    return profile(tags, 0x02100000, date=(1998, 2, 9, 6, 49, 0), intent=intent, **about)  # type: ignore[arg-type]
+def _pq(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return light / (10 000 cd/m²) of SMPTE ST 2084."""
+    root = x ** (4096 / 2523 / 128)
+    ratio = np.maximum(root - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * root)
+    return np.asarray(ratio ** (16384 / 2610))
 
 
-def _black_scaled() -> bytes:
-    tags = [
-        ("desc", description("sRGB IEC61966-2-1 black scaled")),
-        *_rgb(SRGB_XYZ, "b"), *_curves(srgb_table(), "b"),
-        ("dmdd", description("IEC 61966-2-1 Default RGB Colour Space - sRGB")),
-        *_rgb(SRGB_XYZ, "g"), *_curves(srgb_table(), "g"),
-        ("lumi", numbers("XYZ ", 0, 0x500000, 0)), ("meas", MEASURED + pack(">II", 0, 2)),
-        ("bkpt", numbers("XYZ ", 790, 819, 676)),
-        *_rgb(SRGB_XYZ, "r"), *_curves(srgb_table(), "r"),
-        ("tech", b"sig \0\0\0\0CRT "),
-        ("vued", description("Reference Viewing Condition in IEC 61966-2-1")), white(D50),
-        ("cprt", text("Copyright International Color Consortium, 2009")),
-        ("chad", numbers("sf32", 0x10C44, 0x5DF, -3290, 0x794, 0xFD8F, -1119, -606, 0x3DB, 0xC075)),
-    ]  # fmt: skip
-    return profile(
-        tags, 0x02000000, date=(2009, 3, 27, 21, 36, 31), attributes=1 << 32, has_id=True
+def _hlg(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the light of the scene of ARIB STD-B67."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    return np.where(x <= 0.5, x * x / 3, (np.exp((x - c) / a) + b) / 12)
+
+
+def transfer_curve(transfer: int) -> bytes | None:
+    """Return the curve of a transfer function by its number in ITU-T H.273, table 3; None of what has none here."""
+    if transfer in (1, 6, 11, 12, 14, 15):
+        return _video(1.099, 4.5, 0.081)
+    if transfer == 7:
+        return _video(1.1115, 4.0, 0.0912)
+    if transfer == 13:
+        return parametric(3, *SRGB_CURVE)
+    if transfer in (16, 18):
+        light = (_pq if transfer == 16 else _hlg)(np.arange(4096) / 4095)
+        return sampled([round(65535 * value) for value in np.clip(light, 0, 1).tolist()])
+    exponents = {4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}
+    return gamma(exponents[transfer]) if transfer in exponents else None
+
+
+def of_primaries(
+    name: str, primaries: tuple[XY, XY, XY, XY], curve: bytes, extra: Tags = ()
+) -> bytes:
+    """Return the profile of RGB by the chromaticities of white, red, green and blue, and the channels' curve."""
+    xyz = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in primaries])
+    light = xyz[1:].T * np.linalg.solve(xyz[1:].T, xyz[0])  # the columns add up to white
+    cones = np.array(D50) / 65536 @ BRADFORD.T / (xyz[0] @ BRADFORD.T)
+    adapted = np.linalg.inv(BRADFORD) @ (cones[:, None] * BRADFORD)
+    chad = numbers("sf32", *(round(65536 * value) for value in adapted.ravel().tolist()))
+    columns: list[Any] = [
+        tuple(map(round, column)) for column in (65536 * adapted @ light).T.tolist()
+    ]
+    tags = [*_words(name), white(D50), ("chad", chad), *columns_of(columns), *curves_of(curve)]
+    return profile([*tags, *extra])
+
+
+def of_grey(name: str, curve: bytes, extra: Tags = ()) -> bytes:
+    """Return the profile of grey by its curve."""
+    return profile([*_words(name), white(D50), ("kTRC", curve), *extra], space="GRAY")
+
+
+def of_cicp(code_points: bytes, is_grey: bool) -> bytes | None:
+    """Return the profile of colour by its code points (primaries, transfer, matrix, full range); None where these say too little."""
+    primaries, curve = PRIMARIES.get(code_points[0]), transfer_curve(code_points[1])
+    if curve is None or (primaries is None and not is_grey):
+        return None
+    name, extra = (
+        f"CICP {code_points[0]}/{code_points[1]}",
+        [("cicp", b"cicp" + bytes(4) + code_points)],
     )
+    if is_grey or primaries is None:
+        return of_grey(name, curve, extra)
+    return of_primaries(name, primaries, curve, extra)
 
 
-def _adobe(name: str, tags: Tags, space: str, device: str = "mntr", intent: int = 0) -> bytes:
-    """Return a profile as Adobe's of 1999 are."""
-    head = [
-        ("cprt", text("Copyright 1999 Adobe Systems Incorporated")),
-        ("desc", description(name)),
-    ]
-    return profile([*head, *tags], 0x02100000, space, device=device, cmm="ADBE", date=(1999, 6, 3, 0, 0, 0),
-                   platform="APPL", maker="none", intent=intent, creator="ADBE", is_shared=False)  # fmt: skip
-
-
-def _dot_gain(gain: float) -> bytes:
-    """Return the profile of a press that prints 50 % as 50 % + `gain`: a power, no steeper than 16 at black."""
-    power = math.log(0.5 - gain) / math.log(0.5)
-    values = [max(16 * k, round(65535 * (k / 255) ** power)) for k in range(256)]
-    tags = [white(D50), BLACK, ("kTRC", sampled(values))]
-    return _adobe(f"Dot Gain {round(gain * 100)}%", tags, "GRAY", "prtr", 1)
-
-
-def _display_p3(year: int) -> bytes:
-    """Return Apple's profile of 2015, 2017 or 2022."""
-    copyright_, name, light = f"Copyright Apple Inc., {year}", "Display P3", D65
-    words = [("desc", description(name)), ("cprt", text(copyright_))]
-    date, curve = (2017, 7, 7, 13, 22, 32), SRGB_CURVE
-    if year == 2015:
-        date, curve = (2015, 10, 14, 13, 8, 57), (0x26666, 0xF2B0, 0xD50, 0x13B6, 0x9FC)
-    if year == 2022:
-        words = [("desc", names(name)), ("cprt", names(copyright_))]
-        date, light = (2022, 1, 1, 0, 0, 0), (0xF6D5, 0x10000, 0xD32C)
-    curves = parametric(3, *curve)
-    tags = [*words, white(light), *_rgb(P3_XYZ), ("rTRC", curves), CHAD, *_curves(curves, "bg")]
-    return profile(tags, 0x04000000, cmm="appl", date=date, platform="APPL", maker="APPL",
-                   intent=int(year == 2015), creator="appl", has_id=True)  # fmt: skip
-
-
-def _google() -> list[bytes]:
-    """Return sRGB as Android and Chrome write it, and as Google's cameras do."""
-    columns = ((0x6FA0, 0x38F5, 0x390), (0x6297, 0xB787, 0x18D9), (0x249F, 0xF84, 0xB6C3))
-    android = [
-        ("desc", names("sRGB Gamut with sRGB Transfer") + b"\0\0"), *_rgb(SRGB_XYZ), white(D50),
-        *_curves(parametric(4, *SRGB_CURVE, 0, 0)), ("cprt", names("Google Inc. 2022")),
-    ]  # fmt: skip
-    camera = [
-        ("desc", names("sRGB IEC61966-2.1", "\0")),
-        ("cprt", names("Copyright (c) 2023 Google Inc.", "\0")),
-        white(D50), BLACK, *_rgb(columns), ("rTRC", parametric(3, *SRGB_CURVE)),
-        ("chad", numbers("sf32", 0x10C42, 0x5DE, -3289, 0x793, 0xFD90, -1117, -604, 0x3DC, 0xC06E)),
-        *_curves(parametric(3, *SRGB_CURVE), "bg"),
-    ]  # fmt: skip
-    date = (2023, 3, 9, 10, 57, 0)
-    return [
-        profile(android, 0x04300000, intent=1, is_shared=False),
-        profile(camera, 0x04000000, date=date, maker="GOOG", creator="GOOG", has_id=True),
-    ]
-
-
-def _compact(name: str, columns: Sequence[XYZ], chad: Sequence[int]) -> bytes:
-    """Return a profile as the Compact ICC Profiles of version 4 are, which libvips and sharp embed."""
-    tags = [
-        ("desc", names(name)),
-        ("cprt", names("CC0")),
-        white(D50),
-        ("chad", numbers("sf32", *chad)),
-    ]
-    curve = parametric(3, 0x26669, *SRGB_CURVE[1:])
-    tags += [*_rgb(columns), *_curves(curve)] if columns else [("kTRC", curve)]
-    return profile(tags, 0x04200000, "RGB " if columns else "GRAY", cmm="lcms", date=(2018, 3, 20, 9, 14, 29),
-                   platform="MSFT", maker="saws", model="ctrl", creator="hand", has_id=True)  # fmt: skip
-
-
-def _lcms() -> list[bytes]:
-    """Return what Little CMS makes, and GIMP with it, less the dates: they are of the day."""
-    chad = (0x10C42, 0x5DE, -3291, 0x793, 0xFD90, -1119, -606, 0x3DC, 0xC06E)
-    curve, grey = parametric(3, *SRGB_CURVE), "D65 Grayscale with sRGB TRC"
-
-    def colour(name: str, rights: str, least: int) -> list[tuple[str, bytes]]:
-        columns = (
-            (0x6FA0, 0x38F5, 0x390),
-            (0x6297, 0xB787, 0x18D9),
-            (0x249F, 0xF84, 0xB6C3 + least),
-        )
-        xy = (0x30000, 0xA3D7, 0x547B + least, 0x4CCD, 0x999A, 0x2666 + least, 0xF5C)
-        return [
-            ("desc", names(name)), ("cprt", names(rights)), white(D50), ("chad", numbers("sf32", *chad)),
-            *_rgb(columns, "rbg"), *_curves(curve), ("chrm", numbers("chrm", *xy)),
-        ]  # fmt: skip
-
-    free = "Public Domain"
-    pillow = colour("sRGB built-in", "No copyright, use freely", 0)
-    gimp = [
-        *colour("GIMP built-in sRGB", free, 1),
-        ("dmnd", names("GIMP")),
-        ("dmdd", names("sRGB")),
-    ]
-    gimp_grey = [
-        ("desc", names(f"GIMP built-in {grey}")), ("cprt", names(free)), white(D65),
-        ("kTRC", curve), ("dmnd", names("GIMP")), ("dmdd", names(grey)),
-    ]  # fmt: skip
-    about = {"cmm": "lcms", "platform": "APPL", "creator": "lcms"}
-    return [
-        profile(pillow, 0x04400000, **about),
-        profile(gimp, 0x04300000, **about),
-        profile(gimp_grey, 0x04300000, "GRAY", **about),
-    ]  # type: ignore[arg-type]
-
-
-@cache
-def known() -> tuple[bytes, ...]:
-    """Return the profiles that a number stands for. Exact, and so is their order (specs/format.md, section 3)."""
-    gamma = sampled([0x233])
-    adobe = ((0x9C18, 0x4FA5, 0x4FC), (0x348D, 0xA02C, 0xF95), (0x2631, 0x102F, 0xBE9C))
-    compact = (0x10C3F, 0x5DD, -3290, 0x790, 0xFD92, -1119, -606, 0x3DC, 0xC071)
-    compact_p3 = (0x10C42, 0x5DE, -3291, 0x793, 0xFD90, -1119, -434, 0x39A, 0xC014)
-    return (
-        *_lcms(),
-        _compact("sGry", (), compact),
-        _compact("sRGB", ((0x6FA0, 0x38F2, 0x38F), (0x6296, 0xB789, 0x18DA), (0x24A0, 0xF85, 0xB6C4)), compact),
-        _compact("sP3C", ((0x83DF, 0x3DBF, 0), (0x4ABF, 0xB137, 0xAB5), (0x2838, 0x110A, 0xC878)), compact_p3),
-        *_google(),
-        _dot_gain(0.15),
-        _dot_gain(0.20),
-        _adobe("Gray Gamma 2.2", [white((0xF354, 0x10000, 0x116CF)), BLACK, ("kTRC", gamma)], "GRAY"),
-        _black_scaled(),
-        _display_p3(2015),
-        _display_p3(2022),
-        _display_p3(2017),
-        _adobe("Adobe RGB (1998)", [white(D65), BLACK, *_curves(gamma), *_rgb(adobe)], "RGB "),
-        _hp_srgb(1),
-        _hp_srgb(0),
-    )  # fmt: skip
+def _words(name: str) -> list[tuple[str, bytes]]:
+    return [("desc", names(name)), ("cprt", names("CC0"))]

@@ -9,9 +9,9 @@ import zlib
 from functools import cache
 from struct import pack
 
-from ncodec import icc
 from ncodec.errors import CorruptPayloadError, LimitError
 from ncodec.jpeg.dictionary import dictionary as jpeg_dictionary
+from ncodec.profiles import known
 
 STORED, DEFLATED, KNOWN = range(3)
 FORMS = {"icc": (STORED, DEFLATED, KNOWN), "exif": (STORED, DEFLATED), "xmp": (STORED, DEFLATED)}
@@ -138,7 +138,7 @@ def _directories(order: str) -> bytes:
 def dictionary(kind: str) -> bytes:
     """Return the preset dictionary of "icc", "exif" or "xmp". Exact: packed metadata cannot be restored with another."""
     if kind == "icc":
-        return b"".join(icc.known())
+        return b"".join(known())
     if kind == "exif":
         words = "\0".join(_WORDS).encode("latin-1")
         return jpeg_dictionary() + words + _directories(">") + _directories("<")
@@ -150,8 +150,8 @@ def packed(kind: str, value: bytes) -> bytes:
     """Return metadata as a chunk's payload: the shortest of the forms that its kind has."""
     if kind not in FORMS:
         return value
-    if KNOWN in FORMS[kind] and value in icc.known():
-        return bytes([KNOWN, icc.known().index(value)])
+    if KNOWN in FORMS[kind] and value in known():
+        return bytes([KNOWN, known().index(value)])
     engine = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zdict=dictionary(kind))
     deflated = engine.compress(value) + engine.flush()
     return bytes([DEFLATED]) + deflated if len(deflated) < len(value) else bytes([STORED]) + value
@@ -182,11 +182,11 @@ def unpacked(kind: str, payload: bytes, place: str, limit: int) -> bytes:
         )
     form, content = payload[0], payload[1:]
     if form == KNOWN:
-        if len(content) != 1 or content[0] >= len(icc.known()):
+        if len(content) != 1 or content[0] >= len(known()):
             raise CorruptPayloadError(
-                f"{place}: expected a number below {len(icc.known())}, found {content[:4]!r}"
+                f"{place}: expected a number below {len(known())}, found {content[:4]!r}"
             )
-        return icc.known()[content[0]]
+        return known()[content[0]]
     if form == DEFLATED:
         engine = zlib.decompressobj(-15, zdict=dictionary(kind))
         try:
