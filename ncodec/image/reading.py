@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ncodec import metadata
+from ncodec import exif, metadata
 from ncodec.container import Limits
 from ncodec.errors import InputError, LimitError, NcodecError
 from ncodec.image.deep import read_deep
@@ -33,9 +33,6 @@ COLOUR_OF_MODE = {
     **dict.fromkeys(("1", "L", "LA", "La"), "L"),
     **dict.fromkeys(("RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "P", "PA"), "RGB"),
 }
-ORIENTATION = 274
-
-
 def read(source: Path | IO[bytes], name: str, frame: int | None = None) -> Picture:
     """Return the picture in a file that Pillow reads.
 
@@ -82,7 +79,7 @@ def _picture_of(image: Image.Image, raw: bytes) -> Picture:
         image.load()  # ahead of `info`: PNG's text may stand after the pixels
     kept, left_out = metadata.of_image(image, raw)
     if image.format == "JXL" and "exif" in kept:
-        kept["exif"] = _upright(kept["exif"])
+        kept["exif"] = exif.upright(kept["exif"])  # the decoder has turned the pixels
     notices = []
     if is_premultiplied:
         notices.append("premultiplied alpha is converted to straight alpha")
@@ -113,16 +110,6 @@ def _planes_of(image: Image.Image, raw: bytes) -> NDArray[np.uint8]:
     if image.mode == "La":
         image = image.convert("LA")
     return np.asarray(image.convert(colour + "A" if image.has_transparency_data else colour))
-
-
-def _upright(data: bytes) -> bytes:
-    """Return EXIF without an orientation, for formats whose decoders have turned the pixels already."""
-    exif = Image.Exif()
-    exif.load(data)
-    if ORIENTATION not in exif:
-        return data
-    del exif[ORIENTATION]
-    return b"Exif\0\0" * (not exif.tobytes().startswith(b"Exif")) + exif.tobytes()
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:

@@ -131,16 +131,18 @@ def _write(
     picture: Picture, target: IO[bytes], form: str, suffix: str, quality: int | None
 ) -> list[str]:
     """Write what the format can hold; return notices."""
+    picture, notices = metadata.fitted(picture, form)
     if form == "PPM":
-        target.write(_netpbm(metadata.turned(picture), suffix))
-        return []
+        target.write(_netpbm(picture, suffix))
+        return notices
     options = metadata.options_for(picture, form)
+    if form == "JXL" and options.pop("icc_profile", None):
+        notices.append("JXL is written without its colour profile, which the plugin cannot")
     image = to_pillow(replace(picture, metadata={}))
     if picture.bit_depth > 8:
         data = _png16(picture, options) if form == "PNG" else _tiff16(picture, options)
         target.write(data)
-        return []
-    notices = []
+        return notices
     if form == "PNG":
         options["compress_level"] = PNG_LEVEL
     if form in LOSSY:
