@@ -68,7 +68,7 @@ def read_deep(image: Image.Image, raw: bytes) -> Deep | None:
 def _loaded(image: Image.Image, mode: str = "", raw_mode: str = "") -> NDArray[Any]:
     """Return an image's pixels, unpacked by another raw mode where one is given."""
     if raw_mode:
-        image._mode = mode  # type: ignore[attr-defined]
+        image._mode = mode
         image.tile = [  # type: ignore[attr-defined]
             tile._replace(
                 args=raw_mode if isinstance(tile.args, str) else (raw_mode, *tile.args[1:])
@@ -103,8 +103,7 @@ def _read_twice(image: Image.Image, raw: bytes) -> Deep:
             f"16 bits a channel in an order that is not read ({whole}): store pixels, not planes, together"
         )
     if whole == "LA;16B":  # has no opposite; but four bytes a pixel are four channels
-        high_low = _loaded(image, "RGBA", "RGBA").astype(np.uint16)
-        return high_low[:, :, ::2] << 8 | high_low[:, :, 1::2], 16
+        return _loaded(image, "RGBA", "RGBA").view(">u2").astype(np.uint16), 16
     name, order = whole[:-1].replace("a", "A"), whole[-1]
     with Image.open(BytesIO(raw)) as again:
         if frame := image.tell():
@@ -181,7 +180,7 @@ def _read_coded(image: Image.Image, raw: bytes, form: str) -> Deep | None:
         file = pillow_heif.open_heif(BytesIO(raw), convert_hdr_to_8bit=False, hdr_to_16bit=False)
         return np.asarray(file[image.tell()]).astype(np.uint16), depth
     if form == "JPEG2000" and image.mode == "I;16":  # which Pillow shifts to 16 bits
-        return _loaded(image) >> (16 - depth), depth
+        return (_loaded(image) >> (16 - depth)).astype(np.uint16), depth
     try:
         import imagecodecs
     except ImportError as error:

@@ -33,6 +33,8 @@ COLOUR_OF_MODE = {
     **dict.fromkeys(("1", "L", "LA", "La"), "L"),
     **dict.fromkeys(("RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "P", "PA"), "RGB"),
 }
+
+
 def read(source: Path | IO[bytes], name: str, frame: int | None = None) -> Picture:
     """Return the picture in a file that Pillow reads.
 
@@ -122,7 +124,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
 
     icc = image.info.get("icc_profile")
     if image.mode == "LAB":
-        source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))  # type: ignore[no-untyped-call]
+        source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     elif icc:
         source = ImageCms.ImageCmsProfile(BytesIO(icc))
     else:

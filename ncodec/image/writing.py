@@ -19,6 +19,7 @@ from PIL import Image
 
 from ncodec import metadata
 from ncodec.errors import InputError, NcodecError
+from ncodec.image.alpha import flattened
 from ncodec.image.picture import Picture, of_depth, to_pillow
 from ncodec.image.plugins import FORM_OF_SUFFIX, add_plugin, reason
 
@@ -110,21 +111,6 @@ def _check_quality(form: str, suffix: str, quality: int) -> None:
         )
     if not 1 <= quality <= 100:
         raise InputError(f"output quality: expected 1 to 100, found {quality}")
-
-
-def flattened(picture: Picture, background: tuple[int, int, int]) -> Picture:
-    """Return a picture without alpha, laid on a colour (RGB of 8 bits); colour where grey lies on what is not grey."""
-    if picture.alpha is None:
-        return picture
-    most = (1 << picture.bit_depth) - 1
-    pixels, alpha = picture.pixels, picture.alpha[:, :, None].astype(np.uint64)
-    colour = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    if colour.shape[2] == 1 and len(set(background)) > 1:
-        colour = colour.repeat(3, 2)
-    ground = np.array(background[: colour.shape[2]], np.uint64) * most  # by 255, as is what follows
-    mixed = (colour * alpha * 255 + ground * (most - alpha) + most * 255 // 2) // (most * 255)
-    flat = mixed.astype(pixels.dtype)
-    return replace(picture, pixels=flat[:, :, 0] if flat.shape[2] == 1 else flat, alpha=None)
 
 
 def _write(
