@@ -1,6 +1,10 @@
 """Varints and a bounded reader: how the container, the coders' payloads and the JPEG model read bytes."""
 
+from mmap import mmap
+
 from ncodec.errors import CorruptPayloadError, TruncatedError
+
+Bytes = bytes | bytearray | memoryview | mmap
 
 
 def varint(value: int) -> bytes:
@@ -16,17 +20,21 @@ def varint(value: int) -> bytes:
 class ByteReader:
     """A bounded reader: every read goes through `take`, which names what it was reading."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Bytes) -> None:
         self.data, self.offset = data, 0
 
     def take(self, count: int, what: str) -> bytes:
         """Return the next `count` bytes, or raise TruncatedError."""
+        self.skip(count, what)
+        return bytes(self.data[self.offset - count : self.offset])
+
+    def skip(self, count: int, what: str) -> None:
+        """Pass over the next `count` bytes, or raise TruncatedError."""
         if count > len(self.data) - self.offset:
             raise TruncatedError(
                 f"{what}: need {count} bytes at offset {self.offset}, file has {len(self.data) - self.offset}"
             )
         self.offset += count
-        return self.data[self.offset - count : self.offset]
 
     def varint(self, what: str) -> int:
         """Return the next LEB128 integer, of 5 bytes at most and in its shortest form."""

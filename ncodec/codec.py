@@ -1,56 +1,87 @@
 """encode(image) -> bytes, decode(bytes) -> image.
 
     encode   image --> Picture --> tiles --family's codec--> payloads --> container
+                           `alpha, where tiles do not hold it: a grey picture of its own
     decode   container --> limits, family, weights --> tiles --family's codec--> Picture --> image
+                           a region of it, smaller: the tiles that it takes, a row of them at a time
 
 The arithmetic of a tile is its family's (models/protocol.py); torch is imported for `device="cuda"`,
 `kind="torch"` and a family's efforts that need it only.
 """
 
-from numbers import Integral
+import mmap
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ncodec import container, families
-from ncodec.container import Container, Header, Limits
-from ncodec.errors import InputError, named
+from ncodec.bytestream import Bytes
+from ncodec.container import Box, Container, Header, Limits
+from ncodec.errors import CorruptPayloadError, InputError, named
 from ncodec.families import Family, family_by_id
-from ncodec.image import Kind, Picture, as_kind, check_kind, picture_of
+from ncodec.image import Kind, Picture, as_kind, check_kind, filled, picture_of
 from ncodec.models.jpeg import codec as jpeg
-from ncodec.models.load import find_device, load_by_name, load_for
-from ncodec.models.protocol import options_of
+from ncodec.models.load import LoadedModel, find_device, load_by_name, load_for
+from ncodec.models.protocol import EncodeOptions, options_of
 from ncodec.quality import quality_code
-from ncodec.tiles import OpenFile, decode_files, tile_for
+from ncodec.tiles import (
+    OpenFile,
+    Progress,
+    bands,
+    decode_files,
+    reduced,
+    tile_for,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Source = Bytes | str | os.PathLike[str] | IO[bytes]
+USUAL_QUALITY = 4.0
+LOSSLESS = "lossless"  # the model that loses nothing
+ALPHA_MODEL, ALPHA_TUNE = "dct", "psnr"  # of alpha that loses something
+SCALES = (1, 2, 4, 8, 16)  # one pixel for so many by so many
+
 
 def encode(
-    image: "Image.Image | NDArray[np.uint8] | Tensor | Picture",
-    quality: float = 4,
+    image: "Image.Image | NDArray[Any] | Tensor | Picture",
+    quality: float | None = None,
     model: str | Path | None = None,
     device: str = "cpu",
     tile: int | None = None,
     effort: int | None = None,
     tune: str | None = None,
+    *,
+    lossless: bool = False,
+    alpha_quality: float | None = None,
+    exact: bool = False,
+    bit_depth: int | None = None,
     **choices: Any,
 ) -> bytes:
     """Return an image as the bytes of an `.nc` file.
 
     Args:
-        image: Pillow image (its ICC, EXIF and XMP travel along); numpy uint8 [H, W, 3] or [H, W];
-            torch uint8, or float in [0, 1], [3, H, W], [1, H, W] or [H, W]. Any size from 1x1.
-        quality: 1 (smallest) to 8 (best), fractions allowed, to the nearest 0.05.
+        image: Pillow image (its ICC, EXIF and XMP travel along); numpy uint8 or uint16, [H, W] or [H, W, 1 … 4], alpha
+            last; torch uint8, or float in [0, 1], [C, H, W] or [H, W]. Any size from 1x1.
+        quality: 1 (smallest) to 8 (best), fractions allowed, to the nearest 0.05; None: 4.
         model: name of a shipped model or path of a weights file; None is the default model.
         device: "cpu" or "cuda", which needs torch. Files from any device decode on any other.
         tile: side of the tile grid (pixels, at least 64), 0 for one tile; None tiles large images.
         effort: more is slower and smaller, where the model's family has efforts; None is the usual one.
         tune: what errors are weighed by: "visual" or "psnr", where the model comes in both; None is the usual one.
+        lossless: keep every pixel: model "lossless", which has no quality.
+        alpha_quality: as `quality`, of alpha; None keeps alpha as it is.
+        exact: keep the colour of pixels that are transparent altogether; otherwise it is what costs least.
+        bit_depth: of uint16 arrays, 9 to 16; None: 16.
         choices: others of the family's encoder, such as `transform="angle"` (specs/guide.md).
 
     Raises:
@@ -58,43 +89,142 @@ def encode(
         LimitError: the image is larger than decoders accept.
         UnknownModelError, WeightsMismatchError: the model cannot be had.
     """
-    loaded = load_by_name(model, device, tune)
-    given = {"effort": effort, **choices}
-    options = options_of(loaded.family.load().Options, loaded.name, given)
-    picture = picture_of(image)
+    picture = picture_of(image, bit_depth)
+    return encode_picture(
+        picture, quality, model, device, tile, effort, tune, lossless=lossless,
+        alpha_quality=alpha_quality, exact=exact, **choices,
+    )  # fmt: skip
+
+
+def encode_picture(
+    picture: Picture,
+    quality: float | None = None,
+    model: str | Path | None = None,
+    device: str = "cpu",
+    tile: int | None = None,
+    effort: int | None = None,
+    tune: str | None = None,
+    *,
+    lossless: bool = False,
+    alpha_quality: float | None = None,
+    exact: bool = False,
+    progress: Progress = lambda done, total: None,
+    **choices: Any,
+) -> bytes:
+    """Return a picture as the bytes of an `.nc` file; see `encode`.
+
+    Args:
+        progress: called with the tiles that are done, and how many there are.
+    """
+    if lossless and (quality is not None or model is not None or tune is not None):
+        raise InputError("lossless: has no quality, model or tune")
+    loaded = load_by_name(LOSSLESS if lossless else model, device, tune)
+    family, alpha = loaded.family, picture.alpha
+    if family.has_alpha and alpha_quality is not None:
+        raise InputError(f"alpha_quality: model {loaded.name} keeps alpha as it is")
+    given = {"effort": effort, **choices} | ({"exact": True} if family.has_alpha and exact else {})
+    options = options_of(family.load().Options, loaded.name, given)
+    if alpha is not None and not family.has_alpha and not exact:
+        picture = filled(picture)
+    asked = USUAL_QUALITY if quality is None else quality
+    code = quality_code(asked) if family.has_quality else 0
     height, width = picture.pixels.shape[:2]
-    code = quality_code(quality) if loaded.family.has_quality else 0
-    layers, ranges = loaded.layout(code, options)
     side = tile_for(width, height, tile)
+    layers, ranges = loaded.layout(code, options)
     header = Header(
         width=width,
         height=height,
-        family=loaded.family.wire_id,
+        family=family.wire_id,
         weights_digest=loaded.digest,
         quality_code=code,
         is_grey=picture.channels == 1,
         tile=side,
         overlap=loaded.codec.OVERLAP if side else 0,
-        is_layered=loaded.family.is_layered,
+        is_layered=family.is_layered,
         layers=layers,
         ranges=ranges,
         is_second=options.is_second,
+        bit_depth=picture.bit_depth,
+        has_alpha=alpha is not None and family.has_alpha,
     )
     container.check_limits(header, Limits())
-    _check_memory(header, loaded.family, Limits())
-    tiles = [
-        loaded.codec.encode_tile(picture.pixels[top:bottom, left:right], code, options)
-        for left, top, right, bottom in header.tile_boxes()
-    ]
-    return container.write(Container(header, tiles, picture.metadata))
+    _check_memory(header, family, Limits())
+    pixels = picture.planes() if family.has_alpha else picture.pixels
+    coded_alpha = None
+    if alpha is not None and not family.has_alpha:
+        coded_alpha = _encode_alpha(alpha, header, alpha_quality)
+    tiles = _encode_tiles(pixels, header, loaded, options, progress)
+    return container.write(Container(header, tiles, picture.metadata, alpha=coded_alpha))
 
 
-def _check_memory(header: Header, family: Family, limits: Limits) -> None:
-    container.check_memory(header, family.stride, family.bytes_a_pixel, limits)
+def _encode_tiles(
+    pixels: NDArray[Any],
+    header: Header,
+    loaded: LoadedModel,
+    options: EncodeOptions,
+    progress: Progress = lambda done, total: None,
+) -> list[container.Parts]:
+    """Return the payloads of the tiles of pixels [H, W] or [H, W, channels]."""
+    tiles = []
+    for left, top, right, bottom in header.tile_boxes():
+        piece = pixels[top:bottom, left:right]
+        tiles.append(
+            loaded.codec.encode_tile(piece, header.quality_code, options, header.bit_depth)
+        )
+        progress(len(tiles), header.n_tiles)
+    return tiles
+
+
+def _encode_alpha(alpha: NDArray[Any], header: Header, quality: float | None) -> Container:
+    """Return alpha [H, W] in tiles of a picture's grid, as it is or at a quality."""
+    if quality is None:
+        loaded, code = load_by_name(LOSSLESS), 0
+    else:
+        with named("alpha_quality: "):
+            code = quality_code(quality)
+        loaded = load_by_name(ALPHA_MODEL, tune=ALPHA_TUNE)
+    h = container.alpha_header(header, loaded.family.wire_id, loaded.digest, code)
+    options = options_of(loaded.family.load().Options, loaded.name, {})
+    return Container(h, _encode_tiles(alpha, h, loaded, options))
+
+
+def _check_memory(
+    header: Header, family: Family, limits: Limits, region: Box | None = None, factor: int = 1
+) -> None:
+    held = container.memory_of_image(header, region, factor)
+    container.check_memory(header, family.stride, family.bytes_a_pixel, limits, held)
+
+
+def _open(
+    name: str, parsed: Container, model: str | Path | None, device: str, limits: Limits
+) -> OpenFile:
+    """Return a parsed file of tiles, or the alpha of one, with what decodes it."""
+    family = family_by_id(parsed.header.family)
+    loaded = load_for(parsed.header, model, device)
+    room = limits.memory_bytes - container.memory_of_image(parsed.header)
+    most = min(loaded.codec.batch_pixels, room // family.bytes_a_pixel)
+    return OpenFile(name, parsed, loaded.codec, family.stride, most)
+
+
+def _open_alpha(name: str, parsed: Container, device: str, limits: Limits) -> OpenFile | None:
+    """Return the alpha that a chunk of a file holds, with what decodes it.
+
+    Raises:
+        CorruptPayloadError: of a family that holds more than a grey plane, or in layers.
+    """
+    if parsed.alpha is None:
+        return None
+    with named("alpha: "):
+        family = family_by_id(parsed.alpha.header.family)
+        if family.holds != "tiles" or family.is_layered:
+            raise CorruptPayloadError(f"family {family.name} does not code alpha")
+        room = max(limits.memory_bytes - container.memory_of_image(parsed.header), 0)
+        _check_memory(parsed.alpha.header, family, replace(limits, memory_bytes=room))
+        return _open(name, parsed.alpha, None, device, limits)
 
 
 def _decode_named(
-    files: list[tuple[str, bytes]],
+    files: Sequence[tuple[str, Bytes]],
     model: str | Path | None,
     device: str,
     limits: Limits,
@@ -103,28 +233,56 @@ def _decode_named(
 ) -> list[Picture]:
     """Return the pictures of files, each with the name that goes ahead of its errors' messages."""
     pictures: dict[int, Picture] = {}
-    tiled: dict[int, OpenFile] = {}
+    colour: dict[int, OpenFile] = {}
+    alpha: dict[int, OpenFile] = {}
     for number, (name, data) in enumerate(files):
         with named(name):
             parsed = container.read(data, limits, stages, conceal)
-            family = family_by_id(parsed.header.family)
-            if stages is not None and not family.is_layered:
-                layered = ", ".join(known.name for known in families.FAMILIES if known.is_layered)
-                raise InputError(
-                    f"stages: expected a file in layers, of family {layered}, found one of family {family.name}, "
-                    "which is decoded whole: leave stages (--stages) out"
-                )
+            family = _family_of(parsed, stages)
             _check_memory(parsed.header, family, limits)
             if family.holds == "file":
                 find_device(device)
                 pictures[number] = family.load().picture_of(parsed, limits)
-            else:
-                loaded = load_for(parsed.header, model, device)
-                room = limits.memory_bytes - container.memory_of_image(parsed.header)
-                most = min(loaded.codec.batch_pixels, room // family.bytes_a_pixel)
-                tiled[number] = OpenFile(name, parsed, loaded.codec, family.stride, most)
-    pictures |= zip(tiled, decode_files(list(tiled.values())), strict=True)
+                continue
+            colour[number] = _open(name, parsed, model, device, limits)
+            if opened := _open_alpha(name, parsed, device, limits):
+                alpha[number] = opened
+    opened_files = [*colour.values(), *alpha.values()]
+    decoded = decode_files(opened_files)
+    for number, file, pixels in zip([*colour, *alpha], opened_files, decoded, strict=True):
+        if number in pictures:
+            pictures[number] = replace(pictures[number], alpha=pixels)
+        else:
+            picture = _picture(file.container, pixels)
+            has_alpha = file.container.header.has_alpha
+            pictures[number] = picture.with_planes(pixels) if has_alpha else picture
     return [pictures[number] for number in range(len(files))]
+
+
+def _picture(parsed: Container, pixels: NDArray[Any], alpha: NDArray[Any] | None = None) -> Picture:
+    """Return the picture of a file that was decoded."""
+    depth, lost = parsed.header.bit_depth, (parsed.lost, parsed.skipped_bytes)
+    return Picture(pixels, parsed.metadata, depth, alpha, (), *lost)
+
+
+def _family_of(parsed: Container, stages: int | None) -> Family:
+    """Return the family of a file.
+
+    Raises:
+        UnsupportedVersionError: it is unknown.
+        CorruptPayloadError: alpha within tiles of a family that has none there.
+        InputError: `stages` of one that is not layered.
+    """
+    family = family_by_id(parsed.header.family)
+    if parsed.header.has_alpha and not family.has_alpha:
+        raise CorruptPayloadError(f"header: tiles of family {family.name} hold no alpha")
+    if stages is not None and not family.is_layered:
+        layered = ", ".join(known.name for known in families.FAMILIES if known.is_layered)
+        raise InputError(
+            f"stages: expected a file in layers, of family {layered}, found one of family {family.name}, "
+            "which is decoded whole: leave stages (--stages) out"
+        )
+    return family
 
 
 def check_stages(stages: int | None) -> None:
@@ -134,64 +292,225 @@ def check_stages(stages: int | None) -> None:
         raise InputError(f"stages: expected an integer of at least 1, found {stages!r}")
 
 
+def factor_of(scale: float) -> int:
+    """Return how many pixels by how many a scale makes one of.
+
+    Raises:
+        InputError: none of 1, 1/2, 1/4, 1/8, 1/16.
+
+    >>> factor_of(0.25)
+    4
+    """
+    for factor in SCALES:
+        if isinstance(scale, Real) and not isinstance(scale, bool) and scale * factor == 1:
+            return factor
+    raise InputError(f"scale: expected 1, 1/2, 1/4, 1/8 or 1/16, found {scale!r}")
+
+
+def box_of(region: tuple[int, int, int, int] | None) -> Box | None:
+    """Return a region (x, y, w, h) as (left, top, right, bottom).
+
+    Raises:
+        InputError: not four integers, or not of at least one pixel.
+    """
+    if region is None:
+        return None
+    try:
+        x, y, width, height = region
+        whole = [isinstance(v, Integral) and not isinstance(v, bool) for v in region]
+    except (TypeError, ValueError):
+        whole = [False]
+    if not all(whole) or width < 1 or height < 1:
+        raise InputError(f"region: expected integers (x, y, width, height), found {region!r}")
+    return int(x), int(y), int(x + width), int(y + height)
+
+
+@contextmanager
+def reading(source: Source) -> Iterator[Bytes]:
+    """Give the bytes of a file: themselves, or of a path or open file, which are read where they are looked at.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+    """
+    if isinstance(source, Bytes):
+        yield source
+        return
+    if not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read"):
+        raise InputError(
+            f"data: expected bytes, a path or an open file, found {type(source).__name__}"
+        )
+    try:
+        if not isinstance(source, (str, os.PathLike)):
+            yield source.read()
+            return
+        with open(source, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                yield b""
+                return
+            try:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError):  # a pipe
+                yield file.read()
+                return
+            with mapped:
+                yield mapped
+    except OSError as error:
+        raise InputError(f"{source}: {error.strerror or error}") from error
+
+
 def decode_picture(
-    data: bytes,
+    data: Source,
     model: str | Path | None = None,
     device: str = "cpu",
     limits: Limits = Limits(),
     stages: int | None = None,
     conceal: bool = False,
+    region: tuple[int, int, int, int] | None = None,
+    scale: float = 1,
+    progress: Progress = lambda done, total: None,
 ) -> Picture:
-    """Return the pixels and metadata of a file; see `decode`."""
+    """Return the pixels and metadata of a file; see `decode`.
+
+    Args:
+        progress: called with the tiles that are done, and how many there are.
+    """
     check_stages(stages)
-    return _decode_named([("", data)], model, device, limits, stages, conceal)[0]
+    box, factor = box_of(region), factor_of(scale)
+    with reading(data) as content:
+        parsed = container.read(content, limits, stages, conceal, box)
+        family = _family_of(parsed, stages)
+        if family.holds == "file":
+            _check_memory(parsed.header, family, limits)
+            find_device(device)
+            picture = family.load().picture_of(parsed, limits)
+            return _part(picture, parsed.region, factor)
+        return _decode_part(parsed, family, model, device, limits, factor, progress)
+
+
+def _part(picture: Picture, region: Box | None, factor: int) -> Picture:
+    """Return a region (all, if None) of a picture at 1/factor."""
+    left, top, right, bottom = region or (0, 0, *picture.pixels.shape[1::-1])
+    pixels = picture.pixels[top:bottom, left:right]
+    alpha = None if picture.alpha is None else picture.alpha[top:bottom, left:right]
+    if factor > 1:
+        pieces = list(reduced([(pixels, alpha)], factor))
+        pixels = np.concatenate([piece for piece, _ in pieces])
+        alphas = [piece for _, piece in pieces if piece is not None]
+        alpha = np.concatenate(alphas) if alphas else None
+    return replace(picture, pixels=pixels, alpha=alpha)
+
+
+def _decode_part(
+    parsed: Container,
+    family: Family,
+    model: str | Path | None,
+    device: str,
+    limits: Limits,
+    factor: int,
+    progress: Progress,
+) -> Picture:
+    """Return a file's region, or all of it, at 1/factor: a row of tiles at a time."""
+    header = parsed.header
+    region = parsed.region or (0, 0, header.width, header.height)
+    _check_memory(header, family, limits, parsed.region, factor)
+    colour = _open("", parsed, model, device, limits)
+    opened = _open_alpha("", parsed, device, limits)
+    alphas = None if opened is None else bands(opened, region)
+
+    def pieces() -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+        for band in bands(colour, region, progress):
+            if header.has_alpha:
+                piece = Picture(band).with_planes(band)
+                yield piece.pixels, piece.alpha
+            else:
+                yield band, None if alphas is None else next(alphas)
+
+    found = pieces() if factor == 1 else reduced(pieces(), factor)
+    pixels, alpha = next(found)
+    width, height = (-(-(region[i + 2] - region[i]) // factor) for i in (0, 1))
+    if len(pixels) < height:
+        pixels, alpha = _together(chain([(pixels, alpha)], found), (height, width))
+    return _picture(parsed, pixels, alpha)
+
+
+def _together(
+    pieces: Iterable[tuple[NDArray[Any], NDArray[Any] | None]], size: tuple[int, int]
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return pixels and alpha, put together from pieces that come from the top; `size`: height and width."""
+    whole: tuple[NDArray[Any], NDArray[Any] | None] | None = None
+    row = 0
+    for piece in pieces:
+        if whole is None:
+            pixels, alpha = piece
+            whole = (
+                np.empty((*size, *pixels.shape[2:]), pixels.dtype),
+                None if alpha is None else np.empty(size, alpha.dtype),
+            )
+        for canvas, some in zip(whole, piece, strict=True):
+            if canvas is not None and some is not None:
+                canvas[row : row + len(some)] = some
+        row += len(piece[0])
+    assert whole is not None
+    return whole
 
 
 @overload
 def decode(
-    data: bytes,
+    data: Source,
     kind: Literal["pillow"] = ...,
     model: str | Path | None = ...,
     device: str = ...,
     limits: Limits = ...,
     stages: int | None = ...,
     conceal: bool = ...,
+    *,
+    region: tuple[int, int, int, int] | None = ...,
+    scale: float = ...,
 ) -> Image.Image: ...
 @overload
 def decode(
-    data: bytes,
+    data: Source,
     kind: Literal["numpy"],
     model: str | Path | None = ...,
     device: str = ...,
     limits: Limits = ...,
     stages: int | None = ...,
     conceal: bool = ...,
-) -> NDArray[np.uint8]: ...
+    *,
+    region: tuple[int, int, int, int] | None = ...,
+    scale: float = ...,
+) -> NDArray[Any]: ...
 @overload
 def decode(
-    data: bytes,
+    data: Source,
     kind: Literal["torch"],
     model: str | Path | None = ...,
     device: str = ...,
     limits: Limits = ...,
     stages: int | None = ...,
     conceal: bool = ...,
+    *,
+    region: tuple[int, int, int, int] | None = ...,
+    scale: float = ...,
 ) -> "Tensor": ...
 def decode(
-    data: bytes,
+    data: Source,
     kind: Kind = "pillow",
     model: str | Path | None = None,
     device: str = "cpu",
     limits: Limits = Limits(),
     stages: int | None = None,
     conceal: bool = False,
-) -> "Image.Image | NDArray[np.uint8] | Tensor":
-    """Return the image in the bytes of an `.nc` file.
+    *,
+    region: tuple[int, int, int, int] | None = None,
+    scale: float = 1,
+) -> "Image.Image | NDArray[Any] | Tensor":
+    """Return the image in an `.nc` file.
 
     Args:
-        data: the whole file.
-        kind: "pillow" (with ICC, EXIF and XMP in `info`), "numpy" uint8 [H, W, 3] or [H, W], or
-            "torch" uint8 [3, H, W] or [1, H, W].
+        data: the bytes of the file, its path, or an open binary file.
+        kind: "pillow" (with ICC, EXIF and XMP in `info`), "numpy" [H, W] or [H, W, C], C = 2, 3 or 4 with alpha
+            last, or "torch" [C, H, W]; uint8, or uint16 of more than 8 bits.
         model: weights file, needed only for models that are not shipped.
         device: "cpu" or "cuda", which needs torch. The pixels are the same.
         limits: what to accept, checked before allocating.
@@ -199,16 +518,21 @@ def decode(
             the beginning of the file alone. None: all.
         conceal: decode what is left of a file that is damaged or cut. A Pillow image's `info` then has "concealed",
             how many tiles or ranges of their layers are lost, and "skipped_bytes", the bytes of no sound chunk.
+        region: (x, y, width, height) in pixels, cut to the picture: only this part. Of a tiled file only the tiles
+            that it takes are read (from a path) and decoded.
+        scale: 1, 1/2, 1/4, 1/8 or 1/16: the mean of so many by so many pixels, a row of tiles in memory at a time.
 
     Raises:
         BadMagicError, UnsupportedVersionError, TruncatedError, ChecksumError, CorruptPayloadError:
             not a file that we can decode.
         LimitError: larger than `limits`.
         UnknownModelError, WeightsMismatchError: the weights cannot be had.
-        InputError: `kind` or `device` is not one of those above, or is not there; `stages` of a family without.
+        InputError: `kind`, `device` or `scale` is not one of those above, or is not there; no such file; `stages` of a
+            family without; nothing of the picture is in `region`.
     """
     check_kind(kind)
-    return as_kind(decode_picture(data, model, device, limits, stages, conceal), kind)
+    picture = decode_picture(data, model, device, limits, stages, conceal, region, scale)
+    return as_kind(picture, kind)
 
 
 def decode_batch(
@@ -217,7 +541,7 @@ def decode_batch(
     model: str | Path | None = None,
     device: str = "cpu",
     limits: Limits = Limits(),
-) -> "list[Image.Image] | list[NDArray[np.uint8]] | list[Tensor]":
+) -> "list[Image.Image] | list[NDArray[Any]] | list[Tensor]":
     """Return the images in the bytes of several `.nc` files, in their order.
 
     Images of equal size, model and quality are decoded together, which is faster on a GPU: the pixels

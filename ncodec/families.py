@@ -29,6 +29,9 @@ class Family:
     has_quality: bool = True  # otherwise the header's quality code is 0
     has_tokens: bool = False  # its codec is a `protocol.Tokenizer`, too
     tune: str = "psnr"  # what errors are weighed by in weights that do not say
+    has_alpha: bool = (
+        False  # its tiles hold alpha as their last channel; of others a chunk of its own does
+    )
     has_second: bool = False  # a second way of coding, which a flag of the header tells
     is_layered: bool = (
         False  # a tile is coded in layers, each refining those before, and these in ranges
@@ -62,6 +65,7 @@ FAMILIES = (
         stride=16, bytes_a_pixel=40,
     ),
     Family("ftic", 7, "ncodec.models.ftic.codec", "ncodec.models.ftic.recipe", stride=16, bytes_a_pixel=48),
+    Family("lossless", 8, "ncodec.models.lossless.codec", has_weights=False, has_quality=False, has_alpha=True, bytes_a_pixel=24),
 )  # fmt: skip
 
 RECIPES = (

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from ncodec import container
-from ncodec.container import Limits
+from ncodec.bytestream import Bytes
+from ncodec.container import Container, Limits
 from ncodec.families import family_by_id
 from ncodec.metrics import bpp
 from ncodec.models.weights import list_models
@@ -17,7 +18,9 @@ class Info:
 
     width: int  # pixels
     height: int  # pixels
-    channels: int
+    channels: int  # of colour: 1 or 3
+    bit_depth: int
+    alpha: str | None  # "lossless" or its quality, None where there is none
     quality: float | None  # None where the family has no qualities
     family: str
     model: str | None  # name of the shipped model, None where it is not among them
@@ -31,7 +34,17 @@ class Info:
     metadata: dict[str, int]  # bytes of "icc", "exif", "xmp"
 
 
-def info(data: bytes, limits: Limits = Limits()) -> Info:
+def _alpha_of(parsed: Container) -> str | None:
+    """Return how alpha is coded."""
+    if parsed.header.has_alpha:
+        return "lossless"
+    if parsed.alpha is None:
+        return None
+    header = parsed.alpha.header
+    return f"{header.quality:g}" if family_by_id(header.family).has_quality else "lossless"
+
+
+def info(data: Bytes, limits: Limits = Limits()) -> Info:
     """Return what a file says of itself, all checksums verified, nothing decoded.
 
     Raises:
@@ -45,7 +58,9 @@ def info(data: bytes, limits: Limits = Limits()) -> Info:
     return Info(
         width=h.width,
         height=h.height,
-        channels=h.channels,
+        channels=h.channels - h.has_alpha,
+        bit_depth=h.bit_depth,
+        alpha=_alpha_of(parsed),
         quality=h.quality if family.has_quality else None,
         family=family.name,
         model=names[0] if names else None,

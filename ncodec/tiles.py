@@ -1,26 +1,29 @@
 """Tiles of pictures: cut for the encoder; decoded in groups and put together.
 
-    files --> tiles --group by size, codec, quality--> decode_tiles --> canvas
-                                                          |
-                        overlapping tiles fade into what is there, in file order
+    many files of a tile each --group by size, codec, quality--> decode_tiles --> pixels
+    one file of many tiles --a row of tiles at a time--> decode_tiles --fade--> band --reduce--> pixels
+                                                                          |
+                                     overlapping tiles fade into what is there, in file order
 
-The tiles of a large image keep memory bounded; those of many small images are decoded together, which is
-faster on a GPU.
+Tiles keep the memory of large images bounded: of a region or a reduced picture only some are decoded, and a
+row of them is there at once.
 """
 
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncodec.container import MIN_TILE, Container, Header, Parts
+from ncodec.container import MIN_TILE, Box, Container, Header, Parts
 from ncodec.errors import InputError, NcodecError, named
-from ncodec.image import Picture
 from ncodec.models.protocol import Codec, TileFormat
 
 USUAL_TILE = 2048  # pixels
-LOST = 128  # of the pixels of a tile that is lost
+LOST = 128  # of the 8-bit pixels of a tile that is lost
+Progress = Callable[[int, int], None]  # told how many tiles are done, of how many
 ROWS = 64  # that are faded at once: memory stays near the image's
 
 
@@ -44,7 +47,7 @@ def tile_for(width: int, height: int, asked: int | None) -> int:
 
 
 class OpenFile(NamedTuple):
-    """A parsed file and what decodes its tiles."""
+    """A parsed file, or the alpha within one, and what decodes its tiles."""
 
     name: str  # "" or "file 3: ", ahead of the messages of errors
     container: Container
@@ -55,11 +58,13 @@ class OpenFile(NamedTuple):
 
 class _Tile(NamedTuple):
     file: OpenFile
-    format: TileFormat
-    canvas: NDArray[np.uint8]  # of the whole image, [H, W, 3] or [H, W]
-    left: int  # pixels
-    top: int  # pixels
+    box: Box
     parts: Parts
+
+    @property
+    def format(self) -> TileFormat:
+        """What it decodes to."""
+        return format_of(self.file.container.header, self.box)
 
     @property
     def is_lost(self) -> bool:
@@ -67,84 +72,192 @@ class _Tile(NamedTuple):
         return self.parts == [[None]] and not self.file.container.header.is_layered
 
 
-def format_of(header: Header, box: tuple[int, int, int, int]) -> TileFormat:
+def format_of(header: Header, box: Box) -> TileFormat:
     """Return what the tile (left, top, right, bottom) of a file decodes to."""
     left, top, right, bottom = box
     return TileFormat(
         right - left,
         bottom - top,
         header.channels,
+        header.bit_depth,
         is_faded=header.overlap > 0,
         is_second=header.is_second,
     )
 
 
-def decode_files(files: list[OpenFile]) -> list[Picture]:
-    """Return the pixels and metadata of files.
+def decode_files(files: list[OpenFile]) -> list[NDArray[Any]]:
+    """Return the pixels of files, whole: [H, W] or [H, W, channels], uint8 or, of more than 8 bits, uint16.
 
-    Tiles of equal size, weights and quality are decoded together, whichever files they are from. Those
-    of a tiled image must be faded into it in order: they wait for no others than those of their row.
+    Files of one tile each of equal size, weights and quality are decoded together.
 
     Raises:
         FormatError: a payload is damaged; the message starts with the file's name.
     """
-    groups: dict[object, list[_Tile]] = {}
-    pictures: list[Picture] = []
-    for position, file in enumerate(files):
+    found: dict[int, NDArray[Any]] = {}
+    groups: dict[object, list[int]] = {}
+    for number, file in enumerate(files):
         header = file.container.header
-        canvas = np.empty(format_of(header, (0, 0, header.width, header.height)).shape, np.uint8)
-        lost, skipped_bytes = file.container.lost, file.container.skipped_bytes
-        pictures.append(Picture(canvas, file.container.metadata, lost, skipped_bytes))
-        for box, parts in zip(header.tile_boxes(), file.container.tiles, strict=True):
-            left, top, _, _ = box
-            tile = _Tile(file, format_of(header, box), canvas, left, top, parts)
-            row = (position, top) if header.tile else None
-            key = (id(file.codec), header.quality_code, len(parts), len(parts[0]), tile.format, row)
-            groups.setdefault(key, []).append(tile)
-    for tiles in groups.values():
-        pixels = min(tile.file.batch_pixels for tile in tiles)
-        most = max(pixels // tiles[0].format.coded_pixels(tiles[0].file.stride), 1)
-        for first in range(0, len(tiles), most):
-            _decode_together(tiles[first : first + most])
-    return pictures
+        if header.tile:
+            region = (0, 0, header.width, header.height)
+            pixels = np.empty(format_of(header, region).shape, dtype_of(header))
+            row = 0
+            for band in bands(file, region):
+                pixels[row : row + len(band)] = band
+                row += len(band)
+            found[number] = pixels
+        else:
+            parts = file.container.tiles[0]
+            format = format_of(header, header.tile_boxes()[0])
+            key = (id(file.codec), header.quality_code, len(parts), len(parts[0]), format)
+            groups.setdefault(key, []).append(number)
+    for numbers in groups.values():
+        tiles = [_tiles_of(files[number])[0] for number in numbers]
+        found |= zip(numbers, _decode(tiles), strict=True)
+    return [found[number] for number in range(len(files))]
 
 
-def _decode_together(tiles: list[_Tile]) -> None:
-    """Decode tiles of equal size, weights, quality and layout, and put them on their canvases."""
-    file, format = tiles[0].file, tiles[0].format
+def bands(
+    file: OpenFile, region: Box, progress: Progress = lambda done, total: None
+) -> Iterator[NDArray[Any]]:
+    """Yield the pixels of a region from the top, in bands of a row of tiles: [n, w] or [n, w, channels].
+
+    Each band is there until the next one is asked for.
+
+    Args:
+        file: of which the tiles that reach into the region have been read.
+        region: (left, top, right, bottom), within the picture.
+        progress: called with the tiles that are done, and how many there are.
+
+    Raises:
+        FormatError: as `decode_files`.
+    """
     header = file.container.header
-    with named(file.name if len(tiles) == 1 else ""):
+    left, top, right, bottom = region
+    tiles = [tile for tile in _tiles_of(file) if _meet(tile.box, region)]
+    if not header.tile:
+        (pixels,) = _decode(tiles)
+        yield pixels[top:bottom, left:right]
+        progress(1, 1)
+        return
+    rows = [list(row) for _, row in groupby(tiles, key=lambda tile: tile.box[1])]
+    first = min(tile.box[0] for tile in tiles)  # columns of the canvas
+    last = max(tile.box[2] for tile in tiles)
+    n_rows = max(row[0].format.height for row in rows)
+    shape = (n_rows, last - first, *[header.channels] * (header.channels > 1))
+    canvas = np.zeros(shape, dtype_of(header))  # rows of pixels from `row_top` on
+    n_done = 0
+    for number, row in enumerate(rows):
+        row_top, row_bottom = row[0].box[1], row[0].box[3]
+        decoded = _decode(row)
+        for tile in row:
+            pixels = next(decoded)
+            area = canvas[: row_bottom - row_top, tile.box[0] - first : tile.box[2] - first]
+            if header.overlap:
+                above, before = (header.overlap * (tile.box[i] > 0) for i in (1, 0))
+                fade(area, pixels, before, above)
+            else:
+                area[:] = pixels
+            del pixels  # ahead of the next tile's
+            n_done += 1
+            progress(n_done, len(tiles))
+        end = rows[number + 1][0].box[1] if number + 1 < len(rows) else row_bottom
+        if end > top:
+            wanted = slice(max(top - row_top, 0), min(end, bottom) - row_top)
+            yield canvas[wanted, left - first : right - first]
+        canvas[: row_bottom - end] = canvas[end - row_top : row_bottom - row_top]
+
+
+def dtype_of(header: Header) -> type[np.uint8] | type[np.uint16]:
+    """Return the type of a file's pixels."""
+    return np.uint8 if header.bit_depth <= 8 else np.uint16
+
+
+def _tiles_of(file: OpenFile) -> list[_Tile]:
+    boxes = file.container.header.tile_boxes()
+    return [_Tile(file, *pair) for pair in zip(boxes, file.container.tiles, strict=True)]
+
+
+def _meet(box: Box, region: Box) -> bool:
+    return box[0] < region[2] and box[2] > region[0] and box[1] < region[3] and box[3] > region[1]
+
+
+def _decode(tiles: list[_Tile]) -> Iterator[NDArray[Any]]:
+    """Yield the pixels of tiles of one weights file and quality, those of one size together."""
+    for _, same in groupby(tiles, key=lambda tile: tile.format):
+        group = list(same)
+        pixels = min(tile.file.batch_pixels for tile in group)
+        most = max(pixels // group[0].format.coded_pixels(group[0].file.stride), 1)
+        for first in range(0, len(group), most):
+            yield from _decode_together(group[first : first + most])
+
+
+def _decode_together(tiles: list[_Tile]) -> list[NDArray[Any]]:
+    """Return the pixels of tiles of equal size, weights, quality and layout."""
+    with named(tiles[0].file.name if len(tiles) == 1 else ""):
         try:
-            decoded = _decoded(tiles)
+            return _decoded(tiles)
         except NcodecError:
             if len(tiles) == 1:
                 raise
-            for tile in tiles:  # alone, the one that is damaged raises an error with its name
-                _decode_together([tile])
-            return
-    for tile, pixels in zip(tiles, decoded, strict=True):
-        area = tile.canvas[
-            tile.top : tile.top + format.height, tile.left : tile.left + format.width
-        ]
-        if header.overlap:
-            fade(area, pixels, header.overlap * (tile.left > 0), header.overlap * (tile.top > 0))
-        else:
-            area[:] = pixels
+    # Alone, the one that is damaged raises an error with its name.
+    return [pixels for tile in tiles for pixels in _decode_together([tile])]
 
 
 def _decoded(tiles: list[_Tile]) -> list[NDArray[Any]]:
     """Return the pixels of tiles of equal size, weights, quality and layout; grey of those that are lost."""
-    file, format = tiles[0].file, tiles[0].format
+    header, format = tiles[0].file.container.header, tiles[0].format
     kept = [tile.parts for tile in tiles if not tile.is_lost]
-    code = file.container.header.quality_code
-    decoded = iter(file.codec.decode_tiles(kept, code, format) if kept else [])
-    grey = np.uint8(LOST)
+    decoded = iter(
+        tiles[0].file.codec.decode_tiles(kept, header.quality_code, format) if kept else []
+    )
+    grey = dtype_of(header)(LOST << header.bit_depth - 8)
     return [
         np.broadcast_to(grey, format.shape) if tile.is_lost else next(decoded) for tile in tiles
     ]
 
 
-def fade(area: NDArray[np.uint8], tile: NDArray[Any], left: int, top: int) -> None:
+def reduced(
+    rows: Iterable[tuple[NDArray[Any], NDArray[Any] | None]], factor: int
+) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+    """Yield rows of pixels and alpha at 1/factor: means of squares, rounded, colour weighed by alpha.
+
+    Args:
+        rows: pixels [n, w] or [n, w, 3] and alpha [n, w] or None, from the top, any n at a time.
+        factor: side of the squares; those at the right and at the bottom may be cut.
+    """
+    left: tuple[NDArray[Any], NDArray[Any] | None] | None = None
+    for pixels, alpha in rows:
+        if left is not None:
+            pixels = np.concatenate([left[0], pixels])
+            alpha = None if alpha is None or left[1] is None else np.concatenate([left[1], alpha])
+        whole = len(pixels) // factor * factor
+        if whole:
+            yield _reduced(pixels[:whole], None if alpha is None else alpha[:whole], factor)
+        left = pixels[whole:].copy(), None if alpha is None else alpha[whole:].copy()
+    if left is not None and len(left[0]):
+        yield _reduced(*left, factor)
+
+
+def _reduced(
+    pixels: NDArray[Any], alpha: NDArray[Any] | None, factor: int
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    counts = _sums(np.ones(pixels.shape[:2], np.int64), factor)
+    weights = counts if alpha is None else _sums(alpha, factor)
+    weighed = pixels if alpha is None else (pixels.T.astype(np.int64) * alpha.T).T
+    divisors = np.maximum(weights, 1).reshape(*weights.shape, *[1] * (pixels.ndim - 2))
+    colour = ((_sums(weighed, factor) + divisors // 2) // divisors).astype(pixels.dtype)
+    if alpha is None:
+        return colour, None
+    return colour, ((weights + counts // 2) // counts).astype(alpha.dtype)
+
+
+def _sums(plane: NDArray[Any], factor: int) -> NDArray[np.int64]:
+    """Return the sums of squares of a plane [h, w, ...]: int64 [ceil(h / factor), ceil(w / factor), ...]."""
+    down = np.add.reduceat(plane, np.arange(0, len(plane), factor), 0, np.int64)
+    return np.add.reduceat(down, np.arange(0, plane.shape[1], factor), 1, np.int64)
+
+
+def fade(area: NDArray[Any], tile: NDArray[Any], left: int, top: int) -> None:
     """Draw a tile on its area, fading it in over its first `left` columns and `top` rows (F26)."""
     height, width = area.shape[:2]
     rows, columns = _ramp(height, top), _ramp(width, left)
@@ -158,7 +271,7 @@ def fade(area: NDArray[np.uint8], tile: NDArray[Any], left: int, top: int) -> No
 
 
 def _faded(
-    before: NDArray[np.uint8], after: NDArray[Any], weights: NDArray[np.float32]
+    before: NDArray[Any], after: NDArray[Any], weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return before + (after - before) · weights, rounded to integers; as torch.lerp in float32 has it."""
     start = before.astype(np.float32)

@@ -19,7 +19,7 @@ from ncodec.models.weights import Model
 
 FAMILIES = (
     Family("flat", 99, "flat_family"),
-    Family("stored", 98, "stored_family", has_weights=False, has_quality=False),
+    Family("stored", 98, "stored_family", has_weights=False, has_quality=False, has_alpha=True),
 )
 
 Options = EncodeOptions
@@ -36,7 +36,7 @@ class FlatCodec:
     def layout(self, quality_code, options):
         return 1, 1
 
-    def encode_tile(self, pixels, quality_code, options):
+    def encode_tile(self, pixels, quality_code, options, bit_depth=8):
         step = self.steps[quality_code // 20]
         return [[zlib.compress((pixels // step).tobytes())]]
 

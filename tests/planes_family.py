@@ -32,7 +32,7 @@ class PlanesCodec:
     def layout(self, quality_code, options):
         return min(1 + -(-quality_code // 20), MOST), options.ranges
 
-    def encode_tile(self, pixels, quality_code, options):
+    def encode_tile(self, pixels, quality_code, options, bit_depth=8):
         layers, ranges = self.layout(quality_code, options)
         edges = [(0, -side % 16) for side in pixels.shape[:2]] + [(0, 0)] * (pixels.ndim - 2)
         padded = np.pad(pixels, edges, "edge")

@@ -22,14 +22,15 @@ class StoredCodec:
     def layout(self, quality_code, options):
         return 1, 1
 
-    def encode_tile(self, pixels, quality_code, options):
+    def encode_tile(self, pixels, quality_code, options, bit_depth=8):
         assert quality_code == 0
         return [[zlib.compress(pixels.tobytes(), options.effort or 9)]]
 
     def decode_tiles(self, payloads, quality_code, format):
         (((payload,),),) = payloads
         try:
-            return [np.frombuffer(zlib.decompress(payload), np.uint8).reshape(format.shape)]
+            dtype = np.uint8 if format.bit_depth <= 8 else np.uint16
+            return [np.frombuffer(zlib.decompress(payload), dtype).reshape(format.shape)]
         except (zlib.error, ValueError) as error:
             raise CorruptPayloadError(f"section 'stored': {error}") from error
 

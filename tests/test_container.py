@@ -307,7 +307,7 @@ def test_round_trip(header, overlap, metadata, payload):
     assert container.read(container.write(original)) == original
 
 
-@pytest.mark.parametrize("flags", [16, 32, 64, 128, 255])
+@pytest.mark.parametrize("flags", [32, 64, 128, 255])
 def test_unknown_flags(flags):
     message = f"header: unknown flags {flags:#04x}: update ncodec"
     with pytest.raises(UnsupportedVersionError, match=message):
@@ -668,7 +668,7 @@ def test_coded_pixels(header, coded):
 def test_memory():
     """The image, and what the family takes for the largest tile in whole strides; before anything is allocated."""
     header = replace(HEADER, width=300, height=200, tile=128, overlap=32)
-    needed = 300 * 200 * 3 + 160 * 160 * 130
+    needed = (300 * 200 + 300 * 192) * 3 + 160 * 160 * 130  # the image, and a row of tiles
     container.check_memory(header, 16, 130, Limits(memory_bytes=needed))
     message = f"takes {needed} bytes of memory, limited to {needed - 1}"
     with pytest.raises(LimitError, match=message):

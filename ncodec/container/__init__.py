@@ -11,7 +11,7 @@ Everything is validated, limits included, before anything is allocated or decode
 family. Standard library only, but for the CRC, which is in the C++ extension.
 """
 
-from ncodec.container.chunks import METADATA, Container, Parts, read, write
+from ncodec.container.chunks import METADATA, Container, Parts, alpha_header, cut_to, read, write
 from ncodec.container.header import (
     MAX_HEADER,
     MAX_LAYERS,
@@ -19,6 +19,7 @@ from ncodec.container.header import (
     MIN_TILE,
     NO_WEIGHTS,
     SIGNATURE,
+    Box,
     Header,
     peek_header,
 )
@@ -32,12 +33,15 @@ __all__ = [
     "MIN_TILE",
     "NO_WEIGHTS",
     "SIGNATURE",
+    "Box",
     "Container",
     "Header",
     "Limits",
     "Parts",
+    "alpha_header",
     "check_limits",
     "check_memory",
+    "cut_to",
     "memory_of_image",
     "peek_header",
     "read",

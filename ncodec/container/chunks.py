@@ -1,14 +1,16 @@
-"""Whole files: a header, ancillary chunks, TILE chunks (specs/format.md, section 3), and what is left of damaged ones.
+"""Whole files: a header, metadata, alpha, TILE chunks (specs/format.md, section 3), and what is left of damaged ones.
 
 TILE chunks: one a tile; in layered files, for each layer, for each tile, for each range
 payload of a TILE in layered files: | its number in that order, varint | what the family codes |
+payload of ALPH: | family, varint | weights digest | quality code | length of each tile's payload but the last | payloads |
 """
 
 import re
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
-from ncodec.bytestream import ByteReader, varint
-from ncodec.container.header import Header, header_bytes, read_header
+from ncodec.bytestream import ByteReader, Bytes, varint
+from ncodec.container.header import DIGEST_BYTES, Box, Header, header_bytes, read_header
 from ncodec.container.limits import Limits, check_limits
 from ncodec.entropy import crc32c
 from ncodec.errors import (
@@ -20,10 +22,12 @@ from ncodec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
+from ncodec.quality import MAX_QUALITY_CODE
 
 METADATA = {"icc": b"iCCP", "exif": b"eXIF", "xmp": b"xMPm"}
+ALPHA = b"ALPH"
 NAMES = {kind: name for name, kind in METADATA.items()}
-MARKS = re.compile(b"TILE|" + b"|".join(NAMES))
+MARKS = re.compile(b"TILE|ALPH|" + b"|".join(NAMES))
 MOST_VAIN = 32  # times the file's bytes: of what only looks like chunks, looked at
 
 Parts = list[list[bytes | None]]
@@ -32,12 +36,16 @@ Parts = list[list[bytes | None]]
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file: header, the tiles' payloads, metadata by name ("icc", "exif", "xmp")."""
+    """A parsed file, or the alpha within one: header, the tiles' payloads, metadata by name ("icc", "exif", "xmp")."""
 
     header: Header
     tiles: list[Parts]  # of as many layers as were read
     metadata: dict[str, bytes] = field(default_factory=dict)
     skipped_bytes: int = 0  # bytes that belong to no sound chunk, where that was forgiven
+    alpha: "Container | None" = (
+        None  # one grey plane, in tiles of the same grid that do not overlap
+    )
+    region: Box | None = None  # that was asked for: tiles beyond it are None
 
     @property
     def payloads(self) -> list[bytes | None]:
@@ -47,8 +55,16 @@ class Container:
 
     @property
     def lost(self) -> int:
-        """How many payloads are lost."""
-        return self.payloads.count(None)
+        """How many payloads are lost, of those that were asked for."""
+        chosen = [self.tiles[number] for number in self.chosen]
+        return sum(payload is None for parts in chosen for row in parts for payload in row)
+
+    @property
+    def chosen(self) -> list[int]:
+        """The numbers of the tiles that were asked for."""
+        if self.region is None:
+            return list(range(len(self.tiles)))
+        return self.header.tiles_in(self.region)
 
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:
@@ -77,16 +93,59 @@ def write(container: Container, limits: Limits = Limits()) -> bytes:
                     f"{name}: {len(payload)} bytes, limited to {limits.metadata_bytes}"
                 )
             out.append(_chunk(kind, payload))
+    if container.alpha is not None:
+        out.append(_chunk(ALPHA, _alpha_bytes(container.alpha)))
     for number, coded in enumerate(container.payloads):
         assert coded is not None
         out.append(_chunk(b"TILE", (varint(number) if header.is_layered else b"") + coded))
     return b"".join(out)
 
 
+def alpha_header(header: Header, family: int, digest: bytes, quality_code: int) -> Header:
+    """Return the header that alpha would have as a file of its own: grey, with the grid of its picture."""
+    return Header(
+        header.width, header.height, family, digest, quality_code, is_grey=True, tile=header.tile,
+        bit_depth=header.bit_depth,
+    )  # fmt: skip
+
+
+def _alpha_bytes(alpha: Container) -> bytes:
+    """Return the payload of ALPH."""
+    h, payloads = alpha.header, [payload or b"" for payload in alpha.payloads]
+    head = varint(h.family) + h.weights_digest + bytes([h.quality_code])
+    return b"".join([head, *(varint(len(payload)) for payload in payloads[:-1]), *payloads])
+
+
+def _read_alpha(header: Header, payload: bytes, place: str) -> Container:
+    """Return the alpha that a chunk holds.
+
+    Raises:
+        TruncatedError, CorruptPayloadError: the chunk ends early, or says what no header may.
+    """
+    source = ByteReader(payload)
+    family = source.varint(f"{place} family")
+    digest = source.take(DIGEST_BYTES, f"{place} weights digest")
+    quality_code = source.take(1, f"{place} quality")[0]
+    if header.has_alpha:
+        raise CorruptPayloadError(f"{place}: in a file whose tiles hold alpha")
+    if quality_code > MAX_QUALITY_CODE:
+        raise CorruptPayloadError(
+            f"{place}: quality code {quality_code} exceeds {MAX_QUALITY_CODE}"
+        )
+    lengths = [source.varint(f"{place} tile {i} length") for i in range(header.n_tiles - 1)]
+    payloads = [source.take(length, f"{place} tile {i}") for i, length in enumerate(lengths)]
+    payloads.append(source.take(len(payload) - source.offset, place))
+    tiles: list[Parts] = [[[payload]] for payload in payloads]
+    return Container(alpha_header(header, family, digest, quality_code), tiles)
+
+
 def _read_chunk(
-    source: ByteReader, number: int, progress: str, limits: Limits
+    source: ByteReader, number: int, progress: str, limits: Limits, is_wanted: bool = True
 ) -> tuple[bytes, bytes, str]:
-    """Return the next chunk's type and payload, and the place that errors about it name."""
+    """Return the next chunk's type and payload, and the place that errors about it name.
+
+    A TILE that is not wanted is passed over, its checksum not looked at, and has no payload.
+    """
     kind = source.take(4, f"chunk {number} ({progress})")
     if not kind.isalpha():
         raise CorruptPayloadError(f"chunk {number}: type {kind!r} is not 4 letters")
@@ -94,6 +153,9 @@ def _read_chunk(
     length = source.varint(f"{place} length")
     if kind in NAMES and length > limits.metadata_bytes:
         raise LimitError(f"{place}: {length} bytes, limited to {limits.metadata_bytes}")
+    if kind == b"TILE" and not is_wanted:
+        source.skip(length + 4, place)
+        return kind, b"", place
     payload = source.take(length, place)
     expected = crc32c(payload, crc32c(kind))
     found = int.from_bytes(source.take(4, f"{place} checksum"), "little")
@@ -103,10 +165,11 @@ def _read_chunk(
 
 
 def read(
-    data: bytes | bytearray | memoryview,
+    data: Bytes,
     limits: Limits = Limits(),
     layers: int | None = None,
     conceal: bool = False,
+    region: Box | None = None,
 ) -> Container:
     """Return the header, tile payloads and metadata of a file, everything checked.
 
@@ -116,22 +179,24 @@ def read(
         layers: how many to read, at most; what comes after them in the file, or does not, is not looked at.
         conceal: put None in place of TILE chunks that are damaged or missing. Metadata that is damaged is left
             out. An error remains if the header is damaged, or nothing of the tiles is left.
+        region: (left, top, right, bottom), cut to the picture: what is in other tiles is neither read nor checked.
 
     Raises:
         BadMagicError, UnsupportedVersionError, TruncatedError, ChecksumError, CorruptPayloadError,
         LimitError: each names the place, what was expected and what was found.
-        InputError: `data` is not bytes.
+        InputError: `data` is not bytes, or nothing of the picture is in `region`.
     """
-    if not isinstance(data, (bytes, bytearray, memoryview)):
+    if not isinstance(data, Bytes):
         raise InputError(f"data: expected bytes, found {type(data).__name__}")
     if not isinstance(limits, Limits):
         raise InputError(f"limits: expected ncodec.Limits, found {type(limits).__name__}")
-    source = ByteReader(bytes(data))
+    source = ByteReader(data)
     header = read_header(source)
     check_limits(header, limits)
+    region = region and cut_to(header, region)
     n_layers = header.layers if layers is None else min(layers, header.layers)
     payloads: list[bytes | None] = [None] * (header.n_payloads // header.layers * n_layers)
-    reading = _Reading(source, header, payloads, limits)
+    reading = _Reading(source, header, payloads, limits, None if conceal else region)
     if conceal:
         reading.read_what_is_left()
     else:
@@ -143,16 +208,40 @@ def read(
         reading.skipped_bytes += rest
     rows = [payloads[i : i + header.ranges] for i in range(0, len(payloads), header.ranges)]
     tiles = [rows[tile :: header.n_tiles] for tile in range(header.n_tiles)]
-    return Container(header, tiles, reading.metadata, reading.skipped_bytes)
+    alpha = reading.alpha and replace(reading.alpha, region=region)
+    return Container(header, tiles, reading.metadata, reading.skipped_bytes, alpha, region)
+
+
+def cut_to(header: Header, region: Box) -> Box:
+    """Return the part of a region that is in the picture.
+
+    Raises:
+        InputError: there is none.
+    """
+    left, top, right, bottom = region
+    cut = (max(left, 0), max(top, 0), min(right, header.width), min(bottom, header.height))
+    if cut[0] >= cut[2] or cut[1] >= cut[3]:
+        raise InputError(
+            f"region: expected a part of {header.width}x{header.height} pixels, found columns {left} to {right}, "
+            f"rows {top} to {bottom}"
+        )
+    return cut
 
 
 class _Reading:
     """The chunks of one file, as they are read."""
 
     def __init__(
-        self, source: ByteReader, header: Header, payloads: list[bytes | None], limits: Limits
+        self,
+        source: ByteReader,
+        header: Header,
+        payloads: list[bytes | None],
+        limits: Limits,
+        region: Box | None,
     ) -> None:
         self.source, self.header, self.limits = source, header, limits
+        self.wanted = None if region is None else set(header.tiles_in(region))
+        self.alpha: Container | None = None
         self.payloads = payloads  # in the order of the file, to be filled
         self.metadata: dict[str, bytes] = {}
         self.n_tiles = self.n_chunks = self.skipped_bytes = 0
@@ -162,12 +251,20 @@ class _Reading:
         """Return the next chunk's type, number if it is a TILE with one, payload, and the place that errors name."""
         what = "ranges of layers" if self.header.is_layered else "tiles"
         progress = f"have {self.n_tiles} of {len(self.payloads)} {what}"
-        kind, payload, place = _read_chunk(self.source, self.n_chunks, progress, self.limits)
-        if kind != b"TILE" or not self.header.is_layered:
+        is_wanted = self.is_wanted(self.n_tiles)
+        kind, payload, place = _read_chunk(
+            self.source, self.n_chunks, progress, self.limits, is_wanted
+        )
+        if kind != b"TILE" or not self.header.is_layered or not is_wanted:
             return kind, None, payload, place
         inner = ByteReader(payload)
         number = inner.varint(f"{place} number")
         return kind, number, payload[inner.offset :], place
+
+    def is_wanted(self, number: int) -> bool:
+        """Return whether the payload of so many TILE chunks before is of a tile that is asked for."""
+        tile = number // self.header.ranges % self.header.n_tiles
+        return self.wanted is None or tile in self.wanted
 
     def count(self) -> None:
         """Count a chunk that was read; raise LimitError where they are too many."""
@@ -197,7 +294,8 @@ class _Reading:
                     raise CorruptPayloadError(
                         f"{place}: expected number {self.n_tiles}, found {number}"
                     )
-                self.payloads[self.n_tiles] = payload
+                if self.is_wanted(self.n_tiles):
+                    self.payloads[self.n_tiles] = payload
                 self.n_tiles += 1
             elif self.n_tiles:
                 raise CorruptPayloadError(f"{place}: stands between or after TILE chunks")
@@ -205,6 +303,10 @@ class _Reading:
                 if NAMES[kind] in self.metadata:
                     raise CorruptPayloadError(f"{place}: appears twice")
                 self.metadata[NAMES[kind]] = payload
+            elif kind == ALPHA:
+                if self.alpha is not None:
+                    raise CorruptPayloadError(f"{place}: appears twice")
+                self.alpha = _read_alpha(self.header, payload, place)
             elif kind[:1].isupper():
                 raise UnsupportedVersionError(f"{place}: unknown critical chunk: update ncodec")
 
@@ -255,6 +357,12 @@ class _Reading:
 
     def keep_other(self, kind: bytes, payload: bytes, place: str) -> bool:
         """Keep what a chunk that is no TILE says, if it says something; return whether it has its place here."""
+        if kind == ALPHA:
+            if self.n_tiles or self.alpha is not None:
+                return False
+            with suppress(FormatError):
+                self.alpha = _read_alpha(self.header, payload, place)
+            return self.alpha is not None
         if kind not in NAMES:
             if kind[:1].isupper():
                 raise UnsupportedVersionError(f"{place}: unknown critical chunk: update ncodec")

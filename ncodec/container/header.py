@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ncodec.bytestream import ByteReader, varint
+from ncodec.bytestream import ByteReader, Bytes, varint
 from ncodec.entropy import crc32c
 from ncodec.errors import (
     BadMagicError,
@@ -20,14 +20,20 @@ SIGNATURE = MAGIC + b"1\r\n\x1a\n"
 MAX_HEADER = 64  # bytes, and more than any header has
 DIGEST_BYTES = 8
 NO_WEIGHTS = bytes(DIGEST_BYTES)  # the digest of a family without weights
-FLAG_GREY, FLAG_TILED, FLAG_LAYERED, FLAG_SECOND = 1, 2, 4, 8
+FLAG_GREY, FLAG_TILED, FLAG_LAYERED, FLAG_SECOND, FLAG_FORMAT = 1, 2, 4, 8, 16
+FORMAT_DEPTH, FORMAT_ALPHA = 15, 16  # of the format byte: bit depth less 1; tiles hold alpha
+MAX_BIT_DEPTH = 16
+USUAL_FORMAT = 7  # 8 bits, no alpha in tiles: then there is no format byte
 MIN_TILE = 64  # pixels
 MAX_LAYERS, MAX_RANGES = 64, 4096
 
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom (pixels)
+
+
 @dataclass(frozen=True)
 class Header:
-    """What precedes the coded tiles. Colour is sRGB, or as the ICC profile says; 8 bits a channel."""
+    """What precedes the coded tiles. Colour is sRGB, or as the metadata say."""
 
     width: int  # pixels
     height: int  # pixels
@@ -43,6 +49,10 @@ class Header:
     layers: int = 1  # that refine each other
     ranges: int = 1  # of a tile's layer, each coded apart
     is_second: bool = False  # coded the second way that its family has
+    bit_depth: int = 8  # of every channel
+    has_alpha: bool = (
+        False  # tiles hold alpha as their last channel; in other files a chunk does, if any
+    )
 
     @property
     def quality(self) -> float:
@@ -51,8 +61,13 @@ class Header:
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
-        return 1 if self.is_grey else 3
+        """What tiles hold: 1 or 3, and one more of alpha."""
+        return (1 if self.is_grey else 3) + self.has_alpha
+
+    @property
+    def sample_bytes(self) -> int:
+        """1, or 2 of more than 8 bits."""
+        return 1 if self.bit_depth <= 8 else 2
 
     @property
     def n_tiles(self) -> int:
@@ -73,13 +88,22 @@ class Header:
         )
         return width * height
 
+    def tiles_in(self, region: Box) -> list[int]:
+        """Return the numbers of the tiles that reach into a region (left, top, right, bottom), in order."""
+        left, top, right, bottom = region
+        return [
+            number
+            for number, box in enumerate(self.tile_boxes())
+            if box[0] < right and box[2] > left and box[1] < bottom and box[3] > top
+        ]
+
     def largest_tile(self, stride: int = 1) -> int:
         """Return the area of the largest tile in whole strides (pixels)."""
         reach = self.tile + self.overlap if self.tile else max(self.width, self.height)
         columns, rows = (-(-min(side, reach) // stride) for side in (self.width, self.height))
         return columns * rows * stride**2
 
-    def tile_boxes(self) -> list[tuple[int, int, int, int]]:
+    def tile_boxes(self) -> list[Box]:
         """Return the coded area (left, top, right, bottom) of each tile, row by row, in pixels."""
         columns, rows = self._spans(self.width), self._spans(self.height)
         return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
@@ -99,8 +123,12 @@ def header_bytes(header: Header) -> bytes:
     assert 1 <= header.layers <= MAX_LAYERS and 1 <= header.ranges <= MAX_RANGES
     flags = FLAG_GREY * header.is_grey | FLAG_TILED * bool(header.tile)
     flags |= FLAG_LAYERED * header.is_layered | FLAG_SECOND * header.is_second
+    form = (header.bit_depth - 1) | FORMAT_ALPHA * header.has_alpha
+    flags |= FLAG_FORMAT * (form != USUAL_FORMAT)
     fields = bytes([flags]) + varint(header.width) + varint(header.height) + varint(header.family)
     fields += header.weights_digest + bytes([header.quality_code])
+    if form != USUAL_FORMAT:
+        fields += bytes([form])
     if header.tile:
         fields += varint(header.tile) + varint(header.overlap)
     if header.is_layered:
@@ -109,7 +137,8 @@ def header_bytes(header: Header) -> bytes:
 
 
 def _read_signature(source: ByteReader) -> None:
-    signature = source.take(8, "signature") if len(source.data) >= 8 else source.data
+    n_bytes = min(8, len(source.data))
+    signature = source.take(n_bytes, "signature")
     if signature == SIGNATURE:
         return
     if signature[:3] == MAGIC and signature[4:] == SIGNATURE[4:]:
@@ -129,12 +158,13 @@ def read_header(source: ByteReader) -> Header:
     """
     _read_signature(source)
     flags = source.take(1, "header")[0]
-    if flags & ~(FLAG_GREY | FLAG_TILED | FLAG_LAYERED | FLAG_SECOND):
+    if flags & ~(FLAG_GREY | FLAG_TILED | FLAG_LAYERED | FLAG_SECOND | FLAG_FORMAT):
         raise UnsupportedVersionError(f"header: unknown flags {flags:#04x}: update ncodec")
     width, height = source.varint("header width"), source.varint("header height")
     family = source.varint("header family")
     digest = source.take(DIGEST_BYTES, "header weights digest")
     quality_code = source.take(1, "header quality")[0]
+    form = source.take(1, "header format")[0] if flags & FLAG_FORMAT else USUAL_FORMAT
     tile, overlap = (
         (source.varint("header tile"), source.varint("header overlap"))
         if flags & FLAG_TILED
@@ -145,7 +175,7 @@ def read_header(source: ByteReader) -> Header:
         if flags & FLAG_LAYERED
         else (1, 1)
     )
-    expected = crc32c(source.data[: source.offset])
+    expected = crc32c(bytes(source.data[: source.offset]))
     found = int.from_bytes(source.take(4, "header checksum"), "little")
     if found != expected:
         raise ChecksumError(f"header: CRC-32C is {expected:#010x}, file says {found:#010x}")
@@ -155,6 +185,8 @@ def read_header(source: ByteReader) -> Header:
         )
     if quality_code > MAX_QUALITY_CODE:
         raise CorruptPayloadError(f"header: quality code {quality_code} exceeds {MAX_QUALITY_CODE}")
+    if flags & FLAG_FORMAT and (form == USUAL_FORMAT or form > FORMAT_DEPTH | FORMAT_ALPHA):
+        raise CorruptPayloadError(f"header: format byte {form:#04x} is none that an encoder writes")
     if flags & FLAG_TILED and not (tile >= MIN_TILE and overlap <= tile):
         raise CorruptPayloadError(
             f"header: expected tile >= {MIN_TILE} and overlap <= tile, found {tile}, {overlap}"
@@ -166,10 +198,11 @@ def read_header(source: ByteReader) -> Header:
     return Header(
         width, height, family, digest, quality_code, bool(flags & FLAG_GREY), tile, overlap,
         bool(flags & FLAG_LAYERED), layers, ranges, bool(flags & FLAG_SECOND),
+        (form & FORMAT_DEPTH) + 1, bool(form & FORMAT_ALPHA),
     )  # fmt: skip
 
 
-def peek_header(data: bytes) -> Header | None:
+def peek_header(data: Bytes) -> Header | None:
     """Return the header that the first bytes of a file are, None where they are not one."""
     try:
         return read_header(ByteReader(data))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from numbers import Integral
 
-from ncodec.container.header import Header
+from ncodec.container.header import Box, Header
 from ncodec.errors import InputError, LimitError
 
 
@@ -53,12 +53,28 @@ def check_limits(header: Header, limits: Limits) -> None:
         )
 
 
-def memory_of_image(header: Header) -> int:
-    """Return how many bytes the decoded image has."""
-    return header.width * header.height * header.channels
+def memory_of_image(header: Header, region: Box | None = None, factor: int = 1) -> int:
+    """Return how many bytes the decoded image has, and the row of tiles that it is put together from.
+
+    Args:
+        header: of the file.
+        region: (left, top, right, bottom), within the image; None: all of it.
+        factor: so many by so many pixels become one.
+    """
+    left, top, right, bottom = region or (0, 0, header.width, header.height)
+    pixels = -(-(right - left) // factor) * -(-(bottom - top) // factor)
+    if header.tile:
+        reach = header.tile + header.overlap
+        row = min(header.height, reach) + min(header.height, header.overlap)
+        pixels += min(header.width, right - left + 2 * reach) * row
+    elif region or factor > 1:
+        pixels += header.width * header.height
+    return pixels * header.channels * header.sample_bytes
 
 
-def check_memory(header: Header, stride: int, bytes_a_pixel: int, limits: Limits) -> None:
+def check_memory(
+    header: Header, stride: int, bytes_a_pixel: int, limits: Limits, held: int | None = None
+) -> None:
     """Raise LimitError where decoding would take more memory than `limits` allow.
 
     Counted: the image, and for each pixel of the largest tile, in whole strides, what its family takes.
@@ -68,9 +84,10 @@ def check_memory(header: Header, stride: int, bytes_a_pixel: int, limits: Limits
         stride: of the family (pixels).
         bytes_a_pixel: of the family (ncodec/families.py).
         limits: what to accept.
+        held: `memory_of_image`, where not all of it is decoded.
     """
     tile = header.largest_tile(stride)
-    needed = memory_of_image(header) + tile * bytes_a_pixel
+    needed = (memory_of_image(header) if held is None else held) + tile * bytes_a_pixel
     if needed > limits.memory_bytes:
         raise LimitError(
             f"header: {header.width}x{header.height} with a tile of {tile} coded pixels takes "

@@ -40,12 +40,13 @@ class BlockFormat:
     ) -> None: ...
 
 def encode(
-    pixels: NDArray[np.uint8],
+    pixels: NDArray[Any],
     parameters: Parameters,
     quality_code: int,
     kind: int,
     chroma_shift: int,
     options: EncoderOptions,
+    bit_depth: int = 8,
 ) -> bytes: ...
 def decode(
     payload: bytes,
@@ -54,7 +55,8 @@ def decode(
     width: int,
     height: int,
     is_grey: bool,
-) -> NDArray[np.uint8]: ...
+    bit_depth: int = 8,
+) -> NDArray[Any]: ...
 def count(
     pixels: NDArray[np.uint8], parameters: Parameters, quality_code: int, options: EncoderOptions
 ) -> tuple[NDArray[np.uint32], NDArray[np.int32], float]: ...

@@ -12,6 +12,7 @@
 
 using namespace ncodec;
 using namespace ncodec::dct;
+using namespace nb::literals;
 
 template <class T>
 void take(const nb::dict& tensors, const char* name, T* out, size_t bytes) {
@@ -44,19 +45,26 @@ Parameters parameters_of(const nb::dict& tensors) {
 }
 
 using Pixels = nb::ndarray<const uint8_t, nb::device::cpu>;
+using AnyPixels = nb::ndarray<nb::ro, nb::device::cpu>;
 
-Picture8 picture_of(const Pixels& pixels) {
+template <class Array>
+Picture picture_of(const Array& pixels, int bit_depth = 8) {
   const bool is_grey = pixels.ndim() == 2;
+  const bool is_deep = pixels.dtype() == nb::dtype<uint16_t>();
   if (!is_grey && !(pixels.ndim() == 3 && pixels.shape(2) == 3 && pixels.stride(2) == 1))
-    raise("InputError", "pixels: expected uint8 [h, w, 3] or [h, w]");
+    raise("InputError", "pixels: expected [h, w, 3] or [h, w]");
+  if (!(is_deep ? bit_depth > 8 && bit_depth <= 16 : bit_depth == 8 && pixels.dtype() == nb::dtype<uint8_t>()))
+    raise("InputError", "pixels: expected uint8 of 8 bits, or uint16 of 9 to 16");
   for (int i = 0; i < 2; ++i)
     if (pixels.shape(i) < 1 || pixels.shape(i) > 65535) raise("InputError", "pixels: expected sides of 1 to 65535");
-  return {pixels.data(),
+  const ptrdiff_t bytes = is_deep ? 2 : 1;
+  return {static_cast<const uint8_t*>(static_cast<const void*>(pixels.data())),
           static_cast<int>(pixels.shape(1)),
           static_cast<int>(pixels.shape(0)),
           is_grey ? 1 : 3,
-          pixels.stride(0),
-          pixels.stride(1)};
+          bytes * pixels.stride(0),
+          bytes * pixels.stride(1),
+          bit_depth};
 }
 
 void check(BinaryStatus status) {
@@ -66,9 +74,9 @@ void check(BinaryStatus status) {
   if (status != BinaryStatus::ok) raise("CorruptPayloadError", "section 'dct': not what an encoder makes");
 }
 
-nb::bytes encode(Pixels pixels, const Parameters& parameters, int quality_code, int kind, int chroma_shift,
-                 const EncoderOptions& options) {
-  const Picture8 picture = picture_of(pixels);
+nb::bytes encode(AnyPixels pixels, const Parameters& parameters, int quality_code, int kind, int chroma_shift,
+                 const EncoderOptions& options, int bit_depth) {
+  const Picture picture = picture_of(pixels, bit_depth);
   std::vector<uint8_t> payload;
   {
     nb::gil_scoped_release release;
@@ -77,26 +85,35 @@ nb::bytes encode(Pixels pixels, const Parameters& parameters, int quality_code, 
   return nb::bytes(payload.data(), payload.size());
 }
 
-nb::ndarray<nb::numpy, uint8_t> decode(nb::bytes payload, const Parameters& parameters, int quality_code, int width,
-                                       int height, bool is_grey) {
+template <class Out>
+nb::object decode_to(nb::bytes payload, const Parameters& parameters, int quality_code, int width, int height,
+                     bool is_grey, int bit_depth) {
   const size_t channels = is_grey ? 1 : 3;
-  std::vector<uint8_t> out;
+  std::vector<Out> out;
   BinaryStatus status;
   {
     nb::gil_scoped_release release;
     out.resize(static_cast<size_t>(width) * height * channels);
     status = decode_tile(static_cast<const uint8_t*>(payload.data()), payload.size(), parameters, quality_code, width,
-                         height, static_cast<int>(channels), out.data(), static_cast<ptrdiff_t>(width * channels));
+                         height, static_cast<int>(channels), (1 << bit_depth) - 1, out.data());
   }
   check(status);
   std::vector<size_t> shape = {static_cast<size_t>(height), static_cast<size_t>(width)};
   if (!is_grey) shape.push_back(3);
-  return to_numpy(std::move(out), shape);
+  return nb::cast(to_numpy(std::move(out), shape));
+}
+
+// uint8, or uint16 of more than 8 bits.
+nb::object decode(nb::bytes payload, const Parameters& parameters, int quality_code, int width, int height,
+                  bool is_grey, int bit_depth) {
+  if (bit_depth < 8 || bit_depth > 16) raise("InputError", "bit_depth: expected 8 to 16");
+  const auto run = bit_depth == 8 ? decode_to<uint8_t> : decode_to<uint16_t>;
+  return run(payload, parameters, quality_code, width, height, is_grey, bit_depth);
 }
 
 // Counts [contexts, 2], weights [mixers, 3] and bits of an encoding.
 nb::tuple count(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options) {
-  const Picture8 picture = picture_of(pixels);
+  const Picture picture = picture_of(pixels);
   std::vector<uint32_t> counts;
   std::vector<int32_t> weights;
   double bits = 0;
@@ -116,7 +133,7 @@ nb::tuple count(Pixels pixels, const Parameters& parameters, int quality_code, c
 // Sums for least squares of the filters: (products [classes, n, n], targets [classes, n]).
 nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options,
                       bool is_chroma) {
-  const Picture8 picture = picture_of(pixels);
+  const Picture picture = picture_of(pixels);
   const size_t n = is_chroma ? CHROMA_WEIGHTS : LUMA_PAIRS, classes = is_chroma ? 2 * ACTIVITIES : FILTER_CLASSES;
   std::vector<double> products, targets;
   {
@@ -143,7 +160,7 @@ nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_c
 // side]).
 nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int quality_code, int kind,
                            const EncoderOptions& options) {
-  const Picture8 picture = picture_of(pixels);
+  const Picture picture = picture_of(pixels);
   Leaves leaves;
   {
     nb::gil_scoped_release release;
@@ -185,8 +202,10 @@ NB_MODULE(_dct, m) {
       .def_rw("optimised_levels", &EncoderOptions::optimised_levels)
       .def_rw("full_trials", &EncoderOptions::full_trials)
       .def_rw("tuning", &EncoderOptions::tuning);
-  m.def("encode", &encode);
-  m.def("decode", &decode);
+  m.def("encode", &encode, "pixels"_a, "parameters"_a, "quality_code"_a, "kind"_a, "chroma_shift"_a, "options"_a,
+        "bit_depth"_a = 8);
+  m.def("decode", &decode, "payload"_a, "parameters"_a, "quality_code"_a, "width"_a, "height"_a, "is_grey"_a,
+        "bit_depth"_a = 8);
   m.def("count", &count);
   m.def("filter_sums", &filter_sums);
   m.def("leaf_coefficients", &leaf_coefficients);

@@ -1,4 +1,5 @@
-// 10-bit YCbCr (BT.601, full range), 4:4:4 or 4:2:0, or grey, to 8-bit RGB or grey (specs/dct.md section 8). Exact.
+// 10-bit YCbCr (BT.601, full range), 4:4:4 or 4:2:0, or grey, to RGB or grey of 8 to 16 bits (specs/dct.md section 8).
+// Exact.
 
 #pragma once
 
@@ -22,6 +23,31 @@ NCODEC_CLONES static void to_rgb(const int16_t* y, const int16_t* cb, const int1
   }
 }
 
+inline void to_grey(const int16_t* y, int n, int, uint8_t* out) {  // D48
+  for (int i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(std::min((y[i] + 2) >> 2, 255));
+}
+
+inline void to_grey(const int16_t* y, int n, int largest, uint16_t* out) {  // D52
+  for (int i = 0; i < n; ++i) out[i] = static_cast<uint16_t>((std::min<int>(y[i], 1020) * largest + 510) / 1020);
+}
+
+inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int, uint8_t* out) {
+  to_rgb(y, cb, cr, n, out);
+}
+
+inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int largest, uint16_t* out) {  // D53
+  constexpr int64_t WHITE = int64_t{255} << 18;
+  const auto scaled = [&](int v) {
+    return static_cast<uint16_t>((std::clamp<int64_t>(v, 0, WHITE) * largest + WHITE / 2) / WHITE);
+  };
+  for (int i = 0; i < n; ++i) {
+    const int luma = y[i] * 65536, b = cb[i] - MIDDLE, r = cr[i] - MIDDLE;
+    out[3 * i] = scaled(luma + 91881 * r);
+    out[3 * i + 1] = scaled(luma - 22553 * b - 46802 * r);
+    out[3 * i + 2] = scaled(luma + 116130 * b);
+  }
+}
+
 }  // namespace kernels
 
 // D49: rows of 4:2:0 chroma to full size: 3/4 of the nearer sample and 1/4 of the farther, both ways.
@@ -34,20 +60,19 @@ inline void upsample_row(const Plane& plane, int y, int width, int16_t* out) {
   }
 }
 
-// `out`: [height, width, 3] or, of grey, [height, width]; rows of `stride` bytes. What is beyond is cut off (D4).
-inline void to_picture(const std::array<Plane, 3>& planes, const Geometry& g, int width, int height, uint8_t* out,
-                       ptrdiff_t stride) {
+// `out`: [height, width, 3] or, of grey, [height, width], 0 … largest (255 of uint8_t). What is beyond is cut off (D4).
+template <class Out>
+void to_picture(const std::array<Plane, 3>& planes, const Geometry& g, int width, int height, int largest, Out* out) {
   std::vector<int16_t> cb(width), cr(width);
-  for (int y = 0; y < height; ++y, out += stride) {
-    if (!g.has_chroma()) {  // D48
-      const int16_t* p = planes[0].at(0, y);
-      for (int x = 0; x < width; ++x) out[x] = static_cast<uint8_t>(std::min((p[x] + 2) >> 2, 255));
+  for (int y = 0; y < height; ++y, out += static_cast<ptrdiff_t>(width) * g.planes) {
+    if (!g.has_chroma()) {
+      kernels::to_grey(planes[0].at(0, y), width, largest, out);
     } else if (g.chroma_shift == 0) {
-      kernels::to_rgb(planes[0].at(0, y), planes[1].at(0, y), planes[2].at(0, y), width, out);
+      kernels::to_rgb(planes[0].at(0, y), planes[1].at(0, y), planes[2].at(0, y), width, largest, out);
     } else {
       upsample_row(planes[1], y, width, cb.data());
       upsample_row(planes[2], y, width, cr.data());
-      kernels::to_rgb(planes[0].at(0, y), cb.data(), cr.data(), width, out);
+      kernels::to_rgb(planes[0].at(0, y), cb.data(), cr.data(), width, largest, out);
     }
   }
 }

@@ -17,9 +17,10 @@ inline uint8_t flags_of(const Tile& tile) {
   return static_cast<uint8_t>(s.geometry().chroma_shift | static_cast<int>(tile.kind) << 1 | s.has_offsets() << 3);
 }
 
-// `out`: rows of `stride` bytes. Squares are looked at for truncation one by one, so that few bytes cost little work.
-inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& parameters, int quality_code,
-                                int width, int height, int channels, uint8_t* out, ptrdiff_t stride) {
+// `out`: [height, width, channels], 0 … largest. Squares are looked at for truncation one by one, so that few bytes cost little work.
+template <class Out>
+BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& parameters, int quality_code, int width,
+                         int height, int channels, int largest, Out* out) {
   if (size < 1) return BinaryStatus::truncated;
   const int flags = payload[0], kind = flags >> 1 & 3;  // D2
   if (kind != static_cast<int>(Kind::dct) && kind != static_cast<int>(Kind::angle)) return BinaryStatus::bad_end;
@@ -38,7 +39,7 @@ inline BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Param
   const Filter filter = filter_of(parameters, quality_code);
   filter_tile(coder, tile, filter, [](int, int, const std::array<Plane, 3>&, const Block&) { return false; });
   const BinaryStatus status = coder.finish();
-  if (status == BinaryStatus::ok) to_picture(tile.planes, g, width, height, out, stride);
+  if (status == BinaryStatus::ok) to_picture(tile.planes, g, width, height, largest, out);
   return status;
 }
 

@@ -1,20 +1,27 @@
-// 8-bit RGB or grey to the samples that an encoder codes.
+// RGB or grey of 8 to 16 bits to the samples that an encoder codes.
 
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
 #include "samples.hpp"
 
 namespace ncodec::dct {
 
-struct Picture8 {
-  const uint8_t* samples;  // [height, width, channels]
+struct Picture {
+  const uint8_t* samples;  // [height, width, channels], of two bytes each where there are more than 8 bits
   int width, height, channels;
   ptrdiff_t row, pixel;  // strides, in bytes
+  int bit_depth = 8;
 
-  const uint8_t* at(int x, int y) const {
-    return samples + row * std::min(y, height - 1) + pixel * std::min(x, width - 1);
+  // Channel c of a pixel in steps of 10-bit samples, four of which are one of 8 bits.
+  float at(int x, int y, int c) const {
+    const uint8_t* p = samples + row * std::min(y, height - 1) + pixel * std::min(x, width - 1);
+    if (bit_depth == 8) return 4.f * p[c];
+    uint16_t value;
+    std::memcpy(&value, p + 2 * c, 2);
+    return 1020.f * value / static_cast<float>((1 << bit_depth) - 1);
   }
 };
 
@@ -23,20 +30,20 @@ inline int16_t round_sample(float v) {
 }
 
 // Grey, its last row and column repeated.
-inline void from_grey(const Picture8& picture, const Plane& out) {
+inline void from_grey(const Picture& picture, const Plane& out) {
   for (int y = 0; y < out.height; ++y)
-    for (int x = 0; x < out.width; ++x) *out.at(x, y) = static_cast<int16_t>(4 * *picture.at(x, y));
+    for (int x = 0; x < out.width; ++x) *out.at(x, y) = round_sample(picture.at(x, y, 0));
 }
 
 // RGB, its last row and column repeated. Chroma of 4:2:0 is the mean of four.
-inline void from_rgb(const Picture8& picture, const std::array<Plane, 3>& planes, int chroma_shift) {
+inline void from_rgb(const Picture& picture, const std::array<Plane, 3>& planes, int chroma_shift) {
   const int width = planes[0].width, height = planes[0].height;
   std::vector<float> chroma[2];
   for (auto& plane : chroma) plane.resize(static_cast<size_t>(width) * height);
   for (int y = 0; y < height; ++y)
     for (int x = 0; x < width; ++x) {
-      const uint8_t* p = picture.at(x, y);
-      const float r = 4.f * p[0], g = 4.f * p[1], b = 4.f * p[2], luma = 0.299f * r + 0.587f * g + 0.114f * b;
+      const float r = picture.at(x, y, 0), g = picture.at(x, y, 1), b = picture.at(x, y, 2);
+      const float luma = 0.299f * r + 0.587f * g + 0.114f * b;
       *planes[0].at(x, y) = round_sample(luma);
       chroma[0][static_cast<size_t>(y) * width + x] = (b - luma) / 1.772f + MIDDLE;
       chroma[1][static_cast<size_t>(y) * width + x] = (r - luma) / 1.402f + MIDDLE;
@@ -53,7 +60,7 @@ inline void from_rgb(const Picture8& picture, const std::array<Plane, 3>& planes
 }
 
 // The samples of a picture at the size of a tile.
-inline void from_picture(const Picture8& picture, const Geometry& g, Samples& out) {
+inline void from_picture(const Picture& picture, const Geometry& g, Samples& out) {
   if (g.has_chroma()) {
     from_rgb(picture, out.planes, g.chroma_shift);
   } else {

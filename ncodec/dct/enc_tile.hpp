@@ -16,7 +16,7 @@ struct TileJob {
   Model model;
   Filter filter;
 
-  TileJob(const Picture8& picture, const Parameters& parameters, int quality_code, Kind kind, int chroma_shift,
+  TileJob(const Picture& picture, const Parameters& parameters, int quality_code, Kind kind, int chroma_shift,
           bool has_offsets)
       : geometry(geometry_of(picture.width, picture.height, picture.channels, chroma_shift)),
         tile(geometry, parameters, quality_code, kind, has_offsets),
@@ -60,7 +60,7 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
       });
 }
 
-inline std::vector<uint8_t> encode_tile(const Picture8& picture, const Parameters& parameters, int quality_code,
+inline std::vector<uint8_t> encode_tile(const Picture& picture, const Parameters& parameters, int quality_code,
                                         Kind kind, int chroma_shift, const EncoderOptions& options) {
   TileJob job(picture, parameters, quality_code, kind, chroma_shift, options.tuning.is_visual);
   Encoder coder(job.model);

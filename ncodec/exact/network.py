@@ -217,13 +217,23 @@ def power(logarithm: NDArray[np.int64]) -> tuple[Array, Array]:
     return mantissa, np.clip(shift, 0, 30).astype(np.int16)
 
 
-def in_colour(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def in_colour(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return pixels [h, w, 3], of grey [h, w] as three equal channels."""
     if pixels.ndim == 3:
         return pixels
     return np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3))
 
 
-def image_input(pixels: NDArray[np.uint8]) -> NDArray[np.int16]:
+def image_input(pixels: NDArray[Any], bit_depth: int = 8) -> NDArray[np.int16]:
     """Return what analysis sees of pixels [h, w, 3] or, grey, [h, w]: [h, w, 3], -255 … 255."""
-    return np.ascontiguousarray(2 * in_colour(pixels).astype(np.int16) - X_MAX)
+    if bit_depth == 8:
+        return np.ascontiguousarray(2 * in_colour(pixels).astype(np.int16) - X_MAX)
+    largest = (1 << bit_depth) - 1
+    halves = (in_colour(pixels).astype(np.uint32) * (2 * X_MAX) + largest // 2) // largest
+    return np.ascontiguousarray(halves.astype(np.int16) - X_MAX)
+
+
+def eight_bits(pixels: NDArray[Any], bit_depth: int) -> NDArray[np.uint8]:
+    """Return pixels of another depth, rounded to 8 bits."""
+    largest = (1 << bit_depth) - 1
+    return ((pixels.astype(np.uint32) * 255 + largest // 2) // largest).astype(np.uint8)

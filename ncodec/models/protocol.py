@@ -1,7 +1,7 @@
 """What codec.py needs of a family, and what a family is told: the whole contract between them.
 
-    encode(image) --> tiles --encode_tile(pixels, quality_code, options)-----> payloads
-    decode(file)  <-- tiles <-decode_tiles(payloads, quality_code, format)---- payloads
+    encode(image) --> tiles --encode_tile(pixels, quality_code, options, bit_depth)--> payloads
+    decode(file)  <-- tiles <-decode_tiles(payloads, quality_code, format)-------- payloads
 
 The payloads of a tile are its `Parts`, [layers][ranges]; in families that are not layered [[payload]]. Imports no torch.
 """
@@ -47,7 +47,7 @@ class TileFormat:
 
     width: int  # pixels
     height: int  # pixels
-    channels: int  # 1 or 3
+    channels: int  # 1 or 3, and one more where tiles hold alpha
     bit_depth: int = 8
     is_faded: bool = False  # it will be faded into its neighbours: float32 ahead of rounding, where the family has it
     is_second: bool = False  # it is coded the second way that its family has
@@ -58,14 +58,40 @@ class TileFormat:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[h, w] or [h, w, 3]."""
+        """[h, w] or [h, w, channels]."""
         return (self.height, self.width, *[self.channels] * (self.channels > 1))
 
+    @property
+    def is_rounded(self) -> bool:
+        """Whether `finished` takes whole 8-bit values."""
+        return not self.is_faded and self.bit_depth == 8
+
+    @property
+    def sample_max(self) -> int:
+        """The largest value of a channel."""
+        return (1 << self.bit_depth) - 1
+
     def finished(self, pixels: NDArray[np.int16], fraction_bits: int) -> NDArray[Any]:
-        """Return pixels [h, w, 3] as a tile's: 8 bits, or of a faded one float32 from 1/2**fraction_bits; grey joined."""
+        """Return pixels [h, w, 3] of 0 … 255 as a tile's, grey joined.
+
+        Args:
+            pixels: whole values, where `is_rounded`, else in 1/2**fraction_bits.
+            fraction_bits: of these.
+
+        Returns:
+            of a faded tile float32 in 0 … sample_max, else integers.
+        """
         if self.is_faded:
             faded = pixels.astype(np.float32) / np.float32(1 << fraction_bits)
+            if self.bit_depth != 8:
+                faded *= np.float32(self.sample_max / 255)
             return faded if self.channels == 3 else faded.sum(2) / np.float32(3)
+        if self.bit_depth != 8:
+            whole = 255 << fraction_bits  # the largest that `pixels` has
+            summed = pixels.astype(np.int64)
+            summed = summed if self.channels == 3 else summed.sum(2)
+            whole *= 1 if self.channels == 3 else 3
+            return ((summed * self.sample_max + whole // 2) // whole).astype(np.uint16)
         if self.channels == 3:
             return pixels.astype(np.uint8)
         return ((pixels.sum(2, dtype=np.int16) + 1) // 3).astype(np.uint8)
@@ -86,21 +112,26 @@ class Codec(Protocol):
         ...
 
     def encode_tile(
-        self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
+        self,
+        pixels: NDArray[Any],
+        quality_code: int,
+        options: EncodeOptions,
+        bit_depth: int = 8,
     ) -> Parts:
         """Return the payloads [layers][ranges] of a tile [h, w, 3] or, grey, [h, w], of any size from 1x1.
 
         Args:
-            pixels: of the tile.
+            pixels: of the tile; in families that hold alpha in tiles one channel more, of alpha, may be there.
             quality_code: (quality - 1) * 20; 0 in a family without qualities.
             options: an instance of the `Options` of the family's module.
+            bit_depth: of the pixels: 8 of uint8, more of uint16.
         """
         ...
 
     def decode_tiles(
         self, payloads: list[Parts], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
-        """Return the pixels of tiles of one size, shaped as `format` says: uint8, or float32 in 0 … 255.
+        """Return the pixels of tiles of one size, shaped as `format` says: uint8, uint16 of more than 8 bits, or float32.
 
         Args:
             payloads: of the tiles, of equal layers and ranges; one tile, unless `batch_pixels` allows more. In

@@ -76,7 +76,7 @@ def attacks() -> dict[str, tuple[str, bytes]]:
         "lf_to_crlf": ("BadMagicError", good.replace(b"\n", b"\r\n")),
         "seven_bits": ("BadMagicError", bytes(byte & 0x7F for byte in good)),
         "version_2": ("UnsupportedVersionError", good[:3] + b"2" + good[4:]),
-        "unknown_flag": ("UnsupportedVersionError", header(flags=16) + tile),
+        "unknown_flag": ("UnsupportedVersionError", header(flags=32) + tile),
         "header_cut": ("TruncatedError", good[:14]),
         "header_checksum": ("ChecksumError", good[:9] + b"\x04" + good[10:]),
         "zero_width": ("CorruptPayloadError", header(width=b"\x00") + tile),

@@ -94,7 +94,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   bool is_valid = false;
   if (mode & 1) {
     const std::vector<uint8_t> pixels = make_picture(source, width, height, channels);
-    const Picture8 picture = {pixels.data(), width, height, channels, width * channels, channels};
+    const Picture picture = {pixels.data(), width, height, channels, width * channels, channels};
     const Kind kind = mode & 16 ? Kind::angle : Kind::dct;
     const int chroma_shift = channels == 3 && mode & 8 ? 1 : 0;
     payload = encode_tile(picture, parameters, quality_code, kind, chroma_shift, options);

@@ -23,6 +23,7 @@ from ncodec.container import Parts
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, Tuning
 from ncodec.errors import InputError
+from ncodec.exact.network import eight_bits
 from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
 from ncodec.quality import lmbda_of
 
@@ -97,15 +98,22 @@ class DctCodec:
         return 1, 1
 
     def encode_tile(
-        self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
+        self,
+        pixels: NDArray[Any],
+        quality_code: int,
+        options: EncodeOptions,
+        bit_depth: int = 8,
     ) -> Parts:
         """Return the payload of a tile [h, w, 3] or [h, w]."""
         assert isinstance(options, Options)
         wanted = options.subsampling if pixels.ndim == 3 else "4:4:4"
         if wanted != "auto":
-            return [[self._encode(pixels, quality_code, options, wanted)]]
-        payloads = [self._encode(pixels, quality_code, options, name) for name in SUBSAMPLINGS]
-        return [[min(payloads, key=lambda payload: self._cost(payload, pixels, quality_code))]]
+            return [[self._encode(pixels, quality_code, options, wanted, bit_depth)]]
+        payloads = [
+            self._encode(pixels, quality_code, options, name, bit_depth) for name in SUBSAMPLINGS
+        ]
+        rounded = pixels if bit_depth == 8 else eight_bits(pixels, bit_depth)
+        return [[min(payloads, key=lambda payload: self._cost(payload, rounded, quality_code))]]
 
     def decode_tiles(
         self, payloads: list[Parts], quality_code: int, format: TileFormat
@@ -118,19 +126,24 @@ class DctCodec:
         return [
             _dct.decode(
                 only_payload(parts), self.parameters, quality_code, format.width, format.height,
-                format.channels == 1,
+                format.channels == 1, format.bit_depth,
             )
             for parts in payloads
         ]  # fmt: skip
 
     def _encode(
-        self, pixels: NDArray[np.uint8], quality_code: int, options: Options, subsampling: str
+        self,
+        pixels: NDArray[Any],
+        quality_code: int,
+        options: Options,
+        subsampling: str,
+        bit_depth: int,
     ) -> bytes:
         kind, shift = TRANSFORMS[options.transform], SUBSAMPLINGS[subsampling]
-        if pixels.ndim == 3 and pixels.strides[2] != 1:
+        if pixels.ndim == 3 and pixels.strides[2] != pixels.itemsize:
             pixels = np.ascontiguousarray(pixels)
         chosen = options.for_encoder(quality_code, self.tuning)
-        return _dct.encode(pixels, self.parameters, quality_code, kind, shift, chosen)
+        return _dct.encode(pixels, self.parameters, quality_code, kind, shift, chosen, bit_depth)
 
     def _cost(self, payload: bytes, pixels: NDArray[np.uint8], quality_code: int) -> float:
         """Return bits + lambda x mean squared error x pixels."""

@@ -27,6 +27,7 @@ from ncodec.exact.network import (
     Network,
     at_quality,
     checked_bits,
+    eight_bits,
     image_input,
     in_colour,
 )
@@ -128,10 +129,14 @@ class HyperpriorCodec:
         return 1, 1
 
     def encode_tile(
-        self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
+        self,
+        pixels: NDArray[Any],
+        quality_code: int,
+        options: EncodeOptions,
+        bit_depth: int = 8,
     ) -> Parts:
         """Return the payload of a tile [h, w, 3] or, grey, [h, w], which is coded as three equal channels."""
-        latents = self.analyse(pixels, quality_code, options.effort or USUAL_EFFORT)
+        latents = self.analyse(pixels, quality_code, options.effort or USUAL_EFFORT, bit_depth)
         writer = Writer()
         self.code(writer, latents, latents.r.shape[:2], quality_code)
         return [[writer.payload()]]
@@ -139,7 +144,7 @@ class HyperpriorCodec:
     def decode_tiles(
         self, payloads: list[Parts], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
-        """Return the pixels of tiles of one size: uint8, or float32, in 1/64, if they will be faded. Exact.
+        """Return the pixels of tiles of one size: integers, or float32, in 1/64, if they will be faded. Exact.
 
         Raises:
             TruncatedError, CorruptPayloadError: a payload is damaged.
@@ -148,7 +153,7 @@ class HyperpriorCodec:
         for parts in payloads:
             payload = only_payload(parts)
             latents = self.decode_latents(payload, quality_code, format.width, format.height)
-            pixels = self.synthesise(latents, quality_code, not format.is_faded)
+            pixels = self.synthesise(latents, quality_code, format.is_rounded)
             tiles.append(format.finished(pixels[: format.height, : format.width], PIXEL_BITS))
         return tiles
 
@@ -162,14 +167,18 @@ class HyperpriorCodec:
         return self.code(Reader(payload, len(self.SECTIONS)), None, size, quality_code)
 
     def analyse(
-        self, pixels: NDArray[np.uint8], quality_code: int, effort: int = USUAL_EFFORT
+        self,
+        pixels: NDArray[Any],
+        quality_code: int,
+        effort: int = USUAL_EFFORT,
+        bit_depth: int = 8,
     ) -> Latents:
         """Return the latents of an image [h, w, 3] or [h, w].
 
         Raises:
             InputError: an effort above 1 where torch or `fraction_bits` are missing.
         """
-        y, z = self._run(self._analysis, quality_code, "y", "z", x=image_input(pixels))
+        y, z = self._run(self._analysis, quality_code, "y", "z", x=image_input(pixels, bit_depth))
         indexes, r = self._run(self._closing, quality_code, "indexes", "r", y=y, z=z)
         if steps := REFINEMENTS[effort]:
             if not self.fraction_bits:
@@ -178,7 +187,7 @@ class HyperpriorCodec:
                 from ncodec.models.hyperprior import anneal
             unit = np.float32(2.0 ** self.fraction_bits["y"])
             padding = [(0, -side % STRIDE) for side in pixels.shape[:2]]
-            padded = np.pad(in_colour(pixels), [*padding, (0, 0)], "edge")
+            padded = np.pad(in_colour(eight_bits(pixels, bit_depth)), [*padding, (0, 0)], "edge")
             y = anneal.refine(
                 self._floats, padded, quality_code, y / unit, z, indexes, self.tables_r, self.skip_below, steps, self.tune
             )  # fmt: skip

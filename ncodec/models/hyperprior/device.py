@@ -56,7 +56,7 @@ class DeviceCodec(HyperpriorCodec):
         format: TileFormat,
         done: Callable[[str], None] = lambda stage: None,
     ) -> Tensor:
-        """Return the pixels of tiles of one size, int32 [B, h, w, 3] on the device; of faded ones in 2^-PIXEL_BITS.
+        """Return the pixels of tiles of one size, int32 [B, h, w, 3] on the device; of those that are not rounded in 2^-PIXEL_BITS.
 
         Args:
             payloads: of the tiles.
@@ -79,7 +79,7 @@ class DeviceCodec(HyperpriorCodec):
         r = reader.code("y", None, index, self.tables_r, self.skip_below)
         check_r(int(r.long().abs().max()))
         done("coder")
-        wanted = "unrounded" if format.is_faded else "pixels"
+        wanted = "pixels" if format.is_rounded else "unrounded"
         pixels = self._on_device(self._synthesis, quality_code, wanted, z=z, r=r)
         pixels = pixels[:, : format.height, : format.width]
         done("synthesis")

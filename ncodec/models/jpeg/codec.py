@@ -71,10 +71,13 @@ def unpack(parsed: Container, limits: Limits) -> bytes:
         or h.quality_code
         or h.tile
         or h.is_layered
+        or h.has_alpha
+        or h.bit_depth != 8
         or parsed.metadata
+        or parsed.alpha
     ):
         raise CorruptPayloadError(
-            "header: expected no weights digest, quality, tiles, layers or metadata of family jpeg"
+            "header: expected no weights digest, quality, tiles, layers or metadata, alpha or depth of family jpeg"
         )
     # Each component has at most one block for each 8x8 pixels of whole MCUs.
     most = 4 * (_whole(h.width) // 8) * (_whole(h.height) // 8)

@@ -87,10 +87,14 @@ class MaskedCodec:
         return 1, 1
 
     def encode_tile(
-        self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
+        self,
+        pixels: NDArray[Any],
+        quality_code: int,
+        options: EncodeOptions,
+        bit_depth: int = 8,
     ) -> Parts:
         """Return the payload of a tile [h, w, 3] or, grey, [h, w], which is coded as three equal channels."""
-        y = self.analyse(pixels, quality_code)
+        y = self.analyse(pixels, quality_code, bit_depth)
         writer = Writer()
         self.code(writer, y, y.shape[:2], quality_code)
         return [[writer.payload()]]
@@ -98,7 +102,7 @@ class MaskedCodec:
     def decode_tiles(
         self, payloads: list[Parts], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
-        """Return the pixels of tiles of one size: uint8, or float32, in 1/64, if they will be faded. Exact.
+        """Return the pixels of tiles of one size: integers, or float32, in 1/64, if they will be faded. Exact.
 
         Raises:
             TruncatedError, CorruptPayloadError: a payload is damaged.
@@ -107,14 +111,14 @@ class MaskedCodec:
         tiles = []
         for parts in payloads:
             y_hat = self.code(Reader(only_payload(parts), 1), None, size, quality_code)
-            pixels = self.synthesise(y_hat, quality_code, not format.is_faded)
+            pixels = self.synthesise(y_hat, quality_code, format.is_rounded)
             tiles.append(format.finished(pixels[: format.height, : format.width], PIXEL_BITS))
         return tiles
 
-    def analyse(self, pixels: NDArray[np.uint8], quality_code: int) -> Int16:
+    def analyse(self, pixels: NDArray[Any], quality_code: int, bit_depth: int = 8) -> Int16:
         """Return y [h, w, M] of an image [H, W, 3] or [H, W]."""
         known = graphs.vectors(self.tensors, self.config, quality_code)
-        return self._run(self._analysis, known | {"x": image_input(pixels)}, "y")[0]
+        return self._run(self._analysis, known | {"x": image_input(pixels, bit_depth)}, "y")[0]
 
     def synthesise(self, y_hat: Int16, quality_code: int, is_rounded: bool = True) -> Int16:
         """Return pixels [16 h, 16 w, 3]: 0 … 255, or, not rounded, in 1/64 of these."""

@@ -3,6 +3,8 @@
 pixels --analysis--> v;  stage s: u = v_s - feedback of c_1 ... c_{s-1} --> nearest token --> its values c_s
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,9 +33,11 @@ class Analyser:
         with named("weights: "):
             self._network = analysis(tensors, config)
 
-    def tokens(self, pixels: NDArray[np.uint8], quality_code: int) -> NDArray[np.int32]:
+    def tokens(
+        self, pixels: NDArray[Any], quality_code: int, bit_depth: int = 8
+    ) -> NDArray[np.int32]:
         """Return the tokens [n, h, w] of an image [H, W, 3] or [H, W]: n stages, the last to its depth."""
-        v = self._network.run({"x": image_input(pixels)}, ("v",), get_num_threads())[0]
+        v = self._network.run({"x": image_input(pixels, bit_depth)}, ("v",), get_num_threads())[0]
         n = n_stages(quality_code)
         tokens = np.zeros((n, *v.shape[:2]), np.int32)
         c = np.zeros(v.shape)  # float64: whole numbers below 2**53, so products are exact

@@ -96,17 +96,21 @@ class TokenizerCodec:
         return n_stages(quality_code), options.ranges
 
     def encode_tile(
-        self, pixels: NDArray[np.uint8], quality_code: int, options: EncodeOptions
+        self,
+        pixels: NDArray[Any],
+        quality_code: int,
+        options: EncodeOptions,
+        bit_depth: int = 8,
     ) -> Parts:
         """Return the payloads of a tile [h, w, 3] or, grey, [h, w], which is coded as three equal channels."""
         assert isinstance(options, Options)
-        tokens = self.analyse(pixels, quality_code)
+        tokens = self.analyse(pixels, quality_code, bit_depth)
         return self.write(tokens, quality_code, options.ranges, options.is_second)
 
     def decode_tiles(
         self, payloads: list[Parts], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
-        """Return the pixels of tiles of one size: uint8, or float32, in 1/64, if they will be faded. Exact.
+        """Return the pixels of tiles of one size: integers, or float32, in 1/64, if they will be faded. Exact.
 
         Payloads may be of the first stages only; of those that are None, tokens are filled in.
 
@@ -117,13 +121,15 @@ class TokenizerCodec:
         tiles = []
         for parts in payloads:
             tokens = self.read(parts, quality_code, size, format.is_second)
-            pixels = self.synthesise(tokens, quality_code, not format.is_faded)
+            pixels = self.synthesise(tokens, quality_code, format.is_rounded)
             tiles.append(format.finished(pixels[: format.height, : format.width], PIXEL_BITS))
         return tiles
 
-    def analyse(self, pixels: NDArray[np.uint8], quality_code: int) -> NDArray[np.int32]:
+    def analyse(
+        self, pixels: NDArray[Any], quality_code: int, bit_depth: int = 8
+    ) -> NDArray[np.int32]:
         """Return the tokens [n, h, w] of an image [H, W, 3] or [H, W]: n stages, the last to its depth."""
-        return self._analyser.tokens(pixels, quality_code)
+        return self._analyser.tokens(pixels, quality_code, bit_depth)
 
     def synthesise(
         self, tokens: NDArray[np.int32], quality_code: int, is_rounded: bool = True

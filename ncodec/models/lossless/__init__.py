@@ -1,0 +1,1 @@
+"""Family `lossless`: pixels as they are."""
