@@ -185,7 +185,7 @@ def test_bad_tile(model, crop, side):
         ncodec.encode(crop, 4, model, tile=side)
 
 
-@pytest.mark.parametrize("quality", [0.99, 8.01, float("nan"), -3, "4", None])
+@pytest.mark.parametrize("quality", [0.99, 8.01, float("nan"), -3, "4"])
 def test_bad_quality(model, crop, quality):
     with pytest.raises(InputError, match=r"quality: expected 1 .* to 8"):
         ncodec.encode(crop, quality, model)
@@ -194,8 +194,8 @@ def test_bad_quality(model, crop, quality):
 @pytest.mark.parametrize(
     "image",
     [
-        np.zeros((4, 4, 4), np.uint8),
-        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((4, 4, 3), np.int32),
         np.zeros((4, 4, 3), np.float32),
         np.zeros((0, 4, 3), np.uint8),
         torch.zeros(2, 4, 4),
@@ -215,8 +215,8 @@ def test_bytes_likes(model, crop):
     data = ncodec.encode(crop, 1, model)
     for likes in (bytearray(data), memoryview(data)):
         assert np.array_equal(ncodec.decode(likes, "numpy"), ncodec.decode(data, "numpy"))
-    for wrong in ("text", None, 3):
-        with pytest.raises(InputError, match="expected bytes"):
+    for wrong, message in (("text", "No such file"), (None, "expected bytes"), (3, "expected bytes")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
             ncodec.decode(wrong)
 
 

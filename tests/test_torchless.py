@@ -200,13 +200,7 @@ def test_families_in_one_batch(flat, sample):
     files = [ncodec.encode(pixels, 4, model, tile=tile) for pixels, model, tile in cases]
     loaded = load_file(flat.path).codec
     batch = ncodec.decode_batch(files, "numpy")
-    assert loaded.batches == [
-        2,
-        1,
-        2,
-        2,
-        1,
-    ]  # colour, grey, and the tiles of the image: two at once
+    assert loaded.batches == [2, 1, 2, 1, 2]  # the tiles of the image, colour, grey: two at once
     for data, pixels, (original, model, _) in zip(files, batch, cases, strict=True):
         assert np.array_equal(pixels, ncodec.decode(data, "numpy"))
         assert model != "flat" or np.array_equal(pixels, original // 8 * 8)

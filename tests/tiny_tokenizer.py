@@ -80,7 +80,7 @@ class TinyCodec:
         except (zlib.error, ValueError) as error:
             raise CorruptPayloadError(f"section 'tiny': {error}") from error
 
-    def encode_tile(self, pixels, quality_code, options):
+    def encode_tile(self, pixels, quality_code, options, bit_depth=8):
         return self.write(self.analyse(pixels, quality_code), quality_code, options.ranges)
 
     def decode_tiles(self, payloads, quality_code, format):
