@@ -23,7 +23,6 @@ have their metadata in `info` once they are loaded.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from inspect import signature
 from typing import IO, Any
 from warnings import warn
@@ -31,7 +30,7 @@ from warnings import warn
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from ncodec import codec, container
+from ncodec import codec, container, metadata
 from ncodec.errors import NcodecError, TruncatedError
 from ncodec.families import family_by_id
 from ncodec.image import Picture, from_pillow, to_pillow
@@ -39,8 +38,7 @@ from ncodec.image import Picture, from_pillow, to_pillow
 FORMAT = "NCODEC"
 HEAD = 1 << 16  # bytes that are read at first: most files' tiles begin before
 OPTIONS = [*signature(codec.encode).parameters][1:-1]  # of `encode`, which `save` takes, too
-# Of `info`, what says how pixels look is saved unasked, as PNG and AVIF have it; the rest where `save` is given it.
-LOOK = ("transparency", "icc_profile")
+# Of metadata the colours are saved unasked, as of PNG and AVIF; all else where `save` is given it.
 GIVEN = ("icc_profile", "exif", "xmp", "dpi")
 
 
@@ -54,15 +52,9 @@ def _raised_as(kind: type[OSError]) -> Iterator[None]:
 
 
 def _shown(picture: Picture) -> Image.Image:
-    """Return a picture in a mode that Pillow has, its metadata in `info`."""
-    depth, planes = picture.bit_depth, picture.planes()
-    if depth > 8 and planes.ndim == 3:
-        most = (1 << depth) - 1
-        planes = ((planes * np.uint32(255) + most // 2) // most).astype(np.uint8)
-        picture = replace(picture.with_planes(planes), bit_depth=8)
+    """Return a picture in a mode that Pillow has, with all metadata that has a name in `info`."""
     image = to_pillow(picture)
-    if depth > 8:
-        image.info["bit_depth"] = depth
+    image.info.update(metadata.options_for(picture, "JPEG"))  # "dpi", and a profile of CICP's colours
     return image
 
 
@@ -169,7 +161,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         InputError: an option that is wrong; a ValueError, as other formats raise.
     """
     given = image.encoderinfo
-    info = {name: image.info.get(name) for name in LOOK}
+    colours = metadata.of_image(image)[0].get("icc")
+    info = {"transparency": image.info.get("transparency"), "icc_profile": colours}
     info |= {name: given[name] for name in GIVEN if name in given}
     if isinstance(exif := info.get("exif"), Image.Exif):
         info["exif"] = exif.tobytes()
