@@ -186,7 +186,7 @@ def unpacked(kind: str, payload: bytes, place: str, limit: int) -> bytes:
             raise CorruptPayloadError(
                 f"{place}: expected a number below {len(known())}, found {content[:4]!r}"
             )
-        return known()[content[0]]
+        content = known()[content[0]]
     if form == DEFLATED:
         engine = zlib.decompressobj(-15, zdict=dictionary(kind))
         try:
