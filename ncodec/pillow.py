@@ -54,17 +54,20 @@ def _raised_as(kind: type[OSError]) -> Iterator[None]:
 def _shown(picture: Picture) -> Image.Image:
     """Return a picture in a mode that Pillow has, with all metadata that has a name in `info`."""
     image = to_pillow(picture)
-    image.info.update(metadata.options_for(picture, "JPEG"))  # "dpi", and a profile of CICP's colours
+    image.info.update(
+        metadata.options_for(picture, "JPEG")
+    )  # "dpi", and a profile of CICP's colours
     return image
 
 
 class NcodecImageFile(ImageFile.ImageFile):
-    """An `.nc` file, decoded when its pixels are asked for; until then `tile` has something."""
+    """An `.nc` file, decoded when its pixels are asked for."""
 
     format = FORMAT
     format_description = "ncodec image"
-    _factor = 1  # it is decoded at 1/_factor
-    _is_file = False  # whether it holds a JPEG file
+    _is_waiting = False  # to be decoded, at 1/_factor
+    _factor = 1
+    _is_file = False  # that holds a JPEG file
 
     def _open(self) -> None:
         """Read size, mode and metadata.
@@ -90,7 +93,7 @@ class NcodecImageFile(ImageFile.ImageFile):
         )
         like = _shown(Picture(dot, parsed.metadata, h.bit_depth).with_planes(dot))
         self._size, self._mode, self.info = (h.width, h.height), like.mode, like.info
-        self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self.size), 0, "")]
+        self._is_waiting = True
 
     def draft(
         self, mode: str | None, size: tuple[int, int] | None
@@ -100,7 +103,7 @@ class NcodecImageFile(ImageFile.ImageFile):
         Returns:
             mode, and where the whole picture lies in what `load` will give (pixels); None: nothing to choose.
         """
-        if not self.tile or self._factor > 1 or not size:
+        if not self._is_waiting or self._factor > 1 or not size:
             return None
         width, height = self.size
         most = min(width // max(size[0], 1), height // max(size[1], 1))
@@ -114,14 +117,14 @@ class NcodecImageFile(ImageFile.ImageFile):
         Raises:
             OSError: damaged, too large, or of a model that is not there.
         """
-        if self.tile:
+        if self._is_waiting:
             conceal, scale = ImageFile.LOAD_TRUNCATED_IMAGES, 1 / self._factor
             with _raised_as(OSError):
                 picture = codec.decode_picture(self._whole(), conceal=conceal, scale=scale)
             image = _shown(picture)
             self.im, self._mode, self._size = image.im, image.mode, image.size
             self.info |= image.info
-            self.tile, self.readonly = [], 0
+            self._is_waiting, self.readonly = False, 0
             if self._exclusive_fp and self.fp:
                 self.fp.close()
             self.fp = None
