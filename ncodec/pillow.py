@@ -54,9 +54,8 @@ def _raised_as(kind: type[OSError]) -> Iterator[None]:
 def _shown(picture: Picture) -> Image.Image:
     """Return a picture in a mode that Pillow has, with all metadata that has a name in `info`."""
     image = to_pillow(picture)
-    image.info.update(
-        metadata.options_for(picture, "JPEG")
-    )  # "dpi", and a profile of CICP's colours
+    # Those of a JPEG file have "dpi", too, and a profile of what CICP says.
+    image.info.update(metadata.options_for(picture, "JPEG"))
     return image
 
 
@@ -169,8 +168,6 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     info |= {name: given[name] for name in GIVEN if name in given}
     if isinstance(exif := info.get("exif"), Image.Exif):
         info["exif"] = exif.tobytes()
-    if isinstance(xmp := info.get("xmp"), str):
-        info["xmp"] = xmp.encode()
     bare = image.copy()  # one frame, and of its `info` what is saved
     bare.info = {name: value for name, value in info.items() if value is not None}
     with _raised_as(OSError):
