@@ -190,7 +190,7 @@ def unpacked(kind: str, payload: bytes, place: str, limit: int) -> bytes:
     if form == DEFLATED:
         engine = zlib.decompressobj(-15, zdict=dictionary(kind))
         try:
-            content = engine.decompress(content, limit + 1)
+            content = engine.decompress(content, max(limit, 0) + 1)
         except zlib.error as error:
             raise CorruptPayloadError(f"{place}: {error}") from error
         if len(content) <= limit and (not engine.eof or engine.unused_data):

@@ -394,7 +394,7 @@ class _Reading:
         Raises:
             CorruptPayloadError, LimitError: the payload is not sound, or unpacks to too much.
         """
-        self.metadata[name] = unpacked(name, payload, place, self.limits.metadata_bytes)
+        self.metadata[name] = unpacked(name, payload, place, self.limits.metadata_bytes - 1)
         self.packed_bytes[name] = len(payload)
 
     def pass_damage(self, start: int, error: Exception) -> bool:
