@@ -33,7 +33,6 @@ from ncodec.image import Kind, Picture, as_kind, check_kind, filled, picture_of
 from ncodec.models.jpeg import codec as jpeg
 from ncodec.models.load import LoadedModel, find_device, load_by_name, load_for
 from ncodec.models.protocol import EncodeOptions, options_of
-from ncodec.parallel import run_all
 from ncodec.quality import quality_code
 from ncodec.tiles import (
     OpenFile,
@@ -115,6 +114,10 @@ def encode_batch(
     Raises:
         NcodecError: those of `encode`; the message starts with the place of the image in the list.
     """
+    from ncodec.parallel import (
+        run_all,
+    )  # sockets and processes: a tenth of the time to import this module
+
     if not isinstance(images, (list, tuple)):
         raise InputError(f"images: expected a list of images, found {type(images).__name__}")
 
