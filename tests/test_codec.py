@@ -151,6 +151,16 @@ def test_batch_is_single_decodes(model, sample):
     assert ncodec.decode_batch(files[3:4], "torch")[0].shape == (1, 65, 97)
 
 
+def test_images_are_encoded_side_by_side(sample):
+    pixels, grey = sample[:65, :97], sample[:40, :97, 0]
+    files = ncodec.encode_batch([pixels, Image.fromarray(grey)], jobs=2, quality=3)
+    assert files == [ncodec.encode(pixels, 3), ncodec.encode(grey, 3)]
+    with pytest.raises(InputError, match=r"^image \d: quality: "):
+        ncodec.encode_batch([Image.new("L", (8, 8)), Image.new("L", (8, 8))], quality=9)
+    with pytest.raises(InputError, match="expected a list of images, found ndarray"):
+        ncodec.encode_batch(pixels)
+
+
 def test_batch_names_the_file(model, sample):
     files = batch_files(model, sample)
     parsed = container.read(files[2])
@@ -196,9 +206,9 @@ def test_bad_quality(model, crop, quality):
     [
         np.zeros((4, 4, 5), np.uint8),
         np.zeros((4, 4, 3), np.int32),
-        np.zeros((4, 4, 3), np.float32),
+        np.full((4, 4, 3), -1, np.float32),
         np.zeros((0, 4, 3), np.uint8),
-        torch.zeros(2, 4, 4),
+        torch.zeros(5, 4, 4),
         torch.full((3, 4, 4), 1.5),
         torch.full((3, 4, 4), float("nan")),
         torch.zeros(3, 0, 4),
