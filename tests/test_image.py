@@ -290,12 +290,15 @@ def test_jpeg_xl_and_heif():
     for planes in (DEEP, DEEP[:, :, 0], RGB, RGBA[:, :, :2]):
         data = imagecodecs.jpegxl_encode(planes, lossless=True)
         assert np.array_equal(image.read(io.BytesIO(data), "a.jxl").planes(), planes)
+    assert np.array_equal(written(image.picture_of(RGBA), ".jxl")[0].planes(), RGBA)
     heif = pytest.importorskip("pillow_heif")
     pixels = np.linspace(0, 65535, 64 * 64 * 3).astype(np.uint16)
     stream = io.BytesIO()
     heif.from_bytes("RGB;16", (64, 64), pixels.tobytes()).save(stream, quality=100, chroma=444)
     read = image.read(io.BytesIO(stream.getvalue()), "a.heic")
     assert read.bit_depth == 10 and abs(read.pixels.ravel() - pixels / 64).max() < 5
+    again, notices = written(read, ".heic")
+    assert abs(again.pixels.astype(int) - (read.pixels >> 2)).max() < 9 and "8 bits" in notices[0]
 
 
 def test_pillow_image_that_is_not_loaded_has_all_its_bits():
@@ -363,6 +366,24 @@ def test_refused(stream, message):
     with pytest.raises(InputError, match=message) as caught:
         image.read(stream, "a.img")
     assert str(caught.value).startswith("a.img: ")
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        png(1, 1, 8, 3, b"\0\0"),
+        png(1, 1, 8, 0, b"\0\0", (b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 21)))),
+        io.BytesIO(b"II*\0\x08\0\0\0" + bytes(6)),
+        io.BytesIO(b"II+\0\x08\0\0\0" + b"\xff" * 8),
+        io.BytesIO(b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHHIII", 3, 9, 9, 16, 3, 0, 0, 0)),
+        io.BytesIO(b"P6 9 9 255 abc"),
+    ],
+    ids=["no palette", "large text", "no size", "far directory", "PSD of 16 bits", "short"],
+)
+def test_damaged_files(stream):
+    """Of AssertionError, ValueError, TypeError, struct.error, KeyError there is one error, which names the file."""
+    with pytest.raises(InputError, match=r"^a\.img: "):
+        image.read(stream, "a.img")
 
 
 def test_half_floats_are_refused():
@@ -556,6 +577,13 @@ def test_formats_without_alpha(suffix):
     expected = RGBA[:, :, :3] * alpha + np.array([255, 0, 9]) * (1 - alpha)
     if suffix != ".jpg":
         assert abs(again.pixels - expected).max() <= 0.5
+
+
+def test_pillow_shows_colour_that_has_a_number():
+    """CICP alone becomes a profile, which Pillow's images have."""
+    shown = image.to_pillow(image.Picture(RGB, {"cicp": b"\x0c\x0d\0\1"}))
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(shown.info["icc_profile"]))
+    assert profile.profile.red_primary[1][0] == pytest.approx(0.68, abs=0.05)
 
 
 def test_flattening_grey_and_deep():

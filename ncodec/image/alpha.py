@@ -14,11 +14,14 @@ def flattened(picture: Picture, background: tuple[int, int, int]) -> Picture:
     if picture.alpha is None:
         return picture
     most = (1 << picture.bit_depth) - 1
-    pixels, alpha = picture.pixels, picture.alpha[:, :, None].astype(np.uint64)
+    wide = np.uint32 if picture.bit_depth == 8 else np.uint64
+    pixels, alpha = picture.pixels, picture.alpha[:, :, None].astype(wide)
     colour = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if colour.shape[2] == 1 and len(set(background)) > 1:
         colour = colour.repeat(3, 2)
-    ground = np.array(background[: colour.shape[2]], np.uint64) * most  # by 255, as is what follows
+    ground = np.array(background[: colour.shape[2]], wide) * wide(
+        most
+    )  # by 255, as is what follows
     mixed = (colour * alpha * 255 + ground * (most - alpha) + most * 255 // 2) // (most * 255)
     flat = mixed.astype(pixels.dtype)
     return replace(picture, pixels=flat[:, :, 0] if flat.shape[2] == 1 else flat, alpha=None)

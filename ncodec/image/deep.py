@@ -45,7 +45,7 @@ def read_deep(image: Image.Image, raw: bytes) -> Deep | None:
     modes = " ".join(_raw_modes(image))
     if image.mode in ("F", "I") and form != "PPM":
         raise InputError(
-            f"expected integers of at most 16 bits, found mode {image.mode} {modes}: convert it first"
+            f"expected integers of at most 16 bits, found mode {' '.join((image.mode, modes)).strip()}: convert it first"
         )
     if form == "PPM" and raw:
         return _read_netpbm(image, raw)

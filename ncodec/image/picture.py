@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ncodec import icc
 from ncodec.errors import InputError, WrongTypeError, needing
 
 if TYPE_CHECKING:
@@ -181,6 +182,9 @@ def to_pillow(picture: Picture) -> Image.Image:
     image.info |= {
         name: picture.metadata[key] for key, name in names.items() if key in picture.metadata
     }
+    if "cicp" in picture.metadata and "icc" not in picture.metadata:
+        profile = icc.of_cicp(picture.metadata["cicp"], picture.channels == 1)
+        image.info |= {"icc_profile": profile} if profile else {}
     if is_deep and not is_deep_grey:
         image.info["bit_depth"] = picture.bit_depth
     if picture.lost or picture.skipped_bytes:
