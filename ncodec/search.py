@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ncodec.errors import InputError
-from ncodec.quality import MAX_QUALITY, MAX_QUALITY_CODE, MIN_QUALITY, quality_of
+from ncodec.quality import MAX_QUALITY, MAX_QUALITY_CODE, MIN_QUALITY
 
 UNITS = {"bpp": "bpp", "psnr": "dB"}  # of the targets that have a text
 RATES = {"size": " bytes", "bpp": " bpp"}  # metrics that are ceilings, and their units
 FLOORS = {"psnr": " dB", "ssimulacra2": ""}
-SPANS = {"size": 3.2, "bpp": 3.2, "psnr": 14.0, "ssimulacra2": 50.0}  # of a usual curve: nepers, dB
+SPANS = {"size": 2.1, "bpp": 2.1, "psnr": 11.0, "ssimulacra2": 45.0}  # of a usual curve: nepers, dB
 START = 3 / 7  # of the way from the worst quality to the best: quality 4
 ENOUGH = 0.99  # of a ceiling; a step of quality is 2 % of a file
 CLOSE = 0.001  # of a continuous scale's target: nepers; ten times as many dB

@@ -26,7 +26,7 @@ LEVELS = {
     "ncodec.exact": 2,
     "ncodec.image": 2,
     "ncodec.jpeg": 2,
-    "ncodec.metrics": 2,
+    "ncodec.metrics": 3,
     "ncodec.coder": 3,
     "ncodec.nn": 3,
     "ncodec.models": 4,
