@@ -80,8 +80,9 @@ def _usage_message(error: Any) -> str:
         for name in parameter.opts
         if name.startswith("--")
     ]
-    names = {name.strip("-"): name for name in known}
-    close = get_close_matches(error.option_name.strip("-"), names, cutoff=CLOSE)
+    names, word = {name.strip("-"): name for name in known}, error.option_name.strip("-")
+    begun = [name for name in names if len(word) > 2 and name.startswith(word)]
+    close = begun or get_close_matches(word, names, cutoff=CLOSE)
     if close:
         return f"no option {error.option_name}; {' or '.join(names[c] for c in close)}?"
     return f"no option {error.option_name}; {error.ctx.command_path} has {', '.join(known)}"

@@ -184,20 +184,23 @@ def _search(
     """
     values: dict[int, float] = {}
     low, high = -1, last + 1  # values[low] < wanted <= values[high], where they are known
-    code, usual = round(START * last), SPANS[metric] / last
+    code, usual, goal = round(START * last), SPANS[metric] / last, _height(aim, metric)
     widths = [last, last]
     while True:
         values[code] = value_of(code)
         low, high, before = (code, high, low) if values[code] < wanted else (low, code, high)
         if is_enough(values[code]) or high - low == 1:
             return values
-        is_slow = widths[-2] < 2 * (high - low)  # a bent curve: two lines have not halved the range
-        widths.append(high - low)
         heights = {c: _height(values[c], metric) for c in (low, high, before) if c in values}
         if low in values and high in values:
-            slope = (heights[high] - heights[low]) / (high - low)
-            code = (low + high) // 2 if is_slow else round(low + (_height(aim, metric) - heights[low]) / slope)
-        else:
+            step = (goal - heights[code]) * (high - low) / (heights[high] - heights[low])
+            is_flat = before in heights and heights[before] == heights[code]
+            if is_flat or widths[-2] < 2 * (high - low):  # a bent curve: two lines have not halved the range
+                step = (low + high) // 2 - code
+            widths.append(high - low)
+        else:  # all on one side so far
             slope = (heights[before] - heights[code]) / (before - code) if before in values else usual
-            code = round(code + (_height(aim, metric) - heights[code]) / max(slope, usual / 4))
-        code = min(max(code, low + 1), high - 1)
+            step = (goal - heights[code]) / max(slope, usual / 4)
+            if len(values) > 2:
+                step = math.copysign(max(abs(step), 2 * abs(code - before)), step)
+        code = min(max(code + round(step), low + 1), high - 1)

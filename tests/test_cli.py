@@ -87,7 +87,9 @@ def test_info_of_several_files(crops, tmp_path):
     bpp = 8 * (tmp_path / "0.nc").stat().st_size / (48 * 32)
     assert f"bpp             {bpp:.4f}\n" in done.out
     done = ncodec("info", tmp_path / "0.nc", "none.nc", SAMPLE, tmp_path / "1.nc", code=6)
-    assert done.out.startswith(f"{tmp_path}/0.nc:\nwidth") and f"\n\n{tmp_path}/1.nc:\n" in done.out
+    lines, size = done.out.splitlines(), (tmp_path / "0.nc").stat().st_size
+    assert lines[0] == f"{tmp_path}/0.nc: 48x32 RGB, 8 bits, dct-visual, q 4.00, {size} bytes, {bpp:.4f} bpp"
+    assert len(lines) == 2 and lines[1].startswith(f"{tmp_path}/1.nc: 51x33 RGB")
     assert done.err.startswith("ncodec: none.nc: No such") and f"ncodec: {SAMPLE}: sig" in done.err
     lines = ncodec("info", tmp_path / "0.nc", tmp_path / "1.nc", "--json").out.splitlines()
     assert [json.loads(line)["width"] for line in lines] == [48, 51]
@@ -172,11 +174,24 @@ def test_options_reach_the_encoder(crops, tmp_path):
         ((*DCT, "--effort", 1, "--option", "effort=2"), "'effort' is given twice"),
         (("--effort", 5), ", effort: expected 1, 2, 3, 4, found 5"),
         (("--tile", 63), "expected 0 or at least 64 pixels, found 63"),
-        (("-q", 9), "expected 1 (smallest files) to 8 (best), found 9"),
-        (("-q", 90), "4 is the usual one"),
+        (("-q", 9), "--quality': quality: expected 1 (smallest file) to 8 (best), found 9.0\n"),
+        (("-q", 90), "found 90.0; 4 looks like a JPEG of quality 50, 6 like one of 75, 8 like one"),
+        (("--quality", "75%"), "found 75.0; 4 looks like a JPEG of quality 50"),
         (("-q", 0), "found 0"),
-        (("-q", "nan"), "found nan"),
-        (("-q", "high"), "--quality"),
+        (("-q", "nan"), "expected a number from 1 to 8, found 'nan'"),
+        (("-q", "high"), "expected a number from 1 to 8, found 'high'"),
+        (("--target-size", "40q"), "expected bytes such as 40000, 40k, 1.5M or 40KiB, found '40q'"),
+        (("--target-size", "0"), "found '0'"),
+        (("--target-bpp", -1), "target_bpp: expected more than 0, found -1.0"),
+        (("--target-psnr", "inf"), "target_psnr: expected more than 0, found inf"),
+        (("--target-size", "9k", "--target-bpp", 1), "either --target-size or --target-bpp"),
+        (("-q", 3, "--target-psnr", 40), "either --quality or --target-psnr"),
+        (("--lossless", "--target-size", "9k"), "--lossless loses nothing and has no --target-size"),
+        (("--lossless", "--alpha-quality", 3), "has no --alpha-quality"),
+        (("--lossless", "--jpeg"), "either --lossless or --jpeg"),
+        (("--alpha-quality", "90"), "found 90.0; 4 looks like"),
+        (("--background", "reddish"), "expected a colour such as white or #ff8000, found 'reddish'"),
+        (("--frame", -1), "--frame"),
         (("--device", "tpu"), "'tpu'"),
         (
             ("--model", "vq-s", "--effort", 2),
@@ -191,11 +206,16 @@ def test_options_reach_the_encoder(crops, tmp_path):
         (("--jpeg", *DCT), "has no --model"),
         (("--jpeg", "--effort", 1), "has no --effort"),
         (("--lossless", "--tune", "psnr"), "--lossless loses nothing and has no --tune"),
-        (("--lossless", "--option", "a=b"), "has no --option"),
+        (("--lossless", "--option", "a=b"), "no option 'a'"),
+        (("--jpeg", "--option", "a=b"), "has no --option"),
+        (("--jpeg", "--strip"), "--jpeg loses nothing and has no --strip"),
         (("--jpeg", "--tile", 64), "has no --tile"),
         (("--jpeg", "--metrics"), "has no --metrics"),
         (("--psnr",), "no option --psnr; ncodec encode has --output, --quality, "),
         (("--qualty", 3), "no option --qualty; --quality?"),
+        (("--lossles",), "no option --lossles; --lossless?"),
+        (("--target",), "no option --target; --target-size or --target-bpp or --target-psnr or "),
+        (("--crop", "1,1,8,8"), "no option --crop; ncodec encode has"),
         (("-x",), "no option -x; ncodec encode has"),
         (("-o",), "requires an argument"),
     ],
