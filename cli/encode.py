@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from ncodec.cli import batch, files
@@ -32,6 +32,9 @@ from ncodec.cli.options import (
 
 from ncodec.errors import InputError, named
 
+if TYPE_CHECKING:
+    from ncodec.search import Target
+
 JPEG_START = b"\xff\xd8"
 
 
@@ -51,7 +54,7 @@ class Way(NamedTuple):
     is_stripped: bool = False
     frame: int | None = None
     background: tuple[int, int, int] | None = None
-    target: tuple[str, float] | None = None  # an argument of `codec.encode`
+    target: "Target | None" = None  # in place of the quality
 
 
 def encode_image(
@@ -70,14 +73,16 @@ def encode_image(
     if way.background is not None:
         picture = image.flattened(picture, way.background)
     if way.is_stripped:
+        from ncodec import metadata
+
         picture = metadata.stripped(picture)
     height, width = picture.pixels.shape[:2]
     begin = time.perf_counter()
     with named(f"{name}: "):
         coded = codec.encode_picture(
             picture, way.quality, way.model, way.device, way.tile, tune=way.tune, lossless=way.is_lossless,
-            alpha_quality=way.alpha_quality, exact=way.is_exact, progress=progress,
-            **dict([way.target] if way.target else []), **way.options,
+            alpha_quality=way.alpha_quality, exact=way.is_exact, target=way.target, progress=progress,
+            **way.options,
         )  # fmt: skip
     seconds = time.perf_counter() - begin
     header = container.read(coded).header
@@ -147,11 +152,14 @@ def _options(effort: int | None, assignments: Sequence[str]) -> dict[str, Any]:
     return given
 
 
-def _check_targets(targets: dict[str, float | None]) -> None:
-    """Refuse a target that no file can have."""
+def _target_of(values: dict[str, float | None]) -> "Target | None":
+    """Return the target that is given; one that no file can have is wrong usage."""
     from ncodec.search import target_of
 
-    checked(lambda given: target_of(**given), {name.removeprefix("target_"): v for name, v in targets.items()})
+    try:
+        return target_of(**values)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _check_model(way: Way) -> None:
@@ -289,12 +297,11 @@ def encode(
     Without -o, IN.nc beside each input. `encode IN OUT.nc` is `encode IN -o OUT.nc` where OUT.nc is not there yet.
     """
     targets: dict[str, float | None] = {
-        "target_size": target_size, "target_bpp": target_bpp, "target_psnr": target_psnr,
-        "target_ssimulacra2": target_ssimulacra2,
+        "size": target_size, "bpp": target_bpp, "psnr": target_psnr, "ssimulacra2": target_ssimulacra2,
     }  # fmt: skip
     given = {
         "--quality": quality is not None,
-        **{f"--{name.replace('_', '-')}": value is not None for name, value in targets.items()},
+        **{f"--target-{metric}": value is not None for metric, value in targets.items()},
         "--model": model is not None,
         "--tune": tune is not None,
         "--alpha-quality": alpha_quality is not None,
@@ -318,7 +325,7 @@ def encode(
     refuse_both(("--lossless", lossless), ("--jpeg", jpeg))
     refuse_both(("--force", force), ("--skip-existing", skip_existing))
     refuse_both(("--quiet", quiet), ("--json", as_json))
-    _check_targets(targets)
+    target = _target_of(targets)
     options = _options(effort, assignments)
     inputs, output = files.split_output(
         "encode", inputs, output, lambda name: files.suffix_of(name) == ".nc"
@@ -329,7 +336,6 @@ def encode(
     if jpeg:
         work = partial(encode_jpeg, "--jpeg")
     else:
-        target = next(((name, value) for name, value in targets.items() if value is not None), None)
         way = Way(
             quality, model, tune, device, tile, options, metrics, lossless, alpha_quality, exact, strip, frame,
             background, target,

@@ -327,28 +327,28 @@ def test_one_bad_file_among_many(crops, tmp_path):
 
 
 def test_an_exception_that_nobody_foresaw(crops, tmp_path, monkeypatch):
-    encode = codec.encode
+    encode = codec.encode_picture
 
     def encode_some(picture, *words, **options):
         if picture.pixels.shape[0] == 33:
             raise AssertionError("of another library")
         return encode(picture, *words, **options)
 
-    monkeypatch.setattr(codec, "encode", encode_some)
+    monkeypatch.setattr(codec, "encode_picture", encode_some)
     done = ncodec("encode", crops, *DCT, "-o", f"{tmp_path}/out/", code=6)
     assert done.err == f"ncodec: {crops}/crop1.png: AssertionError: of another library\n"
     assert names(tmp_path / "out") == ["crop0.nc", "crop2.nc"]
 
 
 def test_ctrl_c_says_what_is_done(crops, tmp_path, monkeypatch):
-    encode = codec.encode
+    encode = codec.encode_picture
 
     def encode_until_interrupted(picture, *words, **options):
         if picture.pixels.shape[0] == 20:
             raise KeyboardInterrupt
         return encode(picture, *words, **options)
 
-    monkeypatch.setattr(codec, "encode", encode_until_interrupted)
+    monkeypatch.setattr(codec, "encode_picture", encode_until_interrupted)
     done = ncodec("encode", crops, *DCT, "-o", f"{tmp_path}/out/", code=130)
     assert done.err == "ncodec: interrupted; 2 of 3 done\n"
     assert names(tmp_path / "out") == ["crop0.nc", "crop1.nc"]
