@@ -59,8 +59,9 @@ def info(
 
 def _line(about: "Info") -> str:
     """Return what is usually asked for, on a line."""
-    channels = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}[about.channels]
-    parts = [f"{about.width}x{about.height} {channels}, {about.bit_depth} bits", about.model or about.family]
+    channels = ("grey" if about.channels == 1 else "RGB") + (" and alpha" if about.alpha else "")
+    size = f"{about.width}x{about.height} {channels}, {about.bit_depth} bits"
+    parts = [size, about.model or about.family]
     if about.quality is not None:
         parts.append(f"q {about.quality:.2f}")
     return ", ".join([*parts, f"{about.size_bytes} bytes", f"{about.bpp:.4f} bpp"])
