@@ -232,7 +232,9 @@ def _bar(n_items: int) -> "Bar":
         TimeRemainingColumn,
     )
 
-    name, tiles = (TextColumn(f"{{task.{t}}}", markup=False) for t in ("description", "fields[tiles]"))
+    name, tiles = (
+        TextColumn(f"{{task.{t}}}", markup=False) for t in ("description", "fields[tiles]")
+    )
     many = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(
         *((SpinnerColumn(), name, tiles, TimeElapsedColumn()) if n_items == 1 else many),

@@ -45,7 +45,10 @@ def completion(
     cases = "\n".join(
         f'        *:{name}) words="{" ".join(_names(verb))}" ;;' for name, verb in verbs.items()
     )
-    print((ZSH if shell is Shell.zsh else "") + BASH.format(verbs=" ".join(verbs), cases=cases), end="")
+    print(
+        (ZSH if shell is Shell.zsh else "") + BASH.format(verbs=" ".join(verbs), cases=cases),
+        end="",
+    )
 
 
 def _names(verb: Any) -> list[str]:

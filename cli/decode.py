@@ -78,7 +78,13 @@ def decode_file(
                 damage = {"lost": picture.lost, "skipped_bytes": picture.skipped_bytes}
             if picture.lost or picture.skipped_bytes:
                 text = f"; damaged: {picture.lost} lost and concealed, {picture.skipped_bytes} bytes skipped"
-    facts = {"input": source, "width": width, "height": height, "decode_s": seconds, "notices": notices}
+    facts = {
+        "input": source,
+        "width": width,
+        "height": height,
+        "decode_s": seconds,
+        "notices": notices,
+    }
     return restored, Report(facts | damage, f"{width}x{height}, {seconds:.2f} s{text}")
 
 

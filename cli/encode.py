@@ -112,7 +112,9 @@ def encode_jpeg(
 
     name = files.shown(source)
     if not data.startswith(JPEG_START):
-        raise InputError(f"{name}: {option} takes JPEG files, and this is none; --lossless takes any")
+        raise InputError(
+            f"{name}: {option} takes JPEG files, and this is none; --lossless takes any"
+        )
     begin = time.perf_counter()
     with named(f"{name}: "):
         coded = codec.encode_jpeg(data)
@@ -269,7 +271,9 @@ def encode(
     ] = None,
     strip: Annotated[
         bool,
-        typer.Option("--strip", help="Leave out EXIF, XMP and all else that does not change the look."),
+        typer.Option(
+            "--strip", help="Leave out EXIF, XMP and all else that does not change the look."
+        ),
     ] = False,
     tile: Annotated[
         int | None,

@@ -63,7 +63,9 @@ def parse_size(text: str) -> int:
     factor = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
     number = _number(digits)
     if number is None or unit not in factor or number * factor[unit] < 1:
-        raise typer.BadParameter(f"expected bytes such as 40000, 40k, 1.5M or 40KiB, found {text!r}")
+        raise typer.BadParameter(
+            f"expected bytes such as 40000, 40k, 1.5M or 40KiB, found {text!r}"
+        )
     return int(number * factor[unit])
 
 
@@ -74,7 +76,9 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     try:
         red, green, blue = ImageColor.getrgb(text)[:3]
     except ValueError:
-        raise typer.BadParameter(f"expected a colour such as white or #ff8000, found {text!r}") from None
+        raise typer.BadParameter(
+            f"expected a colour such as white or #ff8000, found {text!r}"
+        ) from None
     return red, green, blue
 
 
@@ -85,7 +89,9 @@ def parse_region(text: str) -> tuple[int, int, int, int]:
     except ValueError:
         raise typer.BadParameter(f"expected X,Y,WIDTH,HEIGHT in pixels, found {text!r}") from None
     if min(left, top) < 0 or min(width, height) < 1:
-        raise typer.BadParameter(f"expected X and Y from 0 on, WIDTH and HEIGHT from 1 on, found {text!r}")
+        raise typer.BadParameter(
+            f"expected X and Y from 0 on, WIDTH and HEIGHT from 1 on, found {text!r}"
+        )
     return left, top, width, height
 
 

@@ -78,8 +78,12 @@ def target_of(**values: float | None) -> Target | None:
         names = " and ".join(f"target_{target.metric}" for target in given)
         raise InputError(f"expected one target, found {names}")
     for target in given:
-        if not math.isfinite(target.value) or (target.value <= 0 and target.metric != "ssimulacra2"):
-            raise InputError(f"target_{target.metric}: expected more than 0, found {target.value!r}")
+        if not math.isfinite(target.value) or (
+            target.value <= 0 and target.metric != "ssimulacra2"
+        ):
+            raise InputError(
+                f"target_{target.metric}: expected more than 0, found {target.value!r}"
+            )
     return given[0] if given else None
 
 
@@ -156,7 +160,10 @@ def find_quality(
         return round(worst + (best - worst) * position / last, 10)
 
     def is_close(value: float) -> bool:
-        return not step and abs(_height(value, target.metric) - _height(target.value, target.metric)) < close
+        return (
+            not step
+            and abs(_height(value, target.metric) - _height(target.value, target.metric)) < close
+        )
 
     tried = _search(
         lambda position: reached(quality(position)), target.metric, target.value, target.value, last, is_close
@@ -195,11 +202,15 @@ def _search(
         if low in values and high in values:
             step = (goal - heights[code]) * (high - low) / (heights[high] - heights[low])
             is_flat = before in heights and heights[before] == heights[code]
-            if is_flat or widths[-2] < 2 * (high - low):  # a bent curve: two lines have not halved the range
+            if is_flat or widths[-2] < 2 * (
+                high - low
+            ):  # a bent curve: two lines have not halved the range
                 step = (low + high) // 2 - code
             widths.append(high - low)
         else:  # all on one side so far
-            slope = (heights[before] - heights[code]) / (before - code) if before in values else usual
+            slope = (
+                (heights[before] - heights[code]) / (before - code) if before in values else usual
+            )
             step = (goal - heights[code]) / max(slope, usual / 4)
             if len(values) > 2:
                 step = math.copysign(max(abs(step), 2 * abs(code - before)), step)

@@ -88,7 +88,10 @@ def test_info_of_several_files(crops, tmp_path):
     assert f"bpp             {bpp:.4f}\n" in done.out
     done = ncodec("info", tmp_path / "0.nc", "none.nc", SAMPLE, tmp_path / "1.nc", code=6)
     lines, size = done.out.splitlines(), (tmp_path / "0.nc").stat().st_size
-    assert lines[0] == f"{tmp_path}/0.nc: 48x32 RGB, 8 bits, dct-visual, q 4.00, {size} bytes, {bpp:.4f} bpp"
+    assert (
+        lines[0]
+        == f"{tmp_path}/0.nc: 48x32 RGB, 8 bits, dct-visual, q 4.00, {size} bytes, {bpp:.4f} bpp"
+    )
     assert len(lines) == 2 and lines[1].startswith(f"{tmp_path}/1.nc: 51x33 RGB")
     assert done.err.startswith("ncodec: none.nc: No such") and f"ncodec: {SAMPLE}: sig" in done.err
     lines = ncodec("info", tmp_path / "0.nc", tmp_path / "1.nc", "--json").out.splitlines()
@@ -186,11 +189,17 @@ def test_options_reach_the_encoder(crops, tmp_path):
         (("--target-psnr", "inf"), "target_psnr: expected more than 0, found inf"),
         (("--target-size", "9k", "--target-bpp", 1), "either --target-size or --target-bpp"),
         (("-q", 3, "--target-psnr", 40), "either --quality or --target-psnr"),
-        (("--lossless", "--target-size", "9k"), "--lossless loses nothing and has no --target-size"),
+        (
+            ("--lossless", "--target-size", "9k"),
+            "--lossless loses nothing and has no --target-size",
+        ),
         (("--lossless", "--alpha-quality", 3), "has no --alpha-quality"),
         (("--lossless", "--jpeg"), "either --lossless or --jpeg"),
         (("--alpha-quality", "90"), "found 90.0; 4 looks like"),
-        (("--background", "reddish"), "expected a colour such as white or #ff8000, found 'reddish'"),
+        (
+            ("--background", "reddish"),
+            "expected a colour such as white or #ff8000, found 'reddish'",
+        ),
         (("--frame", -1), "--frame"),
         (("--device", "tpu"), "'tpu'"),
         (

@@ -78,7 +78,13 @@ def test_a_folder_last(image, tmp_path):
 @pytest.fixture
 def tree(image, tmp_path):
     """photos/ with folders in it, hidden ones, and links: to a file, to a folder, in a circle, to nothing."""
-    for name in ("photos/a.png", "photos/cats/b.PNG", "photos/cats/old/a.png", "photos/.thumbs/c.png", "far/d.png"):
+    for name in (
+        "photos/a.png",
+        "photos/cats/b.PNG",
+        "photos/cats/old/a.png",
+        "photos/.thumbs/c.png",
+        "far/d.png",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(image.read_bytes())
     (tmp_path / "photos" / ".e.png").touch()
@@ -107,7 +113,9 @@ def test_a_tree_stays_a_tree(tree):
     ]  # fmt: skip
     ncodec("encode", "photos", *DCT)  # beside each
     assert (tree / "photos" / "cats" / "old" / "a.nc").exists()
-    assert not (tree / "far" / "d.nc").exists() and not (tree / "photos" / ".thumbs" / "c.nc").exists()
+    assert (
+        not (tree / "far" / "d.nc").exists() and not (tree / "photos" / ".thumbs" / "c.nc").exists()
+    )
 
 
 def test_what_cannot_be_looked_into_is_named(tree, monkeypatch):
@@ -120,7 +128,9 @@ def test_what_cannot_be_looked_into_is_named(tree, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     done = ncodec("encode", "photos", *DCT, "-o", "out/", code=6)
-    assert done.err == "ncodec: photos/cats: Permission denied\n" and below(tree / "out") == ["a.nc"]
+    assert done.err == "ncodec: photos/cats: Permission denied\n" and below(tree / "out") == [
+        "a.nc"
+    ]
 
 
 def test_clashes_are_all_named_and_the_others_go_on(image, tmp_path):

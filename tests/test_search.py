@@ -55,7 +55,9 @@ def test_a_score_is_a_floor(noise):
 
     for wanted in np.linspace(score(0), score(140), 40):
         encode = Encoder(CURVES["exponential"])
-        _, code = encode_to_target(encode, lambda data: score(data[0]), Target(float(wanted), "psnr"))
+        _, code = encode_to_target(
+            encode, lambda data: score(data[0]), Target(float(wanted), "psnr")
+        )
         assert score(code) >= wanted
         if not noise:
             assert code == 0 or score(code - 1) < wanted
@@ -64,11 +66,16 @@ def test_a_score_is_a_floor(noise):
 
 def test_a_target_out_of_reach_says_what_is_in_reach():
     encode = Encoder(CURVES["exponential"])
-    with pytest.raises(InputError, match="target_size: expected at least 2000 bytes, which quality 1 has, found 900"):
+    with pytest.raises(
+        InputError,
+        match="target_size: expected at least 2000 bytes, which quality 1 has, found 900",
+    ):
         encode_to_target(encode, len, Target(900, "size"))
     assert encode_to_target(encode, len, Target(10**6, "size"))[1] == 140
     psnr = Target(60, "psnr")
-    with pytest.raises(InputError, match="target_psnr: expected at most 42 dB, which quality 8 has, found 60"):
+    with pytest.raises(
+        InputError, match="target_psnr: expected at most 42 dB, which quality 8 has, found 60"
+    ):
         encode_to_target(encode, lambda data: 28 + data[0] / 10, psnr)
     assert encode_to_target(encode, lambda data: 70.0, psnr)[1] == 0
 
@@ -84,7 +91,9 @@ def test_targets_that_are_none():
     assert search.target_of(ssimulacra2=-3) == Target(-3, "ssimulacra2")
 
 
-@pytest.mark.parametrize(("worst", "best", "step"), [(1, 100, 1), (63, 0, 1), (25, 0.05, 0), (1, 8, 0.05)])
+@pytest.mark.parametrize(
+    ("worst", "best", "step"), [(1, 100, 1), (63, 0, 1), (25, 0.05, 0), (1, 8, 0.05)]
+)
 def test_the_nearest_quality_of_any_scale(worst, best, step):
     """Of other codecs: scales that fall, or are continuous."""
     asked = []
