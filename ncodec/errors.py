@@ -12,6 +12,7 @@ NcodecError
 │   ├── UnknownModelError             no such model, or no such family
 │   └── WeightsMismatchError          the weights are not those the file was made with, or are damaged
 └── InputError (ValueError)           an image or an argument we cannot work with
+    └── WrongTypeError (TypeError)    an argument of another type
 """
 
 from collections.abc import Iterator
@@ -64,6 +65,10 @@ class WeightsMismatchError(ModelError):
 
 class InputError(NcodecError, ValueError):
     """An image or an argument that we cannot work with."""
+
+
+class WrongTypeError(InputError, TypeError):
+    """An argument of a type that we cannot work with."""
 
 
 @contextmanager
