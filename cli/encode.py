@@ -68,6 +68,8 @@ def encode_image(
     if container.peek_header(data) is not None:
         raise InputError(f"{name}: is an .nc file already; an output is named by -o")
     if way.is_lossless and data.startswith(JPEG_START) and way.frame is None:
+        if way.is_stripped:
+            raise InputError(f"{name}: comes back byte for byte, metadata included: no --strip")
         return encode_jpeg("--lossless", source, data)
     picture = image.read(BytesIO(data), name, way.frame)
     if way.background is not None:

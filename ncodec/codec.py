@@ -100,7 +100,9 @@ def encode(
         UnknownModelError, WeightsMismatchError: the model cannot be had.
     """
     picture = picture_of(image, bit_depth)
-    target = target_of(size=target_size, bpp=target_bpp, psnr=target_psnr, ssimulacra2=target_ssimulacra2)
+    target = target_of(
+        size=target_size, bpp=target_bpp, psnr=target_psnr, ssimulacra2=target_ssimulacra2
+    )
     return encode_picture(
         picture, quality, model, device, tile, effort, tune, lossless=lossless,
         alpha_quality=alpha_quality, exact=exact, target=target, **choices,

@@ -11,6 +11,7 @@ import pytest
 from command import ncodec
 from conftest import SAMPLE
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import ncodec as library
 from ncodec import codec, threads
@@ -148,6 +149,103 @@ def test_options_reach_the_encoder(crops, tmp_path):
     ):
         ncodec("encode", crops / "crop0.png", *DCT, *words, "-o", out)
         assert out.read_bytes() == library.encode(image, 4, "dct", **options), words
+
+
+@pytest.fixture
+def clear(tmp_path):
+    """A picture that fades out to nothing, 130x70, with two texts that are not carried."""
+    with Image.open(SAMPLE) as picture:
+        image = picture.crop((300, 100, 430, 170))
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    texts = PngInfo()
+    for key in ("Author", "Title"):
+        texts.add_text(key, "somebody")
+    image.save(tmp_path / "clear.png", pnginfo=texts)
+    return tmp_path / "clear.png"
+
+
+def test_options_of_pictures(clear, tmp_path):
+    image, out = Image.open(clear), tmp_path / "a.nc"
+    flat = Image.new("RGBA", image.size, "#ff8000")
+    flat.alpha_composite(image)
+    for words, options in (
+        (("--alpha-quality", 2.5), {"alpha_quality": 2.5}),
+        (("--exact", "--tile", 64), {"exact": True, "tile": 64}),
+        (("--lossless",), {"lossless": True}),
+        (("--target-size", "1.5k"), {"target_size": 1500}),
+        (("--target-bpp", 0.8), {"target_bpp": 0.8}),
+        (("--target-psnr", 33), {"target_psnr": 33}),
+        (("--target-ssimulacra2", 60), {"target_ssimulacra2": 60}),
+    ):
+        done = ncodec("encode", clear, *words, "-o", out)
+        assert out.read_bytes() == library.encode(image, **options), words
+        if "target" in words[0]:
+            assert f", q {library.info(out.read_bytes()).quality:.2f}, " in done.out
+    ncodec("encode", clear, "--background", "#ff8000", "--lossless", "-o", out)
+    assert library.info(out.read_bytes()).alpha is None
+    difference = library.decode(out.read_bytes(), "numpy").astype(int) - flat.convert("RGB")
+    assert np.abs(difference).max() <= 1
+    about = json.loads(ncodec("encode", clear, "--lossless", "--metrics", "--json", "-o", out).out)
+    assert about["quality"] is None and about["psnr"] is None
+    message = "target_size: expected at least"
+    assert message in ncodec("encode", clear, "--target-size", 9, "-o", out, code=6).err
+
+
+def test_lossless_of_a_jpeg_file(clear, tmp_path):
+    Image.open(clear).convert("RGB").save(tmp_path / "a.jpg")
+    ncodec("encode", tmp_path / "a.jpg", clear, "--lossless", "-o", f"{tmp_path}/out/")
+    ncodec("decode", tmp_path / "out", "-o", f"{tmp_path}/back/")
+    assert (tmp_path / "back" / "a.jpg").read_bytes() == (tmp_path / "a.jpg").read_bytes()
+    assert np.array_equal(pixels(tmp_path / "back" / "clear.png"), pixels(clear))
+    ncodec("decode", tmp_path / "out" / "a.nc", "--scale", "1/2", "-o", tmp_path / "half.jpg")
+    assert pixels(tmp_path / "half.jpg").shape == (35, 65, 3)
+    strip = ("encode", tmp_path / "a.jpg", "--lossless", "--strip", "-o", tmp_path / "b.nc")
+    assert "a.jpg: comes back byte for byte, metadata included" in ncodec(*strip, code=6).err
+    done = ncodec("encode", clear, "--jpeg", "-o", tmp_path / "b.nc", code=6)
+    assert "--jpeg takes JPEG files, and this is none; --lossless takes any" in done.err
+
+
+def test_a_frame_of_an_animation(tmp_path):
+    frames = [Image.new("L", (9, 8), shade) for shade in (10, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    words = ("encode", tmp_path / "a.gif", "-o", tmp_path / "a.nc")
+    assert "found 2: --frame N takes one of 0 to 1" in ncodec(*words, code=6).err
+    ncodec(*words, "--frame", 1)
+    assert abs(library.decode((tmp_path / "a.nc").read_bytes(), "numpy").mean() - 200) < 3
+
+
+def test_what_decode_makes_of_a_file(clear, tmp_path):
+    ncodec("encode", clear, "--tile", 64, "-o", tmp_path / "a.nc")
+    data = (tmp_path / "a.nc").read_bytes()
+    for words, options in (
+        (("--crop", "100,10,20,30"), {"region": (100, 10, 20, 30)}),
+        (("--scale", "1/4"), {"scale": 1 / 4}),
+        (("--scale", 0.5, "--crop", "9,9,32,32"), {"region": (9, 9, 32, 32), "scale": 1 / 2}),
+    ):
+        ncodec("decode", tmp_path / "a.nc", *words, "-o", tmp_path / "a.png")
+        assert np.array_equal(pixels(tmp_path / "a.png"), library.decode(data, "numpy", **options))
+    sizes = []
+    for quality in (90, 10):
+        jpg = ("-o", tmp_path / "a.jpg", "--output-quality", quality)
+        ncodec("decode", tmp_path / "a.nc", *jpg, "--background", "white")
+        sizes.append((tmp_path / "a.jpg").stat().st_size)
+    assert sizes[1] < sizes[0]
+    assert "--background COLOUR" in ncodec("decode", tmp_path / "a.nc", *jpg, code=6).err
+    for words, message in (
+        (("--crop", "1,2,3"), "expected X,Y,WIDTH,HEIGHT in pixels, found '1,2,3'"),
+        (("--crop", "1,2,0,4"), "WIDTH and HEIGHT from 1 on"),
+        (("--scale", "1/3"), "expected 1, 1/2, 1/4, 1/8, 1/16, found '1/3'"),
+        (("--output-quality", 0), "--output-quality"),
+    ):
+        assert message in ncodec("decode", tmp_path / "a.nc", *words, code=2).err
+
+
+def test_notices(clear, tmp_path):
+    words = ("encode", clear, "-o", tmp_path / "a.nc")
+    assert ncodec(*words).err == f"ncodec: {clear}: note: 2 text chunks: left out\n"
+    done = ncodec(*words, "--json")
+    assert json.loads(done.out)["notices"] == ["2 text chunks: left out"] and done.err == ""
+    assert ncodec(*words, "--quiet").err == ""
 
 
 @pytest.mark.parametrize(
@@ -415,6 +513,15 @@ def test_threads(crops, tmp_path, monkeypatch):
         torch.set_num_threads(before)
 
 
+def test_a_terminal_shows_the_tiles_of_one_picture(clear, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    both = ("out", "err")
+    done = ncodec("encode", clear, "--tile", 64, "-o", tmp_path / "a.nc", terminals=both)
+    assert "6 of 6 tiles" in done.err
+    done = ncodec("decode", tmp_path / "a.nc", "-o", tmp_path / "a.png", terminals=both)
+    assert "6 of 6 tiles" in done.err
+
+
 # ---------------------------------------------------------------- processes of their own
 
 
@@ -463,6 +570,23 @@ def test_light_commands_do_not_import_torch():
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     program = "import sys, ncodec; ncodec.info; sys.exit(int('torch' in sys.modules))"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_completion():
+    """Verbs, their options, and verbs of verbs; else names of files, which bash itself completes."""
+    script = ncodec("completion", "bash").out
+    for words, expected in (
+        ("ncodec en", "encode"),
+        ("ncodec encode a.png --target-s", "--target-size --target-ssimulacra2"),
+        ("ncodec bench net", "networks"),
+        ("ncodec decode a", ""),
+    ):
+        line = f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _ncodec; echo ${{COMPREPLY[@]}}"
+        assert shell(f"{script}\n{line}", 0).stdout.decode().strip() == expected
+    assert ncodec("completion", "zsh").out.endswith(script)
+    fish = ncodec("completion", "fish").out
+    assert "complete -c ncodec -n '__fish_seen_subcommand_from decode' -l crop\n" in fish
+    assert "bash|zsh|fish" in ncodec("completion", "tcsh", code=2).err
 
 
 def test_as_a_module():
