@@ -765,30 +765,37 @@ def upsample(plane):
     return (9 * parts[0] + 3 * parts[1] + 3 * parts[2] + parts[3] + 8) >> 4
 
 
-def to_pixels(planes, is_halved, width, height):
+def to_pixels(planes, is_halved, width, height, bit_depth=8):
+    largest, white = (1 << bit_depth) - 1, 255 << 18
+    if len(planes) == 1 and bit_depth != 8:
+        grey = np.minimum(planes[0].astype(np.int64), 1020) * largest + 510
+        return (grey // 1020)[:height, :width].astype(np.uint16)
     if len(planes) == 1:
         return np.minimum((planes[0] + 2) >> 2, 255)[:height, :width].astype(np.uint8)
     y, cb, cr = (upsample(p) if is_halved and i else p for i, p in enumerate(planes))
     b, r, h = cb - 512, cr - 512, 2**17
     rgb = [65536 * y + 91881 * r, 65536 * y - 22553 * b - 46802 * r, 65536 * y + 116130 * b]
+    if bit_depth != 8:
+        v = np.clip(np.stack(rgb, -1).astype(np.int64), 0, white)
+        return ((v * largest + white // 2) // white)[:height, :width].astype(np.uint16)
     return np.clip(np.stack([(v + h) >> 18 for v in rgb], -1), 0, 255)[:height, :width].astype(np.uint8)  # fmt: skip
 
 
-def decode_bins(bins, flags, tensors, code, width, height, is_grey):
+def decode_bins(bins, flags, tensors, code, width, height, is_grey, bit_depth=8):
     """Return the pixels that bins make, [height, width, 3] or [height, width]."""
     require(flags < 16 and flags >> 1 & 3 in (0, 2) and not (flags & 1 and is_grey), "flags")
     kind, is_halved, has_offsets = "angle" if flags & 4 else "dct", flags & 1, bool(flags & 8)
     tile = Tile(bins, tensors, code, width, height, is_grey, is_halved, kind, has_offsets)
     filter_tile(tile, tensors, code)
-    return to_pixels(tile.planes, is_halved, width, height)
+    return to_pixels(tile.planes, is_halved, width, height, bit_depth)
 
 
-def decode(payload, tensors, code, width, height, is_grey):
+def decode(payload, tensors, code, width, height, is_grey, bit_depth=8):
     """Return the pixels of a tile; ValueError where the payload breaks a rule."""
     require(len(payload) > 0, "truncated")
     source = RangeDecoder(payload[1:])
     bins = Bins(source, tensors, code)
-    pixels = decode_bins(bins, payload[0], tensors, code, width, height, is_grey)
+    pixels = decode_bins(bins, payload[0], tensors, code, width, height, is_grey, bit_depth)
     source.finish()
     return pixels
 

@@ -19,7 +19,7 @@ from ncodec.dct import _dct
 from ncodec.dct.parameters import initial, with_contexts
 from ncodec.errors import CorruptPayloadError, TruncatedError
 from ncodec.models.dct.codec import SUBSAMPLINGS, TRANSFORMS, DctCodec, Options
-from ncodec.models.protocol import only_payload
+from ncodec.models.protocol import TileFormat, only_payload
 from ncodec.models.weights import find_by_digest, find_by_name
 from ncodec.quality import quality_code
 
@@ -126,6 +126,21 @@ def test_encoder(sample, transform, subsampling, quality, is_tuned):
         if subsampling == "4:4:4":
             payload = only_payload(free.encode_tile(pixels[:, :, 1], code, options))
             assert same(payload, tensors, code, width, height, True)
+
+
+@pytest.mark.parametrize("depth", [9, 16])
+def test_more_bits(sample, depth):
+    """D52, D53: 16-bit pixels in and out."""
+    free, tensors = DctCodec(_dct.Parameters(TENSORS)), TENSORS
+    deep = (sample[200:224, 300:340].astype(np.uint16) << depth - 8) + 1
+    for pixels, subsampling in ((deep, "4:4:4"), (deep, "4:2:0"), (deep[:, :, 1], "4:4:4")):
+        parts = free.encode_tile(pixels, 100, Options(subsampling=subsampling), depth)
+        (found,) = free.decode_tiles(
+            [parts], 100, TileFormat(40, 24, 1 if pixels.ndim == 2 else 3, depth)
+        )
+        payload, is_grey = only_payload(parts), pixels.ndim == 2
+        expected = reference.decode(payload, tensors, 100, 40, 24, is_grey, depth)
+        assert found.dtype == np.uint16 and np.array_equal(found, expected)
 
 
 def test_large_blocks(sample):

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import reference_hyperprior
+
 import ncodec
 from ncodec import container
 from ncodec.codec import decode_picture, encode_picture
@@ -14,6 +16,7 @@ from ncodec.container.header import header_bytes
 from ncodec.entropy import crc32c
 from ncodec.errors import CorruptPayloadError, InputError, LimitError, NcodecError
 from ncodec.image import Picture, filled
+from ncodec.models.load import load_by_name
 
 MODELS = ("dct", "hyperprior-s", "fsq-s")
 
@@ -77,6 +80,22 @@ def test_depths(sample, model, depth):
     if model == "dct":
         errors = (np.square(decoded / largest - deep / largest), np.square(plain / 255 - deep / largest))  # fmt: skip
         assert errors[0].mean() < 0.7 * errors[1].mean()
+
+
+@pytest.mark.parametrize("is_grey", [False, True])
+@pytest.mark.parametrize("depth", [9, 12, 16])
+def test_depth_of_networks(sample, depth, is_grey):
+    """F50: what the decoder in plain Python makes of the latents."""
+    pixels = sample[:40, :50, 1] if is_grey else sample[:40, :50]
+    deep = (pixels.astype(np.uint16) << depth - 8) + 1
+    data = ncodec.encode(deep, 5, "hyperprior-s", bit_depth=depth)
+    loaded = load_by_name("hyperprior-s")
+    ((payload,),) = container.read(data).tiles[0]
+    latents = loaded.codec.decode_latents(payload, 80, 50, 40)
+    tile = loaded.codec.synthesise(latents, 80, is_rounded=False)[:40, :50]
+    expected = reference_hyperprior.deepened(tile, is_grey, depth)
+    found = ncodec.decode(data, "numpy")
+    assert np.array_equal(found, expected[:, :, 0] if is_grey else expected)
 
 
 def test_grey_and_tiles_in_depth():
@@ -157,7 +176,7 @@ def parsed_of(rgba, **way):
 
 
 def test_format_byte(rgba):
-    """F56: absent in the usual case, else the only one of its kind."""
+    """F46: absent in the usual case, else the only one of its kind."""
     plain = container.read(ncodec.encode(rgba[:, :, :3], 2)).header
     deep = replace(plain, bit_depth=12)
     usual, other = (header_bytes(header) for header in (plain, deep))
@@ -182,7 +201,7 @@ def test_format_byte(rgba):
     ],
 )  # fmt: skip
 def test_wrong_alpha(rgba, damage, message):
-    """F57 to F59."""
+    """F47 to F49."""
     data = container.write(damage(parsed_of(rgba, tile=64)))
     with pytest.raises(NcodecError, match=message):
         ncodec.decode(data)

@@ -17,7 +17,8 @@ inline uint8_t flags_of(const Tile& tile) {
   return static_cast<uint8_t>(s.geometry().chroma_shift | static_cast<int>(tile.kind) << 1 | s.has_offsets() << 3);
 }
 
-// `out`: [height, width, channels], 0 … largest. Squares are looked at for truncation one by one, so that few bytes cost little work.
+// `out`: [height, width, channels], 0 … largest. Squares are looked at for truncation one by one, so that few bytes
+// cost little work.
 template <class Out>
 BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& parameters, int quality_code, int width,
                          int height, int channels, int largest, Out* out) {
