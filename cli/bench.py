@@ -10,7 +10,7 @@ import typer
 from ncodec.cli.files import write_output
 from ncodec.cli.options import check_device
 
-from ncodec.errors import InputError, needing
+from ncodec.errors import InputError, named, needing
 
 bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 Record = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
@@ -99,10 +99,11 @@ def bench_image(
     import numpy as np
 
     from ncodec.evaluation import bench
-    from ncodec.image import read
+    from ncodec.image import plain, read
 
     _check_writable(record)
-    pixels = read(image, str(image)).pixels
+    with named(f"{image}: "):
+        pixels = plain(read(image, str(image)), "bench").pixels
     pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
     if device is None:
         if model is not None:

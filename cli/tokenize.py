@@ -65,7 +65,8 @@ def tokenize_image(way: Way, source: str, data: bytes) -> tuple["Tokens", list[i
     from ncodec.quality import quality_code
 
     with named(f"{source}: "):
-        picture = prepared(image.read(BytesIO(data), "image"), way.crop, way.resize)
+        picture = image.plain(image.read(BytesIO(data), "image"), "tokenize")
+        picture = prepared(picture, way.crop, way.resize)
         loaded, code = tokens.load_tokenizer(way.model, way.device), quality_code(way.quality)
         found = tokens.analyse(picture, code, loaded)
         parts = tokens.codec_of(loaded).write(found.grid, code, 1)

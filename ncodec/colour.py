@@ -61,6 +61,8 @@ def _made(image: Image.Image, exif: bytes, raw: bytes) -> tuple[str, bytes | Non
     if image.format == "PNG" and "srgb" not in image.info and b"sRGB" not in png_chunks(raw):
         exponent, xy = image.info.get("gamma"), image.info.get("chromaticity")
         if exponent is not None and abs(exponent - SRGB_GAMMA) > ROUGHLY:
+            if not 0.05 < exponent < 20:
+                raise ValueError
             what, curve = ["gAMA"], icc.gamma(1 / exponent)
         if xy and not is_grey and not _are_srgb(xy):
             what, primaries = [*what, "cHRM"], _pairs(xy)

@@ -87,7 +87,7 @@ def sound(tags: Image.Exif, without: Iterable[int] = ()) -> tuple[bytes, list[in
     """
     out, bad = Image.Exif(), list[int]()
     out.endian = tags.endian
-    for tag in set(tags) - set(without):
+    for tag in sorted({*tags, EXIF, GPS} - set(without)):
         if tag not in (EXIF, GPS):
             if _fits(tag, value := tags.get(tag)):
                 out[tag] = value

@@ -63,10 +63,7 @@ def of_image(image: Image.Image, raw: bytes = b"") -> tuple[dict[str, bytes], li
     """
     block, bad = _exif_of(image)
     found, notices = colour.colour_of(image, block, raw)
-    xmp = image.info.get("xmp")
-    found["exif"] = block
-    found["xmp"] = xmp.encode() if isinstance(xmp, str) else xmp or b""
-    found["phys"] = _phys_of(image, block, raw)
+    found |= {"exif": block, "xmp": _xmp_of(image), "phys": _phys_of(image, block, raw)}
     if bad:
         notices.append(f"EXIF: {_listed(bad)} of wrong types left out")
     if out := _left_out(image, raw):
@@ -83,8 +80,17 @@ def _exif_of(image: Image.Image) -> tuple[bytes, list[int]]:
         return (
             block if block.startswith(exif.PREFIX) else exif.PREFIX + block
         ), []  # WebP's has none
-    is_tiff = image.format == "TIFF"
-    return exif.sound(image.getexif(), LAYOUT_TAGS | RESOLUTION_TAGS if is_tiff else LAYOUT_TAGS)
+    if image.format == "TIFF":
+        return exif.sound(image.getexif(), LAYOUT_TAGS | RESOLUTION_TAGS)
+    tags = image.getexif()
+    if set(tags) == {exif.ORIENTATION} and XMP_ORIENTATION.search(_xmp_of(image)):
+        return b"", []  # Pillow has it from there
+    return exif.sound(tags, LAYOUT_TAGS)
+
+
+def _xmp_of(image: Image.Image) -> bytes:
+    xmp = image.info.get("xmp", b"")
+    return xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else b""
 
 
 def _listed(tags: list[int]) -> str:
@@ -131,7 +137,9 @@ def _phys_of(image: Image.Image, block: bytes, raw: bytes) -> bytes:
         chunk = colour.png_chunks(raw).get(b"pHYs", b"")
         found = chunk if len(chunk) == 9 and chunk[8] == 1 else b""
     elif isinstance(dpi := info.get("dpi"), tuple) and len(dpi) == 2:
-        found = _phys(float(dpi[0]), float(dpi[1]), INCH)
+        # Of a TIFF without tags of resolution Pillow says 1.
+        if image.format != "TIFF" or exif.X_RESOLUTION in getattr(image, "tag_v2", {}):
+            found = _phys(float(dpi[0]), float(dpi[1]), INCH)
     return b"" if found == _phys_in(block) else found
 
 

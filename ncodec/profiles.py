@@ -66,8 +66,8 @@ def _hp_srgb(intent: int) -> bytes:
         ("meas", MEASURED + pack(">II", 0x28F, 2)),
         ("tech", b"sig \0\0\0\0CRT "), *curves_of(srgb_table()),
     ]  # fmt: skip
-    about: dict[str, str] = {"cmm": "Lino", "platform": "MSFT", "maker": "IEC ", "model": "sRGB", "creator": "HP  "}  # fmt: skip
-    return profile(tags, 0x02100000, date=(1998, 2, 9, 6, 49, 0), intent=intent, **about)  # type: ignore[arg-type]
+    return profile(tags, 0x02100000, cmm="Lino", date=(1998, 2, 9, 6, 49, 0), platform="MSFT", maker="IEC ", model="sRGB",
+                   intent=intent, creator="HP  ")  # fmt: skip
 
 
 def _black_scaled() -> bytes:
@@ -193,12 +193,11 @@ def _lcms() -> list[bytes]:
         ("desc", names(f"GIMP built-in {grey}")), ("cprt", names(free)), white(D65),
         ("kTRC", curve), ("dmnd", names("GIMP")), ("dmdd", names(grey)),
     ]  # fmt: skip
-    about = {"cmm": "lcms", "platform": "APPL", "creator": "lcms"}
-    return [
-        profile(pillow, 0x04400000, **about),
-        profile(gimp, 0x04300000, **about),
-        profile(gimp_grey, 0x04300000, "GRAY", **about),
-    ]  # type: ignore[arg-type]
+
+    def made(tags: Tags, version: int, space: str = "RGB ") -> bytes:
+        return profile(tags, version, space, cmm="lcms", platform="APPL", creator="lcms")
+
+    return [made(pillow, 0x04400000), made(gimp, 0x04300000), made(gimp_grey, 0x04300000, "GRAY")]
 
 
 @cache

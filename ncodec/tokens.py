@@ -22,7 +22,7 @@ from ncodec.errors import (
     named,
 )
 from ncodec.families import family_by_id
-from ncodec.image import Kind, Picture, as_kind, check_kind, picture_of
+from ncodec.image import Kind, Picture, as_kind, check_kind, picture_of, plain
 from ncodec.models import weights
 from ncodec.models.load import LoadedModel, load_by_name, load_file, load_for
 from ncodec.models.protocol import Tokenizer, options_of
@@ -57,7 +57,7 @@ def tokenize(
 def analyse(image: Any, code: int, loaded: LoadedModel, place: str = "") -> Tokens:
     """Return the tokens of one picture, of a quality code; `place` goes ahead of errors' messages."""
     with named(place):
-        picture = picture_of(image)
+        picture = plain(picture_of(image), "tokenize")
         height, width = picture.pixels.shape[:2]
         _check_size(width, height, loaded, Limits())
         grid = codec_of(loaded).analyse(picture.pixels, code)

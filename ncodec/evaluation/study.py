@@ -18,7 +18,7 @@ import numpy as np
 
 from ncodec.anchors import DIR as ANCHORS
 from ncodec.codec import decode_picture
-from ncodec.errors import InputError, NcodecError
+from ncodec.errors import InputError, NcodecError, named
 from ncodec.evaluation.cells import (
     COLUMNS,
     METRICS,
@@ -34,6 +34,7 @@ from ncodec.evaluation.cells import (
 )
 from ncodec.evaluation.peers import Codec, codec_name, parse_codec
 from ncodec.evaluation.peers.common import Pixels
+from ncodec.image import plain
 from ncodec.image import read as read_picture
 from ncodec.parallel import run_all
 from ncodec.search import Target, text_of
@@ -58,16 +59,18 @@ def read_image(path: Path) -> Image:
     """Return the image in a file, named by it; grey becomes RGB, an .nc file is decoded.
 
     Raises:
-        InputError: it cannot be read, or holds what ncodec cannot carry (see `ncodec.image.read`).
+        InputError: it cannot be read, or holds what is not measured: transparency, more than 8 bits.
         FormatError, LimitError, ModelError: it is an .nc file that cannot be decoded.
     """
     if path.suffix == ".nc":
         try:
-            pixels = decode_picture(path.read_bytes()).pixels
+            picture = decode_picture(path.read_bytes())
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from error
     else:
-        pixels = read_picture(path, str(path)).pixels
+        picture = read_picture(path, str(path))
+    with named(f"{path}: "):
+        pixels = plain(picture, "eval").pixels
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, 2)
     return Image(path.name, pixels)
