@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ncodec import container, families
+from ncodec import container, families, metadata
 from ncodec.bytestream import Bytes
 from ncodec.container import Box, Container, Header, Limits
 from ncodec.errors import CorruptPayloadError, InputError, named
@@ -67,6 +67,7 @@ def encode(
     alpha_quality: float | None = None,
     exact: bool = False,
     bit_depth: int | None = None,
+    strip: bool = False,
     target_size: int | None = None,
     target_bpp: float | None = None,
     target_psnr: float | None = None,
@@ -88,6 +89,7 @@ def encode(
         alpha_quality: as `quality`, of alpha; None keeps alpha as it is.
         exact: keep the colour of pixels that are transparent altogether; otherwise it is what costs least.
         bit_depth: of uint16 arrays, 9 to 16; None: 16.
+        strip: leave out metadata but what changes the look; an orientation is applied.
         target_size: in place of a quality: the best one whose file has at most so many bytes.
         target_bpp: likewise, in bits per pixel.
         target_psnr: in place of a quality: that of the smallest file of at least so many dB (`metrics.of_pictures`).
@@ -100,6 +102,8 @@ def encode(
         UnknownModelError, WeightsMismatchError: the model cannot be had.
     """
     picture = picture_of(image, bit_depth)
+    if strip:
+        picture = metadata.stripped(picture)
     target = target_of(
         size=target_size, bpp=target_bpp, psnr=target_psnr, ssimulacra2=target_ssimulacra2
     )

@@ -11,6 +11,7 @@ import pytest
 from command import ncodec
 from conftest import SAMPLE
 from PIL import Image
+from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngInfo
 
 import ncodec as library
@@ -153,14 +154,16 @@ def test_options_reach_the_encoder(crops, tmp_path):
 
 @pytest.fixture
 def clear(tmp_path):
-    """A picture that fades out to nothing, 130x70, with two texts that are not carried."""
+    """A picture that fades out to nothing, 130x70 and lying on its side, with two texts that are not carried."""
     with Image.open(SAMPLE) as picture:
         image = picture.crop((300, 100, 430, 170))
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     texts = PngInfo()
     for key in ("Author", "Title"):
         texts.add_text(key, "somebody")
-    image.save(tmp_path / "clear.png", pnginfo=texts)
+    exif = Image.Exif()
+    exif[Base.Orientation] = 6
+    image.save(tmp_path / "clear.png", pnginfo=texts, exif=exif)
     return tmp_path / "clear.png"
 
 
@@ -172,6 +175,7 @@ def test_options_of_pictures(clear, tmp_path):
         (("--alpha-quality", 2.5), {"alpha_quality": 2.5}),
         (("--exact", "--tile", 64), {"exact": True, "tile": 64}),
         (("--lossless",), {"lossless": True}),
+        (("--strip",), {"strip": True}),
         (("--target-size", "1.5k"), {"target_size": 1500}),
         (("--target-bpp", 0.8), {"target_bpp": 0.8}),
         (("--target-psnr", 33), {"target_psnr": 33}),
@@ -187,6 +191,9 @@ def test_options_of_pictures(clear, tmp_path):
     assert np.abs(difference).max() <= 1
     about = json.loads(ncodec("encode", clear, "--lossless", "--metrics", "--json", "-o", out).out)
     assert about["quality"] is None and about["psnr"] is None
+    ncodec("encode", clear, "--strip", "-o", out)
+    about = library.info(out.read_bytes())
+    assert (about.width, about.height, about.metadata) == (70, 130, {})
     message = "target_size: expected at least"
     assert message in ncodec("encode", clear, "--target-size", 9, "-o", out, code=6).err
 
