@@ -217,29 +217,27 @@ def _make_folders(folders: Iterable[str]) -> None:
 
 def _losses(pairs: list[tuple[str, str]]) -> dict[int, InputError]:
     """Return what is wrong with the pairs of input and output, by their numbers: an input or another's output would be lost."""
-    inputs: dict[tuple[int, int], str] = {}
-    for name, _ in pairs:
-        if os.path.isfile(name):
-            about = os.stat(name)
-            inputs[about.st_dev, about.st_ino] = name
+    inputs = {_file(name) for name, _ in pairs} - {None}
     sources: dict[str, list[str]] = {}
     for name, target in pairs:
         sources.setdefault(_place(target), []).append(name)
     troubles = {}
     for number, (name, target) in enumerate(pairs):
-        about = os.stat(target) if os.path.isfile(target) else None
-        lost = inputs.get((about.st_dev, about.st_ino)) if about else None
-        others = [other for other in sources[_place(target)] if other != name]
-        if lost is not None and _is_same(lost, name):
-            troubles[number] = f"{name}: would be written over itself; -o names another output"
-        elif lost is not None:
-            troubles[number] = f"{name}: its output {target} is an input too, and would be lost"
-        elif others and target != "-":
+        others = " and ".join(other for other in sources[_place(target)] if other != name)
+        if _file(target) in inputs and _file(target) == _file(name):
+            troubles[number] = "would be written over itself; -o names another output"
+        elif _file(target) in inputs:
+            troubles[number] = f"its output {target} is an input too, and would be lost"
+        elif others:
             troubles[number] = (
-                f"{name}: its output {target} would be that of {' and '.join(others)}, too; -o names another"
+                f"its output {target} would be that of {others}, too; -o names another"
             )
-    return {number: InputError(text) for number, text in troubles.items()}
+    return {number: InputError(f"{pairs[number][0]}: {text}") for number, text in troubles.items()}
 
 
-def _is_same(first: str, second: str) -> bool:
-    return os.path.exists(second) and os.path.samefile(first, second)
+def _file(name: str) -> tuple[int, int] | None:
+    """Return what tells a file from others, however it is named or linked; None where there is none."""
+    if name == "-" or not os.path.isfile(name):
+        return None
+    about = os.stat(name)
+    return about.st_dev, about.st_ino

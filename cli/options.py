@@ -98,10 +98,10 @@ def parse_region(text: str) -> tuple[int, int, int, int]:
 def parse_scale(text: str) -> float:
     """Return a scale that decoding has."""
     scales = {"1": 1.0} | {f"1/{2**n}": 1 / 2**n for n in range(1, 5)}
-    number = scales.get(text.strip(), _number(text))
-    if number not in scales.values():
+    number = scales.get(text.strip()) or _number(text)
+    if number is None or number not in scales.values():
         raise typer.BadParameter(f"expected {', '.join(scales)}, found {text!r}")
-    return float(number)
+    return number
 
 
 def _number(text: str) -> float | None:

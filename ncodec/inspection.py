@@ -21,7 +21,9 @@ class Info:
     channels: int  # of colour: 1 or 3
     bit_depth: int
     alpha: str | None  # "lossless" or its quality, None where there is none
-    colour: str  # "sRGB", "ICC profile", or "CICP 9/16/0/1": primaries, transfer, matrix, full range
+    colour: (
+        str  # "sRGB", "ICC profile", or "CICP 9/16/0/1": primaries, transfer, matrix, full range
+    )
     quality: float | None  # None where the family has no qualities
     family: str
     model: str | None  # name of the shipped model, None where it is not among them

@@ -32,7 +32,7 @@ def quality_code(quality: float) -> int:
 
 def _hint(quality: object) -> str:
     """Return which qualities look like those of JPEG, where one of these is given (by SSIMULACRA2, family dct)."""
-    if not isinstance(quality, Real) or not 10 <= quality <= 100:
+    if not isinstance(quality, int | float) or not 10 <= quality <= 100:
         return ""
     return "; 4 looks like a JPEG of quality 50, 6 like one of 75, 8 like one of 90"
 
