@@ -61,7 +61,7 @@ def encode_image(
     way: Way, source: str, data: bytes, progress: Progress = no_progress
 ) -> tuple[bytes, Report]:
     """Return the .nc file of an image file, and the report; on any machine."""
-    from ncodec import codec, container, image, metrics
+    from ncodec import codec, container, image, metadata, metrics
     from ncodec.families import family_by_id
 
     name = files.shown(source)
@@ -75,8 +75,6 @@ def encode_image(
     if way.background is not None:
         picture = image.flattened(picture, way.background)
     if way.is_stripped:
-        from ncodec import metadata
-
         picture = metadata.stripped(picture)
     height, width = picture.pixels.shape[:2]
     begin = time.perf_counter()

@@ -14,6 +14,7 @@ from ncodec.errors import InputError
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 Value = TypeVar("Value")
+RUNNING = "Many files, machines, reports"  # a part of the help
 
 
 def checked(check: Callable[[Value], Any], value: Value) -> Value:
@@ -171,28 +172,46 @@ Background = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option(callback=check_device, help="cpu, or cuda, which needs torch.")
+    str,
+    typer.Option(
+        rich_help_panel=RUNNING, callback=check_device, help="cpu, or cuda, which needs torch."
+    ),
 ]
 Jobs = Annotated[
     int,
     typer.Option(
-        min=0, help="Files at once, each on one thread; 0: one a core. 1: all cores on one."
+        rich_help_panel=RUNNING,
+        min=0,
+        help="Files at once, each on one thread; 0: one a core. 1: all cores on one.",
     ),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads, without --jobs.", show_default="all cores"),
+    typer.Option(
+        rich_help_panel=RUNNING, min=1, help="Threads, without --jobs.", show_default="all cores"
+    ),
 ]
 Engine = Annotated[
     str,
     typer.Option(
+        rich_help_panel=RUNNING,
         callback=_check_engine,
         help="local, or ray: the cluster of RAY_ADDRESS, else one on this machine.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite names that ncodec derives itself.")]
+Json = Annotated[
+    bool, typer.Option("--json", rich_help_panel=RUNNING, help="Print JSON, one object a line.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", rich_help_panel=RUNNING, help="Print errors only.")]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", rich_help_panel=RUNNING, help="Overwrite names that ncodec derives itself."
+    ),
+]
 SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Leave outputs that are there as they are.")
+    bool,
+    typer.Option(
+        "--skip-existing", rich_help_panel=RUNNING, help="Leave outputs that are there as they are."
+    ),
 ]
