@@ -20,7 +20,7 @@ from ncodec.files import write_whole
 # Of images, in folders and as the second of two names.
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".heic", ".heif", ".jxl",
 )  # fmt: skip
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 

@@ -72,7 +72,10 @@ def _print_table(about: dict[str, Any]) -> None:
     shown["bpp"] = f"{about['bpp']:.4f}"
     if about["quality"] is not None:
         shown["quality"] = f"{about['quality']:.2f}"
-    sizes = [f"{name} {size} bytes" for name, size in about["metadata"].items()]
+    packed = shown.pop("packed_bytes")
+    sizes = [
+        f"{name} {n} bytes ({packed[name]} in the file)" for name, n in about["metadata"].items()
+    ]
     shown["metadata"] = ", ".join(sizes) or "-"
     width = max(map(len, shown))
     for key, value in shown.items():

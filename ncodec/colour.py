@@ -33,12 +33,14 @@ def colour_of(image: Image.Image, exif: bytes, raw: bytes) -> tuple[dict[str, by
         raw: the bytes of its file, where they are known.
     """
     profile = image.info.get("icc_profile") or _jp2_profile(raw)
-    points = png_chunks(raw).get(b"cICP") if image.format == "PNG" else None
+    points = image.info.get("cicp") or png_chunks(raw).get(b"cICP")
     nclx = _nclx(raw)
     if nclx is not None and (not profile or nclx[1] in HDR):
         points = nclx
     if points is not None and (len(points) != 4 or UNKNOWN in points[:2]):
         points = None
+    if points is not None and profile in (icc.of_cicp(points, False), icc.of_cicp(points, True)):
+        profile = None  # it says no more
     kept = {"icc": profile} if profile else {}
     if points is not None and (profile or tuple(points[:2]) != SRGB):
         kept["cicp"] = points

@@ -34,7 +34,8 @@ class Info:
     coding: int  # 2: the second way that its family has, effort 2 of tokenizers; else 1
     size_bytes: int
     bpp: float  # file bits per pixel
-    metadata: dict[str, int]  # bytes of "icc", "exif", "xmp"
+    metadata: dict[str, int]  # bytes of "icc", "exif", "xmp", "cicp", "phys"
+    packed_bytes: dict[str, int]  # what of the file they take, without the frames of their chunks
 
 
 def _alpha_of(parsed: Container) -> str | None:
@@ -83,4 +84,5 @@ def info(data: Bytes, limits: Limits = Limits()) -> Info:
         size_bytes=len(data),
         bpp=bpp(len(data), h.width, h.height),
         metadata={name: len(payload) for name, payload in parsed.metadata.items()},
+        packed_bytes=parsed.packed_bytes,
     )

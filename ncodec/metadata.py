@@ -58,9 +58,11 @@ def of_image(image: Image.Image, raw: bytes = b"") -> tuple[dict[str, bytes], li
     """Return the metadata of a Pillow image by name, and notices: what was made of others, what is left out.
 
     Args:
-        image: loaded, so that `info` has what stands after the pixels.
+        image: any.
         raw: the bytes of its file, where they are known: they have what Pillow does not tell.
     """
+    if image.format == "PNG":
+        image.load()  # what stands after the pixels
     block, bad = _exif_of(image)
     found, notices = colour.colour_of(image, block, raw)
     found |= {"exif": block, "xmp": _xmp_of(image), "phys": _phys_of(image, block, raw)}
@@ -262,6 +264,22 @@ def _rewritten(block: bytes) -> tuple[bytes, list[int] | None]:
         raise
     except Exception:  # as _fits in exif.py
         return b"", None
+
+
+def info_of(picture: "Picture") -> dict[str, Any]:
+    """Return the metadata of a picture as Pillow's `info` has them; a profile stands for "cicp", which is there besides."""
+    kept = picture.metadata
+    names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp", "cicp": "cicp"}
+    info: dict[str, Any] = {name: kept[key] for key, name in names.items() if key in kept}
+    if dpi := _dpi(kept):
+        info["dpi"] = dpi
+    if (
+        "cicp" in kept
+        and "icc" not in kept
+        and (made := icc.of_cicp(kept["cicp"], picture.channels == 1))
+    ):
+        info["icc_profile"] = made
+    return info
 
 
 def options_for(picture: "Picture", form: str) -> dict[str, Any]:

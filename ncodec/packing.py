@@ -186,11 +186,11 @@ def unpacked(kind: str, payload: bytes, place: str, limit: int) -> bytes:
             raise CorruptPayloadError(
                 f"{place}: expected a number below {len(known())}, found {content[:4]!r}"
             )
-        return known()[content[0]]
+        content = known()[content[0]]
     if form == DEFLATED:
         engine = zlib.decompressobj(-15, zdict=dictionary(kind))
         try:
-            content = engine.decompress(content, limit + 1)
+            content = engine.decompress(content, max(limit, 0) + 1)
         except zlib.error as error:
             raise CorruptPayloadError(f"{place}: {error}") from error
         if len(content) <= limit and (not engine.eof or engine.unused_data):

@@ -196,9 +196,9 @@ def test_bad_quality(model, crop, quality):
     [
         np.zeros((4, 4, 5), np.uint8),
         np.zeros((4, 4, 3), np.int32),
-        np.zeros((4, 4, 3), np.float32),
+        np.full((4, 4, 3), -1, np.float32),
         np.zeros((0, 4, 3), np.uint8),
-        torch.zeros(2, 4, 4),
+        torch.zeros(5, 4, 4),
         torch.full((3, 4, 4), 1.5),
         torch.full((3, 4, 4), float("nan")),
         torch.zeros(3, 0, 4),

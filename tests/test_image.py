@@ -35,17 +35,23 @@ def png(width, height, depth, kind, rows, *chunks, interlaced=0):
     return io.BytesIO(out)
 
 
-def tiff(planes, order, photometric=2, extra=None, deflated=False):
-    """A TIFF of 16-bit pixels, in strips of 4 rows; deflated ones as differences."""
+def tiff(planes, order, photometric=2, extra=None, deflated=False, apart=False):
+    """A TIFF of 16-bit pixels, in strips of 4 rows; deflated ones as differences; with its channels apart."""
     height, width, n = planes.shape
     if deflated:
         planes = np.diff(planes, axis=1, prepend=np.zeros((height, 1, n), np.uint16))
-    strips = [planes[i : i + 4].astype(f"{order}u2").tobytes() for i in range(0, height, 4)]
+    parts = [planes[..., i] for i in range(n)] if apart else [planes]
+    strips = [
+        part[i : i + 4].astype(f"{order}u2").tobytes()
+        for part in parts
+        for i in range(0, height, 4)
+    ]
     strips = [zlib.compress(strip) for strip in strips] if deflated else strips
     tags = [(256, 3, [width]), (257, 3, [height]), (258, 3, [16] * n)]
     tags += [(259, 3, [8 if deflated else 1])]
     tags += [(262, 3, [photometric]), (273, 4, []), (277, 3, [n]), (278, 3, [4])]
     tags += [(279, 4, [len(strip) for strip in strips])]
+    tags += [(284, 3, [2])] if apart else []
     tags += [(317, 3, [2])] if deflated else []
     tags += [(338, 3, [extra])] if extra is not None else []
     at = 8 + 2 + 12 * len(tags) + 4
@@ -184,6 +190,21 @@ def test_tiff_of_16_bits(order, n, deflated):
     assert np.array_equal(read.planes(), planes.squeeze()) and read.bit_depth == 16
 
 
+def test_tiff_with_its_channels_apart():
+    pytest.importorskip("imagecodecs")
+    planes = DEEP[:8, :, :3]
+    stream = tiff(planes, "<", apart=True)
+    assert np.array_equal(image.read(stream, "a.tif").pixels, planes)
+
+
+def test_smaller_copies_in_a_tiff_are_no_frames():
+    stream = io.BytesIO()
+    small = Image.fromarray(RGB[::2, ::2])
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    Image.fromarray(RGB).save(stream, "TIFF", save_all=True, append_images=[small])
+    assert np.array_equal(image.read(io.BytesIO(stream.getvalue()), "a.tif").pixels, RGB)
+
+
 def test_tiff_whose_least_is_white():
     planes = DEEP[:, :, :1]
     read = image.read(tiff(planes, "<", photometric=0), "a.tif")
@@ -221,8 +242,17 @@ def test_sgi_of_16_bits():
     head = struct.pack(">hBBHHHH", 474, 0, 2, 3, planes.shape[1], 5, 3).ljust(512, b"\0")
     data = head + planes[::-1].transpose(2, 0, 1).astype(">u2").tobytes()
     assert np.array_equal(image.read(io.BytesIO(data), "a.rgb").pixels, planes)
-    with pytest.raises(InputError, match="run lengths"):
-        image.read(io.BytesIO(data[:2] + b"\1" + data[3:]), "a.rgb")
+
+
+def test_sgi_of_16_bits_in_runs():
+    """Two literal numbers, then one thrice; both channels of rows have the same bytes."""
+    row = np.array([128 + 2, 7, 1000, 3, 65535, 0], ">u2").tobytes()
+    head = struct.pack(">hBBHHHH", 474, 1, 2, 3, 5, 2, 3).ljust(512, b"\0")
+    data = head + struct.pack(">12I", *[560] * 6, *[len(row)] * 6) + row
+    read = image.read(io.BytesIO(data), "a.rgb")
+    assert read.pixels[..., 0].tolist() == [[7, 1000, 65535, 65535, 65535]] * 2
+    with pytest.raises(InputError, match="damaged"):
+        image.read(io.BytesIO(data[:-4]), "a.rgb")
 
 
 @pytest.mark.parametrize("n", [1, 3, 4])

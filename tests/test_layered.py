@@ -310,7 +310,7 @@ def test_other_chunks_while_concealing(pixels):
     data = encode(pixels)
     head, coded = pieces(data)
     tiles, other = b"".join(coded), chunk(b"abCD", b"x")
-    xmp, icc = chunk(b"xMPm", b"<x/>"), chunk(b"iCCP", b"i")
+    xmp, icc = chunk(b"xMPm", b"\0<x/>"), chunk(b"iCCP", b"\0i")
     original = expected(data)
     bad = xmp.replace(b"<x/>", b"<y/>")
     for metadata, known, n_skipped in (

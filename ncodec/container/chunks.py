@@ -22,9 +22,10 @@ from ncodec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
+from ncodec.packing import packed, unpacked
 from ncodec.quality import MAX_QUALITY_CODE
 
-METADATA = {"icc": b"iCCP", "exif": b"eXIF", "xmp": b"xMPm"}
+METADATA = {"icc": b"iCCP", "exif": b"eXIF", "xmp": b"xMPm", "cicp": b"cICP", "phys": b"pHYs"}
 ALPHA = b"ALPH"
 NAMES = {kind: name for name, kind in METADATA.items()}
 MARKS = re.compile(b"TILE|ALPH|" + b"|".join(NAMES))
@@ -36,7 +37,7 @@ Parts = list[list[bytes | None]]
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file, or the alpha within one: header, the tiles' payloads, metadata by name ("icc", "exif", "xmp")."""
+    """A parsed file, or the alpha within one: header, the tiles' payloads, metadata by name (METADATA's)."""
 
     header: Header
     tiles: list[Parts]  # of as many layers as were read
@@ -46,6 +47,9 @@ class Container:
         None  # one grey plane, in tiles of the same grid that do not overlap
     )
     region: Box | None = None  # that was asked for: tiles beyond it are None
+    packed_bytes: dict[str, int] = field(
+        default_factory=dict, compare=False
+    )  # of metadata, in the file
 
     @property
     def payloads(self) -> list[bytes | None]:
@@ -87,12 +91,12 @@ def write(container: Container, limits: Limits = Limits()) -> bytes:
     assert set(container.metadata) <= set(METADATA)
     out = [header_bytes(header)]
     for name, kind in METADATA.items():
-        if payload := container.metadata.get(name):
-            if len(payload) > limits.metadata_bytes:
+        if value := container.metadata.get(name):
+            if len(value) >= limits.metadata_bytes:  # a byte is for its form
                 raise LimitError(
-                    f"{name}: {len(payload)} bytes, limited to {limits.metadata_bytes}"
+                    f"{name}: {len(value)} bytes, limited to {limits.metadata_bytes - 1}"
                 )
-            out.append(_chunk(kind, payload))
+            out.append(_chunk(kind, packed(name, value)))
     if container.alpha is not None:
         out.append(_chunk(ALPHA, _alpha_bytes(container.alpha)))
     for number, coded in enumerate(container.payloads):
@@ -209,7 +213,9 @@ def read(
     rows = [payloads[i : i + header.ranges] for i in range(0, len(payloads), header.ranges)]
     tiles = [rows[tile :: header.n_tiles] for tile in range(header.n_tiles)]
     alpha = reading.alpha and replace(reading.alpha, region=region)
-    return Container(header, tiles, reading.metadata, reading.skipped_bytes, alpha, region)
+    return Container(
+        header, tiles, reading.metadata, reading.skipped_bytes, alpha, region, reading.packed_bytes
+    )
 
 
 def cut_to(header: Header, region: Box) -> Box:
@@ -244,6 +250,7 @@ class _Reading:
         self.alpha: Container | None = None
         self.payloads = payloads  # in the order of the file, to be filled
         self.metadata: dict[str, bytes] = {}
+        self.packed_bytes: dict[str, int] = {}
         self.n_tiles = self.n_chunks = self.skipped_bytes = 0
         self.n_vain = self.vain = 0  # what looked like chunks, and their bytes
 
@@ -302,7 +309,7 @@ class _Reading:
             elif kind in NAMES:
                 if NAMES[kind] in self.metadata:
                     raise CorruptPayloadError(f"{place}: appears twice")
-                self.metadata[NAMES[kind]] = payload
+                self.keep_metadata(NAMES[kind], payload, place)
             elif kind == ALPHA:
                 if self.alpha is not None:
                     raise CorruptPayloadError(f"{place}: appears twice")
@@ -369,8 +376,20 @@ class _Reading:
             return not self.n_tiles
         if self.n_tiles or NAMES[kind] in self.metadata:
             return False
-        self.metadata[NAMES[kind]] = payload
+        try:
+            self.keep_metadata(NAMES[kind], payload, place)
+        except (CorruptPayloadError, LimitError):
+            return False
         return True
+
+    def keep_metadata(self, name: str, payload: bytes, place: str) -> None:
+        """Keep what a chunk holds, unpacked.
+
+        Raises:
+            CorruptPayloadError, LimitError: the payload is not sound, or unpacks to too much.
+        """
+        self.metadata[name] = unpacked(name, payload, place, self.limits.metadata_bytes - 1)
+        self.packed_bytes[name] = len(payload)
 
     def pass_damage(self, start: int, error: Exception) -> bool:
         """Go where a sound chunk may be, past one at `start` that is not; return whether that was surely a tile.

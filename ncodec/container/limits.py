@@ -22,7 +22,7 @@ class Limits:
     pixels: int = 300_000_000  # of the tiles together, overlaps counted as often as they are coded
     tiles: int = 1 << 14
     chunks: int = 1 << 15
-    metadata_bytes: int = 1 << 24  # each of ICC, EXIF, XMP
+    metadata_bytes: int = 1 << 24  # each of ICC, EXIF, XMP, unpacked
     memory_bytes: int = 4 << 30  # that decoding takes beyond the model, as `check_memory` counts it
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Files of more than 8 bits a channel, which Pillow cuts to 8 without a word: how deep they are, and all of their bits.
 
     Pillow's raw modes:  "RGB;16B" takes the high byte of each number, "RGB;16L" of the same bytes the low one
-    PNG, TIFF            decoded twice, so
+    PNG, TIFF            decoded twice, so; TIFF with its channels apart by imagecodecs
     PPM, SGI             numbers as they lie in the file
     JPEG 2000, AVIF, JXL by imagecodecs; HEIF by pillow-heif
     Others               refused
@@ -27,6 +27,7 @@ LOW_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 DEEP_RAW = re.compile(r";(9|1[0-6]|32|64)")  # in Pillow's raw modes: bits of a number
 SHALLOW_RAW = re.compile(r"BGR;1[56]|BGRA;1[56]|ARGB;1[56]")  # 5 or 6 bits a channel
 MIN_IS_WHITE = 0  # of TIFF's PhotometricInterpretation, 262
+CODED = ("JPEG2000", "AVIF", "HEIF", "JXL")
 BC6H = (94, 95, 96)  # of DXGI_FORMAT: half floats
 
 
@@ -40,8 +41,8 @@ def read_deep(image: Image.Image, raw: bytes) -> Deep | None:
     Raises:
         InputError: more bits than anything here reads.
     """
-    modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
-    form = image.format or ""
+    form, tags = image.format or "", getattr(image, "tag_v2", {})
+    modes = " ".join(_raw_modes(image))
     if image.mode in ("F", "I") and form != "PPM":
         raise InputError(
             f"expected integers of at most 16 bits, found mode {image.mode} {modes}: convert it first"
@@ -50,19 +51,29 @@ def read_deep(image: Image.Image, raw: bytes) -> Deep | None:
         return _read_netpbm(image, raw)
     if form == "SGI" and raw[3:4] == b"\2":
         return _read_sgi(image, raw)
-    if form in ("JPEG2000", "AVIF", "HEIF", "JXL") and raw:
+    if form in CODED and raw:
         return _read_coded(image, raw, form)
+    if form == "TIFF" and raw and tags.get(284) == 2 and len(tags.get(258, ())) > 1:
+        if max(tags[258]) > 8:
+            return _read_planar(image, raw)
     if form == "DDS" and raw[84:88] == b"DX10" and int.from_bytes(raw[128:132], "little") in BC6H:
         raise InputError("half floats (BC6H): expected integers; convert it first")
-    if image.mode.startswith("CMYK") or not DEEP_RAW.search(SHALLOW_RAW.sub("", modes)):
-        return _grey(image) if image.mode.startswith("I;16") else None
     if image.mode.startswith("I;16"):
         return _grey(image)
+    if image.mode == "CMYK" or not DEEP_RAW.search(SHALLOW_RAW.sub("", modes)):
+        return None
     if form in ("PNG", "TIFF") and raw:
         return _read_twice(image, raw)
     raise InputError(
-        f"more than 8 bits a channel, which {form} is not read with (mode {image.mode} {modes}): convert it first"
+        f"more than 8 bits a channel, which are not read of {form} (mode {image.mode} {modes}): convert it first"
     )
+
+
+def _raw_modes(image: Image.Image) -> list[str]:
+    """Return the raw modes of an image that is not loaded: first, or alone, of the decoders' arguments."""
+    args = [tile[3] for tile in getattr(image, "tile", [])]
+    first = [arg[0] if isinstance(arg, tuple) and arg else arg for arg in args]
+    return [mode for mode in first if isinstance(mode, str)]
 
 
 def _loaded(image: Image.Image, mode: str = "", raw_mode: str = "") -> NDArray[Any]:
@@ -94,14 +105,11 @@ def _grey(image: Image.Image) -> Deep:
 
 def _read_twice(image: Image.Image, raw: bytes) -> Deep:
     """Return the colours of a PNG or TIFF: high bytes and low bytes of one more decoding each."""
-    args = image.tile[0].args  # type: ignore[attr-defined]
-    whole = args if isinstance(args, str) else args[0]
-    if getattr(image, "tag_v2", {}).get(284) == 2 or not re.fullmatch(
-        r"(LA|RGB[XAa]?);16[BLN]", whole
-    ):
-        raise InputError(
-            f"16 bits a channel in an order that is not read ({whole}): store pixels, not planes, together"
-        )
+    whole = _raw_modes(image)[0]
+    if not re.fullmatch(r"(LA|RGB[XAa]?);16[BLN]", whole):
+        raise InputError(f"more than 8 bits a channel in raw mode {whole}: convert it first")
+    if image.format == "PNG" and image.tell():
+        raise InputError("of a PNG of 16 bits the first frame alone is read")
     if whole == "LA;16B":  # has no opposite; but four bytes a pixel are four channels
         return _loaded(image, "RGBA", "RGBA").view(">u2").astype(np.uint16), 16
     name, order = whole[:-1].replace("a", "A"), whole[-1]
@@ -118,6 +126,28 @@ def _read_twice(image: Image.Image, raw: bytes) -> Deep:
     if whole[3] == "a":
         planes = _straight(planes)
     return planes, 16
+
+
+def _read_planar(image: Image.Image, raw: bytes) -> Deep:
+    """Return the colours of a TIFF in which each channel lies apart, which Pillow cannot read twice."""
+    planes = _imagecodecs("TIFF with its channels apart", 16).tiff_decode(raw, index=image.tell())
+    if image.mode not in ("RGB", "RGBA") or planes.dtype != np.uint16 or planes.ndim != 3:
+        raise InputError(
+            f"more than 8 bits a channel, channels apart, {image.mode}: convert it first"
+        )
+    planes = np.moveaxis(planes[: len(image.mode)], 0, 2)
+    is_premultiplied = 1 in image.tag_v2.get(338, ())  # type: ignore[attr-defined]
+    return _straight(planes) if is_premultiplied else planes, 16
+
+
+def _imagecodecs(form: str, depth: int) -> Any:
+    try:
+        import imagecodecs
+    except ImportError as error:
+        raise InputError(
+            f"{depth} bits a channel: to read them of {form} takes imagecodecs: pip install imagecodecs"
+        ) from error
+    return imagecodecs
 
 
 def _straight(planes: NDArray[np.uint16]) -> NDArray[np.uint16]:
@@ -154,24 +184,41 @@ def _read_netpbm(image: Image.Image, raw: bytes) -> Deep | None:
 def _read_sgi(image: Image.Image, raw: bytes) -> Deep:
     """Return an SGI file of two bytes a channel: planes, the last row first."""
     n_planes = max(int.from_bytes(raw[10:12], "big"), 1)
-    if raw[2]:
-        raise InputError("16 bits a channel with run lengths (SGI): store it without compression")
     shape = (n_planes, image.height, image.width)
     count = int(np.prod(shape))
-    numbers = np.frombuffer(raw[512 : 512 + 2 * count], ">u2")
-    if len(numbers) < count:
-        raise InputError(f"damaged image (expected {2 * count} bytes, found {len(raw) - 512})")
+    if raw[2]:
+        rows = range(n_planes * image.height)
+        numbers = np.concatenate([_run_lengths(raw, row, image.width) for row in rows])
+    else:
+        numbers = np.frombuffer(raw[512 : 512 + 2 * count], ">u2")
+    if len(numbers) != count:
+        raise InputError(f"damaged image (expected {count} numbers, found {len(numbers)})")
     planes = numbers.reshape(shape)[:, ::-1].astype(np.uint16)
     return planes[0] if n_planes == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0)), 16
 
 
+def _run_lengths(raw: bytes, number: int, width: int) -> NDArray[np.uint16]:
+    """Return a row of an SGI file: runs of a count, with 128 if as many numbers follow, else of one number so often."""
+    n_rows = int.from_bytes(raw[8:10], "big") * max(int.from_bytes(raw[10:12], "big"), 1)
+    start, length = (
+        int.from_bytes(raw[at : at + 4], "big")
+        for at in (512 + 4 * number, 512 + 4 * (n_rows + number))
+    )
+    words = np.frombuffer(raw[start : start + length // 2 * 2], ">u2")
+    runs, at, room = [words[:0]], 0, width
+    while at + 1 < len(words) and room > 0 and (count := int(words[at]) & 127):
+        is_literal = bool(words[at] & 128)
+        runs.append(
+            words[at + 1 : at + 1 + count] if is_literal else words[at + 1 : at + 2].repeat(count)
+        )
+        at, room = at + 1 + (count if is_literal else 1), room - count
+    return np.concatenate(runs)
+
+
 def _read_coded(image: Image.Image, raw: bytes, form: str) -> Deep | None:
     """Return pictures of formats whose Pillow plugins cut colours to 8 bits."""
-    depth = (
-        {"JPEG2000": _depth_of_j2k, "AVIF": _depth_of_avif, "JXL": _depth_of_jxl}[form](raw)
-        if form != "HEIF"
-        else image.info.get("bit_depth", 8)
-    )
+    depths = {"JPEG2000": _depth_of_j2k, "AVIF": _depth_of_avif, "JXL": _depth_of_jxl}
+    depth = image.info.get("bit_depth", 8) if form == "HEIF" else depths[form](raw)
     if depth <= 8:
         return None
     if form == "HEIF":
@@ -181,12 +228,7 @@ def _read_coded(image: Image.Image, raw: bytes, form: str) -> Deep | None:
         return np.asarray(file[image.tell()]).astype(np.uint16), depth
     if form == "JPEG2000" and image.mode == "I;16":  # which Pillow shifts to 16 bits
         return (_loaded(image) >> (16 - depth)).astype(np.uint16), depth
-    try:
-        import imagecodecs
-    except ImportError as error:
-        raise InputError(
-            f"{depth} bits a channel: to read them from {form} takes imagecodecs: pip install imagecodecs"
-        ) from error
+    imagecodecs = _imagecodecs(form, depth)
     if form == "AVIF":
         planes = imagecodecs.avif_decode(raw, index=image.tell())
     elif form == "JXL":

@@ -152,9 +152,7 @@ def _choose_frame(image: Image.Image, frame: int | None) -> None:
     """
     # A PSD opens with all of its layers together, which are no frames.
     n_frames = 1 if image.format == "PSD" else getattr(image, "n_frames", 1)
-    if (
-        frame is None and n_frames > 1 and image.format != "MPO"
-    ):  # whose others are views and thumbnails
+    if frame is None and n_frames > 1 and not _is_first_of_its_kind(image, n_frames):
         raise InputError(
             f"expected one frame, found {n_frames}: --frame N takes one of 0 to {n_frames - 1} (in Python a copy() of it)"
         )
@@ -162,6 +160,18 @@ def _choose_frame(image: Image.Image, frame: int | None) -> None:
         raise InputError(f"frame: expected 0 to {n_frames - 1}, found {frame}")
     if frame:
         image.seek(frame)
+
+
+def _is_first_of_its_kind(image: Image.Image, n_frames: int) -> bool:
+    """Return whether the other frames are views and thumbnails (MPO), or smaller copies (TIFF: NewSubfileType)."""
+    if image.format != "TIFF":
+        return image.format == "MPO"
+    for frame in range(1, n_frames):
+        image.seek(frame)
+        if not image.tag_v2.get(254, 0) & 1:  # type: ignore[attr-defined]
+            return False
+    image.seek(0)
+    return True
 
 
 def _open(raw: bytes) -> Image.Image:

@@ -63,7 +63,7 @@ def attacks() -> dict[str, tuple[str, bytes]]:
     """Return error class and bytes of every file, by name."""
     tile = chunk(b"TILE", b"abc")
     good = header() + tile
-    icc = chunk(b"iCCP", b"profile")
+    icc = chunk(b"iCCP", b"\0profile")
     metadata_length = varint(2**24 + 1)
     four = header(flags=2, width=varint(128), height=varint(128), grid=varint(64) + b"\x00")
     layered = header(flags=4, grid=b"\x02\x02")  # two layers of two ranges
@@ -392,7 +392,7 @@ def jpeg_attacks() -> dict[str, tuple[str, bytes]]:
     plain = b"\x00" + jpeg_file(1)
     with_icc = jpeg_pixel(plain)
     with_icc = (
-        with_icc[: -len(chunk(b"TILE", plain))] + chunk(b"iCCP", b"x") + chunk(b"TILE", plain)
+        with_icc[: -len(chunk(b"TILE", plain))] + chunk(b"iCCP", b"\0x") + chunk(b"TILE", plain)
     )
     corrupt = {
         "jpeg_digest": jpeg_pixel(plain, digest=DIGEST),

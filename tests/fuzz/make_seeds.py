@@ -182,6 +182,7 @@ def decode_seeds() -> dict[str, bytes]:
     import ncodec
     from ncodec import container
     from ncodec.container import Container
+    from ncodec.profiles import known
 
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, (40, 24, 3), np.uint8)
@@ -202,7 +203,7 @@ def decode_seeds() -> dict[str, bytes]:
         seeds["ftic-noise"] = ncodec.encode(noise[:16, :16], 8, "ftic-s", device="cpu")
         seeds["ftic-grey-tiles"] = ncodec.encode(ramp, 3, "ftic-s", device="cpu", tile=64)
     plain = container.read(seeds["noise-q1"])
-    metadata = {"icc": b"profile", "exif": b"Exif", "xmp": b"<x/>"}
+    metadata = {"icc": known()[-1], "exif": b"Exif", "xmp": b"<x/> " * 9, "phys": bytes(9)}
     seeds["metadata"] = container.write(Container(plain.header, plain.tiles, metadata))
     return {f"{name}.nc": data for name, data in seeds.items()}
 

@@ -15,7 +15,7 @@ from ncodec.container import SIGNATURE
 from ncodec.entropy import crc32c
 
 Change = Callable[[bytes, int], bytes]  # of some bytes, to at most so many
-KINDS = [b"TILE", b"iCCP", b"eXIF", b"xMPm", b"abcD", b"ABCD", b"tIL3"]
+KINDS = [b"TILE", b"iCCP", b"eXIF", b"xMPm", b"cICP", b"pHYs", b"abcD", b"ABCD", b"tIL3"]
 NUMBERS = [0, 1, 2, 63, 64, 65, 127, 128, 255, 256, 2048, 16_383, 65_535, 65_536, 2**28, 2**32 - 1, 2**35 - 1]  # fmt: skip
 FIELDS = [
     "flags",
