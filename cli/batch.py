@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ncodec.cli.files import Item, read_bytes, write_output
+from ncodec.cli.files import Item, read_bytes, shown, write_output
 
 from ncodec.errors import FormatError, InputError, LimitError, ModelError, NcodecError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
 EXIT_CODES = ((FormatError, 3), (LimitError, 4), (ModelError, 5), (InputError, 6))
 INTERRUPTED = 130
@@ -31,10 +31,15 @@ class Report(NamedTuple):
     text: str
 
 
-Work = Callable[[str, bytes], tuple[bytes, Report]]  # from the input's name and bytes
+Work = Callable[..., tuple[bytes, Report]]  # from the input's name and bytes, and maybe `progress`
 Outcome = Report | NcodecError
+Progress = Callable[[int, int], None]  # told how many tiles are done, and of how many
 Task = tuple[str, bytes | NcodecError]  # an input's name and bytes, or why there are none
 Result = TypeVar("Result")
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 def exit_code(error: NcodecError) -> int:
@@ -63,7 +68,8 @@ def run(items: list[Item], work: Work, jobs: int, engine: str, quiet: bool, as_j
 
     Args:
         items: what to read and where to write.
-        work: a function of a module, or a partial of one, so that it can go to another process.
+        work: a function of a module, or a partial of one, so that it can go to another process; of a single file it is
+            told whom to tell of its progress.
         jobs: pieces in progress at once; 0: one a core.
         engine: "local" or "ray".
         quiet: print errors only.
@@ -81,6 +87,8 @@ def run(items: list[Item], work: Work, jobs: int, engine: str, quiet: bool, as_j
     n_done = n_skipped = size_bytes = 0
     try:
         with Screen(len(items), has_bar, label) as screen:
+            if has_bar and len(items) == 1 and jobs == 1 and engine == "local":
+                work = partial(work, progress=screen.show_tiles)
             for item, outcome in _outcomes(items, work, jobs, engine):
                 if isinstance(outcome, NcodecError):
                     screen.print(prefixed(outcome), True, "red")
@@ -89,6 +97,11 @@ def run(items: list[Item], work: Work, jobs: int, engine: str, quiet: bool, as_j
                     n_skipped += item.is_skipped
                     n_done += not item.is_skipped
                     size_bytes += outcome.facts.get("size_bytes", 0)
+                    notices = outcome.facts.get("notices", [])
+                    if not (quiet or as_json):
+                        for notice in notices:
+                            place = shown(item.source)
+                            screen.print(f"ncodec: {place}: note: {notice}", True)
                     if has_lines:
                         text = json.dumps(outcome.facts) if as_json else outcome.text
                         screen.print(text, item.target == "-")
@@ -173,7 +186,7 @@ class Screen:
     def __init__(self, n_items: int, has_bar: bool, label: str = "") -> None:
         self._bar = _bar(n_items) if has_bar else None
         if self._bar is not None:
-            self._task = self._bar.add_task(label, total=n_items)
+            self._task = self._bar.add_task(label, total=n_items, tiles="")
 
     def __enter__(self) -> "Screen":
         if self._bar is not None:
@@ -200,9 +213,14 @@ class Screen:
         if self._bar is not None:
             self._bar.advance(self._task)
 
+    def show_tiles(self, done: int, total: int) -> None:
+        """So many tiles of the only file are done."""
+        if self._bar is not None and total > 1:
+            self._bar.update(self._task, tiles=f"{done} of {total} tiles")
 
-def _bar(n_items: int) -> "Progress":
-    """Return a bar, or for a single file a sign of life and the seconds."""
+
+def _bar(n_items: int) -> "Bar":
+    """Return a bar, or for a single file a sign of life, its tiles and the seconds."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -214,10 +232,12 @@ def _bar(n_items: int) -> "Progress":
         TimeRemainingColumn,
     )
 
-    name = TextColumn("{task.description}", markup=False)
+    name, tiles = (
+        TextColumn(f"{{task.{t}}}", markup=False) for t in ("description", "fields[tiles]")
+    )
     many = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(
-        *((SpinnerColumn(), name, TimeElapsedColumn()) if n_items == 1 else many),
+        *((SpinnerColumn(), name, tiles, TimeElapsedColumn()) if n_items == 1 else many),
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,  # lines into a file must not end up beside the bar

@@ -3,12 +3,13 @@
 import time
 from functools import partial
 from io import BytesIO
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from ncodec.cli import batch, files
-from ncodec.cli.batch import Report
+from ncodec.cli.batch import Progress, Report, no_progress
 from ncodec.cli.options import (
+    Background,
     Device,
     Engine,
     Force,
@@ -19,6 +20,8 @@ from ncodec.cli.options import (
     Quiet,
     SkipExisting,
     Threads,
+    parse_region,
+    parse_scale,
     refuse_both,
     use_threads,
 )
@@ -34,37 +37,55 @@ class Way(NamedTuple):
     device: str
     stages: int | None  # at most; None: all
     conceal: bool
+    region: tuple[int, int, int, int] | None = None  # x, y, width, height (pixels)
+    scale: float = 1
+    quality: int | None = None  # of the format
+    background: tuple[int, int, int] | None = None
+
+    @property
+    def is_of_files(self) -> bool:
+        """Whether nothing is asked for that pixels must be decoded for."""
+        asked = (self.stages, self.region, self.quality, self.background)
+        return self.suffix in ("", *files.JPEG_SUFFIXES) and self.scale == 1 and not any(asked)
 
 
-def decode_file(way: Way, source: str, data: bytes) -> tuple[bytes, Report]:
+def decode_file(
+    way: Way, source: str, data: bytes, progress: Progress = no_progress
+) -> tuple[bytes, Report]:
     """Return the image file in an .nc file and the report; on any machine."""
     from ncodec import codec, container, image
 
     name = files.shown(source)
     begin = time.perf_counter()
-    damage, text = {}, ""
-    is_jpeg = way.suffix in ("", *files.JPEG_SUFFIXES) and way.stages is None and _holds_jpeg(data)
+    damage, text, notices = {}, "", []
     with named(f"{name}: "):
-        if is_jpeg:
+        if way.is_of_files and _holds_jpeg(data):
             restored = codec.decode_jpeg(data)
             seconds = time.perf_counter() - begin
             header = container.read(data).header
             width, height = header.width, header.height
         else:
             picture = codec.decode_picture(
-                data, way.model, way.device, stages=way.stages, conceal=way.conceal
-            )
+                data, way.model, way.device, stages=way.stages, conceal=way.conceal, region=way.region,
+                scale=way.scale, progress=progress,
+            )  # fmt: skip
             seconds = time.perf_counter() - begin
             height, width = picture.pixels.shape[:2]
             stream = BytesIO()
-            image.write(picture, stream, way.suffix or ".png")
-            restored = stream.getvalue()
+            said = image.write(picture, stream, way.suffix or ".png", way.quality, way.background)
+            restored, notices = stream.getvalue(), [*picture.notices, *said]
             if way.conceal:
                 damage = {"lost": picture.lost, "skipped_bytes": picture.skipped_bytes}
             if picture.lost or picture.skipped_bytes:
                 text = f"; damaged: {picture.lost} lost and concealed, {picture.skipped_bytes} bytes skipped"
-    facts = {"input": source, "width": width, "height": height, "decode_s": seconds} | damage
-    return restored, Report(facts, f"{width}x{height}, {seconds:.2f} s{text}")
+    facts = {
+        "input": source,
+        "width": width,
+        "height": height,
+        "decode_s": seconds,
+        "notices": notices,
+    }
+    return restored, Report(facts | damage, f"{width}x{height}, {seconds:.2f} s{text}")
 
 
 def _holds_jpeg(data: bytes) -> bool:
@@ -108,11 +129,35 @@ def decode(
         list[str],
         typer.Argument(
             metavar="IN...",
-            help=".nc files, folders (the .nc files directly in them), or `-` for standard input.",
+            help=".nc files, folders (all .nc files below them), or `-` for standard input.",
         ),
     ],
     output: Output = None,
     model: ModelOption = None,
+    crop: Annotated[
+        Any,
+        typer.Option(
+            parser=parse_region,
+            metavar="X,Y,W,H",
+            help="Only this part of the picture (pixels): of a large one only the tiles that it takes.",
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_scale, metavar="SCALE", help="Smaller: 1/2, 1/4, 1/8 or 1/16 of the sides."
+        ),
+    ] = None,
+    output_quality: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Of .jpg, .webp and other formats that lose something, as Pillow has it.",
+            show_default="nearly lossless",
+        ),
+    ] = None,
+    background: Background = None,
     stages: Annotated[
         int | None,
         typer.Option(
@@ -150,5 +195,8 @@ def decode(
     items = files.plan(inputs, output, [".nc"], _suffix_of_decoded, force, skip_existing)
     is_named = items[0].target == output
     suffix = files.suffix_of(items[0].target) if is_named else ""
-    work = partial(decode_file, Way(suffix, model, device, stages, conceal))
+    way = Way(
+        suffix, model, device, stages, conceal, crop, 1 if scale is None else scale, output_quality, background
+    )  # fmt: skip
+    work = partial(decode_file, way)
     batch.run(items, work, jobs, engine, quiet, as_json)

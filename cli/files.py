@@ -1,12 +1,14 @@
 """Which files are read and written: folders as inputs, names of outputs, standard streams.
 
+    photos/ -o out/     photos/a/b.jpg --> out/a/b.nc
+
 All that can be refused is refused here, before anything is written. No input is ever overwritten.
 """
 
 import os
 import shlex
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,11 +124,13 @@ def plan(
     force: bool,
     skip_existing: bool,
 ) -> list[Item]:
-    """Return what to read and write; makes the folder of -o.
+    """Return what to read and write; makes the folders that it takes.
+
+    An input whose output would be lost, or would be a loss, is an item in trouble; the others are not.
 
     Args:
-        inputs: files; folders, in which the files directly in them are meant; "-".
-        output: file, folder, "-", or None: beside the inputs.
+        inputs: files; folders, in which all files below them are meant; "-".
+        output: file, folder, "-", or None: beside the inputs. What lies below a folder keeps its place below -o.
         kinds: suffixes of the files that are meant in a folder.
         derive: the suffix of an input's output.
         force: overwrite names that are derived.
@@ -134,7 +138,7 @@ def plan(
 
     Raises:
         UsageError: these do not go together.
-        InputError: an input would be overwritten, or two outputs have one name; the folder cannot be made.
+        InputError: a folder cannot be made.
     """
     has_folder = any(os.path.isdir(name) for name in inputs)
     into_folder = (
@@ -147,80 +151,93 @@ def plan(
                 raise UsageError(f"standard output takes one file, found {given}")
             needs = "needs one as output" if len(inputs) == 1 else "need a folder"
             raise UsageError(f"{given} {needs}: -o {output}/")
-        _refuse_losses([(inputs[0], output)], [])
-        is_there = skip_existing and os.path.isfile(output)
-        return [Item(inputs[0], output, is_skipped=is_there)]
+        trouble = _losses([(inputs[0], output)]).get(0)
+        is_there = skip_existing and os.path.isfile(output) and trouble is None
+        return [Item(inputs[0], output, trouble, is_there)]
     if "-" in inputs:
         raise UsageError("standard input needs -o: a file, or `-` for standard output")
 
-    names, items = [], []
-    for name in inputs:
-        inside = _in_folder(name, kinds) if os.path.isdir(name) else [name]
-        if not inside:
+    items: list[Item] = []
+    pairs: dict[tuple[str, str], tuple[str, str]] = {}  # a file that is named twice is done once
+    for given in inputs:
+        names, troubles = inside(given, kinds) if os.path.isdir(given) else ([given], [])
+        if not names and not troubles:
             wanted = ", ".join(sorted(kinds))
-            items.append(Item(name, "", InputError(f"{name}: no files in it that end in {wanted}")))
-        names += inside
-    pairs = []
-    for name in names:
-        folder = Path(name).parent if output is None else Path(output)
-        pairs.append((name, str(folder / (Path(name).stem + derive(name)))))
-    _refuse_losses(pairs, _clashes(pairs))
-    for name, target in pairs:
-        exists = os.path.lexists(target) and not force
-        trouble = None
+            troubles = [InputError(f"{given}: no files in it that end in {wanted}")]
+        items += [Item(given, "", trouble) for trouble in troubles]
+        for name in names:
+            below = os.path.dirname(os.path.relpath(name, given)) if name != given else ""
+            folder = Path(name).parent if output is None else Path(output) / below
+            target = str(folder / (Path(name).stem + derive(name)))
+            pairs.setdefault((_place(name), _place(target)), (name, target))
+    todo = list(pairs.values())
+    losses = _losses(todo)
+    for number, (name, target) in enumerate(todo):
+        trouble = losses.get(number)
+        exists = os.path.lexists(target) and not force and trouble is None
         if exists and not skip_existing:
             trouble = InputError(
                 f"{target}: exists already; --force replaces it, --skip-existing leaves it, -o names another"
             )
         items.append(Item(name, target, trouble, exists and skip_existing))
-    if output is not None and pairs:
-        try:
-            Path(output).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{output}: cannot make the folder: {error.strerror}") from error
+    if output is not None:
+        _make_folders({os.path.dirname(item.target) for item in items if item.trouble is None})
     return items
 
 
-def _in_folder(folder: str, kinds: Collection[str]) -> list[str]:
-    """Return the files directly in a folder that have one of these suffixes; no hidden ones."""
-    try:
-        inside = sorted(Path(folder).iterdir())
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}") from error
-    return [
-        str(path)
-        for path in inside
-        if path.suffix.lower() in kinds and not path.name.startswith(".") and path.is_file()
-    ]
+def inside(folder: str, kinds: Collection[str]) -> tuple[list[str], list[InputError]]:
+    """Return the files below a folder that have one of these suffixes, sorted, and what cannot be looked into.
+
+    Hidden files are left out, and what is in hidden or linked folders.
+    """
+    found: list[str] = []
+    errors: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=errors.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        shown = [name for name in names if suffix_of(name) in kinds and not name.startswith(".")]
+        found += [os.path.join(place, name) for name in shown]
+    files = [name for name in found if os.path.isfile(name)]
+    troubles = [InputError(f"{error.filename}: {error.strerror}") for error in errors]
+    return sorted(files, key=lambda name: Path(name).parts), troubles
 
 
-def _clashes(pairs: list[tuple[str, str]]) -> list[str]:
-    """Return a line for each output that several inputs have."""
+def _place(name: str) -> str:
+    """Return a name as it is for one file however it is written; links are not followed but in its folder."""
+    folder, file = os.path.split(name)
+    return os.path.join(os.path.realpath(folder), file)
+
+
+def _make_folders(folders: Iterable[str]) -> None:
+    for folder in folders:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot make the folder: {error.strerror}") from error
+
+
+def _losses(pairs: list[tuple[str, str]]) -> dict[int, InputError]:
+    """Return what is wrong with the pairs of input and output, by their numbers: an input or another's output would be lost."""
+    inputs = {_file(name) for name, _ in pairs} - {None}
     sources: dict[str, list[str]] = {}
     for name, target in pairs:
-        folder, file = os.path.split(target)
-        sources.setdefault(os.path.join(os.path.realpath(folder), file), []).append(name)
-    shared = {target: names for target, names in sources.items() if len(names) > 1}
-    return [
-        f"{os.path.relpath(target)}: would be written from {' and '.join(names)}"
-        for target, names in shared.items()
-    ]
+        sources.setdefault(_place(target), []).append(name)
+    troubles = {}
+    for number, (name, target) in enumerate(pairs):
+        others = " and ".join(other for other in sources[_place(target)] if other != name)
+        if _file(target) in inputs and _file(target) == _file(name):
+            troubles[number] = "would be written over itself; -o names another output"
+        elif _file(target) in inputs:
+            troubles[number] = f"its output {target} is an input too, and would be lost"
+        elif others:
+            troubles[number] = (
+                f"its output {target} would be that of {others}, too; -o names another"
+            )
+    return {number: InputError(f"{pairs[number][0]}: {text}") for number, text in troubles.items()}
 
 
-def _refuse_losses(pairs: list[tuple[str, str]], clashes: list[str]) -> None:
-    """Refuse outputs that are inputs too, and those that would overwrite each other: all in one message."""
-    files = {}
-    for name, _ in pairs:
-        if os.path.isfile(name):
-            about = os.stat(name)
-            files[about.st_dev, about.st_ino] = name
-    lost = []
-    for name, target in pairs:
-        if os.path.isfile(target):
-            about = os.stat(target)
-            if files.get((about.st_dev, about.st_ino)) == name:
-                lost.append(f"{name}: would be written over itself; -o names another output")
-            elif (about.st_dev, about.st_ino) in files:
-                lost.append(f"{target}: is an input too, and would be lost")
-    if lost or clashes:
-        raise InputError("\n".join(lost + clashes))
+def _file(name: str) -> tuple[int, int] | None:
+    """Return what tells a file from others, however it is named or linked; None where there is none."""
+    if name == "-" or not os.path.isfile(name):
+        return None
+    about = os.stat(name)
+    return about.st_dev, about.st_ino

@@ -1,4 +1,5 @@
-"""`ncodec encode | decode | info | models | tokenize | eval | compare | train | bench`, a file a verb (compare beside eval). Nothing heavy is imported before work begins.
+"""`ncodec encode | decode | info | models | tokenize | eval | compare | train | bench | completion`, a file a verb (compare beside eval).
+Nothing heavy is imported before work begins.
 
     options.py  what verbs' options share; wrong values of them are wrong usage
     files.py    which files are read and written
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from ncodec.cli.batch import exit_code, print_aside, print_error
 from ncodec.cli.bench import bench_app
+from ncodec.cli.completion import completion
 from ncodec.cli.decode import decode
 from ncodec.cli.encode import encode
 from ncodec.cli.evaluate import compare, evaluate
@@ -47,6 +49,7 @@ app.command("eval")(evaluate)
 app.command()(compare)
 app.command()(train)
 app.add_typer(bench_app, name="bench")
+app.command()(completion)
 
 
 def _version(value: bool) -> None:
@@ -77,8 +80,9 @@ def _usage_message(error: Any) -> str:
         for name in parameter.opts
         if name.startswith("--")
     ]
-    names = {name.strip("-"): name for name in known}
-    close = get_close_matches(error.option_name.strip("-"), names, cutoff=CLOSE)
+    names, word = {name.strip("-"): name for name in known}, error.option_name.strip("-")
+    begun = [name for name in names if len(word) > 2 and name.startswith(word)]
+    close = begun or get_close_matches(word, names, cutoff=CLOSE)
     if close:
         return f"no option {error.option_name}; {' or '.join(names[c] for c in close)}?"
     return f"no option {error.option_name}; {error.ctx.command_path} has {', '.join(known)}"

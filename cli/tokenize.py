@@ -112,15 +112,13 @@ def find_images(inputs: list[str]) -> list[tuple[str, str]]:
         if not root.is_dir():
             found.append((name, name))
             continue
-        inside = [
-            path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in kinds
-        ]
-        shown = [path for path in sorted(inside) if not any(p.startswith(".") for p in path.parts)]
-        shown = [path for path in shown if (root / path).is_file()]
-        if not shown:
+        inside, troubles = files.inside(name, kinds)
+        if troubles:
+            raise troubles[0]
+        if not inside:
             raise InputError(f"{name}: no files in it that end in {', '.join(sorted(kinds))}")
         above = root if len(inputs) > 1 else Path()
-        found += [(str(root / path), (above / path).as_posix()) for path in shown]
+        found += [(path, (above / Path(path).relative_to(root)).as_posix()) for path in inside]
     seen: set[str] = set()
     for _, name in found:
         if name in seen:

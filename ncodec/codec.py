@@ -24,16 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ncodec import container, families
+from ncodec import container, families, metadata
 from ncodec.bytestream import Bytes
 from ncodec.container import Box, Container, Header, Limits
 from ncodec.errors import CorruptPayloadError, InputError, NcodecError, named
 from ncodec.families import Family, family_by_id
 from ncodec.image import Kind, Picture, as_kind, check_kind, filled, picture_of
+from ncodec.metrics import bpp, of_pictures
 from ncodec.models.jpeg import codec as jpeg
 from ncodec.models.load import LoadedModel, find_device, load_by_name, load_for
 from ncodec.models.protocol import EncodeOptions, options_of
 from ncodec.quality import quality_code
+from ncodec.search import Target, encode_to_target, target_of
 from ncodec.tiles import (
     OpenFile,
     Progress,
@@ -66,6 +68,11 @@ def encode(
     alpha_quality: float | None = None,
     exact: bool = False,
     bit_depth: int | None = None,
+    strip: bool = False,
+    target_size: int | None = None,
+    target_bpp: float | None = None,
+    target_psnr: float | None = None,
+    target_ssimulacra2: float | None = None,
     **choices: Any,
 ) -> bytes:
     """Return an image as the bytes of an `.nc` file.
@@ -83,17 +90,27 @@ def encode(
         alpha_quality: as `quality`, of alpha; None keeps alpha as it is.
         exact: keep the colour of pixels that are transparent altogether; otherwise it is what costs least.
         bit_depth: of uint16 arrays, 9 to 16; None: 16.
+        strip: leave out metadata but what changes the look; an orientation is applied.
+        target_size: in place of a quality: the best one whose file has at most so many bytes.
+        target_bpp: likewise, in bits per pixel.
+        target_psnr: in place of a quality: that of the smallest file of at least so many dB (`metrics.of_pictures`).
+        target_ssimulacra2: likewise, of SSIMULACRA2, which takes the extra `eval`, or torch.
         choices: others of the family's encoder, such as `transform="angle"` (specs/guide.md).
 
     Raises:
-        InputError: an image, quality, device, tune or option we cannot work with.
+        InputError: an image, quality, device, tune or option we cannot work with; a target that no quality meets.
         LimitError: the image is larger than decoders accept.
         UnknownModelError, WeightsMismatchError: the model cannot be had.
     """
     picture = picture_of(image, bit_depth)
+    if strip:
+        picture = metadata.stripped(picture)
+    target = target_of(
+        size=target_size, bpp=target_bpp, psnr=target_psnr, ssimulacra2=target_ssimulacra2
+    )
     return encode_picture(
         picture, quality, model, device, tile, effort, tune, lossless=lossless,
-        alpha_quality=alpha_quality, exact=exact, **choices,
+        alpha_quality=alpha_quality, exact=exact, target=target, **choices,
     )  # fmt: skip
 
 
@@ -148,18 +165,24 @@ def encode_picture(
     lossless: bool = False,
     alpha_quality: float | None = None,
     exact: bool = False,
+    target: Target | None = None,
     progress: Progress = lambda done, total: None,
     **choices: Any,
 ) -> bytes:
     """Return a picture as the bytes of an `.nc` file; see `encode`.
 
     Args:
+        target: in place of a quality.
         progress: called with the tiles that are done, and how many there are.
     """
     if lossless and (quality is not None or model is not None or tune is not None):
         raise InputError("lossless: has no quality, model or tune")
+    if target is not None and quality is not None:
+        raise InputError(f"expected a quality or target_{target.metric}, found both")
     loaded = load_by_name(LOSSLESS if lossless else model, device, tune)
     family, alpha = loaded.family, picture.alpha
+    if target is not None and not family.has_quality:
+        raise InputError(f"target_{target.metric}: model {loaded.name} has no quality")
     if family.has_alpha and alpha_quality is not None:
         raise InputError(f"alpha_quality: model {loaded.name} keeps alpha as it is")
     given = {"effort": effort, **choices} | ({"exact": True} if family.has_alpha and exact else {})
@@ -193,8 +216,21 @@ def encode_picture(
     coded_alpha = None
     if alpha is not None and not family.has_alpha:
         coded_alpha = _encode_alpha(alpha, header, alpha_quality)
-    tiles = _encode_tiles(pixels, header, loaded, options, progress)
-    return container.write(Container(header, tiles, picture.metadata, alpha=coded_alpha))
+
+    def coded(code: int) -> bytes:
+        layers, ranges = loaded.layout(code, options)
+        h = replace(header, quality_code=code, layers=layers, ranges=ranges)
+        tiles = _encode_tiles(pixels, h, loaded, options, progress)
+        return container.write(Container(h, tiles, picture.metadata, alpha=coded_alpha))
+
+    def score(data: bytes) -> float:
+        assert target is not None
+        return of_pictures(target.metric, picture, decode_picture(data, model, device))
+
+    if target is None:
+        return coded(code)
+    rates = {"size": len, "bpp": lambda data: bpp(len(data), width, height)}
+    return encode_to_target(coded, rates.get(target.metric, score), target)[0]
 
 
 def _encode_tiles(

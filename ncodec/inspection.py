@@ -21,6 +21,9 @@ class Info:
     channels: int  # of colour: 1 or 3
     bit_depth: int
     alpha: str | None  # "lossless" or its quality, None where there is none
+    colour: (
+        str  # "sRGB", "ICC profile", or "CICP 9/16/0/1": primaries, transfer, matrix, full range
+    )
     quality: float | None  # None where the family has no qualities
     family: str
     model: str | None  # name of the shipped model, None where it is not among them
@@ -45,6 +48,13 @@ def _alpha_of(parsed: Container) -> str | None:
     return f"{header.quality:g}" if family_by_id(header.family).has_quality else "lossless"
 
 
+def _colour_of(metadata: dict[str, bytes]) -> str:
+    """Return what the pixels' colours are relative to."""
+    if "cicp" in metadata:
+        return f"CICP {'/'.join(map(str, metadata['cicp']))}"
+    return "ICC profile" if "icc" in metadata else "sRGB"
+
+
 def info(data: Bytes, limits: Limits = Limits()) -> Info:
     """Return what a file says of itself, all checksums verified, nothing decoded.
 
@@ -62,6 +72,7 @@ def info(data: Bytes, limits: Limits = Limits()) -> Info:
         channels=h.channels - h.has_alpha,
         bit_depth=h.bit_depth,
         alpha=_alpha_of(parsed),
+        colour=_colour_of(parsed.metadata),
         quality=h.quality if family.has_quality else None,
         family=family.name,
         model=names[0] if names else None,

@@ -25,9 +25,16 @@ def quality_code(quality: float) -> int:
     """
     if not isinstance(quality, Real) or not MIN_QUALITY <= quality <= MAX_QUALITY:
         raise InputError(
-            f"quality: expected {MIN_QUALITY} (smallest file) to {MAX_QUALITY} (best), found {quality!r}"
+            f"quality: expected {MIN_QUALITY} (smallest file) to {MAX_QUALITY} (best), found {quality!r}{_hint(quality)}"
         )
     return round((float(quality) - MIN_QUALITY) * QUALITY_STEPS)
+
+
+def _hint(quality: object) -> str:
+    """Return which qualities look like those of JPEG, where one of these is given (by SSIMULACRA2, family dct)."""
+    if not isinstance(quality, int | float) or not 10 <= quality <= 100:
+        return ""
+    return "; 4 looks like a JPEG of quality 50, 6 like one of 75, 8 like one of 90"
 
 
 def quality_of(code: int) -> float:

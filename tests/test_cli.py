@@ -11,6 +11,8 @@ import pytest
 from command import ncodec
 from conftest import SAMPLE
 from PIL import Image
+from PIL.ExifTags import Base
+from PIL.PngImagePlugin import PngInfo
 
 import ncodec as library
 from ncodec import codec, threads
@@ -87,7 +89,12 @@ def test_info_of_several_files(crops, tmp_path):
     bpp = 8 * (tmp_path / "0.nc").stat().st_size / (48 * 32)
     assert f"bpp             {bpp:.4f}\n" in done.out
     done = ncodec("info", tmp_path / "0.nc", "none.nc", SAMPLE, tmp_path / "1.nc", code=6)
-    assert done.out.startswith(f"{tmp_path}/0.nc:\nwidth") and f"\n\n{tmp_path}/1.nc:\n" in done.out
+    lines, size = done.out.splitlines(), (tmp_path / "0.nc").stat().st_size
+    assert (
+        lines[0]
+        == f"{tmp_path}/0.nc: 48x32 RGB, 8 bits, dct-visual, q 4.00, {size} bytes, {bpp:.4f} bpp"
+    )
+    assert len(lines) == 2 and lines[1].startswith(f"{tmp_path}/1.nc: 51x33 RGB")
     assert done.err.startswith("ncodec: none.nc: No such") and f"ncodec: {SAMPLE}: sig" in done.err
     lines = ncodec("info", tmp_path / "0.nc", tmp_path / "1.nc", "--json").out.splitlines()
     assert [json.loads(line)["width"] for line in lines] == [48, 51]
@@ -145,6 +152,109 @@ def test_options_reach_the_encoder(crops, tmp_path):
         assert out.read_bytes() == library.encode(image, 4, "dct", **options), words
 
 
+@pytest.fixture
+def clear(tmp_path):
+    """A picture that fades out to nothing, 130x70 and lying on its side, with two texts that are not carried."""
+    with Image.open(SAMPLE) as picture:
+        image = picture.crop((300, 100, 430, 170))
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    texts = PngInfo()
+    for key in ("Author", "Title"):
+        texts.add_text(key, "somebody")
+    exif = Image.Exif()
+    exif[Base.Orientation] = 6
+    image.save(tmp_path / "clear.png", pnginfo=texts, exif=exif)
+    return tmp_path / "clear.png"
+
+
+def test_options_of_pictures(clear, tmp_path):
+    image, out = Image.open(clear), tmp_path / "a.nc"
+    flat = Image.new("RGBA", image.size, "#ff8000")
+    flat.alpha_composite(image)
+    for words, options in (
+        (("--alpha-quality", 2.5), {"alpha_quality": 2.5}),
+        (("--exact", "--tile", 64), {"exact": True, "tile": 64}),
+        (("--lossless",), {"lossless": True}),
+        (("--strip",), {"strip": True}),
+        (("--target-size", "1.5k"), {"target_size": 1500}),
+        (("--target-bpp", 0.8), {"target_bpp": 0.8}),
+        (("--target-psnr", 33), {"target_psnr": 33}),
+        (("--target-ssimulacra2", 60), {"target_ssimulacra2": 60}),
+    ):
+        done = ncodec("encode", clear, *words, "-o", out)
+        assert out.read_bytes() == library.encode(image, **options), words
+        if "target" in words[0]:
+            assert f", q {library.info(out.read_bytes()).quality:.2f}, " in done.out
+    ncodec("encode", clear, "--background", "#ff8000", "--lossless", "-o", out)
+    assert library.info(out.read_bytes()).alpha is None
+    difference = library.decode(out.read_bytes(), "numpy").astype(int) - flat.convert("RGB")
+    assert np.abs(difference).max() <= 1
+    about = json.loads(ncodec("encode", clear, "--lossless", "--metrics", "--json", "-o", out).out)
+    assert about["quality"] is None and about["psnr"] is None
+    ncodec("encode", clear, "--strip", "-o", out)
+    about = library.info(out.read_bytes())
+    assert (about.width, about.height, about.metadata) == (70, 130, {})
+    message = "target_size: expected at least"
+    assert message in ncodec("encode", clear, "--target-size", 9, "-o", out, code=6).err
+
+
+def test_lossless_of_a_jpeg_file(clear, tmp_path):
+    Image.open(clear).convert("RGB").save(tmp_path / "a.jpg")
+    ncodec("encode", tmp_path / "a.jpg", clear, "--lossless", "-o", f"{tmp_path}/out/")
+    ncodec("decode", tmp_path / "out", "-o", f"{tmp_path}/back/")
+    assert (tmp_path / "back" / "a.jpg").read_bytes() == (tmp_path / "a.jpg").read_bytes()
+    assert np.array_equal(pixels(tmp_path / "back" / "clear.png"), pixels(clear))
+    ncodec("decode", tmp_path / "out" / "a.nc", "--scale", "1/2", "-o", tmp_path / "half.jpg")
+    assert pixels(tmp_path / "half.jpg").shape == (35, 65, 3)
+    strip = ("encode", tmp_path / "a.jpg", "--lossless", "--strip", "-o", tmp_path / "b.nc")
+    assert "a.jpg: comes back byte for byte, metadata included" in ncodec(*strip, code=6).err
+    done = ncodec("encode", clear, "--jpeg", "-o", tmp_path / "b.nc", code=6)
+    assert "--jpeg takes JPEG files, and this is none; --lossless takes any" in done.err
+
+
+def test_a_frame_of_an_animation(tmp_path):
+    frames = [Image.new("L", (9, 8), shade) for shade in (10, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    words = ("encode", tmp_path / "a.gif", "-o", tmp_path / "a.nc")
+    assert "found 2: --frame N takes one of 0 to 1" in ncodec(*words, code=6).err
+    ncodec(*words, "--frame", 1)
+    assert abs(library.decode((tmp_path / "a.nc").read_bytes(), "numpy").mean() - 200) < 3
+
+
+def test_what_decode_makes_of_a_file(clear, tmp_path):
+    ncodec("encode", clear, "--tile", 64, "-o", tmp_path / "a.nc")
+    data = (tmp_path / "a.nc").read_bytes()
+    for words, options in (
+        (("--crop", "100,10,20,30"), {"region": (100, 10, 20, 30)}),
+        (("--scale", "1/4"), {"scale": 1 / 4}),
+        (("--scale", 0.5, "--crop", "9,9,32,32"), {"region": (9, 9, 32, 32), "scale": 1 / 2}),
+    ):
+        ncodec("decode", tmp_path / "a.nc", *words, "-o", tmp_path / "a.png")
+        assert np.array_equal(pixels(tmp_path / "a.png"), library.decode(data, "numpy", **options))
+    sizes = []
+    for quality in (90, 10):
+        jpg = ("-o", tmp_path / "a.jpg", "--output-quality", quality)
+        ncodec("decode", tmp_path / "a.nc", *jpg, "--background", "white")
+        sizes.append((tmp_path / "a.jpg").stat().st_size)
+    assert sizes[1] < sizes[0]
+    assert "--background COLOUR" in ncodec("decode", tmp_path / "a.nc", *jpg, code=6).err
+    for words, message in (
+        (("--crop", "1,2,3"), "expected X,Y,WIDTH,HEIGHT in pixels, found '1,2,3'"),
+        (("--crop", "1,2,0,4"), "WIDTH and HEIGHT from 1 on"),
+        (("--scale", "1/3"), "expected 1, 1/2, 1/4, 1/8, 1/16, found '1/3'"),
+        (("--output-quality", 0), "--output-quality"),
+    ):
+        assert message in ncodec("decode", tmp_path / "a.nc", *words, code=2).err
+
+
+def test_notices(clear, tmp_path):
+    words = ("encode", clear, "-o", tmp_path / "a.nc")
+    assert ncodec(*words).err == f"ncodec: {clear}: note: 2 text chunks: left out\n"
+    done = ncodec(*words, "--json")
+    assert json.loads(done.out)["notices"] == ["2 text chunks: left out"] and done.err == ""
+    assert ncodec(*words, "--quiet").err == ""
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -172,11 +282,30 @@ def test_options_reach_the_encoder(crops, tmp_path):
         ((*DCT, "--effort", 1, "--option", "effort=2"), "'effort' is given twice"),
         (("--effort", 5), ", effort: expected 1, 2, 3, 4, found 5"),
         (("--tile", 63), "expected 0 or at least 64 pixels, found 63"),
-        (("-q", 9), "expected 1 (smallest files) to 8 (best), found 9"),
-        (("-q", 90), "4 is the usual one"),
+        (("-q", 9), "--quality': quality: expected 1 (smallest file) to 8 (best), found 9.0\n"),
+        (("-q", 90), "found 90.0; 4 looks like a JPEG of quality 50, 6 like one of 75, 8 like one"),
+        (("--quality", "75%"), "found 75.0; 4 looks like a JPEG of quality 50"),
         (("-q", 0), "found 0"),
-        (("-q", "nan"), "found nan"),
-        (("-q", "high"), "--quality"),
+        (("-q", "nan"), "expected a number from 1 to 8, found 'nan'"),
+        (("-q", "high"), "expected a number from 1 to 8, found 'high'"),
+        (("--target-size", "40q"), "expected bytes such as 40000, 40k, 1.5M or 40KiB, found '40q'"),
+        (("--target-size", "0"), "found '0'"),
+        (("--target-bpp", -1), "target_bpp: expected more than 0, found -1.0"),
+        (("--target-psnr", "inf"), "target_psnr: expected more than 0, found inf"),
+        (("--target-size", "9k", "--target-bpp", 1), "either --target-size or --target-bpp"),
+        (("-q", 3, "--target-psnr", 40), "either --quality or --target-psnr"),
+        (
+            ("--lossless", "--target-size", "9k"),
+            "--lossless loses nothing and has no --target-size",
+        ),
+        (("--lossless", "--alpha-quality", 3), "has no --alpha-quality"),
+        (("--lossless", "--jpeg"), "either --lossless or --jpeg"),
+        (("--alpha-quality", "90"), "found 90.0; 4 looks like"),
+        (
+            ("--background", "reddish"),
+            "expected a colour such as white or #ff8000, found 'reddish'",
+        ),
+        (("--frame", -1), "--frame"),
         (("--device", "tpu"), "'tpu'"),
         (
             ("--model", "vq-s", "--effort", 2),
@@ -191,11 +320,16 @@ def test_options_reach_the_encoder(crops, tmp_path):
         (("--jpeg", *DCT), "has no --model"),
         (("--jpeg", "--effort", 1), "has no --effort"),
         (("--lossless", "--tune", "psnr"), "--lossless loses nothing and has no --tune"),
-        (("--lossless", "--option", "a=b"), "has no --option"),
+        (("--lossless", "--option", "a=b"), "no option 'a'"),
+        (("--jpeg", "--option", "a=b"), "has no --option"),
+        (("--jpeg", "--strip"), "--jpeg loses nothing and has no --strip"),
         (("--jpeg", "--tile", 64), "has no --tile"),
         (("--jpeg", "--metrics"), "has no --metrics"),
         (("--psnr",), "no option --psnr; ncodec encode has --output, --quality, "),
         (("--qualty", 3), "no option --qualty; --quality?"),
+        (("--lossles",), "no option --lossles; --lossless?"),
+        (("--target",), "no option --target; --target-size or --target-bpp or --target-psnr or "),
+        (("--crop", "1,1,8,8"), "no option --crop; ncodec encode has"),
         (("-x",), "no option -x; ncodec encode has"),
         (("-o",), "requires an argument"),
     ],
@@ -307,28 +441,28 @@ def test_one_bad_file_among_many(crops, tmp_path):
 
 
 def test_an_exception_that_nobody_foresaw(crops, tmp_path, monkeypatch):
-    encode = codec.encode
+    encode = codec.encode_picture
 
     def encode_some(picture, *words, **options):
         if picture.pixels.shape[0] == 33:
             raise AssertionError("of another library")
         return encode(picture, *words, **options)
 
-    monkeypatch.setattr(codec, "encode", encode_some)
+    monkeypatch.setattr(codec, "encode_picture", encode_some)
     done = ncodec("encode", crops, *DCT, "-o", f"{tmp_path}/out/", code=6)
     assert done.err == f"ncodec: {crops}/crop1.png: AssertionError: of another library\n"
     assert names(tmp_path / "out") == ["crop0.nc", "crop2.nc"]
 
 
 def test_ctrl_c_says_what_is_done(crops, tmp_path, monkeypatch):
-    encode = codec.encode
+    encode = codec.encode_picture
 
     def encode_until_interrupted(picture, *words, **options):
         if picture.pixels.shape[0] == 20:
             raise KeyboardInterrupt
         return encode(picture, *words, **options)
 
-    monkeypatch.setattr(codec, "encode", encode_until_interrupted)
+    monkeypatch.setattr(codec, "encode_picture", encode_until_interrupted)
     done = ncodec("encode", crops, *DCT, "-o", f"{tmp_path}/out/", code=130)
     assert done.err == "ncodec: interrupted; 2 of 3 done\n"
     assert names(tmp_path / "out") == ["crop0.nc", "crop1.nc"]
@@ -386,6 +520,15 @@ def test_threads(crops, tmp_path, monkeypatch):
         torch.set_num_threads(before)
 
 
+def test_a_terminal_shows_the_tiles_of_one_picture(clear, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    both = ("out", "err")
+    done = ncodec("encode", clear, "--tile", 64, "-o", tmp_path / "a.nc", terminals=both)
+    assert "6 of 6 tiles" in done.err
+    done = ncodec("decode", tmp_path / "a.nc", "-o", tmp_path / "a.png", terminals=both)
+    assert "6 of 6 tiles" in done.err
+
+
 # ---------------------------------------------------------------- processes of their own
 
 
@@ -434,6 +577,23 @@ def test_light_commands_do_not_import_torch():
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     program = "import sys, ncodec; ncodec.info; sys.exit(int('torch' in sys.modules))"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_completion():
+    """Verbs, their options, and verbs of verbs; else names of files, which bash itself completes."""
+    script = ncodec("completion", "bash").out
+    for words, expected in (
+        ("ncodec en", "encode"),
+        ("ncodec encode a.png --target-s", "--target-size --target-ssimulacra2"),
+        ("ncodec bench net", "networks"),
+        ("ncodec decode a", ""),
+    ):
+        line = f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _ncodec; echo ${{COMPREPLY[@]}}"
+        assert shell(f"{script}\n{line}", 0).stdout.decode().strip() == expected
+    assert ncodec("completion", "zsh").out.endswith(script)
+    fish = ncodec("completion", "fish").out
+    assert "complete -c ncodec -n '__fish_seen_subcommand_from decode' -l crop\n" in fish
+    assert "bash|zsh|fish" in ncodec("completion", "tcsh", code=2).err
 
 
 def test_as_a_module():

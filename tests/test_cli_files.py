@@ -75,17 +75,80 @@ def test_a_folder_last(image, tmp_path):
     assert "found a folder" in ncodec("encode", "out", "-o", "-", code=2).err
 
 
-def test_clashes_are_all_named_and_nothing_is_written(image, tmp_path):
+@pytest.fixture
+def tree(image, tmp_path):
+    """photos/ with folders in it, hidden ones, and links: to a file, to a folder, in a circle, to nothing."""
+    for name in (
+        "photos/a.png",
+        "photos/cats/b.PNG",
+        "photos/cats/old/a.png",
+        "photos/.thumbs/c.png",
+        "far/d.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(image.read_bytes())
+    (tmp_path / "photos" / ".e.png").touch()
+    for name, to in (
+        ("cats/link.png", image), ("far", tmp_path / "far"), ("cats/up", tmp_path / "photos"), ("no.png", "nothing"),
+    ):  # fmt: skip
+        (tmp_path / "photos" / name).symlink_to(to)
+    return tmp_path
+
+
+def below(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_tree_stays_a_tree(tree):
+    coded = ["a.nc", "cats/b.nc", "cats/link.nc", "cats/old/a.nc"]
+    ncodec("encode", "photos", *DCT, "-o", "out/")
+    assert below(tree / "out") == coded
+    ncodec("decode", "out/", "-o", "back/")
+    assert below(tree / "back") == [name.replace(".nc", ".png") for name in coded]
+    (tree / "out" / "cats" / "b.nc").write_bytes(b"?")
+    done = ncodec("info", "out", "out/a.nc", code=3)
+    assert "out/cats/b.nc: signature" in done.err
+    assert [line.split(":")[0] for line in done.out.splitlines()] == [
+        "out/a.nc", "out/cats/link.nc", "out/cats/old/a.nc", "out/a.nc",
+    ]  # fmt: skip
+    ncodec("encode", "photos", *DCT)  # beside each
+    assert (tree / "photos" / "cats" / "old" / "a.nc").exists()
+    assert (
+        not (tree / "far" / "d.nc").exists() and not (tree / "photos" / ".thumbs" / "c.nc").exists()
+    )
+
+
+def test_what_cannot_be_looked_into_is_named(tree, monkeypatch):
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("cats"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    done = ncodec("encode", "photos", *DCT, "-o", "out/", code=6)
+    assert done.err == "ncodec: photos/cats: Permission denied\n" and below(tree / "out") == [
+        "a.nc"
+    ]
+
+
+def test_clashes_are_all_named_and_the_others_go_on(image, tmp_path):
     for name in ("x/a.png", "y/a.png", "x/b.png", "x/b.jpg", "x/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.open(image).save(tmp_path / name)
     done = ncodec("encode", "x", "y", *DCT, "-o", "out/", "--force", code=6)
     assert done.err.splitlines() == [
-        "ncodec: out/a.nc: would be written from x/a.png and y/a.png",
-        "ncodec: out/b.nc: would be written from x/b.jpg and x/b.png",
+        f"ncodec: {name}: its output out/{target} would be that of {other}, too; -o names another"
+        for name, target, other in (
+            ("x/a.png", "a.nc", "y/a.png"),
+            ("x/b.jpg", "b.nc", "x/b.png"),
+            ("x/b.png", "b.nc", "x/b.jpg"),
+            ("y/a.png", "a.nc", "x/a.png"),
+        )
     ]
-    assert not (tmp_path / "out").exists()
-    assert "a.nc: would be written from" in ncodec("encode", "a.png", "./a.png", code=6).err
+    assert below(tmp_path / "out") == ["c.nc"]
+    assert ncodec("encode", "a.png", "./a.png", *DCT).out.count("a.nc: ") == 1  # once
 
 
 def test_no_input_is_overwritten(image, tmp_path):

@@ -231,15 +231,15 @@ def _quality_for(codec: Codec, pixels: Pixels, target: Target) -> float:
             return bpp(len(data), width, height)
         return psnr(pixels, codec.decode(data, (height, width)))
 
-    return find_quality(reached, target.value, codec.WORST, codec.BEST, codec.STEP)
+    return find_quality(reached, target, codec.WORST, codec.BEST, codec.STEP)
 
 
 def check_quality(codec: Codec, quality: float) -> None:
     """Raise InputError unless a quality lies on a codec's scale: libraries round and clamp in silence."""
     low, high = sorted((codec.WORST, codec.BEST))
-    is_step = not codec.STEP or quality == round(quality / codec.STEP) * codec.STEP
-    if not (low <= quality <= high and is_step):
-        numbers = "whole numbers from" if codec.STEP else "from"
+    steps = quality / codec.STEP if codec.STEP else 0
+    if not (low <= quality <= high and abs(steps - round(steps)) < 1e-6):
+        numbers = f"multiples of {codec.STEP:g} from" if codec.STEP else "from"
         raise InputError(f"quality: expected {numbers} {low:g} to {high:g}, found {quality:g}")
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ncodec.evaluation.peers.common import Pixels
 from ncodec.models import weights
 from ncodec.models.protocol import options_of
+from ncodec.quality import QUALITY_STEPS
 
 
 def chosen_options(model: str, tune: str, given: dict[str, str]) -> tuple[tuple[str, str], ...]:
@@ -41,7 +42,7 @@ class Ncodec:
 
     WORST: ClassVar[float] = 1
     BEST: ClassVar[float] = 8
-    STEP: ClassVar[float] = 0
+    STEP: ClassVar[float] = 1 / QUALITY_STEPS
     QUALITIES: ClassVar[tuple[float, ...]] = (1, 2, 3, 4, 5, 6, 7, 8)
 
     @property
