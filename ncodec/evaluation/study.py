@@ -58,16 +58,20 @@ def read_image(path: Path) -> Image:
     """Return the image in a file, named by it; grey becomes RGB, an .nc file is decoded.
 
     Raises:
-        InputError: it cannot be read, or holds what ncodec cannot carry (see `ncodec.image.read`).
+        InputError: it cannot be read (see `ncodec.image.read`), or has more than 8 bits or alpha, which metrics do not know.
         FormatError, LimitError, ModelError: it is an .nc file that cannot be decoded.
     """
     if path.suffix == ".nc":
         try:
-            pixels = decode_picture(path.read_bytes()).pixels
+            picture = decode_picture(path.read_bytes())
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from error
     else:
-        pixels = read_picture(path, str(path)).pixels
+        picture = read_picture(path, str(path))
+    if picture.bit_depth != 8 or picture.alpha is not None:
+        found = f"{picture.bit_depth} bits" + " and alpha" * (picture.alpha is not None)
+        raise InputError(f"{path}: expected RGB or grey of 8 bits, found {found}")
+    pixels = picture.pixels
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, 2)
     return Image(path.name, pixels)
