@@ -118,12 +118,37 @@ def test_other_input(data):
 
 
 def test_no_height():
-    """Its height comes in a DNL segment: legal, and nobody's."""
+    """It is 0 in the frame header where a DNL segment behind the first scan has it: legal, and nobody's."""
     data = bytearray(jpeg_file(1))
     at = data.index(b"\xff\xc0")
     data[at + 5 : at + 7] = b"\0\0"
-    with pytest.raises(InputError, match="JPEG"):
+    with pytest.raises(InputError, match="expected at least 1x1 pixels, found 1x0"):
         ncodec.encode_jpeg(bytes(data))
+    data[-2:] = b"\xff\xdc\0\4\0\1\xff\xd9"
+    coded = ncodec.encode_jpeg(bytes(data))
+    assert ncodec.decode_jpeg(coded) == data and ncodec.info(coded).height == 1
+
+
+def test_kinds_that_pillow_cannot_show_are_restored(picture):
+    """12 bits a sample, say: width and height are in the frame header, and that is enough."""
+    data = make(picture).replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c")
+    coded = ncodec.encode_jpeg(data)
+    assert ncodec.decode_jpeg(coded) == data and len(coded) < len(data) + 50
+    with pytest.raises(UnsupportedVersionError, match=r"\(12 bits\); .* can be restored"):
+        ncodec.decode(coded)
+
+
+def test_several_pictures(picture):
+    """Also where one is larger than the first, whose sides the header has: that one is kept as it is."""
+    small, large = make(picture.crop((0, 0, 30, 20))), make(picture)
+    for data in (large + small, small + large):
+        assert ncodec.decode_jpeg(ncodec.encode_jpeg(data)) == data
+    assert ncodec.decode(ncodec.encode_jpeg(large + small)).size == picture.size
+
+
+def test_marks_of_scans_in_comments(picture):
+    data = make(picture, comment=b"\xff\xda" * 300)
+    assert ncodec.decode(ncodec.encode_jpeg(data)).size == picture.size
 
 
 def test_cut_file_is_restored(picture):
@@ -280,6 +305,17 @@ def test_bomb(picture):
     with pytest.raises(InputError, match="expected bytes"):
         ncodec.encode_jpeg(None)
     assert ncodec.decode_jpeg(ncodec.encode_jpeg(bytearray(data))) == data
+
+
+def test_many_segments(picture):
+    """Each is a step of a loop: a file of nothing else is kept, and not shown."""
+    data = make(picture)
+    at = data.index(b"\xff\xda")
+    data = data[:at] + b"\xff\xfe\0\2" * (jpeg.MAX_SEGMENTS + 1) + data[at:]
+    coded = ncodec.encode_jpeg(data)
+    assert ncodec.decode_jpeg(coded) == data
+    with pytest.raises(CorruptPayloadError, match="more than 65536 segments"):
+        ncodec.decode(coded)
 
 
 def test_no_quality(tmp_path, picture):

@@ -28,12 +28,16 @@ FAMILY = next(family for family in FAMILIES if family.module == __name__)
 # A progressive file has about 10 scans. Each takes the time of the whole image, however few its bytes are.
 MAX_SCANS = 256
 BYTES_A_PIXEL = 16  # of a JPEG file, at most: four components of coefficients that are all escaped
-START_OF_SCAN = b"\xff\xda"
 
 
 def _most_bytes(header: Header, limits: Limits) -> int:
     """Return how large a JPEG file of these sides may be: its scans, and as much again as metadata may be."""
     return BYTES_A_PIXEL * _whole(header.width) * _whole(header.height) + limits.metadata_bytes
+
+
+def _most_blocks(header: Header) -> int:
+    """Return how many blocks a picture may have: each component one for each 8x8 pixels of whole MCUs."""
+    return 4 * (_whole(header.width) // 8) * (_whole(header.height) // 8)
 
 
 def _whole(side: int) -> int:
@@ -55,7 +59,7 @@ def pack(data: bytes) -> bytes:
     container.check_limits(header, Limits())
     if len(data) > (most := _most_bytes(header, Limits())):
         raise LimitError(f"JPEG: {len(data)} bytes for its sides, limited to {most}")
-    payload = jpeg.compress(data)
+    payload = jpeg.compress(data, _most_blocks(header))
     return container.write(Container(header, [[[payload]]]))
 
 
@@ -79,10 +83,8 @@ def unpack(parsed: Container, limits: Limits) -> bytes:
         raise CorruptPayloadError(
             "header: expected no weights digest, quality, tiles, layers or metadata, alpha or depth of family jpeg"
         )
-    # Each component has at most one block for each 8x8 pixels of whole MCUs.
-    most = 4 * (_whole(h.width) // 8) * (_whole(h.height) // 8)
     with named("section 'jpeg': "):
-        data = jpeg.restore(only_payload(parsed.tiles[0]), _most_bytes(h, limits), most)
+        data = jpeg.restore(only_payload(parsed.tiles[0]), _most_bytes(h, limits), _most_blocks(h))
     try:
         found = jpeg.header(data)
     except InputError as error:
@@ -104,12 +106,20 @@ def picture_of(parsed: Container, limits: Limits) -> Picture:
         TruncatedError, CorruptPayloadError, LimitError: as `unpack`; too many scans.
     """
     data, h = unpack(parsed, limits), parsed.header
-    if (scans := data.count(START_OF_SCAN)) > MAX_SCANS:
+    try:
+        scans = jpeg.count_scans(data)
+    except InputError as error:
+        raise CorruptPayloadError(f"section 'jpeg': {error}") from error
+    if scans > MAX_SCANS:
         raise CorruptPayloadError(f"section 'jpeg': {scans} scans, limited to {MAX_SCANS}")
     try:
         picture = image.read(BytesIO(data), "section 'jpeg'")
     except InputError as error:
-        raise UnsupportedVersionError(f"{error}; the JPEG file itself can be restored") from error
+        kind = jpeg.header(data).kind
+        of_kind = f" ({kind})" if kind else ""
+        raise UnsupportedVersionError(
+            f"{error}{of_kind}; the JPEG file itself can be restored"
+        ) from error
     shape = (h.height, h.width) if h.is_grey else (h.height, h.width, 3)
     if picture.pixels.shape != shape:
         raise CorruptPayloadError(
