@@ -291,7 +291,7 @@ def test_arguments_that_are_none(tokens, tiny, crop):
         ),
         (
             lambda: ncodec.tokenize(crop[None].astype(float), model=tiny),
-            "^image 0: array: expected uint8",
+            "^image 0: array: float pixels",
         ),
         (lambda: ncodec.tokenize(None, model=tiny), "expected Pillow"),
         (lambda: ncodec.tokenize(crop, 0, tiny), "quality"),

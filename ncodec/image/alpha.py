@@ -14,7 +14,7 @@ def flattened(picture: Picture, background: tuple[int, int, int]) -> Picture:
     if picture.alpha is None:
         return picture
     most = (1 << picture.bit_depth) - 1
-    wide = np.uint32 if picture.bit_depth == 8 else np.uint64
+    wide: Any = np.uint32 if picture.bit_depth == 8 else np.uint64
     pixels, alpha = picture.pixels, picture.alpha[:, :, None].astype(wide)
     colour = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if colour.shape[2] == 1 and len(set(background)) > 1:

@@ -102,7 +102,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Encoder coder(job.model);
     encode_with(coder, job, options);
     expected.resize(pixels.size());
-    to_picture(job.tile.planes, job.geometry, width, height, expected.data(), width * channels);
+    to_picture(job.tile.planes, job.geometry, width, height, 255, expected.data());
     const std::vector<uint8_t> before = payload;
     edit(source, payload);
     is_valid = payload == before;
@@ -115,9 +115,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   BinaryStatus status[2];
   for (int i = 0; i < 2; ++i) {
     decoded[i].resize(static_cast<size_t>(width) * height * channels);
-    status[i] = decode_tile(bytes.get(), payload.size(), parameters, quality_code, width, height, channels,
-                            decoded[i].data(), width * channels);
+    status[i] = decode_tile(bytes.get(), payload.size(), parameters, quality_code, width, height, channels, 255,
+                            decoded[i].data());
   }
+  std::vector<uint16_t> deep(decoded[0].size());
+  const int largest = (1 << (9 + quality_code % 8)) - 1;
+  const BinaryStatus same =
+      decode_tile(bytes.get(), payload.size(), parameters, quality_code, width, height, channels, largest, deep.data());
+  require(same == status[0], "a payload decodes to any number of bits");
+  require(std::all_of(deep.begin(), deep.end(), [&](uint16_t v) { return v <= largest; }), "of these bits");
   require(status[0] == status[1] && decoded[0] == decoded[1], "a payload decodes alike every time");
   if (is_valid) {
     require(status[0] == BinaryStatus::ok, "a valid payload decodes");

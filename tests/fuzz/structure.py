@@ -15,7 +15,7 @@ from ncodec.container import SIGNATURE
 from ncodec.entropy import crc32c
 
 Change = Callable[[bytes, int], bytes]  # of some bytes, to at most so many
-KINDS = [b"TILE", b"iCCP", b"eXIF", b"xMPm", b"cICP", b"pHYs", b"abcD", b"ABCD", b"tIL3"]
+KINDS = [b"TILE", b"ALPH", b"iCCP", b"eXIF", b"xMPm", b"cICP", b"pHYs", b"abcD", b"ABCD", b"tIL3"]
 NUMBERS = [0, 1, 2, 63, 64, 65, 127, 128, 255, 256, 2048, 16_383, 65_535, 65_536, 2**28, 2**32 - 1, 2**35 - 1]  # fmt: skip
 FIELDS = [
     "flags",
@@ -24,6 +24,7 @@ FIELDS = [
     "family",
     "digest",
     "quality",
+    "format",
     "tile",
     "overlap",
     "layers",
@@ -64,6 +65,8 @@ def take_apart(data: bytes) -> Parts | None:
     for name in ("width", "height", "family"):
         fields[name], at = take_varint(data, at)
     fields["digest"], fields["quality"], at = data[at : at + 8], data[at + 8 : at + 9], at + 9
+    if fields["flags"][0] & 16:
+        fields["format"], at = data[at : at + 1], at + 1
     if fields["flags"][0] & 2:
         for name in ("tile", "overlap"):
             fields[name], at = take_varint(data, at)
@@ -116,12 +119,13 @@ def mutate_fields(parts: Parts, rng: random.Random, change: Change) -> None:
     """Change one header field."""
     name = rng.choice(FIELDS)
     if name == "flags":
-        parts.fields["flags"] = bytes([rng.choice([0, 1, 2, 3, 4, 7, rng.randrange(256)])])
+        parts.fields["flags"] = bytes([rng.choice([0, 1, 2, 3, 4, 7, 16, 17, 18, rng.randrange(256)])])
         for bit, field, value in (
             (2, "tile", varint(64)),
             (2, "overlap", varint(rng.choice([0, 32, 64]))),
             (4, "layers", varint(rng.randint(1, 3))),
             (4, "ranges", varint(rng.randint(1, 3))),
+            (16, "format", bytes([rng.choice([8, 15, 23, 31, rng.randrange(256)])])),
         ):
             if parts.fields["flags"][0] & bit:
                 parts.fields.setdefault(field, value)
@@ -131,6 +135,8 @@ def mutate_fields(parts: Parts, rng: random.Random, change: Change) -> None:
         parts.fields[name] = bytes(
             [rng.randrange(256) if rng.random() < 0.2 else rng.randrange(141)]
         )
+    elif name == "format" and name in parts.fields:
+        parts.fields[name] = bytes([rng.randrange(40)])
     elif name == "digest":
         parts.fields[name] = change(parts.fields[name], 8)
     elif name in parts.fields:
