@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ncodec.codec import decode, decode_batch, decode_jpeg, encode, encode_jpeg
+    from ncodec.codec import decode, decode_batch, decode_jpeg, encode, encode_batch, encode_jpeg
     from ncodec.container import Limits
     from ncodec.inspection import info, list_models
     from ncodec.shards import Tokens, read_shards
@@ -27,6 +27,7 @@ __all__ = [
     "decode_jpeg",
     "detokenize",
     "encode",
+    "encode_batch",
     "encode_jpeg",
     "file_of",
     "get_num_threads",
@@ -46,6 +47,7 @@ _HOMES = {
     "decode_jpeg": "ncodec.codec",
     "detokenize": "ncodec.tokens",
     "encode": "ncodec.codec",
+    "encode_batch": "ncodec.codec",
     "encode_jpeg": "ncodec.codec",
     "file_of": "ncodec.tokens",
     "get_num_threads": "ncodec.threads",

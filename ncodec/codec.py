@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
@@ -26,7 +27,7 @@ from PIL import Image
 from ncodec import container, families
 from ncodec.bytestream import Bytes
 from ncodec.container import Box, Container, Header, Limits
-from ncodec.errors import CorruptPayloadError, InputError, named
+from ncodec.errors import CorruptPayloadError, InputError, NcodecError, named
 from ncodec.families import Family, family_by_id
 from ncodec.image import Kind, Picture, as_kind, check_kind, filled, picture_of
 from ncodec.models.jpeg import codec as jpeg
@@ -94,6 +95,45 @@ def encode(
         picture, quality, model, device, tile, effort, tune, lossless=lossless,
         alpha_quality=alpha_quality, exact=exact, **choices,
     )  # fmt: skip
+
+
+def encode_batch(
+    images: "Sequence[Image.Image | NDArray[Any] | Tensor | Picture]",
+    jobs: int = 0,
+    bit_depth: int | None = None,
+    **options: Any,
+) -> list[bytes]:
+    """Return images as the bytes of `.nc` files, in their order, encoded side by side.
+
+    Args:
+        images: of each what `encode` takes.
+        jobs: how many at once, each in a process of its own, on one thread; 0: one a core.
+        bit_depth: of uint16 arrays, as of `encode`.
+        options: others of `encode`, the same for all.
+
+    Raises:
+        NcodecError: those of `encode`; the message starts with the place of the image in the list.
+    """
+    from ncodec.parallel import (
+        run_all,
+    )  # sockets and processes: a tenth of the time to import this module
+
+    if not isinstance(images, (list, tuple)):
+        raise InputError(f"images: expected a list of images, found {type(images).__name__}")
+
+    def pictures() -> Iterator[Picture]:
+        for number, image in enumerate(images):
+            with named(f"image {number}: "):
+                picture = picture_of(image, bit_depth)
+            yield picture
+
+    files = [b""] * len(images)
+    for number, coded in run_all(partial(encode, **options), pictures(), jobs=jobs):
+        with named(f"image {number}: "):
+            if isinstance(coded, NcodecError):
+                raise coded
+        files[number] = coded
+    return files
 
 
 def encode_picture(

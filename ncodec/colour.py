@@ -39,8 +39,9 @@ def colour_of(image: Image.Image, exif: bytes, raw: bytes) -> tuple[dict[str, by
         points = nclx
     if points is not None and (len(points) != 4 or UNKNOWN in points[:2]):
         points = None
-    if points is not None and profile in (icc.of_cicp(points, False), icc.of_cicp(points, True)):
-        profile = None  # it says no more
+    said = points or icc.points_of(profile or b"")
+    if said and profile in (icc.of_cicp(said, False), icc.of_cicp(said, True)):
+        profile, points = None, said  # it was made of them, and says no more
     kept = {"icc": profile} if profile else {}
     if points is not None and (profile or tuple(points[:2]) != SRGB):
         kept["cicp"] = points
@@ -128,7 +129,7 @@ def is_srgb(profile: bytes) -> bool:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
         shown = ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )  # type: ignore[no-untyped-call]
+        )
     except (ImageCms.PyCMSError, OSError, ImportError):
         return False  # of colours that are unknown
     change = np.asarray(shown, np.int16) - np.asarray(image.convert("RGB"), np.int16)

@@ -18,7 +18,7 @@ class Entry(NamedTuple):
     """An entry of a directory."""
 
     kind: int
-    count: int
+    n: int
     value: int  # or offset of what is longer than 4 bytes
     at: int  # offset of the value's field in the EXIF block
 
@@ -51,8 +51,8 @@ def entries(exif: bytes, *path: int) -> dict[int, Entry]:
 
 def text(exif: bytes, entry: Entry) -> bytes:
     """Return the text of an entry, without the zero at its end."""
-    at = entry.at if entry.count <= 4 else 6 + entry.value
-    return exif[at : at + entry.count].rstrip(b"\0")
+    at = entry.at if entry.n <= 4 else 6 + entry.value
+    return exif[at : at + entry.n].rstrip(b"\0")
 
 
 def ratio(exif: bytes, entry: Entry) -> float:

@@ -200,5 +200,11 @@ def of_cicp(code_points: bytes, is_grey: bool) -> bytes | None:
     return of_primaries(name, primaries, curve, extra)
 
 
+def points_of(profile: bytes) -> bytes | None:
+    """Return the code points in a profile, None where it has none."""
+    at = profile.find(b"cicp" + bytes(4))
+    return profile[at + 8 : at + 12] if at >= 0 and at + 12 <= len(profile) else None
+
+
 def _words(name: str) -> list[tuple[str, bytes]]:
     return [("desc", names(name)), ("cprt", names("CC0"))]

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ncodec import colour, exif, icc
@@ -106,7 +107,7 @@ def _left_out(image: Image.Image, raw: bytes) -> list[str]:
         carried = ("XML:com.adobe.xmp", "Raw profile type exif")
         if n_texts := sum(key not in carried for key in getattr(image, "text", {})):
             out.append(f"{n_texts} text chunk{'s' * (n_texts > 1)}")
-    if image.info.get("comment"):
+    if image.info.get("comment") and image.format != "JPEG2000":  # whose encoder signs in it
         out.append("comment")
     if image.format in ("JPEG", "MPO"):
         if b"http://ns.adobe.com/xmp/extension/\0" in raw:
@@ -134,7 +135,8 @@ def _phys_of(image: Image.Image, block: bytes, raw: bytes) -> bytes:
     if image.format in ("JPEG", "MPO"):
         metres = {1: INCH, 2: 0.01}.get(info.get("jfif_unit", 0))
         if metres:
-            found = _phys(*info["jfif_density"], metres)
+            x, y = info["jfif_density"]
+            found = _phys(x, y, metres)
     elif image.format == "PNG" and raw:
         chunk = colour.png_chunks(raw).get(b"pHYs", b"")
         found = chunk if len(chunk) == 9 and chunk[8] == 1 else b""
@@ -192,14 +194,13 @@ def turned(picture: "Picture") -> "Picture":
         kept["xmp"] = XMP_ORIENTATION.sub(rb"\g<1>1", kept["xmp"])
     if quarters % 2 and "phys" in kept:
         kept["phys"] = kept["phys"][4:8] + kept["phys"][:4] + kept["phys"][8:]
-    planes = [picture.pixels, picture.alpha]
-    pixels, alpha = (
-        None
-        if plane is None
-        else np.ascontiguousarray(np.rot90(plane[:, ::-1] if is_mirrored else plane, quarters))
-        for plane in planes
-    )
-    return replace(picture, pixels=pixels, alpha=alpha, metadata=kept)
+
+    def turn(plane: NDArray[Any]) -> NDArray[Any]:
+        mirrored = plane[:, ::-1] if is_mirrored else plane
+        return np.ascontiguousarray(np.rot90(mirrored, quarters))
+
+    alpha = None if picture.alpha is None else turn(picture.alpha)
+    return replace(picture, pixels=turn(picture.pixels), alpha=alpha, metadata=kept)
 
 
 def stripped(picture: "Picture") -> "Picture":

@@ -24,7 +24,7 @@ from ncodec.models.protocol import Codec, TileFormat
 USUAL_TILE = 2048  # pixels
 LOST = 128  # of the 8-bit pixels of a tile that is lost
 Progress = Callable[[int, int], None]  # told how many tiles are done, of how many
-ROWS = 64  # that are faded at once: memory stays near the image's
+ROWS = 64  # that are faded, or made smaller, at once: memory stays near the image's
 
 
 def tile_for(width: int, height: int, asked: int | None) -> int:
@@ -231,8 +231,9 @@ def reduced(
             pixels = np.concatenate([left[0], pixels])
             alpha = None if alpha is None or left[1] is None else np.concatenate([left[1], alpha])
         whole = len(pixels) // factor * factor
-        if whole:
-            yield _reduced(pixels[:whole], None if alpha is None else alpha[:whole], factor)
+        for first in range(0, whole, ROWS):  # few at once: sums are wide
+            at = np.s_[first : min(first + ROWS, whole)]
+            yield _reduced(pixels[at], None if alpha is None else alpha[at], factor)
         left = pixels[whole:].copy(), None if alpha is None else alpha[whole:].copy()
     if left is not None and len(left[0]):
         yield _reduced(*left, factor)

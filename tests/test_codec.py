@@ -151,6 +151,16 @@ def test_batch_is_single_decodes(model, sample):
     assert ncodec.decode_batch(files[3:4], "torch")[0].shape == (1, 65, 97)
 
 
+def test_images_are_encoded_side_by_side(sample):
+    pixels, grey = sample[:65, :97], sample[:40, :97, 0]
+    files = ncodec.encode_batch([pixels, Image.fromarray(grey)], jobs=2, quality=3)
+    assert files == [ncodec.encode(pixels, 3), ncodec.encode(grey, 3)]
+    with pytest.raises(InputError, match=r"^image \d: quality: "):
+        ncodec.encode_batch([Image.new("L", (8, 8)), Image.new("L", (8, 8))], quality=9)
+    with pytest.raises(InputError, match="expected a list of images, found ndarray"):
+        ncodec.encode_batch(pixels)
+
+
 def test_batch_names_the_file(model, sample):
     files = batch_files(model, sample)
     parsed = container.read(files[2])

@@ -456,9 +456,9 @@ def test_trailing_bytes():
         container.read(FILE + FILE)
 
 
-@pytest.mark.parametrize("kind", [b"iCCP", b"eXIF", b"xMPm"])
+@pytest.mark.parametrize("kind", [b"iCCP", b"eXIF", b"xMPm", b"cICP"])
 def test_metadata_twice(kind):
-    data = HEADER_BYTES + chunk(kind, b"\0001") + chunk(kind, b"") + TILE
+    data = HEADER_BYTES + chunk(kind, b"\0\0\0\0") + chunk(kind, b"") + TILE
     with pytest.raises(CorruptPayloadError, match=f"chunk 1 '{kind.decode()}': appears twice"):
         container.read(data)
 

@@ -18,6 +18,7 @@ SHOWN = [
     "(64, 8, 8) blocks",
     "(8, 32, 48) True",
     " bits a token",
+    "NCODEC (256, 171)",
     "BdRate(percent=",
 ]
 

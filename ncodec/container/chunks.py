@@ -180,7 +180,8 @@ def read(
     Args:
         data: the whole file.
         limits: what to accept.
-        layers: how many to read, at most; what comes after them in the file, or does not, is not looked at.
+        layers: how many to read, at most; what comes after them in the file, or does not, is not looked at. 0: what
+            stands ahead of the tiles.
         conceal: put None in place of TILE chunks that are damaged or missing. Metadata that is damaged is left
             out. An error remains if the header is damaged, or nothing of the tiles is left.
         region: (left, top, right, bottom), cut to the picture: what is in other tiles is neither read nor checked.
@@ -268,6 +269,11 @@ class _Reading:
         number = inner.varint(f"{place} number")
         return kind, number, payload[inner.offset :], place
 
+    def is_at_tile(self) -> bool:
+        """Return whether the next chunk is a TILE."""
+        start = self.source.offset
+        return bytes(self.source.data[start : start + 4]) == b"TILE"
+
     def is_wanted(self, number: int) -> bool:
         """Return whether the payload of so many TILE chunks before is of a tile that is asked for."""
         tile = number // self.header.ranges % self.header.n_tiles
@@ -285,7 +291,7 @@ class _Reading:
         Raises:
             FormatError, LimitError: it is not so.
         """
-        while self.n_tiles < len(self.payloads):
+        while self.n_tiles < len(self.payloads) or not (self.payloads or self.is_at_tile()):
             try:
                 kind, number, payload, place = self.next_chunk()
             except (TruncatedError, ChecksumError) as error:
