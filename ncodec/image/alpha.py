@@ -1,6 +1,7 @@
 """Alpha: pictures laid on a colour, pictures that have none, and colour where nothing is seen of it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ def flattened(picture: Picture, background: tuple[int, int, int]) -> Picture:
     if picture.alpha is None:
         return picture
     most = (1 << picture.bit_depth) - 1
-    wide = np.uint32 if picture.bit_depth == 8 else np.uint64
+    wide: Any = np.uint32 if picture.bit_depth == 8 else np.uint64
     pixels, alpha = picture.pixels, picture.alpha[:, :, None].astype(wide)
     colour = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if colour.shape[2] == 1 and len(set(background)) > 1:
