@@ -1,6 +1,7 @@
 """Alpha: pictures laid on a colour, pictures that have none, and colour where nothing is seen of it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,8 @@ def flattened(picture: Picture, background: tuple[int, int, int]) -> Picture:
     colour = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if colour.shape[2] == 1 and len(set(background)) > 1:
         colour = colour.repeat(3, 2)
-    ground = np.array(background[: colour.shape[2]], wide) * wide(
-        most
-    )  # by 255, as is what follows
+    # In 255ths, as is what follows.
+    ground = (np.array(background[: colour.shape[2]]) * most).astype(wide)
     mixed = (colour * alpha * 255 + ground * (most - alpha) + most * 255 // 2) // (most * 255)
     flat = mixed.astype(pixels.dtype)
     return replace(picture, pixels=flat[:, :, 0] if flat.shape[2] == 1 else flat, alpha=None)
