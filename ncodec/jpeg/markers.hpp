@@ -82,6 +82,7 @@ struct Component {
   int width = 0, height = 0;    // in blocks: of the picture, as a scan of this component alone has them
   int columns = 0, rows = 0;    // in blocks, up to whole MCUs, as interleaved scans have them
   std::vector<int16_t> blocks;  // [rows, columns, 64]
+  std::vector<int16_t> surprises;  // [rows, columns]: DC less what the seams make of it (model.hpp)
 
   size_t at(int y, int x) const {
     return (static_cast<size_t>(y) * static_cast<size_t>(columns) + static_cast<size_t>(x)) * BLOCK;

@@ -23,6 +23,7 @@ namespace ncodec::jpeg {
 constexpr int32_t SEAM[8] = {1024, 1441, 1420, 1385, 1338, 1277, 1204, 1119};
 constexpr int32_t MAX_DEQUANTISED = 1 << 14;  // so that eight products with SEAM stay below 2^28
 constexpr uint32_t MAX_SIZE = 31;             // of a magnitude in a context: seven of them stay below 256
+constexpr int64_t PRIOR = 1 << 12, DECAY = 7, ROUND = 1 << 27;
 constexpr size_t N_INNER = 49;
 constexpr size_t N_LENGTHS = 8;  // contexts of the bins "longer than i bits"; the last is for all from 7 on
 
@@ -68,10 +69,10 @@ using Lengths = std::array<Estimate, N_LENGTHS>;
 struct Contexts {
   Estimate count_beside[10][10][64], count_other[50][64];
   Lengths inner_place[N_INNER][5][12], inner_near[N_INNER][10][6], inner_around[10][12][12];
-  Estimate inner_rest[N_INNER][12];
+  Estimate inner_rest[N_INNER][13];
   Estimate edge_count_beside[2][10][8][8], edge_count_expected[2][8][8][8];
   Lengths edge_left[14][14][8], edge_near[14][8][12], edge_around[14][14][12];
-  Estimate edge_sign[14][14], edge_sign_length[6][14], edge_rest[12][3][10];
+  Estimate edge_sign[14][14], edge_sign_length[6][14], edge_rest[13][3][10];
   Estimate dc_spread[14][10][12], dc_seam[14][12], dc_sign[3], dc_rest[13];
 };
 
@@ -81,24 +82,32 @@ class Model {
   Model(Coder& coder, Contexts& contexts) : coder_(coder), c_(contexts) {}
 
   // A component; `other` is the one before it if it has as many blocks, or null.
-  Status code_component(Component& component, const Component* other, const std::array<uint16_t, BLOCK>& table) {
+  Status code_component(Component& component, const Component* other, const std::array<uint16_t, BLOCK>& table,
+                        const std::array<uint16_t, BLOCK>& others_table) {
     for (size_t k = 0; k < BLOCK; ++k) {
       q_[k] = std::max<int32_t>(table[k], 1);
       inverse_[k] = (1 << 20) / q_[k];
+      others_q_[k] = std::max<int32_t>(others_table[k], 1);
     }
-    std::vector<Beside> row_above(static_cast<size_t>(component.columns));
+    const size_t columns = static_cast<size_t>(component.columns);
+    std::vector<Beside> row_above(columns);
+    std::vector<int16_t> rows(2 * columns * BLOCK);  // residuals of this row of blocks and the one above
+    component.surprises.assign(columns * static_cast<size_t>(component.rows), 0);
     for (int y = 0; y < component.rows; ++y) {
       Beside left{};
       for (int x = 0; x < component.columns; ++x) {
+        const size_t place = component.at(y, x), column = static_cast<size_t>(x) * BLOCK;
         block_ = component.block(y, x);
+        residual_ = rows.data() + (y & 1 ? columns * BLOCK : 0) + column;
         has_left_ = x > 0;
         has_above_ = y > 0;
-        left_ = has_left_ ? block_ - BLOCK : ZEROS;
-        above_ = has_above_ ? component.block(y - 1, x) : ZEROS;
+        left_ = has_left_ ? residual_ - BLOCK : ZEROS;
+        above_ = has_above_ ? rows.data() + (y & 1 ? 0 : columns * BLOCK) + column : ZEROS;
         look_around(has_left_ && has_above_ ? above_ - BLOCK : ZEROS,
                     has_above_ && x + 1 < component.columns ? above_ + BLOCK : ZEROS);
         other_ = other ? other->block(y, x) : nullptr;
-        code_block(left, row_above[static_cast<size_t>(x)]);
+        others_surprise_ = other ? other->surprises[place / BLOCK] : 0;
+        component.surprises[place / BLOCK] = code_block(left, row_above[static_cast<size_t>(x)]);
       }
       if (coder_.status() != BinaryStatus::ok) return Status::truncated;
     }
@@ -112,6 +121,7 @@ class Model {
   struct Beside {
     int32_t seam[8] = {};  // sums across the seam, of each frequency along it; times 1024
     uint32_t n_inner = 0, n_edge[2] = {};
+    int64_t with_other = 0, of_other = 0;  // sums of products, of blocks near by more than of those far away
   };
 
   // The block that is being coded: its side of the seams, and sums for the next blocks.
@@ -129,23 +139,78 @@ class Model {
     }
   }
 
-  void code_block(Beside& left, Beside& above) {
+  // Predict the block from the other component's: by how much of that is in this one in the blocks around. What is
+  // coded are residuals; the block is the prediction and what has been coded of them.
+  int32_t predict(const Beside& left, const Beside& above, Own& own) {
+    predicted_.fill(0);
+    int64_t share = 0;  // in 1/256
+    if (other_) {
+      const int64_t with = left.with_other + above.with_other, of = left.of_other + above.of_other;
+      share = std::clamp<int64_t>(with * 256 / (of + PRIOR), -1024, 1024);
+      for (uint64_t mask = share ? nonzeros(other_) & ~uint64_t{1} : 0; mask; mask &= mask - 1) {
+        const size_t k = static_cast<size_t>(lowest_bit(mask));
+        const int64_t value = std::abs(share * dequantised_other(k)) * inverse_[k];
+        const int32_t rounded = static_cast<int32_t>(std::min<int64_t>((value + ROUND) >> 28, MAX_COEFFICIENT));
+        predicted_[k] = static_cast<int16_t>((share < 0) != (other_[k] < 0) ? -rounded : rounded);
+        if (rounded != 0) add(own, k, predicted_[k]);
+      }
+    }
+    for (size_t k = 1; k < BLOCK; ++k) {
+      if (Coder::DECODES) {
+        block_[k] = predicted_[k];
+        residual_[k] = 0;
+      } else {
+        residual_[k] = static_cast<int16_t>(block_[k] - predicted_[k]);
+      }
+    }
+    residual_[0] = 0;
+    return static_cast<int32_t>(share);
+  }
+
+  int32_t dequantised_other(size_t k) const {
+    return std::clamp(other_[k] * others_q_[k], -MAX_DEQUANTISED, MAX_DEQUANTISED);
+  }
+
+  // What this block says of how much of the other component is in this one.
+  void correlate(const Beside& left, const Beside& above, int16_t surprise, int64_t& with, int64_t& of) {
+    with = (left.with_other + above.with_other) * DECAY >> 4;
+    of = (left.of_other + above.of_other) * DECAY >> 4;
+    const auto gather = [&](int32_t mine, int32_t others) {
+      with += int64_t{mine} * others;
+      of += int64_t{others} * others;
+    };
+    gather(surprise * q_[0], others_surprise_ * others_q_[0]);
+    for (uint64_t mask = nonzeros(other_) & ~uint64_t{1}; mask; mask &= mask - 1) {
+      const size_t k = static_cast<size_t>(lowest_bit(mask));
+      gather(std::clamp(block_[k] * q_[k], -MAX_DEQUANTISED, MAX_DEQUANTISED), dequantised_other(k));
+    }
+  }
+
+  // Returns by how much DC is not what the seams make of it.
+  int16_t code_block(Beside& left, Beside& above) {
     Own own;
+    const int32_t share = predict(left, above, own);
     own.n_inner = code_count(left.n_inner, above.n_inner);
     code_inner(own);
     code_edge(0, above.seam, own.top, left.n_edge[0] + above.n_edge[0], own);
     code_edge(1, left.seam, own.left, left.n_edge[1] + above.n_edge[1], own);
-    code_dc(left.seam, above.seam, own);
+    const int16_t surprise = code_dc(left.seam, above.seam, share, own);
+    if (other_) {
+      correlate(left, above, surprise, left.with_other, left.of_other);
+      above.with_other = left.with_other;
+      above.of_other = left.of_other;
+    }
     left.n_inner = above.n_inner = own.n_inner;
     for (size_t i = 0; i < 2; ++i) left.n_edge[i] = above.n_edge[i] = own.n_edge[i];
     std::copy(own.right, own.right + 8, left.seam);
     std::copy(own.bottom, own.bottom + 8, above.seam);
+    return surprise;
   }
 
   uint32_t code_count(uint32_t left, uint32_t above) {
     const uint32_t other = other_ ? count_bits(nonzeros(other_) & INNER_MASK) : (left + above + 1) / 2;
     auto& beside = c_.count_beside[COUNT_CLASS[above + 1]][COUNT_CLASS[left + 1]];
-    const uint32_t value = Coder::DECODES ? 0 : count_bits(nonzeros(block_) & INNER_MASK);
+    const uint32_t value = Coder::DECODES ? 0 : count_bits(nonzeros(residual_) & INNER_MASK);
     uint32_t node = 1;
     for (int i = 5; i >= 0; --i)
       node = node << 1 | code(coder_, value >> i & 1, beside[node], c_.count_other[other][node]);
@@ -160,7 +225,7 @@ class Model {
       const size_t l = COUNT_CLASS[left], m = class_of<uint32_t>(SIZE_CLASS, around_[k]);
       const size_t n = SIZE_CLASS[2u * (at[-1] + at[-8]) + at[-9] + at[-7] + at[7]];
       const size_t o = other_ ? class_of(SIZE_CLASS, 4 * std::abs(other_[k])) : m;
-      const int value = block_[k];
+      const int value = residual_[k];
       const uint32_t size = static_cast<uint32_t>(std::abs(value));
       const uint32_t length =
           code_length(size, c_.inner_place[i][l / 2][m], c_.inner_near[i][l][n / 2], c_.inner_around[l][m][o]);
@@ -180,7 +245,7 @@ class Model {
       const size_t k = EDGE[is_left][f];
       predicted[f] = has_seam ? static_cast<int32_t>(int64_t{theirs[f] - ours[f]} * inverse_[k] >> 27) : 0;
       expected += std::abs(predicted[f]) >= 5;
-      value += block_[k] != 0;
+      value += residual_[k] != 0;
     }
     auto& by_beside = c_.edge_count_beside[is_left][COUNT_CLASS[own.n_inner + 1]][(beside + 1) / 2];
     auto& by_expected = c_.edge_count_expected[is_left][own.n_edge[0]][expected];
@@ -194,7 +259,7 @@ class Model {
       const uint8_t* at = own.sizes + static_cast<int>(f) * along;
       const size_t n = SIZE_CLASS[2u * at[across] + at[2 * across] + at[across - along] + at[-along]];
       const size_t m = class_of<uint32_t>(SIZE_CLASS, around_[k]), p = class_of(SEAM_CLASS, std::abs(predicted[f]));
-      const int number = block_[k];
+      const int number = residual_[k];
       const uint32_t size = static_cast<uint32_t>(std::abs(number));
       const uint32_t length =
           code_length(size, c_.edge_left[i][p][left], c_.edge_near[i][left][n], c_.edge_around[i][p][m]);
@@ -208,7 +273,7 @@ class Model {
     }
   }
 
-  void code_dc(const int32_t* theirs_left, const int32_t* theirs_above, Own& own) {
+  int16_t code_dc(const int32_t* theirs_left, const int32_t* theirs_above, int32_t share, Own& own) {
     int64_t from_left = theirs_left[0] - own.left[0], from_above = theirs_above[0] - own.top[0];
     // A seam that does not fit at the other frequencies says less.
     int64_t unlike_left = 8192, unlike_above = 8192;
@@ -228,8 +293,11 @@ class Model {
     // |from| < 2^29 and 7 of unlike < 2^32: products below 2^62.
     const int64_t mean = (from_left * unlike_above + from_above * unlike_left) / (unlike_left + unlike_above);
     const auto eighths = [this](int64_t sum) { return sum * inverse_[0] >> 27; };
-    const int predicted =
-        static_cast<int>(std::clamp<int64_t>((eighths(mean) + 4) >> 3, -MAX_COEFFICIENT, MAX_COEFFICIENT));
+    const int64_t by_seams = eighths(mean), by_other = eighths(int64_t{share} * others_surprise_ * others_q_[0] * 4);
+    const auto rounded = [](int64_t value) {
+      return static_cast<int>(std::clamp<int64_t>((value + 4) >> 3, -MAX_COEFFICIENT, MAX_COEFFICIENT));
+    };
+    const int predicted = rounded(by_seams + by_other);
     const int64_t spread = eighths(std::abs(from_left - from_above)) / 2,
                   unlike = eighths(std::min(unlike_left, unlike_above)) / 4;
 
@@ -243,16 +311,18 @@ class Model {
     const size_t side = from_left < from_above ? 0 : from_left > from_above ? 2 : 1;
     if (residual != 0 && code(coder_, value < 0, c_.dc_sign[side])) residual = -residual;
     const int dc = std::clamp(predicted + residual, -MAX_COEFFICIENT, MAX_COEFFICIENT);
-    set(own, 0, static_cast<uint32_t>(std::abs(dc)), dc < 0);
+    block_[0] = static_cast<int16_t>(dc);
+    add(own, 0, dc);
+    return static_cast<int16_t>(dc - rounded(by_seams));
   }
 
   // The number of bits of a magnitude, in unary.
   uint32_t code_length(uint32_t size, Lengths& a, Lengths& b, Lengths& c) {
-    for (uint32_t i = 0; i < 11; ++i) {
+    for (uint32_t i = 0; i < 12; ++i) {
       const size_t j = std::min<size_t>(i, N_LENGTHS - 1);
       if (!code(coder_, size >> i != 0, a[j], b[j], c[j])) return i;
     }
-    return 11;
+    return 12;
   }
 
   // The bits after the first 1 of a magnitude of 2 bits or more.
@@ -274,13 +344,19 @@ class Model {
     return prefix;
   }
 
-  // Store coefficient k and add it to the block's sums.
+  // Store residual k and add it to the block.
   void set(Own& own, size_t k, uint32_t size, bool is_negative) {
     const int value =
         (static_cast<int>(size) ^ -static_cast<int>(is_negative)) + is_negative;  // signs are hard to predict
-    const size_t v = ZIGZAG[k] >> 3, u = ZIGZAG[k] & 7;
-    block_[k] = static_cast<int16_t>(value);
+    residual_[k] = static_cast<int16_t>(value);
+    block_[k] = static_cast<int16_t>(std::clamp(predicted_[k] + value, -MAX_COEFFICIENT, MAX_COEFFICIENT));
     own.sizes[ZIGZAG[k]] = static_cast<uint8_t>(std::min(size, MAX_SIZE));
+    add(own, k, value);
+  }
+
+  // Add a part of coefficient k to the block's sums.
+  void add(Own& own, size_t k, int value) {
+    const size_t v = ZIGZAG[k] >> 3, u = ZIGZAG[k] & 7;
     const int32_t dequantised = std::clamp(value * q_[k], -MAX_DEQUANTISED, MAX_DEQUANTISED);
     const int32_t across = dequantised * SEAM[u], down = dequantised * SEAM[v];
     own.left[v] += across;
@@ -291,9 +367,11 @@ class Model {
 
   Coder& coder_;
   Contexts& c_;
-  std::array<int32_t, BLOCK> q_{}, inverse_{};
+  std::array<int32_t, BLOCK> q_{}, inverse_{}, others_q_{};
   std::array<uint16_t, BLOCK> around_{};
-  int16_t* block_ = nullptr;
+  std::array<int16_t, BLOCK> predicted_{};
+  int16_t *block_ = nullptr, *residual_ = nullptr;
+  int16_t others_surprise_ = 0;
   const int16_t *left_ = nullptr, *above_ = nullptr, *other_ = nullptr;
   bool has_left_ = false, has_above_ = false;
 };

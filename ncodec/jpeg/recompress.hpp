@@ -28,8 +28,9 @@ Status code_frame(Frame& frame, const std::array<std::array<uint16_t, BLOCK>, 4>
     Component& c = frame.components[i];
     const Component* previous = i > 0 ? &frame.components[i - 1] : nullptr;
     if (previous && (previous->rows != c.rows || previous->columns != c.columns)) previous = nullptr;
-    const Status status =
-        Model<Coder>(coder, contexts[i > 0]).code_component(c, previous, tables[static_cast<size_t>(c.table)]);
+    const auto& table = tables[static_cast<size_t>(c.table)];
+    const auto& others = previous ? tables[static_cast<size_t>(previous->table)] : table;
+    const Status status = Model<Coder>(coder, contexts[i > 0]).code_component(c, previous, table, others);
     if (status != Status::ok) return status;
   }
   return Status::ok;
