@@ -246,14 +246,18 @@ def evaluate(
         if any(path.suffix == ".html" for path in reports):
             views = report.views_of(study, visual, view_rates, anchors[0] if anchors else "")
     found = [evaluation.find_anchor(name, curves) for name in anchors]
-    print(report.summary_markdown(curves, found), flush=True)
-    measured = [anchor for anchor in found if len(anchor.cells)]
+    lossy, lossy_anchors = report.lossy(curves), report.lossy(found)
+    if len(lossy) < len(curves):
+        print(f"Lossless: bytes\n\n{report.lossless_markdown(curves, found)}", flush=True)
+    if lossy:
+        print(report.summary_markdown(lossy, lossy_anchors), flush=True)
+    measured = [anchor for anchor in lossy_anchors if len(anchor.cells)]
     if measured:
-        print(f"\n{report.metrics_markdown(curves, measured)}", flush=True)
-    if rates:
-        print(f"\n{report.rates_markdown(curves, found, rates)}", flush=True)
+        print(f"\n{report.metrics_markdown(lossy, measured)}", flush=True)
+    if rates and lossy:
+        print(f"\n{report.rates_markdown(lossy, lossy_anchors, rates)}", flush=True)
     if quality:
-        for curve in curves:
+        for curve in lossy:
             print(f"\n{curve.codec}\n\n{report.points_markdown(curve)}", flush=True)
     for path in reports:
         report.write_report(path, curves, found, views, rates)

@@ -187,14 +187,14 @@ def bd_rate_of_images(curve: RDCurve, anchor: RDCurve, metric: str = "psnr") -> 
 def bd_table(curves: Sequence[RDCurve], anchors: Sequence[RDCurve]) -> "pd.DataFrame":
     """Return a row for each curve, anchor and metric: BD-rates (percent) of mean curves and of images, overlap, points, a note.
 
-    A pair that cannot be compared has NaN and the reason in its note; an anchor is not compared with itself.
+    A pair that cannot be compared has NaN and the reason in its note; an anchor is not compared with itself, nor are lossless codecs (`lossless_table`).
     """
     import pandas as pd
 
     rows = []
     for anchor in anchors:
         for curve in curves:
-            if curve is anchor:
+            if curve is anchor or curve.is_lossless or anchor.is_lossless:
                 continue
             for metric in METRICS:
                 row: dict[str, Any] = {"codec": curve.codec, "anchor": anchor.codec}
@@ -230,6 +230,46 @@ def _images(curve: RDCurve) -> set[str]:
     if images == "kodak":
         return set((ANCHORS / "kodak-images.txt").read_text().split())
     return set(images.values())
+
+
+# ---------------------------------------------------------------- lossless
+
+
+def lossless_table(curves: Sequence[RDCurve], anchor: RDCurve | None = None) -> "pd.DataFrame":
+    """Return a row a lossless codec, smallest files first: bytes, bpp, size against the anchor, speed.
+
+    Columns: `codec`; `images`; `size_bytes` of all files; `bpp` of them; `percent`, mean over the images of size / anchor's size - 1, and
+    `total_percent`, the same of the sums, both over the images of either, NaN without anchor; `encode_mb_s`, `decode_mb_s`: 10^6 bytes of
+    RGB pixels a second, of all images together.
+    """
+    import pandas as pd
+
+    others = anchor.cells.set_index("image")["size_bytes"] if anchor else pd.Series(dtype=float)
+    rows = []
+    for curve in curves:
+        if not curve.is_lossless:
+            continue
+        cells = curve.cells.set_index("image")
+        pixels = float((cells["size_bytes"] * 8 / cells["bpp"]).sum())
+        common = cells.index.intersection(others.index)
+        mine, theirs = cells["size_bytes"][common], others[common]
+        rows.append(
+            {
+                "codec": curve.codec,
+                "images": len(cells),
+                "size_bytes": int(cells["size_bytes"].sum()),
+                "bpp": 8 * float(cells["size_bytes"].sum()) / pixels,
+                "percent": 100 * float((mine / theirs - 1).mean()),
+                "total_percent": 100 * float(mine.sum() / theirs.sum() - 1)
+                if len(common)
+                else math.nan,
+                "encode_mb_s": 3e-6 * pixels / float(cells["encode_s"].sum()),
+                "decode_mb_s": 3e-6 * pixels / float(cells["decode_s"].sum()),
+            }
+        )
+    columns = ["codec", "images", "size_bytes", "bpp", "percent", "total_percent"]
+    table = pd.DataFrame(rows, columns=[*columns, "encode_mb_s", "decode_mb_s"])
+    return table.sort_values("size_bytes").reset_index(drop=True)
 
 
 # ---------------------------------------------------------------- values and looks

@@ -21,11 +21,12 @@ from PIL import Image as PillowImage
 
 from ncodec.errors import InputError, NcodecError
 from ncodec.evaluation.cells import ALWAYS, COLUMNS, METRICS
-from ncodec.evaluation.peers.common import Pixels
+from ncodec.evaluation.peers.common import Pixels, is_lossless
 from ncodec.evaluation.rates import (
     bd_rate,
     bd_table,
     looks,
+    lossless_table,
     measured_metrics,
     points_of,
     spread_at,
@@ -108,7 +109,7 @@ def write_report(
     elif form == ".json":
         data = to_json(curves).encode()
     else:
-        data = to_plot(_with(curves, anchors), form)
+        data = to_plot(lossy(_with(curves, anchors)), form)
     try:
         write_whole(path, data)
     except OSError as error:
@@ -405,13 +406,71 @@ def gaps_of(curves: Sequence[RDCurve]) -> list[str]:
     return lines
 
 
+LOSSLESS_CELLS = (
+    "Whole files, all images together; bpp: bits a pixel. Against the anchor: mean of the images' sizes, and of the total. "
+    "MB/s: 10^6 bytes of RGB pixels a second, one thread."
+)
+
+
+def lossless_rows(curves: Sequence[RDCurve], anchors: Sequence[RDCurve] = ()) -> list[list[str]]:
+    """Return the cells of a table of the lossless codecs, its head first, smallest files first; of anchors the first lossless one counts."""
+    anchor = next((one for one in anchors if one.is_lossless), None)
+    head = ["codec", "bytes", "bpp", "encode (MB/s)", "decode (MB/s)"]
+    against = [f"vs {anchor.codec}, images (%)", "total (%)"] if anchor else []
+    rows = [[*head[:3], *against, *head[3:]]]
+    gaps = {curve.codec for curve in curves if curve.failures}
+    for row in lossless_table(curves, anchor).to_dict("records"):
+        cells = [
+            row["codec"] + (" (gaps)" if row["codec"] in gaps else ""),
+            f"{row['size_bytes']:,}",
+            f"{row['bpp']:.3f}",
+        ]
+        if anchor:
+            sizes = (row["percent"], row["total_percent"])
+            cells += (
+                ["-"] * 2
+                if row["codec"] == anchor.codec
+                else [number(size, 2, "+") for size in sizes]
+            )
+        rows.append([*cells, f"{row['encode_mb_s']:.2f}", f"{row['decode_mb_s']:.2f}"])
+    return rows
+
+
+def lossless_markdown(curves: Sequence[RDCurve], anchors: Sequence[RDCurve] = ()) -> str:
+    """Return what `lossless_rows` does as a Markdown table, and what its cells are."""
+    head, *rows = lossless_rows(curves, anchors)
+    return f"{markdown_table(head, rows)}\n\n{LOSSLESS_CELLS}"
+
+
+def lossy(curves: Sequence[RDCurve]) -> list[RDCurve]:
+    """Return the curves but those of lossless codecs."""
+    return [curve for curve in curves if not curve.is_lossless]
+
+
 def to_markdown(
     curves: Sequence[RDCurve], anchors: Sequence[RDCurve], rates: Sequence[float] = ()
 ) -> str:
-    """Return a study as Markdown: summary, BD-rates by all metrics, looks, metrics at rates, BD-rates, gaps, points of every codec."""
+    """Return a study as Markdown: bytes of lossless codecs, summary, BD-rates by all metrics, looks, metrics at rates, BD-rates, gaps, points of every codec."""
     parts = ["# Rate-distortion study", DEFINITIONS]
     parts += [f"Machine: {name}" for name in machines_of(curves)]
-    parts += ["## Summary", summary_markdown(curves, anchors)]
+    gaps = gaps_of(curves)
+    if any(curve.is_lossless for curve in curves):
+        parts += ["## Lossless: bytes", lossless_markdown(curves, anchors)]
+    curves, anchors = lossy(curves), lossy(anchors)
+    if curves:
+        parts += _rate_distortion(curves, anchors, rates)
+    if gaps:
+        parts += ["## Gaps", "\n".join(f"- {gap}" for gap in gaps)]
+    for curve in curves:
+        if len(curve.points):
+            parts += [f"## {curve.codec}", points_markdown(curve)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rate_distortion(
+    curves: Sequence[RDCurve], anchors: Sequence[RDCurve], rates: Sequence[float]
+) -> list[str]:
+    parts = ["## Summary", summary_markdown(curves, anchors)]
     if anchors:
         parts += ["## All metrics", metrics_markdown(curves, anchors)]
     parts += ["## A quality means a look", looks_markdown(curves)]
@@ -419,12 +478,7 @@ def to_markdown(
         parts += ["## At rates", rates_markdown(curves, anchors, rates)]
     if anchors:
         parts += ["## BD-rates", bd_markdown(curves, anchors)]
-    if gaps := gaps_of(curves):
-        parts += ["## Gaps", "\n".join(f"- {gap}" for gap in gaps)]
-    for curve in curves:
-        if len(curve.points):
-            parts += [f"## {curve.codec}", points_markdown(curve)]
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 # ---------------------------------------------------------------- plots
@@ -486,16 +540,19 @@ def views_of(study: Study, n_images: int, rates: Sequence[float], anchor: str = 
     Args:
         n_images: so many of the study's.
         rates: bpp; the anchor's file of an image nearest to each is searched, and its bytes are everyone's.
-        anchor: a codec of the study; others: its first.
+        anchor: a codec of the study; others: its first. Lossless ones are not shown: they are the original.
     """
     images = study.images[:n_images]
-    leader = anchor if anchor in study.names else study.names[0]
+    shown = {n: c for n, c in zip(study.names, study.codecs, strict=True) if not is_lossless(c)}
+    if not shown:
+        return []
+    leader = anchor if anchor in shown else next(iter(shown))
     found = study.at_equal_bytes(leader, images, rates)
     views = []
     for image in images:
         views.append(View(image.name, "", "original", {}, _data_uri(image.pixels)))
         for rate in rates:
-            for codec, name in zip(study.codecs, study.names, strict=True):
+            for name, codec in shown.items():
                 measured = found.get((image.name, rate, name))
                 if measured is None:
                     continue
@@ -562,16 +619,27 @@ def to_html(
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (Path(__file__).parent / "report.html.j2").read_text()
     )
-    metrics = measured_metrics(shown := _with(curves, anchors))
     images = sorted({str(name) for curve in curves for name in curve.cells["image"]})
-    cells = all_cells(curves)
+    cells, speeds, machines, gaps = (
+        all_cells(curves),
+        speed_table(curves),
+        machines_of(curves),
+        gaps_of(curves),
+    )
+    lossless = lossless_rows(curves, anchors)
+    n_codecs, known = len(curves), _with(curves, anchors)
+    curves, anchors = lossy(curves), lossy(anchors)
+    metrics = measured_metrics(shown := _with(curves, anchors))
     columns = ["codec", "image", "asked", *(c for c in COLUMNS if c not in METRICS or c in metrics)]
     return template.render(
         version=importlib.metadata.version("ncodec"),
         definitions=DEFINITIONS,
         n_images=len(images),
-        machines=machines_of(curves),
-        versions=[(c.codec, (c.about.get("versions") or {"source": c.about.get("source", "")}) | _note(c)) for c in shown],
+        n_codecs=n_codecs,
+        machines=machines,
+        lossless=lossless,
+        lossless_cells=LOSSLESS_CELLS,
+        versions=[(c.codec, (c.about.get("versions") or {"source": c.about.get("source", "")}) | _note(c)) for c in known],
         rates=RATES,
         anchors=[anchor.codec for anchor in anchors],
         summary=summary_rows(curves, anchors),
@@ -584,8 +652,8 @@ def to_html(
         deltas=bd_table(curves, anchors).to_dict("records"),
         axes={metric: AXES[metric] for metric in AXES if metric in metrics or metric in ALWAYS},
         of_images=_of_images,
-        speeds=speed_table(curves).to_dict("records"),
-        gaps=gaps_of(curves),
+        speeds=speeds.to_dict("records"),
+        gaps=gaps,
         number=number,
         isfinite=math.isfinite,
         plotly=get_plotlyjs(),

@@ -33,7 +33,7 @@ from ncodec.evaluation.cells import (
     measure_or_complete,
 )
 from ncodec.evaluation.peers import Codec, codec_name, parse_codec
-from ncodec.evaluation.peers.common import Pixels
+from ncodec.evaluation.peers.common import ASKED_OF_LOSSLESS, Pixels, is_lossless
 from ncodec.image import plain
 from ncodec.image import read as read_picture
 from ncodec.parallel import run_all
@@ -85,6 +85,11 @@ class RDCurve:
     cells: "pd.DataFrame"  # CELL_COLUMNS; a row an image and quality
     failures: list[dict[str, str]] = field(default_factory=list)  # image, asked, message
     about: dict[str, Any] = field(default_factory=dict)  # versions, images, a note; or source
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every file kept every pixel: then the bytes are all there is to compare."""
+        return bool(len(self.cells)) and bool(np.isposinf(self.cells["psnr"]).all())
 
 
 # ---------------------------------------------------------------- measuring
@@ -223,7 +228,9 @@ class Study:
         self.failures[name].append({"image": image, "asked": asked, "message": str(error)})
 
     def asked_of(self, codec: Codec) -> list[str]:
-        """Return the qualities and targets of a codec, each once, as `text_of` writes them."""
+        """Return the qualities and targets of a codec, each once, as `text_of` writes them; of a lossless one `ASKED_OF_LOSSLESS`."""
+        if is_lossless(codec):
+            return [ASKED_OF_LOSSLESS]
         own = codec.LOW if self.is_low else codec.QUALITIES
         return list(dict.fromkeys(map(text_of, self.qualities or own)))
 
@@ -234,7 +241,7 @@ class Study:
     def at_equal_bytes(
         self, leader: str, images: Sequence[Image], rates: Sequence[float]
     ) -> dict[tuple[str, float, str], Measurement]:
-        """Return files of equal bytes, by image, rate and codec: of `leader` nearest to a rate (bpp), of the others to its bytes.
+        """Return files of equal bytes, by image, rate and codec: of `leader` nearest to a rate (bpp), of the others to its bytes; not of lossless ones.
 
         Searched for each of the study's images that is given, and kept in the cache like other targets. What fails is not there.
         """
@@ -256,7 +263,8 @@ class Study:
         asked = {(image.name, rate): rate for image in images for rate in rates}
         search([leader], asked)
         sizes = {(i, rate): float(first.row["bpp"]) for (i, rate, _), first in found.items()}
-        search([name for name in self.names if name != leader], asked | sizes)
+        kept = {name for c, name in zip(self.codecs, self.names, strict=True) if is_lossless(c)}
+        search([name for name in self.names if name != leader and name not in kept], asked | sizes)
         return found
 
     def curves(self) -> list[RDCurve]:

@@ -4,10 +4,13 @@
                deflate ----------------------'   our binary coder -'
 
 Standard library only, but for the C++ extension. What the model does not know, or cannot restore, is kept as
-it is: every JPEG file has a payload.
+it is: every JPEG file has a payload. A file that holds several pictures one behind the other has one of each.
 """
 
+import re
+import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ncodec.bytestream import ByteReader, varint
@@ -15,10 +18,16 @@ from ncodec.errors import CorruptPayloadError, InputError, LimitError, NcodecErr
 from ncodec.jpeg import _jpeg
 from ncodec.jpeg.dictionary import dictionary
 
-RAW, MODELLED, DEFLATED = range(3)
+RAW, MODELLED, DEFLATED, SEVERAL = range(4)
 SIGNATURE = b"\xff\xd8"
 MAX_BLOCKS = 3 * (1 << 28) // 64  # 2**28 pixels of three components: 1.5 GiB of coefficients
 MAX_SIZE = 1 << 30  # bytes of a file
+MAX_PICTURES = 16  # in a file, each with a payload
+# Markers, not those within scans: 00 after FF is data, RST0 to RST7 are the scan's.
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+ALONE = {0x01, 0xD8}  # markers without a segment
+END, START_OF_SCAN = 0xD9, 0xDA
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True)
@@ -28,18 +37,58 @@ class JpegHeader:
     width: int
     height: int
     n_components: int
+    bits: int = 8  # a sample
+    marker: int = 0xC0
+
+    @property
+    def kind(self) -> str:
+        """The kind of JPEG, such as `12 bits, arithmetic coding`; "" for baseline, extended and progressive of 8 bits."""
+        names = [f"{self.bits} bits"] if self.bits != 8 else []
+        names += ["hierarchical"] if self.marker & 4 else []
+        names += ["lossless"] if self.marker & 3 == 3 else []
+        names += ["arithmetic coding"] if self.marker & 8 else []
+        return ", ".join(names)
+
+
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (marker, start, end) of each marker's segment after SOI, up to EOI and with it; junk between them is passed over."""
+    at = len(SIGNATURE)
+    while found := MARKER.search(data, at):
+        at, marker = found.end(), data[found.end() - 1]
+        if marker in ALONE:
+            continue
+        length = 0 if marker == END else int.from_bytes(data[at : at + 2], "big")
+        if at + length > len(data) or (length < 2 and marker != END):
+            return
+        yield marker, at, at + length
+        if marker == END:
+            return
+        at += length
+
+
+def _frame(data: bytes) -> JpegHeader | None:
+    for marker, start, end in segments(data):
+        if marker in FRAMES and end - start >= 8:
+            bits, height, width, n_components = struct.unpack_from(">BHHB", data, start + 2)
+            return JpegHeader(width, height, n_components, bits, marker)
+    return None
 
 
 def header(data: bytes) -> JpegHeader:
-    """Return what the frame header of a JPEG file says.
+    """Return what the first frame header of a JPEG file says, of whatever kind.
 
     Raises:
-        InputError: not a JPEG file, or not one of 8 bits with Huffman coding, or without a frame header.
+        InputError: not a JPEG file, or one without a whole frame header.
     """
-    found = _jpeg.header(data) if data.startswith(SIGNATURE) else None
+    found = _frame(data) if data.startswith(SIGNATURE) else None
     if found is None:
-        raise InputError("JPEG: no frame header of 8 bits and Huffman coding")
-    return JpegHeader(*found)
+        raise InputError("JPEG: no frame header")
+    return found
+
+
+def count_scans(data: bytes) -> int:
+    """Return how many scan headers a JPEG file has before its end."""
+    return sum(marker == START_OF_SCAN for marker, _, _ in segments(data))
 
 
 def compress(data: bytes, max_blocks: int = MAX_BLOCKS) -> bytes:
@@ -56,8 +105,34 @@ def compress(data: bytes, max_blocks: int = MAX_BLOCKS) -> bytes:
         raise InputError(f"JPEG: expected a file that begins with FF D8, found {data[:2].hex(' ')}")
     if len(data) > MAX_SIZE:
         raise InputError(f"JPEG: {len(data)} bytes, files are limited to {MAX_SIZE}")
-    payload = _model(data, max_blocks) or bytes([DEFLATED]) + varint(len(data)) + _deflate(data)
+    pictures = _split(data)
+    if len(pictures) == 1:
+        return _compress_one(data, max_blocks)
+    payloads = [_compress_one(picture, max_blocks) for picture in pictures]
+    payload = bytes([SEVERAL]) + b"".join(varint(len(p)) + p for p in payloads)
     return min(payload, bytes([RAW]) + data, key=len)
+
+
+def _compress_one(data: bytes, max_blocks: int) -> bytes:
+    """Return the payload of a file as one picture, whatever is behind that."""
+    payload = _model(data, max_blocks)
+    if payload is None or len(payload) > 0.95 * len(data):
+        deflated = bytes([DEFLATED]) + varint(len(data)) + _deflate(data)
+        payload = min(payload or deflated, deflated, key=len)
+    return min(payload, bytes([RAW]) + data, key=len)
+
+
+def _split(data: bytes) -> list[bytes]:
+    """Return the pictures of a file, such as of MPO or a gain map behind a photograph: each from its SOI to the next one's."""
+    pictures: list[bytes] = []
+    while len(pictures) < MAX_PICTURES - 1:
+        ends = [end for marker, _, end in segments(data) if marker == END]
+        start = data.find(SIGNATURE + b"\xff", ends[0]) if ends else -1
+        if start < 0 or _frame(data[start:]) is None:
+            break
+        pictures.append(data[:start])
+        data = data[start:]
+    return [*pictures, data]
 
 
 def restore(payload: bytes, max_size: int = MAX_SIZE, max_blocks: int = MAX_BLOCKS) -> bytes:
@@ -75,11 +150,30 @@ def restore(payload: bytes, max_size: int = MAX_SIZE, max_blocks: int = MAX_BLOC
     """
     reader = ByteReader(payload)
     mode = reader.take(1, "JPEG: mode")[0]
+    if mode != SEVERAL:
+        return _restore_one(payload, max_size, max_blocks)
+    pictures: list[bytes] = []
+    while reader.offset < len(payload):
+        if len(pictures) == MAX_PICTURES:
+            raise CorruptPayloadError(f"JPEG: more than {MAX_PICTURES} pictures")
+        size = reader.varint("JPEG: size of a picture's payload")
+        one = reader.take(size, "JPEG: payload of a picture")
+        pictures.append(_restore_one(one, max_size, max_blocks))
+        max_size -= len(pictures[-1])
+    if len(pictures) < 2:
+        raise CorruptPayloadError(f"JPEG: expected two pictures or more, found {len(pictures)}")
+    return b"".join(pictures)
+
+
+def _restore_one(payload: bytes, max_size: int, max_blocks: int) -> bytes:
+    """Return the file, or the one picture of several, in a payload of any other mode."""
+    reader = ByteReader(payload)
+    mode = reader.take(1, "JPEG: mode")[0]
     if mode == RAW:
         _check_size(len(payload) - 1, max_size)
         return payload[1:]
     if mode not in (MODELLED, DEFLATED):
-        raise CorruptPayloadError(f"JPEG: mode {mode}, expected 0 to 2")
+        raise CorruptPayloadError(f"JPEG: mode {mode}, expected 0 to 3")
     size = reader.varint("JPEG: size of the file")
     _check_size(size, max_size)
     if mode == DEFLATED:
@@ -96,7 +190,7 @@ def restore(payload: bytes, max_size: int = MAX_SIZE, max_blocks: int = MAX_BLOC
 
 
 def _model(data: bytes, max_blocks: int) -> bytes | None:
-    """Return the payload in mode MODELLED, or None where it would not restore the file."""
+    """Return a payload in mode MODELLED, or None where it would not restore the file."""
     try:
         parts = _jpeg.take_apart(data, max_blocks)
         if parts is None:

@@ -49,21 +49,19 @@ static nb::bytes py_put_together(const nb::bytes& skeleton, const nb::bytes& pad
   return to_bytes(file);
 }
 
-// Width, height and number of components, or None.
-static nb::object py_header(const nb::bytes& data) {
-  Markers markers;
-  Scan scan;
-  size_t position = 0;
-  bool has_scan = false;
-  if (markers.read(bytes_of(data), data.size(), position, scan, has_scan) != Status::ok) return nb::none();
-  const Frame& frame = markers.frame;
-  if (frame.components.empty()) return nb::none();
-  return nb::make_tuple(frame.width, frame.height, frame.components.size());
+// K.3, K.5, K.4, K.6 of T.81: how many codes of each length, symbols.
+static nb::list py_huffman_tables() {
+  nb::list tables;
+  for (size_t i = 0; i < 2; ++i) {
+    tables.append(nb::bytes(DC_TABLES[i], sizeof DC_TABLES[i]));
+    tables.append(nb::bytes(AC_TABLES[i], sizeof AC_TABLES[i]));
+  }
+  return tables;
 }
 
 NB_MODULE(_jpeg, m) {
   m.def("take_apart", &py_take_apart, nb::arg("data"), nb::arg("max_blocks"));
   m.def("put_together", &py_put_together, nb::arg("skeleton"), nb::arg("padding"), nb::arg("coded"), nb::arg("size"),
         nb::arg("max_blocks"));
-  m.def("header", &py_header, nb::arg("data"));
+  m.def("huffman_tables", &py_huffman_tables);
 }

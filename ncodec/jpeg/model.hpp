@@ -7,6 +7,8 @@
 // At a seam two blocks meet in nearly the same samples. So, for each frequency along it, the sums of either
 // block's coefficients across it, each times its cosine there, are about equal; solved for the one that is not yet
 // known, this predicts the edges (as in Lepton, Horn et al. 2017) and, in the same way, DC.
+// Where the component before has as many blocks, its block times a share predicts this one, and what is coded is the
+// rest: nearly all that red, green and blue have in common. The share is that of the blocks around.
 // One text serves encoder and decoder: `value`s are read from the block, which a decoder fills as it goes.
 
 #pragma once
@@ -21,10 +23,11 @@ namespace ncodec::jpeg {
 
 // 1024 sqrt(2) cos(k pi / 32), half way from the seam to the samples beside it; 1024 for frequency 0.
 constexpr int32_t SEAM[8] = {1024, 1441, 1420, 1385, 1338, 1277, 1204, 1119};
-constexpr int32_t MAX_DEQUANTISED = 1 << 14;  // so that eight products with SEAM stay below 2^28
+constexpr int32_t MAX_DEQUANTISED = 1 << 14;  // eight products of two parts with SEAM stay below 2^28.4
 constexpr uint32_t MAX_SIZE = 31;             // of a magnitude in a context: seven of them stay below 256
-constexpr int64_t PRIOR = 1 << 12, DECAY = 7, ROUND = 1 << 27;
 constexpr size_t N_INNER = 49;
+// How much of the other component a block has: products of blocks around count 7/16 of each of two neighbours'.
+constexpr int64_t PRODUCTS_KEPT = 7, PRODUCTS_AT_FIRST = 1024, MAX_SHARE = 1024;
 constexpr size_t N_LENGTHS = 8;  // contexts of the bins "longer than i bits"; the last is for all from 7 on
 
 // The class of a number from 0 to 255: how many of the bounds it reaches.
@@ -146,11 +149,11 @@ class Model {
     int64_t share = 0;  // in 1/256
     if (other_) {
       const int64_t with = left.with_other + above.with_other, of = left.of_other + above.of_other;
-      share = std::clamp<int64_t>(with * 256 / (of + PRIOR), -1024, 1024);
+      share = std::clamp<int64_t>(with * 256 / (of + PRODUCTS_AT_FIRST), -MAX_SHARE, MAX_SHARE);
       for (uint64_t mask = share ? nonzeros(other_) & ~uint64_t{1} : 0; mask; mask &= mask - 1) {
         const size_t k = static_cast<size_t>(lowest_bit(mask));
         const int64_t value = std::abs(share * dequantised_other(k)) * inverse_[k];
-        const int32_t rounded = static_cast<int32_t>(std::min<int64_t>((value + ROUND) >> 28, MAX_COEFFICIENT));
+        const int32_t rounded = static_cast<int32_t>(std::min<int64_t>((value + (1 << 27)) >> 28, MAX_COEFFICIENT));
         predicted_[k] = static_cast<int16_t>((share < 0) != (other_[k] < 0) ? -rounded : rounded);
         if (rounded != 0) add(own, k, predicted_[k]);
       }
@@ -167,22 +170,21 @@ class Model {
     return static_cast<int32_t>(share);
   }
 
-  int32_t dequantised_other(size_t k) const {
-    return std::clamp(other_[k] * others_q_[k], -MAX_DEQUANTISED, MAX_DEQUANTISED);
-  }
+  static int32_t product(int32_t value, int32_t q) { return std::clamp(value * q, -MAX_DEQUANTISED, MAX_DEQUANTISED); }
+  int32_t dequantised_other(size_t k) const { return product(other_[k], others_q_[k]); }
 
   // What this block says of how much of the other component is in this one.
   void correlate(const Beside& left, const Beside& above, int16_t surprise, int64_t& with, int64_t& of) {
-    with = (left.with_other + above.with_other) * DECAY >> 4;
-    of = (left.of_other + above.of_other) * DECAY >> 4;
+    with = (left.with_other + above.with_other) * PRODUCTS_KEPT >> 4;
+    of = (left.of_other + above.of_other) * PRODUCTS_KEPT >> 4;
     const auto gather = [&](int32_t mine, int32_t others) {
       with += int64_t{mine} * others;
       of += int64_t{others} * others;
     };
-    gather(surprise * q_[0], others_surprise_ * others_q_[0]);
+    gather(product(surprise, q_[0]), product(others_surprise_, others_q_[0]));
     for (uint64_t mask = nonzeros(other_) & ~uint64_t{1}; mask; mask &= mask - 1) {
       const size_t k = static_cast<size_t>(lowest_bit(mask));
-      gather(std::clamp(block_[k] * q_[k], -MAX_DEQUANTISED, MAX_DEQUANTISED), dequantised_other(k));
+      gather(product(block_[k], q_[k]), dequantised_other(k));
     }
   }
 
@@ -290,10 +292,11 @@ class Model {
       from_above = from_left;
       unlike_above = unlike_left;
     }
-    // |from| < 2^29 and 7 of unlike < 2^32: products below 2^62.
+    // |from| < 2^29.4, unlike < 2^32.2: two products below 2^63.
     const int64_t mean = (from_left * unlike_above + from_above * unlike_left) / (unlike_left + unlike_above);
     const auto eighths = [this](int64_t sum) { return sum * inverse_[0] >> 27; };
-    const int64_t by_seams = eighths(mean), by_other = eighths(int64_t{share} * others_surprise_ * others_q_[0] * 4);
+    const int64_t by_seams = eighths(mean),
+                  by_other = eighths(int64_t{share} * product(others_surprise_, others_q_[0]) * 4);
     const auto rounded = [](int64_t value) {
       return static_cast<int>(std::clamp<int64_t>((value + 4) >> 3, -MAX_COEFFICIENT, MAX_COEFFICIENT));
     };
@@ -357,7 +360,7 @@ class Model {
   // Add a part of coefficient k to the block's sums.
   void add(Own& own, size_t k, int value) {
     const size_t v = ZIGZAG[k] >> 3, u = ZIGZAG[k] & 7;
-    const int32_t dequantised = std::clamp(value * q_[k], -MAX_DEQUANTISED, MAX_DEQUANTISED);
+    const int32_t dequantised = product(value, q_[k]);
     const int32_t across = dequantised * SEAM[u], down = dequantised * SEAM[v];
     own.left[v] += across;
     own.right[v] += u & 1 ? -across : across;

@@ -151,14 +151,14 @@ class BitReader {
   bool is_overrun() const { return n_ < 0; }  // then every later bit is 0
   size_t position() const { return at_; }
 
-  // The end of an interval: its padding, in the low bits; nothing else may be left before the marker.
+  // The end of an interval: its padding, in the low bits; position() is then behind its last byte.
   bool end(uint8_t& padding, int& n) {
     refill();
-    if (n_ < 0 || n_ > 7) return false;
-    n = n_;
+    if (n_ < 0) return false;
+    n = n_ & 7;
     padding = n ? static_cast<uint8_t>(take(n)) : 0;
+    for (; n_ > 0; n_ -= 8) at_ -= bytes_[at_ - 1] == 0 && bytes_[at_ - 2] == 0xFF ? 2 : 1;  // a scan header is before
     window_ = 0;
-    n_ = 0;
     return true;
   }
   bool marker(uint8_t code) {

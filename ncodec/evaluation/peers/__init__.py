@@ -13,7 +13,7 @@ from ncodec.evaluation.peers.common import Codec as Codec
 from ncodec.evaluation.peers.compressai import Checkpoints, CompressAi
 from ncodec.evaluation.peers.jxl import JpegXl
 from ncodec.evaluation.peers.ours import Ncodec, chosen_options
-from ncodec.evaluation.peers.pillow import Avif, Jpeg, Jpeg2000, Webp
+from ncodec.evaluation.peers.pillow import Avif, Jpeg, Jpeg2000, Png, Webp
 from ncodec.evaluation.peers.video import Hevc, SvtAv1, Vtm, Vvenc
 
 CODECS: dict[str, type[Codec]] = {
@@ -22,6 +22,7 @@ CODECS: dict[str, type[Codec]] = {
     "avif": Avif,
     "jxl": JpegXl,
     "jpeg2000": Jpeg2000,
+    "png": Png,
     "hevc": Hevc,
     "svtav1": SvtAv1,
     "vvenc": Vvenc,

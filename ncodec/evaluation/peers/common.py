@@ -11,8 +11,15 @@ from ncodec.errors import InputError
 Pixels = NDArray[np.uint8]  # [H, W, 3]
 
 
+ASKED_OF_LOSSLESS = "0"  # instead of a quality: a lossless codec has one file an image
+
+
 class Codec(Protocol):
-    """What can be measured. Fields of the dataclass are its options."""
+    """What can be measured. Fields of the dataclass are its options.
+
+    One that has a true `lossless`, as option or property, is asked for no quality (it is given 0), and must decode to
+    the same pixels.
+    """
 
     WORST: ClassVar[float]  # quality of the smallest files, for the search of targets
     STEP: ClassVar[float]  # between two qualities; 0: any number
@@ -47,6 +54,11 @@ class Codec(Protocol):
     def decode(self, data: bytes, shape: tuple[int, int]) -> Pixels:
         """Return RGB [H, W, 3]; `shape` (H, W) is for streams that do not hold their own size."""
         ...
+
+
+def is_lossless(codec: Codec) -> bool:
+    """Return whether a codec keeps every pixel."""
+    return bool(getattr(codec, "lossless", False))
 
 
 def check_option(codec: str, option: str, value: object, allowed: Sequence[object]) -> None:

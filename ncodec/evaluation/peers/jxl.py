@@ -19,9 +19,10 @@ def _imagecodecs() -> Any:
 
 @dataclass(frozen=True)
 class JpegXl:
-    """JPEG XL (lossy: XYB, VarDCT) by libjxl; its quality is the Butteraugli distance, 25 to 0.05."""
+    """JPEG XL (lossy: XYB, VarDCT) by libjxl; its quality is the Butteraugli distance, 25 to 0.05; or lossless."""
 
     effort: int = 7
+    lossless: bool = False
 
     WORST: ClassVar[float] = 25
     BEST: ClassVar[float] = 0.05
@@ -39,7 +40,11 @@ class JpegXl:
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         return bytes(
             _imagecodecs().jpegxl_encode(
-                pixels, distance=quality, effort=self.effort, lossless=False, numthreads=1
+                pixels,
+                distance=None if self.lossless else quality,
+                effort=self.effort,
+                lossless=self.lossless,
+                numthreads=1,
             )
         )
 

@@ -1,4 +1,4 @@
-"""Still-picture codecs that come with Pillow: JPEG, WebP, AVIF, JPEG 2000."""
+"""Still-picture codecs that come with Pillow: JPEG, WebP, AVIF, JPEG 2000, PNG."""
 
 import importlib.metadata
 from dataclasses import dataclass
@@ -60,9 +60,10 @@ class Jpeg:
 
 @dataclass(frozen=True)
 class Webp:
-    """WebP (lossy, so 4:2:0) by libwebp; quality 0 to 100."""
+    """WebP by libwebp: lossy, so 4:2:0, quality 0 to 100; or lossless, then at the quality (effort) 100."""
 
     method: int = 6
+    lossless: bool = False
 
     WORST: ClassVar[float] = 0
     BEST: ClassVar[float] = 100
@@ -77,6 +78,8 @@ class Webp:
         return _pillow_versions("webp")
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
+        if self.lossless:
+            return _save(pixels, "WEBP", lossless=True, quality=100, method=self.method)
         return _save(pixels, "WEBP", quality=round(quality), method=self.method)
 
     def decode(self, data: bytes, shape: tuple[int, int]) -> Pixels:
@@ -132,6 +135,44 @@ class Jpeg2000:
             pixels, "JPEG2000", quality_mode="dB", quality_layers=[quality],
             irreversible=True, mct=1,
         )  # fmt: skip
+
+    def decode(self, data: bytes, shape: tuple[int, int]) -> Pixels:
+        return _load(data)
+
+
+@dataclass(frozen=True)
+class Png:
+    """PNG by Pillow, its `optimize` on: lossless; then by an optimiser, `oxipng` (the package pyoxipng) at its level 6."""
+
+    optimiser: str = ""
+
+    lossless: ClassVar[bool] = True
+    WORST: ClassVar[float] = 0
+    BEST: ClassVar[float] = 0
+    STEP: ClassVar[float] = 1
+    QUALITIES: ClassVar[tuple[float, ...]] = (0,)
+    LOW: ClassVar[tuple[float, ...]] = (0,)
+
+    def __post_init__(self) -> None:
+        check_option("png", "optimiser", self.optimiser, ("", "oxipng"))
+
+    def versions(self) -> dict[str, str]:
+        found = _pillow_versions("zlib")
+        if self.optimiser:
+            try:
+                found["pyoxipng"] = importlib.metadata.version("pyoxipng")
+            except importlib.metadata.PackageNotFoundError as error:
+                raise InputError(
+                    "codec png:optimiser=oxipng needs pyoxipng: pip install pyoxipng"
+                ) from error
+        return found
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        if not self.optimiser:
+            return _save(pixels, "PNG", optimize=True)
+        import oxipng
+
+        return bytes(oxipng.optimize_from_memory(_save(pixels, "PNG", compress_level=1), level=6))
 
     def decode(self, data: bytes, shape: tuple[int, int]) -> Pixels:
         return _load(data)

@@ -28,7 +28,6 @@ FAMILY = next(family for family in FAMILIES if family.module == __name__)
 # A progressive file has about 10 scans. Each takes the time of the whole image, however few its bytes are.
 MAX_SCANS = 256
 BYTES_A_PIXEL = 16  # of a JPEG file, at most: four components of coefficients that are all escaped
-START_OF_SCAN = b"\xff\xda"
 
 
 def _most_bytes(header: Header, limits: Limits) -> int:
@@ -104,12 +103,16 @@ def picture_of(parsed: Container, limits: Limits) -> Picture:
         TruncatedError, CorruptPayloadError, LimitError: as `unpack`; too many scans.
     """
     data, h = unpack(parsed, limits), parsed.header
-    if (scans := data.count(START_OF_SCAN)) > MAX_SCANS:
+    if (scans := jpeg.count_scans(data)) > MAX_SCANS:
         raise CorruptPayloadError(f"section 'jpeg': {scans} scans, limited to {MAX_SCANS}")
     try:
         picture = image.read(BytesIO(data), "section 'jpeg'")
     except InputError as error:
-        raise UnsupportedVersionError(f"{error}; the JPEG file itself can be restored") from error
+        kind = jpeg.header(data).kind
+        of_kind = f" ({kind})" if kind else ""
+        raise UnsupportedVersionError(
+            f"{error}{of_kind}; the JPEG file itself can be restored"
+        ) from error
     shape = (h.height, h.width) if h.is_grey else (h.height, h.width, 3)
     if picture.pixels.shape != shape:
         raise CorruptPayloadError(
