@@ -476,7 +476,7 @@ def test_flat_image_fits_its_bound():
 
 
 def test_components_are_predicted():
-    """Red, green and blue have most in common: without prediction 26 % are saved here."""
+    """Red, green and blue have most in common: 29 % are saved in JPEG XL, 34 % here, 22 % without prediction."""
     data = make((300, 200), quality=85, subsampling=0, keep_rgb=True)
     payload = assert_restored(data, MODELLED)
     assert len(payload) < 0.68 * len(data)

@@ -126,6 +126,20 @@ def test_no_height():
         ncodec.encode_jpeg(bytes(data))
 
 
+def test_kinds_that_pillow_cannot_show_are_restored(picture):
+    """12 bits a sample, say: width and height are in the frame header, and that is enough."""
+    data = make(picture).replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c")
+    coded = ncodec.encode_jpeg(data)
+    assert ncodec.decode_jpeg(coded) == data and len(coded) < len(data) + 50
+    with pytest.raises(UnsupportedVersionError, match=r"\(12 bits\); .* can be restored"):
+        ncodec.decode(coded)
+
+
+def test_marks_of_scans_in_comments(picture):
+    data = make(picture, comment=b"\xff\xda" * 300)
+    assert ncodec.decode(ncodec.encode_jpeg(data)).size == picture.size
+
+
 def test_cut_file_is_restored(picture):
     data = make(picture)[:-500]
     coded = ncodec.encode_jpeg(data)

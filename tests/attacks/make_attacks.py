@@ -404,7 +404,7 @@ def jpeg_attacks() -> dict[str, tuple[str, bytes]]:
         "jpeg_not_grey": jpeg_pixel(plain, flags=0),
         "jpeg_no_frame": jpeg_pixel(b"\x00\xff\xd8\xff\xd9"),
         "jpeg_scans": jpeg_pixel(b"\x00" + jpeg_file(1, 257)),
-        "jpeg_mode_3": jpeg_pixel(b"\x03" + plain[1:]),
+        "jpeg_mode_4": jpeg_pixel(b"\x04" + plain[1:]),
     }
     files = {name: ("CorruptPayloadError", data) for name, data in corrupt.items()}
     return files | {"jpeg_empty": ("TruncatedError", jpeg_pixel(b""))}
