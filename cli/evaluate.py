@@ -161,7 +161,7 @@ def evaluate(
         typer.Option(
             "--codec",
             metavar="NAME[:option=value,...]",
-            help="Such as hyperprior-s, dct, dct:transform=angle, jpeg, webp, avif:speed=2, jxl, jpeg2000, hevc, svtav1, vvenc, vtm, "
+            help="Such as hyperprior-s, dct, dct:transform=angle, lossless, jpeg, webp, avif:speed=2, jxl, jxl:lossless=true, png, jpeg2000, hevc, svtav1, vvenc, vtm, "
             "compressai:FILE|FOLDER of checkpoints.",
             show_default="the first shipped model",
         ),

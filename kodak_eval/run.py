@@ -3,6 +3,7 @@
     python kodak_eval/run.py measure FOLDER_OF_24_PNG    measures, writes results/kodak.*, the README, weights/index.json
     python kodak_eval/run.py low FOLDER_OF_24_PNG        the same at low rates, tokenizers among the codecs: results/low_rates.*
     python kodak_eval/run.py visual FOLDER_OF_24_PNG     what the pictures look like, CVVDP and Butteraugli too: results/visual.*
+    python kodak_eval/run.py lossless FOLDER_OF_24_PNG   lossless codecs: results/lossless.*
     python kodak_eval/run.py readme                      writes the README's plot and tables from results/ again
 
 What is in the cache of `ncodec eval` is not measured again. A codec that cannot run here (vvenc needs its
@@ -38,6 +39,7 @@ from ncodec.evaluation import (
 from ncodec.evaluation.cells import ON_DEMAND
 from ncodec.evaluation.report import (
     AXES,
+    lossless_markdown,
     markdown_table,
     number,
     rates_markdown,
@@ -72,6 +74,14 @@ VISUAL_METRICS = ("ssimulacra2", "cvvdp", "butteraugli", "ms_ssim")  # of the RE
 LOOK = 70  # mean SSIMULACRA2 at which the README compares spreads
 LOW_PEERS = ("avif", "jxl", "webp")
 LOW_RATES = (0.03, 0.06, 0.1, 0.2)  # bpp
+LOSSLESS = (  # the last is the anchor
+    "lossless",
+    "jxl:effort=9,lossless=true",
+    "webp:lossless=true",
+    "png:optimiser=oxipng",
+    "png",
+    "jxl:lossless=true",
+)
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -219,6 +229,24 @@ def visual(
         readme()
 
 
+@app.command()
+def lossless(
+    images: Path,
+    only: Only = [],  # noqa: B006
+    jobs: int = os.cpu_count() or 1,
+    cache: Path = default_cache(),
+    out: Path = RESULTS / "lossless.json",
+) -> None:
+    """Measure lossless codecs; with the default `out`, write the README too."""
+    study = Study(chosen(only, LOSSLESS), read_kodak(images), (), Cache(cache), "local", jobs)
+    run(study)
+    earlier = read_curves(out) if out.exists() else []
+    curves = with_earlier(list(LOSSLESS), study.curves(), earlier)
+    write_report(out, curves, [])
+    if out == RESULTS / "lossless.json":
+        readme()
+
+
 def visual_markdown(curves: list[RDCurve]) -> str:
     """Return the README's table: BD-rates of images against AVIF, best SSIMULACRA2 first, spreads of a look, seconds."""
     anchor = find_anchor("avif", curves)
@@ -240,7 +268,7 @@ def visual_markdown(curves: list[RDCurve]) -> str:
 
 @app.command()
 def readme() -> None:
-    """Write what is made of results/kodak.json, visual.json and low_rates.json: .md and .svg beside them, and the README's figures."""
+    """Write what is made of results/kodak.json, visual.json, lossless.json and low_rates.json: .md and .svg beside them, and the README's figures."""
     curves = read_curves(RESULTS / "kodak.json")
     anchors = anchors_among(curves)
     write_report(RESULTS / "kodak.md", curves, anchors)
@@ -259,6 +287,11 @@ def readme() -> None:
             r"\*: under 60 % of one of the curves is in both."
         )
         write_between("visual", [title, visual_markdown(curves)], "\n")
+    if (RESULTS / "lossless.json").exists():
+        curves = read_curves(RESULTS / "lossless.json")
+        anchors = [curve for curve in curves if curve.codec == LOSSLESS[-1]]
+        write_report(RESULTS / "lossless.md", curves, anchors)
+        write_between("lossless", [lossless_markdown(curves, anchors)], "\n")
     if (RESULTS / "low_rates.json").exists():
         curves = read_curves(RESULTS / "low_rates.json")
         anchors = low_anchors(curves)

@@ -43,8 +43,9 @@ from ncodec.evaluation import (
     value_at,
 )
 from ncodec.evaluation.cells import Cell, digest_of, measure
+from ncodec.evaluation.peers.common import is_lossless
 from ncodec.evaluation.peers.video import to_pixels, to_planes
-from ncodec.evaluation.rates import measured_metrics, points_of
+from ncodec.evaluation.rates import lossless_table, measured_metrics, points_of
 from ncodec.evaluation.study import curve_of_cells
 from ncodec.metrics import BUTTERAUGLI, ms_ssim, psnr, ssimulacra2, version_of
 from ncodec.models.weights import find_by_name, models_by_name
@@ -104,6 +105,8 @@ def program(tmp_path):
         ("dct:rdoq=false,transform=angle,least=4", "dct:transform=angle,rdoq=false"),
         ("dct:effort=2,tune=psnr", "dct:tune=psnr,effort=2"),
         ("dct-psnr", "dct-psnr"),
+        ("jxl:lossless=true,effort=9", "jxl:effort=9,lossless=true"),
+        ("png:optimiser=oxipng", "png:optimiser=oxipng"),
         ("ncodec:model=/a/b.safetensors", "ncodec:model=/a/b.safetensors"),
     ],
 )
@@ -154,6 +157,37 @@ def test_a_better_quality_is_larger_and_nearer(name, images):
             found.append((len(data), psnr(image.pixels, decoded)))
         (size, low), (larger, high) = found
         assert larger > 1.5 * size and high > low + 3 and high > 34
+
+
+def test_lossless_codecs(images):
+    """One file an image, whatever quality is asked for; bytes are compared, not curves."""
+    names = ["png", "jxl:effort=1,lossless=true", "jpeg"]
+    study = Study([*names, "webp:method=0,lossless=true"], images, [50, 80])
+    for _ in study.run():
+        pass
+    png, jxl, jpeg, webp = curves = study.curves()
+    assert [curve.is_lossless for curve in curves] == [True, True, False, True]
+    assert list(png.points["asked"]) == ["0"] and math.isinf(png.points["psnr"][0])
+    assert bd_table(curves, [png, jpeg]).empty and measured_metrics([png]) != []
+    table = lossless_table(curves, png).set_index("codec")
+    assert set(table.index) == {png.codec, jxl.codec, webp.codec}
+    sizes = {c.codec: [len(study.file_of(c.codec, i.name, "0")) for i in images] for c in (png, jxl)}  # fmt: skip
+    row, pixels = table.loc[jxl.codec], sum(image.pixels.size // 3 for image in images)
+    assert row["size_bytes"] == sum(sizes[jxl.codec])
+    assert row["bpp"] == pytest.approx(8 * sum(sizes[jxl.codec]) / pixels)
+    percents = [100 * (a / b - 1) for a, b in zip(*(sizes[c.codec] for c in (jxl, png)), strict=True)]  # fmt: skip
+    assert row["percent"] == pytest.approx(np.mean(percents))
+    assert row["total_percent"] == pytest.approx(100 * (sum(sizes[jxl.codec]) / sum(sizes[png.codec]) - 1))  # fmt: skip
+    assert row["encode_mb_s"] == pytest.approx(3e-6 * pixels / jxl.cells["encode_s"].sum())
+    assert math.isnan(lossless_table(curves)["percent"][0])
+
+
+def test_a_lossless_codec_that_loses_is_a_gap(images, monkeypatch):
+    png = parse_codec("png")
+    decode = type(png).decode
+    monkeypatch.setattr(type(png), "decode", lambda self, *given: decode(self, *given) ^ 1)
+    with pytest.raises(InputError, match="expected the same pixels"):
+        measure((Cell("png", "0", digest_of(images[0].pixels), png.versions()), images[0].pixels))
 
 
 def test_files_are_what_their_names_say(images):
@@ -736,7 +770,7 @@ def test_every_codec_is_known():
         codec = parse_codec(name)
         low, high = sorted((codec.WORST, codec.BEST))
         assert all(low <= quality <= high for quality in (*codec.QUALITIES, *codec.LOW))
-        assert len(codec.QUALITIES) >= 5 and len(codec.LOW) >= 3
+        assert is_lossless(codec) or (len(codec.QUALITIES) >= 5 and len(codec.LOW) >= 3)
 
 
 @pytest.mark.parametrize("name", ["webp", "avif", "jxl", "dct"])
@@ -828,6 +862,22 @@ def test_eval(folder, tmp_path):
         "--cache", tmp_path / "cache", "--report", tmp_path / "cached.json",
     )  # fmt: skip
     assert (tmp_path / "cached.json").read_text() == (tmp_path / "out.json").read_text()
+
+
+def test_eval_of_lossless_codecs(folder, tmp_path):
+    reports = [tmp_path / f"r{suffix}" for suffix in (".html", ".md", ".svg", ".json")]
+    done = ncodec(
+        "eval", folder / "a.png", "--codec", "png", "--codec", "jxl:effort=1,lossless=true", "--anchor", "png", "--no-cache",
+        *(word for path in reports for word in ("--report", path)),
+    )  # fmt: skip
+    title, _, head, _, first, last = done.stdout.splitlines()[:6]
+    assert title == "Lossless: bytes"
+    assert head == "| codec | bytes | bpp | vs png, images (%) | total (%) | encode (MB/s) | decode (MB/s) |"  # fmt: skip
+    assert first.startswith("| jxl:effort=1,lossless=true | ") and last.split(" | ")[3] == "-"
+    assert "BD-rate" not in done.stdout + done.stderr
+    assert f"{head}\n" in reports[1].read_text()
+    assert "Lossless: bytes</h2>" in reports[0].read_text()
+    assert all(curve.is_lossless for curve in read_curves(reports[3]))
 
 
 def test_eval_at_low_rates(folder, tmp_path):

@@ -156,7 +156,7 @@ def measure(cell_and_pixels: tuple[Cell, Pixels]) -> Measurement:
     try:
         asked = parse_quality(cell.asked)
         quality = _quality_for(codec, pixels, asked) if isinstance(asked, Target) else asked
-        if not is_lossless(codec):  # which is always asked for the same
+        if not is_lossless(codec):
             check_quality(codec, quality)
         data, encode_s, encode_mib = _timed(lambda: codec.encode(pixels, quality), peaks)
         decoded, decode_s, decode_mib = _timed(lambda: codec.decode(data, pixels.shape[:2]), peaks)

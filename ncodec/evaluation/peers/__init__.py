@@ -12,7 +12,7 @@ from ncodec.errors import InputError
 from ncodec.evaluation.peers.common import Codec as Codec
 from ncodec.evaluation.peers.compressai import Checkpoints, CompressAi
 from ncodec.evaluation.peers.jxl import JpegXl
-from ncodec.evaluation.peers.ours import Ncodec, chosen_options
+from ncodec.evaluation.peers.ours import Ncodec, chosen_options, our_names
 from ncodec.evaluation.peers.pillow import Avif, Jpeg, Jpeg2000, Png, Webp
 from ncodec.evaluation.peers.video import Hevc, SvtAv1, Vtm, Vvenc
 
@@ -44,7 +44,7 @@ def _value(text: str, kind: type, place: str) -> object:
 
 
 def parse_codec(text: str) -> Codec:
-    """Return the codec named by `NAME[:option=value,…]` or `compressai:FILE`; NAME is a key of `CODECS` or a shipped model.
+    """Return the codec named by `NAME[:option=value,…]` or `compressai:FILE`; NAME is a key of `CODECS`, a shipped model or a family without weights.
 
     Raises:
         InputError: no such name or option, or a value of the wrong kind.
@@ -52,10 +52,8 @@ def parse_codec(text: str) -> Codec:
     >>> parse_codec("avif:speed=2,subsampling=4:2:0")
     Avif(speed=2, subsampling='4:2:0', tune='')
     """
-    from ncodec.models.weights import models_by_name
-
     name, _, rest = text.partition(":")
-    models = models_by_name()
+    models = our_names()
     kind: Any = CODECS.get(name) or (Ncodec if name in models else None)
     given: dict[str, Any] = {"model": name} if name in models else {}
     if kind is None:
@@ -89,8 +87,6 @@ def codec_name(codec: Codec) -> str:
     >>> codec_name(parse_codec("avif:tune=,speed=2"))
     'avif:speed=2'
     """
-    from ncodec.models.weights import models_by_name
-
     if isinstance(codec, Checkpoints):
         return f"compressai:{codec.paths}"
     changed = {
@@ -100,7 +96,7 @@ def codec_name(codec: Codec) -> str:
     }  # fmt: skip
     changed |= dict(changed.pop("options", ()))
     name = next(key for key, kind in CODECS.items() if isinstance(codec, kind))
-    if name == "ncodec" and changed.get("model") in models_by_name():
+    if name == "ncodec" and changed.get("model") in our_names():
         name = changed.pop("model")
     options = ",".join(
         f"{key}={str(value).lower() if isinstance(value, bool) else value}"

@@ -4,9 +4,22 @@ import importlib.metadata
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from ncodec import families
 from ncodec.evaluation.peers.common import Pixels
-from ncodec.models import weights
+from ncodec.families import Family
+from ncodec.models import load, weights
 from ncodec.models.protocol import options_of
+
+
+def our_names() -> list[str]:
+    """Return what a codec of ours is called: models with weights by name and tune, families without by theirs."""
+    weightless = [f.name for f in families.FAMILIES if not f.has_weights and f.holds == "tiles"]
+    return [*weights.models_by_name(), *weightless]
+
+
+def _family(model: str, tune: str) -> Family:
+    found = load.find(model or None, tune or None)
+    return found if isinstance(found, Family) else weights.family_of(found)
 
 
 def chosen_options(model: str, tune: str, given: dict[str, str]) -> tuple[tuple[str, str], ...]:
@@ -15,8 +28,7 @@ def chosen_options(model: str, tune: str, given: dict[str, str]) -> tuple[tuple[
     Raises:
         InputError: the model has no such tune; the family has no such option, or not with that value.
     """
-    family = weights.family_of(weights.find_by_name(model or None, tune or None))
-    kind = family.load().Options
+    kind = _family(model, tune).load().Options
     chosen = options_of(kind, model or "ncodec", given)
     changed = {
         option.name: getattr(chosen, option.name)
@@ -47,14 +59,18 @@ class Ncodec:
     @property
     def LOW(self) -> tuple[float, ...]:
         """All of a tokenizer, whose rates are all low; the first three of others."""
-        family = weights.family_of(weights.find_by_name(self.model or None, self.tune or None))
+        family = _family(self.model, self.tune)
         return self.QUALITIES if family.has_tokens else self.QUALITIES[:3]
+
+    @property
+    def lossless(self) -> bool:
+        """Whether its family knows no qualities, and so loses nothing."""
+        return not _family(self.model, self.tune).has_quality
 
     def versions(self) -> dict[str, str]:
         from ncodec import __version__
-        from ncodec.models.load import load_by_name
 
-        loaded = load_by_name(self.model or None, self.device, self.tune or None)
+        loaded = load.load_by_name(self.model or None, self.device, self.tune or None)
         found = {"ncodec": __version__, "weights": loaded.digest.hex()}
         if self.device == "cuda":
             found["torch"] = importlib.metadata.version("torch")
@@ -64,8 +80,10 @@ class Ncodec:
         from ncodec import codec
 
         chosen: dict[str, Any] = dict(self.options)  # as text: the family knows their types
+        if not self.lossless:
+            chosen["quality"] = quality
         return codec.encode(
-            pixels, quality, self.model or None, self.device, tune=self.tune or None, **chosen
+            pixels, model=self.model or None, device=self.device, tune=self.tune or None, **chosen
         )
 
     def decode(self, data: bytes, shape: tuple[int, int]) -> Pixels:
