@@ -135,6 +135,14 @@ def test_kinds_that_pillow_cannot_show_are_restored(picture):
         ncodec.decode(coded)
 
 
+def test_several_pictures(picture):
+    """Also where one is larger than the first, whose sides the header has: that one is kept as it is."""
+    small, large = make(picture.crop((0, 0, 30, 20))), make(picture)
+    for data in (large + small, small + large):
+        assert ncodec.decode_jpeg(ncodec.encode_jpeg(data)) == data
+    assert ncodec.decode(ncodec.encode_jpeg(large + small)).size == picture.size
+
+
 def test_marks_of_scans_in_comments(picture):
     data = make(picture, comment=b"\xff\xda" * 300)
     assert ncodec.decode(ncodec.encode_jpeg(data)).size == picture.size

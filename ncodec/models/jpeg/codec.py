@@ -35,6 +35,11 @@ def _most_bytes(header: Header, limits: Limits) -> int:
     return BYTES_A_PIXEL * _whole(header.width) * _whole(header.height) + limits.metadata_bytes
 
 
+def _most_blocks(header: Header) -> int:
+    """Return how many blocks a picture may have: each component one for each 8x8 pixels of whole MCUs."""
+    return 4 * (_whole(header.width) // 8) * (_whole(header.height) // 8)
+
+
 def _whole(side: int) -> int:
     """Return a side in whole MCUs, which are of 32 pixels at most."""
     return -(-side // 32) * 32
@@ -54,7 +59,7 @@ def pack(data: bytes) -> bytes:
     container.check_limits(header, Limits())
     if len(data) > (most := _most_bytes(header, Limits())):
         raise LimitError(f"JPEG: {len(data)} bytes for its sides, limited to {most}")
-    payload = jpeg.compress(data)
+    payload = jpeg.compress(data, _most_blocks(header))
     return container.write(Container(header, [[[payload]]]))
 
 
@@ -78,10 +83,8 @@ def unpack(parsed: Container, limits: Limits) -> bytes:
         raise CorruptPayloadError(
             "header: expected no weights digest, quality, tiles, layers or metadata, alpha or depth of family jpeg"
         )
-    # Each component has at most one block for each 8x8 pixels of whole MCUs.
-    most = 4 * (_whole(h.width) // 8) * (_whole(h.height) // 8)
     with named("section 'jpeg': "):
-        data = jpeg.restore(only_payload(parsed.tiles[0]), _most_bytes(h, limits), most)
+        data = jpeg.restore(only_payload(parsed.tiles[0]), _most_bytes(h, limits), _most_blocks(h))
     try:
         found = jpeg.header(data)
     except InputError as error:
