@@ -3,7 +3,7 @@
     python kodak_eval/jpeg.py FOLDER_OF_PNG [--repeats 5]      writes results/jpeg.json and results/jpeg.md
 
 Each picture is saved by Pillow as a JPEG, 4:2:0, standard Huffman tables, at four qualities; then, as extra checks, at
-quality 85 progressive, 4:4:4 and with optimised tables. Every payload is restored and compared byte for byte. Speeds are
+quality 85 progressive, 4:4:4, with optimised tables and as RGB (Adobe transform 0, 4:4:4). Every payload is restored and compared byte for byte. Speeds are
 of one thread, in MB (10^6 bytes) of JPEG a second, the best of several runs over all files. JPEG XL: `cjxl
 --lossless_jpeg=1` where the PATH has it (efforts 7 and 9), and imagecodecs' libjxl at its one effort.
 """
@@ -35,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     "85, progressive": {"quality": 85, "progressive": True},
     "85, 4:4:4": {"quality": 85, "subsampling": 0},
     "85, optimised": {"quality": 85, "optimize": True},
+    "85, RGB": {"quality": 85, "subsampling": 0, "keep_rgb": True},
 }
 EFFORTS = (7, 9)
 
