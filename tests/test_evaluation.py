@@ -107,6 +107,7 @@ def program(tmp_path):
         ("dct-psnr", "dct-psnr"),
         ("jxl:lossless=true,effort=9", "jxl:effort=9,lossless=true"),
         ("png:optimiser=oxipng", "png:optimiser=oxipng"),
+        ("lossless", "lossless"),
         ("ncodec:model=/a/b.safetensors", "ncodec:model=/a/b.safetensors"),
     ],
 )

@@ -120,11 +120,17 @@ class Model {
  private:
   static constexpr int16_t ZEROS[BLOCK] = {};
 
+  // Sums of products of coefficients, of blocks near by more than of those far away: this component's with the
+  // other's, the other's with themselves.
+  struct Products {
+    int64_t with = 0, of = 0;
+  };
+
   // What a block leaves to the one at its right, or below it.
   struct Beside {
     int32_t seam[8] = {};  // sums across the seam, of each frequency along it; times 1024
     uint32_t n_inner = 0, n_edge[2] = {};
-    int64_t with_other = 0, of_other = 0;  // sums of products, of blocks near by more than of those far away
+    Products products;
   };
 
   // The block that is being coded: its side of the seams, and sums for the next blocks.
@@ -142,14 +148,14 @@ class Model {
     }
   }
 
-  // Predict the block from the other component's: by how much of that is in this one in the blocks around. What is
-  // coded are residuals; the block is the prediction and what has been coded of them.
-  int32_t predict(const Beside& left, const Beside& above, Own& own) {
+  // Predict the block from the other component's, and return the share of that (in 1/256), which is what the blocks
+  // around have. What is coded are residuals; the block is the prediction and what has been coded of them.
+  int32_t predict(const Products& around, Own& own) {
     predicted_.fill(0);
-    int64_t share = 0;  // in 1/256
+    int64_t share = 0;
     if (other_) {
-      const int64_t with = left.with_other + above.with_other, of = left.of_other + above.of_other;
-      share = std::clamp<int64_t>(with * 256 / (of + PRODUCTS_AT_FIRST), -MAX_SHARE, MAX_SHARE);
+      // |with| and of < 2^37: 64 products of 2^28, times 8 for all the blocks before.
+      share = std::clamp<int64_t>(around.with * 256 / (around.of + PRODUCTS_AT_FIRST), -MAX_SHARE, MAX_SHARE);
       for (uint64_t mask = share ? nonzeros(other_) & ~uint64_t{1} : 0; mask; mask &= mask - 1) {
         const size_t k = static_cast<size_t>(lowest_bit(mask));
         const int64_t value = std::abs(share * dequantised_other(k)) * inverse_[k];
@@ -174,34 +180,31 @@ class Model {
   int32_t dequantised_other(size_t k) const { return product(other_[k], others_q_[k]); }
 
   // What this block says of how much of the other component is in this one.
-  void correlate(const Beside& left, const Beside& above, int16_t surprise, int64_t& with, int64_t& of) {
-    with = (left.with_other + above.with_other) * PRODUCTS_KEPT >> 4;
-    of = (left.of_other + above.of_other) * PRODUCTS_KEPT >> 4;
-    const auto gather = [&](int32_t mine, int32_t others) {
-      with += int64_t{mine} * others;
-      of += int64_t{others} * others;
+  Products correlate(const Products& around, int16_t surprise) {
+    Products sums{around.with * PRODUCTS_KEPT >> 4, around.of * PRODUCTS_KEPT >> 4};
+    const auto gather = [&sums](int32_t mine, int32_t others) {
+      sums.with += int64_t{mine} * others;
+      sums.of += int64_t{others} * others;
     };
     gather(product(surprise, q_[0]), product(others_surprise_, others_q_[0]));
     for (uint64_t mask = nonzeros(other_) & ~uint64_t{1}; mask; mask &= mask - 1) {
       const size_t k = static_cast<size_t>(lowest_bit(mask));
       gather(product(block_[k], q_[k]), dequantised_other(k));
     }
+    return sums;
   }
 
   // Returns by how much DC is not what the seams make of it.
   int16_t code_block(Beside& left, Beside& above) {
     Own own;
-    const int32_t share = predict(left, above, own);
+    const Products around{left.products.with + above.products.with, left.products.of + above.products.of};
+    const int32_t share = predict(around, own);
     own.n_inner = code_count(left.n_inner, above.n_inner);
     code_inner(own);
     code_edge(0, above.seam, own.top, left.n_edge[0] + above.n_edge[0], own);
     code_edge(1, left.seam, own.left, left.n_edge[1] + above.n_edge[1], own);
     const int16_t surprise = code_dc(left.seam, above.seam, share, own);
-    if (other_) {
-      correlate(left, above, surprise, left.with_other, left.of_other);
-      above.with_other = left.with_other;
-      above.of_other = left.of_other;
-    }
+    if (other_) left.products = above.products = correlate(around, surprise);
     left.n_inner = above.n_inner = own.n_inner;
     for (size_t i = 0; i < 2; ++i) left.n_edge[i] = above.n_edge[i] = own.n_edge[i];
     std::copy(own.right, own.right + 8, left.seam);
