@@ -304,6 +304,17 @@ def test_bomb(picture):
     assert ncodec.decode_jpeg(ncodec.encode_jpeg(bytearray(data))) == data
 
 
+def test_many_segments(picture):
+    """Each is a step of a loop: a file of nothing else is kept, and not shown."""
+    data = make(picture)
+    at = data.index(b"\xff\xda")
+    data = data[:at] + b"\xff\xfe\0\2" * (jpeg.MAX_SEGMENTS + 1) + data[at:]
+    coded = ncodec.encode_jpeg(data)
+    assert ncodec.decode_jpeg(coded) == data
+    with pytest.raises(CorruptPayloadError, match="more than 65536 segments"):
+        ncodec.decode(coded)
+
+
 def test_no_quality(tmp_path, picture):
     photo = tmp_path / "photo.jfif"
     photo.write_bytes(make(picture))

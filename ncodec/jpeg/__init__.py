@@ -23,9 +23,9 @@ SIGNATURE = b"\xff\xd8"
 MAX_BLOCKS = 3 * (1 << 28) // 64  # 2**28 pixels of three components: 1.5 GiB of coefficients
 MAX_SIZE = 1 << 30  # bytes of a file
 MAX_PICTURES = 16  # in a file, each with a payload
-# Markers, not those within scans: 00 after FF is data, RST0 to RST7 are the scan's.
-MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-ALONE = {0x01, 0xD8}  # markers without a segment
+MAX_SEGMENTS = 1 << 16  # of a picture: bounds the time that a hostile file takes
+# Markers of segments, and EOI: 00 after FF is data, RST0 to RST7 are the scan's, TEM and SOI stand alone.
+MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")
 END, START_OF_SCAN = 0xD9, 0xDA
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
@@ -51,12 +51,16 @@ class JpegHeader:
 
 
 def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start, end) of each marker's segment after SOI, up to EOI and with it; junk between them is passed over."""
+    """Yield (marker, start, end) of each marker's segment after SOI, up to EOI and with it; junk between them is passed over.
+
+    Raises:
+        InputError: there are more than `MAX_SEGMENTS`.
+    """
     at = len(SIGNATURE)
-    while found := MARKER.search(data, at):
+    for _ in range(MAX_SEGMENTS):
+        if (found := MARKER.search(data, at)) is None:
+            return
         at, marker = found.end(), data[found.end() - 1]
-        if marker in ALONE:
-            continue
         length = 0 if marker == END else int.from_bytes(data[at : at + 2], "big")
         if at + length > len(data) or (length < 2 and marker != END):
             return
@@ -64,6 +68,7 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == END:
             return
         at += length
+    raise InputError(f"JPEG: more than {MAX_SEGMENTS} segments")
 
 
 def _frame(data: bytes) -> JpegHeader | None:
@@ -78,7 +83,7 @@ def header(data: bytes) -> JpegHeader:
     """Return what the first frame header of a JPEG file says, of whatever kind.
 
     Raises:
-        InputError: not a JPEG file, or one without a whole frame header.
+        InputError: not a JPEG file, or one without a whole frame header, or of more than `MAX_SEGMENTS` before it.
     """
     found = _frame(data) if data.startswith(SIGNATURE) else None
     if found is None:
@@ -87,7 +92,7 @@ def header(data: bytes) -> JpegHeader:
 
 
 def count_scans(data: bytes) -> int:
-    """Return how many scan headers a JPEG file has before its end."""
+    """Return how many scan headers a JPEG file has before its end; raises as `segments`."""
     return sum(marker == START_OF_SCAN for marker, _, _ in segments(data))
 
 
@@ -126,9 +131,12 @@ def _split(data: bytes) -> list[bytes]:
     """Return the pictures of a file, such as of MPO or a gain map behind a photograph: each from its SOI to the next one's."""
     pictures: list[bytes] = []
     while len(pictures) < MAX_PICTURES - 1:
-        ends = [end for marker, _, end in segments(data) if marker == END]
-        start = data.find(SIGNATURE + b"\xff", ends[0]) if ends else -1
-        if start < 0 or _frame(data[start:]) is None:
+        try:
+            ends = [end for marker, _, end in segments(data) if marker == END]
+            start = data.find(SIGNATURE + b"\xff", ends[0]) if ends else -1
+            if start < 0 or _frame(data[start:]) is None:
+                break
+        except InputError:  # too many segments
             break
         pictures.append(data[:start])
         data = data[start:]

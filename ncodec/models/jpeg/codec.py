@@ -106,7 +106,11 @@ def picture_of(parsed: Container, limits: Limits) -> Picture:
         TruncatedError, CorruptPayloadError, LimitError: as `unpack`; too many scans.
     """
     data, h = unpack(parsed, limits), parsed.header
-    if (scans := jpeg.count_scans(data)) > MAX_SCANS:
+    try:
+        scans = jpeg.count_scans(data)
+    except InputError as error:
+        raise CorruptPayloadError(f"section 'jpeg': {error}") from error
+    if scans > MAX_SCANS:
         raise CorruptPayloadError(f"section 'jpeg': {scans} scans, limited to {MAX_SCANS}")
     try:
         picture = image.read(BytesIO(data), "section 'jpeg'")
