@@ -11,7 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ncodec.bytestream import ByteReader, varint
 from ncodec.errors import CorruptPayloadError, InputError, LimitError, NcodecError
@@ -26,7 +26,7 @@ MAX_PICTURES = 16  # in a file, each with a payload
 MAX_SEGMENTS = 1 << 16  # of a picture: bounds the time that a hostile file takes
 # Markers of segments, and EOI: 00 after FF is data, RST0 to RST7 are the scan's, TEM and SOI stand alone.
 MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")
-END, START_OF_SCAN = 0xD9, 0xDA
+END, START_OF_SCAN, NUMBER_OF_LINES = 0xD9, 0xDA, 0xDC
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
@@ -72,11 +72,16 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _frame(data: bytes) -> JpegHeader | None:
+    frame = None
     for marker, start, end in segments(data):
-        if marker in FRAMES and end - start >= 8:
+        if frame is None and marker in FRAMES and end - start >= 8:
             bits, height, width, n_components = struct.unpack_from(">BHHB", data, start + 2)
-            return JpegHeader(width, height, n_components, bits, marker)
-    return None
+            frame = JpegHeader(width, height, n_components, bits, marker)
+        elif marker == NUMBER_OF_LINES and frame and end - start >= 4:
+            return replace(frame, height=int.from_bytes(data[start + 2 : start + 4], "big"))
+        if frame and frame.height:
+            break
+    return frame
 
 
 def header(data: bytes) -> JpegHeader:
