@@ -248,7 +248,11 @@ def evaluate(
     found = [evaluation.find_anchor(name, curves) for name in anchors]
     lossy, lossy_anchors = report.lossy(curves), report.lossy(found)
     if len(lossy) < len(curves):
-        print(f"Lossless: bytes\n\n{report.lossless_markdown(curves, found)}", flush=True)
+        print(
+            f"Lossless: bytes\n\n{report.lossless_markdown(curves, found)}",
+            end="\n\n" if lossy else "\n",
+            flush=True,
+        )
     if lossy:
         print(report.summary_markdown(lossy, lossy_anchors), flush=True)
     measured = [anchor for anchor in lossy_anchors if len(anchor.cells)]
