@@ -39,7 +39,7 @@ from ncodec.evaluation import (
 from ncodec.evaluation.cells import ON_DEMAND
 from ncodec.evaluation.report import (
     AXES,
-    lossless_markdown,
+    lossless_rows,
     markdown_table,
     number,
     rates_markdown,
@@ -74,9 +74,10 @@ VISUAL_METRICS = ("ssimulacra2", "cvvdp", "butteraugli", "ms_ssim")  # of the RE
 LOOK = 70  # mean SSIMULACRA2 at which the README compares spreads
 LOW_PEERS = ("avif", "jxl", "webp")
 LOW_RATES = (0.03, 0.06, 0.1, 0.2)  # bpp
-LOSSLESS = (  # the last is the anchor
+LOSSLESS_ANCHOR = "jxl:effort=9,lossless=true"
+LOSSLESS = (
     "lossless",
-    "jxl:effort=9,lossless=true",
+    LOSSLESS_ANCHOR,
     "webp:lossless=true",
     "png:optimiser=oxipng",
     "png",
@@ -289,9 +290,10 @@ def readme() -> None:
         write_between("visual", [title, visual_markdown(curves)], "\n")
     if (RESULTS / "lossless.json").exists():
         curves = read_curves(RESULTS / "lossless.json")
-        anchors = [curve for curve in curves if curve.codec == LOSSLESS[-1]]
+        anchors = [find_anchor(LOSSLESS_ANCHOR, curves)]
         write_report(RESULTS / "lossless.md", curves, anchors)
-        write_between("lossless", [lossless_markdown(curves, anchors)], "\n")
+        head, *rows = lossless_rows([c for c in curves if c.codec != "png"], anchors)
+        write_between("lossless", [markdown_table(head, rows)], "\n")
     if (RESULTS / "low_rates.json").exists():
         curves = read_curves(RESULTS / "low_rates.json")
         anchors = low_anchors(curves)
