@@ -61,8 +61,9 @@ def encode_image(
     way: Way, source: str, data: bytes, progress: Progress = no_progress
 ) -> tuple[bytes, Report]:
     """Return the .nc file of an image file, and the report; on any machine."""
-    from ncodec import codec, container, image, metadata, metrics
+    from ncodec import codec, container, image, metrics
     from ncodec.families import family_by_id
+    from ncodec.metadata.pictures import stripped
 
     name = files.shown(source)
     if container.peek_header(data) is not None:
@@ -75,7 +76,7 @@ def encode_image(
     if way.background is not None:
         picture = image.flattened(picture, way.background)
     if way.is_stripped:
-        picture = metadata.stripped(picture)
+        picture = stripped(picture)
     height, width = picture.pixels.shape[:2]
     begin = time.perf_counter()
     with named(f"{name}: "):

@@ -9,27 +9,29 @@ The arithmetic of a tile is its family's (models/protocol.py); torch is imported
 `kind="torch"` and a family's efforts that need it only.
 """
 
-import mmap
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
 from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ncodec import container, families, metadata
+from ncodec import container, families
 from ncodec.bytestream import Bytes
 from ncodec.container import Box, Container, Header, Limits
 from ncodec.errors import CorruptPayloadError, InputError, NcodecError, named
 from ncodec.families import Family, family_by_id
-from ncodec.image import Kind, Picture, as_kind, check_kind, filled, picture_of
+from ncodec.files import Source, is_source, reading
+from ncodec.image import Kind, Picture, as_kind, check_kind, filled, picture_of, read
+from ncodec.metadata.pictures import stripped
 from ncodec.metrics import bpp, of_pictures
 from ncodec.models.jpeg import codec as jpeg
 from ncodec.models.load import LoadedModel, find_device, load_by_name, load_for
@@ -48,7 +50,6 @@ from ncodec.tiles import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-Source = Bytes | str | os.PathLike[str] | IO[bytes]
 USUAL_QUALITY = 4.0
 LOSSLESS = "lossless"  # the model that loses nothing
 ALPHA_MODEL, ALPHA_TUNE = "dct", "psnr"  # of alpha that loses something
@@ -56,7 +57,7 @@ SCALES = (1, 2, 4, 8, 16)  # one pixel for so many by so many
 
 
 def encode(
-    image: "Image.Image | NDArray[Any] | Tensor | Picture",
+    image: "Image.Image | NDArray[Any] | Tensor | Picture | Source",
     quality: float | None = None,
     model: str | Path | None = None,
     device: str = "cpu",
@@ -79,7 +80,8 @@ def encode(
 
     Args:
         image: Pillow image (its ICC, EXIF and XMP travel along); numpy uint8 or uint16, [H, W] or [H, W, 1 … 4], alpha
-            last; torch uint8, or float in [0, 1], [C, H, W] or [H, W]. Any size from 1x1.
+            last; torch uint8, or float in [0, 1], [C, H, W] or [H, W]; or an image file: its path, bytes, or itself, open.
+            Any size from 1x1.
         quality: 1 (smallest) to 8 (best), fractions allowed, to the nearest 0.05; None: 4.
         model: name of a shipped model or path of a weights file; None is the default model.
         device: "cpu" or "cuda", which needs torch. Files from any device decode on any other.
@@ -102,9 +104,9 @@ def encode(
         LimitError: the image is larger than decoders accept.
         UnknownModelError, WeightsMismatchError: the model cannot be had.
     """
-    picture = picture_of(image, bit_depth)
+    picture = _read_or_take(image, bit_depth)
     if strip:
-        picture = metadata.stripped(picture)
+        picture = stripped(picture)
     target = target_of(
         size=target_size, bpp=target_bpp, psnr=target_psnr, ssimulacra2=target_ssimulacra2
     )
@@ -115,7 +117,7 @@ def encode(
 
 
 def encode_batch(
-    images: "Sequence[Image.Image | NDArray[Any] | Tensor | Picture]",
+    images: "Sequence[Image.Image | NDArray[Any] | Tensor | Picture | Source]",
     jobs: int = 0,
     bit_depth: int | None = None,
     **options: Any,
@@ -131,9 +133,7 @@ def encode_batch(
     Raises:
         NcodecError: those of `encode`; the message starts with the place of the image in the list.
     """
-    from ncodec.parallel import (
-        run_all,
-    )  # sockets and processes: a tenth of the time to import this module
+    from ncodec.parallel import run_all  # sockets and processes: slow to import
 
     if not isinstance(images, (list, tuple)):
         raise InputError(f"images: expected a list of images, found {type(images).__name__}")
@@ -141,7 +141,7 @@ def encode_batch(
     def pictures() -> Iterator[Picture]:
         for number, image in enumerate(images):
             with named(f"image {number}: "):
-                picture = picture_of(image, bit_depth)
+                picture = _read_or_take(image, bit_depth)
             yield picture
 
     files = [b""] * len(images)
@@ -151,6 +151,15 @@ def encode_batch(
                 raise coded
         files[number] = coded
     return files
+
+
+def _read_or_take(image: Any, bit_depth: int | None) -> Picture:
+    """Return the picture of what `encode` takes: of image files, too."""
+    if not is_source(image):
+        return picture_of(image, bit_depth)
+    with reading(image) as content:
+        name = str(image) if isinstance(image, (str, os.PathLike)) else "image"
+        return read(BytesIO(content), name)
 
 
 def encode_picture(
@@ -401,39 +410,6 @@ def box_of(region: tuple[int, int, int, int] | None) -> Box | None:
     return int(x), int(y), int(x + width), int(y + height)
 
 
-@contextmanager
-def reading(source: Source) -> Iterator[Bytes]:
-    """Give the bytes of a file: themselves, or of a path or open file, which are read where they are looked at.
-
-    Raises:
-        InputError: there is no such file, or it cannot be read.
-    """
-    if isinstance(source, Bytes):
-        yield source
-        return
-    if not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read"):
-        raise InputError(
-            f"data: expected bytes, a path or an open file, found {type(source).__name__}"
-        )
-    try:
-        if not isinstance(source, (str, os.PathLike)):
-            yield source.read()
-            return
-        with open(source, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                yield b""
-                return
-            try:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except (OSError, ValueError):  # a pipe
-                yield file.read()
-                return
-            with mapped:
-                yield mapped
-    except OSError as error:
-        raise InputError(f"{source}: {error.strerror or error}") from error
-
-
 def decode_picture(
     data: Source,
     model: str | Path | None = None,
@@ -612,7 +588,7 @@ def decode(
 
 
 def decode_batch(
-    files: list[bytes],
+    files: Sequence[Source],
     kind: Kind = "pillow",
     model: str | Path | None = None,
     device: str = "cpu",
@@ -624,7 +600,7 @@ def decode_batch(
     are those of `decode`.
 
     Args:
-        files: the whole files.
+        files: of each what `decode` takes.
         kind: of each image, as in `decode`.
         model: weights file, needed only for models that are not shipped.
         device: "cpu" or "cuda".
@@ -637,8 +613,12 @@ def decode_batch(
     find_device(device)
     if not isinstance(files, (list, tuple)):
         raise InputError(f"files: expected a list of files' bytes, found {type(files).__name__}")
-    named_files = [(f"file {i}: ", data) for i, data in enumerate(files)]
-    pictures = _decode_named(named_files, model, device, limits)
+    with ExitStack() as stack:
+        named_files = []
+        for number, source in enumerate(files):
+            with named(f"file {number}: "):
+                named_files.append((f"file {number}: ", stack.enter_context(reading(source))))
+        pictures = _decode_named(named_files, model, device, limits)
     return [as_kind(picture, kind) for picture in pictures]  # type: ignore[return-value]
 
 

@@ -1,10 +1,18 @@
-"""Files written whole or not at all."""
+"""Files read where they are looked at, and written whole or not at all."""
 
 import errno
+import mmap
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any, TypeGuard
+
+from ncodec.bytestream import Bytes
+from ncodec.errors import InputError
+
+Source = Bytes | str | os.PathLike[str] | IO[bytes]
 
 WRITE_BITS = 0o222
 
@@ -60,3 +68,41 @@ def _replace_content(handle: int, data: bytes) -> None:
     while rest:
         rest = rest[os.write(handle, rest) :]
     os.ftruncate(handle, len(data))
+
+
+def is_source(thing: Any) -> TypeGuard[Source]:
+    """Return whether a thing is bytes, a path or an open file."""
+    return isinstance(thing, (Bytes, str, os.PathLike)) or hasattr(thing, "read")
+
+
+@contextmanager
+def reading(source: Source) -> Iterator[Bytes]:
+    """Give the bytes of a file: themselves, or of a path or open file, which are read where they are looked at.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+    """
+    if not is_source(source):
+        raise InputError(
+            f"data: expected bytes, a path or an open file, found {type(source).__name__}"
+        )
+    if isinstance(source, Bytes):
+        yield source
+        return
+    try:
+        if not isinstance(source, (str, os.PathLike)):
+            yield source.read()
+            return
+        with open(source, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                yield b""
+                return
+            try:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError):  # a pipe
+                yield file.read()
+                return
+            with mapped:
+                yield mapped
+    except OSError as error:
+        raise InputError(f"{source}: {error.strerror or error}") from error

@@ -6,6 +6,7 @@ from ncodec import container
 from ncodec.bytestream import Bytes
 from ncodec.container import Container, Limits
 from ncodec.families import family_by_id
+from ncodec.files import Source, reading
 from ncodec.metrics import bpp
 from ncodec.models.weights import list_models
 
@@ -55,12 +56,17 @@ def _colour_of(metadata: dict[str, bytes]) -> str:
     return "ICC profile" if "icc" in metadata else "sRGB"
 
 
-def info(data: Bytes, limits: Limits = Limits()) -> Info:
-    """Return what a file says of itself, all checksums verified, nothing decoded.
+def info(data: Source, limits: Limits = Limits()) -> Info:
+    """Return what a file (its bytes, its path, or itself, open) says of itself, all checksums verified, nothing decoded.
 
     Raises:
         FormatError, LimitError: as `decode`.
     """
+    with reading(data) as content:
+        return _info(content, limits)
+
+
+def _info(data: Bytes, limits: Limits) -> Info:
     parsed = container.read(data, limits)
     h = parsed.header
     family = family_by_id(h.family)

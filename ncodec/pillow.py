@@ -30,10 +30,11 @@ from warnings import warn
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from ncodec import codec, container, metadata
+from ncodec import codec, container
 from ncodec.errors import NcodecError, TruncatedError
 from ncodec.families import family_by_id
 from ncodec.image import Picture, from_pillow, to_pillow
+from ncodec.metadata.pictures import of_image, options_for
 
 FORMAT = "NCODEC"
 HEAD = 1 << 16  # bytes that are read at first: most files' tiles begin before
@@ -55,7 +56,7 @@ def _shown(picture: Picture) -> Image.Image:
     """Return a picture in a mode that Pillow has, with all metadata that has a name in `info`."""
     image = to_pillow(picture)
     # Those of a JPEG file have "dpi", too, and a profile of what CICP says.
-    image.info.update(metadata.options_for(picture, "JPEG"))
+    image.info.update(options_for(picture, "JPEG"))
     return image
 
 
@@ -163,7 +164,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         InputError: an option that is wrong; a ValueError, as other formats raise.
     """
     given = image.encoderinfo
-    colours = metadata.of_image(image)[0].get("icc")
+    colours = of_image(image)[0].get("icc")
     info = {"transparency": image.info.get("transparency"), "icc_profile": colours}
     info |= {name: given[name] for name in GIVEN if name in given}
     if isinstance(exif := info.get("exif"), Image.Exif):

@@ -12,11 +12,12 @@ import pytest
 from conftest import ROOT
 from PIL import Image, ImageCms, ImageOps
 
-from ncodec import colour, container, exif, icc, metadata, packing, profiles
+from ncodec import container
 from ncodec.container import Container, Header, Limits
 from ncodec.entropy import crc32c
 from ncodec.errors import CorruptPayloadError, LimitError
 from ncodec.image import Picture
+from ncodec.metadata import colour, exif, icc, packing, pictures, profiles
 
 PIXELS = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3) * 3
 GREY = PIXELS[:, :, 0].copy()
@@ -36,14 +37,14 @@ def read(data):
     """Return the metadata of a file, and notices."""
     with Image.open(io.BytesIO(data)) as image:
         image.load()
-        return metadata.of_image(image, data)
+        return pictures.of_image(image, data)
 
 
 def saved(picture, form, **options):
     """Return a picture as a file of a format, and notices."""
-    fit, notices = metadata.fitted(picture, form)
+    fit, notices = pictures.fitted(picture, form)
     stream = io.BytesIO()
-    Image.fromarray(fit.pixels).save(stream, form, **metadata.options_for(fit, form), **options)
+    Image.fromarray(fit.pixels).save(stream, form, **pictures.options_for(fit, form), **options)
     return stream.getvalue(), notices
 
 
@@ -301,8 +302,8 @@ def test_formats_hold_metadata(form):
 @pytest.mark.parametrize("form", ["BMP", "PPM", "GIF", "JPEG2000"])
 def test_formats_without_exif_are_turned(form):
     picture = Picture(PIXELS, {"icc": profiles.known()[14], "exif": block(_112=6)})
-    fit, notices = metadata.fitted(picture, form)
-    assert (fit.pixels == np.rot90(PIXELS, 3)).all() and set(metadata.options_for(fit, form)) <= {
+    fit, notices = pictures.fitted(picture, form)
+    assert (fit.pixels == np.rot90(PIXELS, 3)).all() and set(pictures.options_for(fit, form)) <= {
         "dpi"
     }
     assert "colour space" in notices[0] and "EXIF" in notices[1]
@@ -319,9 +320,9 @@ def test_turned_as_pillow_turns(value, order):
         {"exif": block(order, _112=value)},
         {"xmp": b'<x tiff:Orientation="%d"/>' % value},
     ):
-        turned = metadata.turned(Picture(PIXELS, {**kept, "phys": phys}, alpha=GREY))
+        turned = pictures.turned(Picture(PIXELS, {**kept, "phys": phys}, alpha=GREY))
         assert (turned.pixels == expected).all() and turned.alpha.shape == expected.shape[:2]
-        assert metadata.orientation(turned.metadata) == 1
+        assert pictures.orientation(turned.metadata) == 1
         assert turned.metadata["phys"] == (phys if value < 5 else struct.pack(">IIB", 2, 1, 1))
 
 
@@ -335,7 +336,7 @@ def test_stripped():
         ({"cicp": b"\x0c\x0d\0\1"}, ["cicp"]),
         ({"cicp": b"\1\x0d\0\1", "icc": profiles.known()[14]}, []),
     ):
-        bare = metadata.stripped(Picture(PIXELS, {**kept, **colours}))
+        bare = pictures.stripped(Picture(PIXELS, {**kept, **colours}))
         assert list(bare.metadata) == left and bare.pixels.shape == (4, 6, 3)
 
 
@@ -356,10 +357,10 @@ def test_pillow_is_told():
     """An image that is decoded has its colour and density in `info`, and comes back as it was."""
     kept = {"cicp": b"\x0c\x0d\0\1", "xmp": b"<x/>", "phys": struct.pack(">IIB", 11811, 2835, 1)}
     image = Image.fromarray(PIXELS)
-    image.info |= metadata.info_of(Picture(PIXELS, kept))
+    image.info |= pictures.info_of(Picture(PIXELS, kept))
     assert image.info["dpi"] == (300, 72)
     assert image.info["icc_profile"] == icc.of_cicp(kept["cicp"], False)
-    assert metadata.of_image(image) == (kept, [])
+    assert pictures.of_image(image) == (kept, [])
 
 
 def test_what_is_left_out_is_said():

@@ -22,7 +22,7 @@ from ncodec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
-from ncodec.packing import packed, unpacked
+from ncodec.metadata.packing import packed, unpacked
 from ncodec.quality import MAX_QUALITY_CODE
 
 METADATA = {"icc": b"iCCP", "exif": b"eXIF", "xmp": b"xMPm", "cicp": b"cICP", "phys": b"pHYs"}

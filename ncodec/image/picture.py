@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ncodec import icc
 from ncodec.errors import InputError, WrongTypeError, needing
+from ncodec.metadata import icc
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ncodec import exif, metadata
 from ncodec.container import Limits
 from ncodec.errors import InputError, LimitError, NcodecError
 from ncodec.image.deep import read_deep
 from ncodec.image.picture import Picture, of_planes
 from ncodec.image.plugins import add_plugin, reason
+from ncodec.metadata import exif
+from ncodec.metadata.pictures import of_image
 
 COLOUR_OF_MODE = {
     **dict.fromkeys(("1", "L", "LA", "La"), "L"),
@@ -79,7 +80,7 @@ def _picture_of(image: Image.Image, raw: bytes) -> Picture:
     deep = read_deep(image, raw)
     if deep is None:
         image.load()  # ahead of `info`: PNG's text may stand after the pixels
-    kept, left_out = metadata.of_image(image, raw)
+    kept, left_out = of_image(image, raw)
     if image.format == "JXL" and "exif" in kept:
         kept["exif"] = exif.upright(kept["exif"])  # the decoder has turned the pixels
     notices = []

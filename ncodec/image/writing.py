@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ncodec import metadata
 from ncodec.errors import InputError, NcodecError
 from ncodec.image.alpha import flattened
 from ncodec.image.picture import Picture, of_depth, to_pillow
 from ncodec.image.plugins import FORM_OF_SUFFIX, add_plugin, reason
+from ncodec.metadata.pictures import fitted, options_for
 
 PNG_LEVEL = 4  # of zlib: half the time of 6, Pillow's own, for 3 % more bytes
 ROWS = 16  # of a 16-bit PNG that are filtered together
@@ -117,11 +117,11 @@ def _write(
     picture: Picture, target: IO[bytes], form: str, suffix: str, quality: int | None
 ) -> list[str]:
     """Write what the format can hold; return notices."""
-    picture, notices = metadata.fitted(picture, form)
+    picture, notices = fitted(picture, form)
     if form == "PPM":
         target.write(_netpbm(picture, suffix))
         return notices
-    options = metadata.options_for(picture, form)
+    options = options_for(picture, form)
     if form == "JXL" and options.pop("icc_profile", None):
         notices.append("JXL is written without its colour profile, which the plugin cannot")
     image = to_pillow(replace(picture, metadata={}))

@@ -182,7 +182,7 @@ def decode_seeds() -> dict[str, bytes]:
     import ncodec
     from ncodec import container
     from ncodec.container import Container
-    from ncodec.profiles import known
+    from ncodec.metadata.profiles import known
 
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, (40, 24, 3), np.uint8)

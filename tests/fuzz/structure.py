@@ -119,7 +119,9 @@ def mutate_fields(parts: Parts, rng: random.Random, change: Change) -> None:
     """Change one header field."""
     name = rng.choice(FIELDS)
     if name == "flags":
-        parts.fields["flags"] = bytes([rng.choice([0, 1, 2, 3, 4, 7, 16, 17, 18, rng.randrange(256)])])
+        parts.fields["flags"] = bytes(
+            [rng.choice([0, 1, 2, 3, 4, 7, 16, 17, 18, rng.randrange(256)])]
+        )
         for bit, field, value in (
             (2, "tile", varint(64)),
             (2, "overlap", varint(rng.choice([0, 32, 64]))),

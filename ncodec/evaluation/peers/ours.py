@@ -23,17 +23,6 @@ def _family(model: str, tune: str) -> Family:
     return found if isinstance(found, Family) else weights.family_of(found)
 
 
-def our_names() -> list[str]:
-    """Return what a codec of ours is called: models with weights by name and tune, families without by theirs."""
-    weightless = [f.name for f in families.FAMILIES if not f.has_weights and f.holds == "tiles"]
-    return [*weights.models_by_name(), *weightless]
-
-
-def _family(model: str, tune: str) -> Family:
-    found = load.find(model or None, tune or None)
-    return found if isinstance(found, Family) else weights.family_of(found)
-
-
 def chosen_options(model: str, tune: str, given: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """Return what a model's family makes of options: checked, those that change nothing left out.
 

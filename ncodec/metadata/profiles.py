@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from struct import pack
 
-from ncodec.icc import (
+from ncodec.metadata.icc import (
     D50,
     SRGB_CURVE,
     XYZ,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ncodec import colour, exif, icc
+from ncodec.metadata import colour, exif, icc
 
 if TYPE_CHECKING:
     from ncodec.image import Picture

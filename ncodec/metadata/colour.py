@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ncodec import exif as exif_block
-from ncodec import icc, profiles
+from ncodec.metadata import exif as exif_block
+from ncodec.metadata import icc, profiles
 
 SRGB = (1, 13)  # primaries and transfer function, by H.273
 HDR = (16, 18)  # transfer functions: PQ, HLG

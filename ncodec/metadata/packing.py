@@ -11,7 +11,7 @@ from struct import pack
 
 from ncodec.errors import CorruptPayloadError, LimitError
 from ncodec.jpeg.dictionary import dictionary as jpeg_dictionary
-from ncodec.profiles import known
+from ncodec.metadata.profiles import known
 
 STORED, DEFLATED, KNOWN = range(3)
 FORMS = {"icc": (STORED, DEFLATED, KNOWN), "exif": (STORED, DEFLATED), "xmp": (STORED, DEFLATED)}
