@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include <map>
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -46,53 +46,51 @@ Tile tile_of(const Value* pixels, const Shape& shape, bool hides) {
   return tile;
 }
 
-// How a colour occurs: often, and beside itself.
-struct Uses {
-  int n = 0, repeats = 0;
-  int index = -1;
-};
-
 // Gives a tile a palette if one may be worth it: of all colours, or of those that occur again and again.
 inline bool find_palette(Tile& tile) {
   const Shape& shape = tile.shape;
   const auto order = shape.order();
-  std::map<uint64_t, Uses> uses;
-  const auto colour_at = [&](int y, int x) {
-    uint64_t colour = 0;
-    for (int c : order) colour = colour << 16 | tile.planes[static_cast<size_t>(c)].row(y)[x];
-    return colour;
-  };
-  std::vector<uint64_t> colours(shape.pixels());
-  for (int y = 0; y < shape.h; ++y) {
-    for (int x = 0; x < shape.w; ++x) colours[static_cast<size_t>(y) * static_cast<size_t>(shape.w) + static_cast<size_t>(x)] = colour_at(y, x);
+  const size_t w = static_cast<size_t>(shape.w), n = shape.pixels();
+  std::vector<uint64_t> colours(n);
+  for (size_t i = 0; i < n; ++i) {
+    for (int c : order) colours[i] = colours[i] << 16 | tile.planes[static_cast<size_t>(c)].row(static_cast<int>(i / w))[i % w];
   }
-  const size_t w = static_cast<size_t>(shape.w);
+  const auto is_repeat = [&](size_t i) { return (i % w > 0 && colours[i] == colours[i - 1]) || (i >= w && colours[i] == colours[i - w]); };
   size_t repeats = 0;
-  for (size_t i = 0; i < colours.size(); ++i) {
-    const bool is_repeat = (i % w > 0 && colours[i] == colours[i - 1]) || (i >= w && colours[i] == colours[i - w]);
-    repeats += is_repeat;
-    // A photograph: hardly any pixel repeats.
-    if (i == colours.size() / 4 && i > 1024 && repeats * 50 < i) return false;
-    Uses& use = uses[colours[i]];
-    ++use.n;
-    use.repeats += is_repeat;
+  for (size_t i = 0; i < n; ++i) repeats += is_repeat(i);
+  if (n > 4096 && repeats * 10 < n) return false;  // a photograph: 300 colours of one pixel each would cost more
+
+  std::vector<std::pair<uint64_t, bool>> sorted(n);
+  for (size_t i = 0; i < n; ++i) sorted[i] = {colours[i], is_repeat(i)};
+  std::sort(sorted.begin(), sorted.end());
+  struct Run {
+    uint64_t colour;
+    size_t pixels, repeats;
+  };
+  std::vector<Run> runs;
+  for (const auto& [colour, again] : sorted) {
+    if (runs.empty() || runs.back().colour != colour) runs.push_back({colour, 0, 0});
+    ++runs.back().pixels;
+    runs.back().repeats += again;
   }
-  const bool takes_all = uses.size() <= MOST_COLOURS && (uses.size() <= 256 || uses.size() * 16 <= colours.size()) && (uses.size() <= 16 || uses.size() * 4 <= colours.size());
-  int n = 0;
+  const size_t all = runs.size();
+  const bool takes_all = all <= MOST_COLOURS && all * (all <= 16 ? 1 : all <= 256 ? 4 : 16) <= n;
+  if (!takes_all) {
+    runs.erase(std::remove_if(runs.begin(), runs.end(), [](const Run& r) { return r.pixels < 12 || r.repeats * 3 < r.pixels; }), runs.end());
+    runs.resize(std::min<size_t>(runs.size(), MOST_COLOURS));
+  }
   size_t covered = 0;
-  for (auto& [colour, use] : uses) {
-    if (!takes_all && (use.n < 12 || use.repeats * 3 < use.n)) continue;
-    if (n == MOST_COLOURS) break;
-    use.index = n++;
-    covered += static_cast<size_t>(use.n);
-    for (size_t k = order.size(); k-- > 0;) tile.palette.push_back(static_cast<uint16_t>(colour >> 16 * k));
+  for (const Run& r : runs) covered += r.pixels;
+  if (covered == 0 || covered * 10 < n) return false;
+  tile.has_rest = covered < n;
+  for (const Run& r : runs) {
+    for (size_t k = order.size(); k-- > 0;) tile.palette.push_back(static_cast<uint16_t>(r.colour >> 16 * k));
   }
-  if (n == 0 || covered * 10 < colours.size()) {
-    tile.palette.clear();
-    return false;
+  for (uint64_t colour : colours) {
+    const auto found = std::lower_bound(runs.begin(), runs.end(), colour, [](const Run& r, uint64_t c) { return r.colour < c; });
+    const bool is_there = found != runs.end() && found->colour == colour;
+    tile.indexes.push_back(static_cast<uint16_t>(is_there ? found - runs.begin() + tile.has_rest : 0));
   }
-  tile.has_rest = covered < colours.size();
-  for (uint64_t colour : colours) tile.indexes.push_back(static_cast<uint16_t>(uses[colour].index + tile.has_rest));
   return true;
 }
 

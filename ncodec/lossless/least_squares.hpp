@@ -27,19 +27,19 @@ struct Moments {
 };
 constexpr int first_column(int row) { return row & ~7; }
 
+// Eight columns at a time.
+typedef int32_t Lanes __attribute__((vector_size(32), aligned(4), may_alias));
+NCODEC_INLINE Lanes& lanes(int32_t* v) { return *reinterpret_cast<Lanes*>(v); }
+NCODEC_INLINE const Lanes& lanes(const int32_t* v) { return *reinterpret_cast<const Lanes*>(v); }
+
 // L12: adds the products of `pixels` (even) vectors z; `all` is the slow sum of the whole plane.
-NCODEC_INLINE void accumulate(Moments& cell, Moments& all, int all_shift, const int16_t (*z)[ROWS], int pixels, int n) {
+NCODEC_INLINE void accumulate(Moments& cell, Moments& all, int all_shift, const int32_t (*z)[ROWS], int pixels, int n) {
   for (int i = 0; i <= n; ++i) {
     for (int j0 = first_column(i); j0 <= n; j0 += 8) {
-      int32_t sum[8] = {};
-      for (int k = 0; k < pixels; k += 2) {
-        const int32_t p = z[k][i], q = z[k + 1][i];
-        for (int j = 0; j < 8; ++j) sum[j] += p * z[k][j0 + j] + q * z[k + 1][j0 + j];
-      }
-      for (int j = 0; j < 8; ++j) {
-        cell.a[i][j0 + j] += sum[j] - (cell.a[i][j0 + j] >> 2);
-        all.a[i][j0 + j] += sum[j] >> all_shift;
-      }
+      Lanes sum = z[0][i] * lanes(z[0] + j0);
+      for (int k = 1; k < pixels; ++k) sum += z[k][i] * lanes(z[k] + j0);
+      lanes(cell.a[i] + j0) += sum - (lanes(cell.a[i] + j0) >> 2);
+      lanes(all.a[i] + j0) += sum >> all_shift;
     }
   }
 }
@@ -65,9 +65,11 @@ class Solver {
       for (int i = j + 1; i < n; ++i) {
         const int64_t l = (m.a[j][i] * inverse) >> 30;  // of 2^16
         const int32_t factor = static_cast<int32_t>(std::clamp<int64_t>(l, INT32_MIN, INT32_MAX));
-        for (int k = i; k <= n; ++k) {
-          const uint64_t product = static_cast<uint64_t>(int64_t{factor} * m.a[j][k]);
-          m.a[i][k] = static_cast<int32_t>(static_cast<uint32_t>(m.a[i][k]) - static_cast<uint32_t>(product >> 16));
+        for (int k0 = first_column(i); k0 <= n; k0 += 8) {  // columns before i are not read again
+          for (int k = k0; k < k0 + 8; ++k) {
+            const uint64_t product = static_cast<uint64_t>(int64_t{factor} * m.a[j][k]);
+            m.a[i][k] = static_cast<int32_t>(static_cast<uint32_t>(m.a[i][k]) - static_cast<uint32_t>(product >> 16));
+          }
         }
       }
     }

@@ -68,13 +68,16 @@ constexpr int PREDICTORS = 8;
 struct Learned {
   static constexpr int SIZES[CONTEXTS] = {32 * 8, 24 * 24, 17 * 17 * 4, 17 * 17 * 16, 17 * 17 * 4, 17 * 17 * 4, 17 * 17 * 4,
                                           256 * 4, 17 * 17 * 8, 24 * 24, 256 * 8, 17 * 17 * 4, 17 * 17 * 4};
+  struct alignas(64) Line {  // of a cache
+    Slot slots[16];
+  };
   struct Bias {
     int32_t v = 0;
     int n = 0;
   };
 
   int bins;  // slots of a context: zero, sign, and one a class
-  std::vector<Slot> slots[CONTEXTS];
+  std::vector<Line> lines[CONTEXTS];
   std::vector<Weights> by_energy, by_other;
   std::vector<Refinement> refinements;
   std::vector<Slot> low;
@@ -82,7 +85,7 @@ struct Learned {
 
   explicit Learned(int most) : bins(most < 256 ? 16 : 32) {
     const size_t n = static_cast<size_t>(bins);
-    for (size_t i = 0; i < CONTEXTS; ++i) slots[i].resize(static_cast<size_t>(SIZES[i]) * n);
+    for (size_t i = 0; i < CONTEXTS; ++i) lines[i].resize(static_cast<size_t>(SIZES[i]) * n / 16);
     by_energy.assign(24 * n, Weights(CONTEXTS));
     by_other.assign(32 * n, Weights(CONTEXTS));
     refinements.resize(24 * n);
@@ -118,7 +121,7 @@ class PlaneCoder {
     w[3][0] = w[3][1] = 1 << 15;
     const int all_shift = std::max(0, log2_of(static_cast<uint64_t>(s_.w)) - 4);
     std::vector<int32_t> errors(static_cast<size_t>(2 * PREDICTORS * x_.stride()));
-    int16_t z[SEGMENT][ROWS] = {};
+    int32_t z[SEGMENT][ROWS] = {};
     for (int y = 0; y < s_.h; ++y) {
       if (!coder_.is_ok()) return false;
       begin_row(y, errors);
@@ -146,10 +149,10 @@ class PlaneCoder {
               code_pixel(y, x, w, z[x - x0]);
             } else {
               pass(y, x);
-              std::fill_n(z[x - x0], ROWS, int16_t{0});
+              std::fill_n(z[x - x0], ROWS, 0);
             }
           }
-          for (int i = x1 - x0; i < s_.cell; ++i) std::fill_n(z[i], ROWS, int16_t{0});
+          for (int i = x1 - x0; i < s_.cell; ++i) std::fill_n(z[i], ROWS, 0);
         }
         accumulate(moments[static_cast<size_t>(c)], all, all_shift, z, s_.cell, n_);
       }
@@ -169,7 +172,7 @@ class PlaneCoder {
     static constexpr Place OTHER[7] = {{0, 0}, {-1, 0}, {0, -1}, {1, 0}, {0, 1}, {1, -1}, {-1, -1}};
     const int others = static_cast<int>(s_.samples.size());
     const auto add = [&](const Place* places, int from, int to, int other) {
-      for (int i = from; i < to; ++i) taps_[n_++] = {places[i].dx + places[i].dy * x_.stride(), other};
+      for (int i = from; i < to; ++i) taps_[n_++] = {places[i].dx + places[i].dy * x_.stride(), other, nullptr};
     };
     const auto add_others = [&](int from, int to) {
       for (int k = 0; k < others; ++k) add(OTHER, from, to, k);
@@ -229,7 +232,7 @@ class PlaneCoder {
     for (int i = 0; i < PREDICTORS; ++i) errors_[i][x] = 0;
   }
 
-  NCODEC_INLINE void code_pixel(int y, int x, const int32_t (*w)[ROWS], int16_t* z) {
+  NCODEC_INLINE void code_pixel(int y, int x, const int32_t (*w)[ROWS], int32_t* z) {
     uint16_t* p = x_.row(y) + x;
     const int up = -x_.stride();
     const int W = p[-1], N = p[up], NW = p[up - 1], NE = p[up + 1], WW = p[-2], NN = p[2 * up];
@@ -318,7 +321,10 @@ class PlaneCoder {
     const int eighth = std::clamp((centre - (whole << FRACTION) + 32) >> 3, 0, 7), quarter = eighth >> 1;
 
     // L19: contexts.
-    const auto set = [&](size_t i, int context) { base_[i] = learned_.slots[i].data() + static_cast<size_t>(context) * static_cast<size_t>(learned_.bins); };
+    const auto set = [&](size_t i, int context) {
+      base_[i] = learned_.lines[i][static_cast<size_t>(context * learned_.bins / 16)].slots;
+      __builtin_prefetch(base_[i]);
+    };
     const auto pair = [&](int a, int b) { return (signed_level_of(a) * 17 + signed_level_of(b)) * 4 + quarter; };
     const auto [low, high] = std::minmax({predicted[0], predicted[1], predicted[2], predicted[3]});
     set(0, std::min(level_of(energy, 4) * 2 / 3, 31) * 8 + eighth);
@@ -349,8 +355,8 @@ class PlaneCoder {
     }
     for (int i = 0; i < PREDICTORS; ++i) errors_[i][x] = std::abs(predicted[i] - fine) >> 2;
     constexpr int LIMIT = (1 << TAP_BITS) - 1;
-    for (int i = 0; i < n_; ++i) z[i] = static_cast<int16_t>(std::clamp(t[i] >> tap_shift_, -LIMIT, LIMIT));
-    z[n_] = static_cast<int16_t>(std::clamp((2 * value - base[0]) >> tap_shift_, -LIMIT, LIMIT));
+    for (int i = 0; i < n_; ++i) z[i] = std::clamp(t[i] >> tap_shift_, -LIMIT, LIMIT);
+    z[n_] = std::clamp((2 * value - base[0]) >> tap_shift_, -LIMIT, LIMIT);
   }
 
   int value_shift() const { return std::max(0, log2_of(static_cast<uint64_t>(most_)) + 1 - 8); }
