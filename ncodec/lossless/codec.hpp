@@ -34,12 +34,15 @@ Tile tile_of(const Value* pixels, const Shape& shape, bool hides) {
       values.push_back(static_cast<uint16_t>(v));
     }
     // Worth it if half the values or fewer are left, or all lie low, and to say which takes less than is saved.
-    const size_t saved = shape.pixels() * static_cast<size_t>(shape.bit_depth - 1 - log2_of(values.size() > 1 ? values.size() - 1 : 0)) / 2;
+    const size_t saved = shape.pixels() *
+                         static_cast<size_t>(shape.bit_depth - 1 - log2_of(values.size() > 1 ? values.size() - 1 : 0)) /
+                         2;
     const bool is_given = values.size() * 2 <= number.size() && changes * 8 < saved;
     tile.planes.emplace_back(shape.w, shape.h, is_given ? (values.size()) / 2 : number.size() / 2);
     for (size_t i = 0; i < shape.pixels(); ++i) {
       const Value v = value(i, c);
-      tile.planes[c].row(static_cast<int>(i / static_cast<size_t>(shape.w)))[i % static_cast<size_t>(shape.w)] = is_given ? number[v] : static_cast<uint16_t>(v);
+      tile.planes[c].row(static_cast<int>(i / static_cast<size_t>(shape.w)))[i % static_cast<size_t>(shape.w)] =
+          is_given ? number[v] : static_cast<uint16_t>(v);
     }
     tile.values.push_back(is_given ? values : std::vector<uint16_t>{});
   }
@@ -53,12 +56,15 @@ inline bool find_palette(Tile& tile) {
   const size_t w = static_cast<size_t>(shape.w), n = shape.pixels();
   std::vector<uint64_t> colours(n);
   for (size_t i = 0; i < n; ++i) {
-    for (int c : order) colours[i] = colours[i] << 16 | tile.planes[static_cast<size_t>(c)].row(static_cast<int>(i / w))[i % w];
+    for (int c : order)
+      colours[i] = colours[i] << 16 | tile.planes[static_cast<size_t>(c)].row(static_cast<int>(i / w))[i % w];
   }
-  const auto is_repeat = [&](size_t i) { return (i % w > 0 && colours[i] == colours[i - 1]) || (i >= w && colours[i] == colours[i - w]); };
+  const auto is_repeat = [&](size_t i) {
+    return (i % w > 0 && colours[i] == colours[i - 1]) || (i >= w && colours[i] == colours[i - w]);
+  };
   size_t repeats = 0;
   for (size_t i = 0; i < n; ++i) repeats += is_repeat(i);
-  if (n > 4096 && repeats * 10 < n) return false;  // a photograph: 300 colours of one pixel each would cost more
+  if (n > 4096 && repeats * 10 < n) return false;  // a photograph
 
   std::vector<std::pair<uint64_t, bool>> sorted(n);
   for (size_t i = 0; i < n; ++i) sorted[i] = {colours[i], is_repeat(i)};
@@ -75,19 +81,23 @@ inline bool find_palette(Tile& tile) {
   }
   const size_t all = runs.size();
   const bool takes_all = all <= MOST_COLOURS && all * (all <= 16 ? 1 : all <= 256 ? 4 : 16) <= n;
+  if (!takes_all && repeats * 2 < n) return false;
   if (!takes_all) {
-    runs.erase(std::remove_if(runs.begin(), runs.end(), [](const Run& r) { return r.pixels < 12 || r.repeats * 3 < r.pixels; }), runs.end());
+    runs.erase(std::remove_if(runs.begin(), runs.end(),
+                              [](const Run& r) { return r.pixels < 12 || r.repeats * 3 < r.pixels; }),
+               runs.end());
     runs.resize(std::min<size_t>(runs.size(), MOST_COLOURS));
   }
   size_t covered = 0;
   for (const Run& r : runs) covered += r.pixels;
-  if (covered == 0 || covered * 10 < n) return false;
+  if (covered == 0) return false;
   tile.has_rest = covered < n;
   for (const Run& r : runs) {
     for (size_t k = order.size(); k-- > 0;) tile.palette.push_back(static_cast<uint16_t>(r.colour >> 16 * k));
   }
   for (uint64_t colour : colours) {
-    const auto found = std::lower_bound(runs.begin(), runs.end(), colour, [](const Run& r, uint64_t c) { return r.colour < c; });
+    const auto found =
+        std::lower_bound(runs.begin(), runs.end(), colour, [](const Run& r, uint64_t c) { return r.colour < c; });
     const bool is_there = found != runs.end() && found->colour == colour;
     tile.indexes.push_back(static_cast<uint16_t>(is_there ? found - runs.begin() + tile.has_rest : 0));
   }
@@ -107,7 +117,7 @@ inline std::vector<uint8_t> encode(Tile& tile, int effort) {
   tile.cell_log2 = CELL_LOG2[effort];
   if (!find_palette(tile)) return code_payload(tile);
   std::vector<uint8_t> with = code_payload(tile);
-  if (!tile.has_rest || effort < 2) return with;
+  if (effort == 1 || (effort == 2 && !tile.has_rest && tile.colours() > 2)) return with;
   tile.palette.clear();
   tile.indexes.clear();
   std::vector<uint8_t> without = code_payload(tile);
@@ -123,7 +133,8 @@ Status decode(const uint8_t* payload, size_t size, const Shape& shape, Value* pi
   Tile tile;
   tile.shape = shape;
   tile.values.resize(static_cast<size_t>(shape.channels));
-  if (Status status = decode_payload(coder, tile); status != Status::ok) return coder.is_ok() ? status : Status::truncated;
+  if (Status status = decode_payload(coder, tile); status != Status::ok)
+    return coder.is_ok() ? status : Status::truncated;
   switch (coder.coder.finish()) {
     case BinaryStatus::ok: break;
     case BinaryStatus::left_over: return Status::left_over;

@@ -52,8 +52,8 @@ class IndexCoder {
       uint16_t *r = row(y), *above = row(y - 1), *second = row(y - 2);
       std::fill_n(r - PAD, PAD, above[0]);
       for (int x = 0; x < w_; ++x) {
-        const uint32_t W = r[x - 1], WW = r[x - 2], WWW = r[x - 3], N = above[x], NW = above[x - 1], NE = above[x + 1], NWW = above[x - 2],
-                       NEE = above[x + 2], NN = second[x], NNW = second[x - 1], NNE = second[x + 1];
+        const uint32_t W = r[x - 1], WW = r[x - 2], WWW = r[x - 3], N = above[x], NW = above[x - 1], NE = above[x + 1],
+                       NWW = above[x - 2], NEE = above[x + 2], NN = second[x], NNW = second[x - 1], NNE = second[x + 1];
         hashes_ = {hash_of(0, {W}),
                    hash_of(1, {N}),
                    hash_of(2, {W, N}),
@@ -66,14 +66,17 @@ class IndexCoder {
         uint16_t &far = followers_[hashes_[6] & mask_], &near = followers_[hashes_[4] & mask_];
         const bool is_new = far == NOTHING;
         const uint32_t guess = !is_new ? far : near != NOTHING ? near : W;
-        const size_t pattern = static_cast<size_t>((W == N) | (N == NW) << 1 | (N == NE) << 2 | (W == WW) << 3 | (N == NN) << 4 | is_new << 5) * 16;
+        const size_t pattern = static_cast<size_t>((W == N) | (N == NW) << 1 | (N == NE) << 2 | (W == WW) << 3 |
+                                                   (N == NN) << 4 | is_new << 5) *
+                               16;
         uint16_t& index = indexes_[static_cast<size_t>(y) * static_cast<size_t>(w_) + static_cast<size_t>(x)];
         const uint32_t value = index;
         const size_t kind = (size_t{1} << bits_) + ((guess == W) | (guess == N) << 1 | is_new << 2);
         uint32_t got = guess;
         if (!code_bin(0xFFFF0000u + guess, kind, pattern, value == guess)) {
           uint32_t node = 1;
-          for (int i = bits_ - 1; i >= 0; --i) node = 2 * node + code_bin(node, node, pattern + 1 + static_cast<size_t>(i), value >> i & 1);
+          for (int i = bits_ - 1; i >= 0; --i)
+            node = 2 * node + code_bin(node, node, pattern + 1 + static_cast<size_t>(i), value >> i & 1);
           got = node - (1u << bits_);
         }
         index = r[x] = far = near = static_cast<uint16_t>(got);

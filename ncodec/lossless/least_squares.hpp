@@ -1,9 +1,11 @@
 // Least squares near each pixel, in integers (specs/lossless.md, section 4).
 //
 //        cells of 8 x 1 pixels: sums of products z z' of the rows before, each row's halved and halved again
-//      | x-2 | x-1 |  x  | x+1 | x+2 |    their sum, (1 2 2 2 1), is that of the pixels near by  --> weights of the taps
+//      | x-2 | x-1 |  x  | x+1 | x+2 |    their sum, (1 2 2 2 1), is that of the pixels near by  --> weights of the
+//      taps
 //
-// z holds the taps and, last, the pixel itself. One elimination of the sum gives the weights for any number of first taps.
+// z holds the taps and, last, the pixel itself. One elimination of the sum gives the weights for any number of first
+// taps.
 
 #pragma once
 
@@ -16,9 +18,9 @@
 namespace ncodec::lossless {
 
 constexpr int MOST_TAPS = 20;
-constexpr int ROWS = 24;          // of a matrix: MOST_TAPS + 1, in whole vectors
-constexpr int TAP_BITS = 10;      // of |z|
-constexpr int SEGMENT = 32;       // pixels of a cell, at most
+constexpr int ROWS = 24;               // of a matrix: MOST_TAPS + 1, in whole vectors
+constexpr int TAP_BITS = 10;           // of |z|
+constexpr int SEGMENT = 32;            // pixels of a cell, at most
 constexpr int WEIGHT_LIMIT = 1 << 19;  // 8, of 2^16
 
 // Symmetric: only columns from `first_column(row)` on are kept.

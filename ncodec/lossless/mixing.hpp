@@ -1,7 +1,8 @@
 // Adaptive probabilities of bins, mixed (specs/lossless.md, section 3). Encoder and decoder are one text, `code`.
 //
 //   slot of context 0 --stretch--\ w[0]  w'[0]
-//   slot of context 1 --stretch---+ ..     ..  --> two mixtures, averaged --> refined by what came of such averages --> share
+//   slot of context 1 --stretch---+ ..     ..  --> two mixtures, averaged --> refined by what came of such averages -->
+//   share
 //   ...            1 --stretch--/ w[N]  w'[N]        after the bin: slots, both weight sets and the refinement move
 //
 // Logistic mixing as in PAQ (Mahoney 2005), integers alone: the same shares on every machine.
@@ -51,8 +52,8 @@ struct Slot {
   }
 };
 
-constexpr size_t INPUTS = 16;              // slots, 256, zeros: one vector or two
-constexpr int WEIGHT_BITS = 18;            // of 1
+constexpr size_t INPUTS = 16;                // slots, 256, zeros: one vector or two
+constexpr int WEIGHT_BITS = 18;              // of 1
 constexpr int WEIGHT_BOUND = (1 << 20) - 1;  // 16 products of (w >> 4) and a stretch stay below 2^31
 
 struct Weights {
@@ -70,7 +71,8 @@ struct Refinement {
 
 // L6, L7: a bin of N slots; RATE: of learning, the more the slower.
 template <size_t N, int RATE, class Coder>
-NCODEC_INLINE uint32_t code_mixed(Coder& coder, uint32_t bin, Slot* const* slots, Weights& a, Weights& b, Refinement& refinement) {
+NCODEC_INLINE uint32_t code_mixed(Coder& coder, uint32_t bin, Slot* const* slots, Weights& a, Weights& b,
+                                  Refinement& refinement) {
   static_assert(N < INPUTS);
   int32_t s[INPUTS] = {};
   for (size_t i = 0; i < N; ++i) s[i] = slots[i]->stretched();

@@ -1,9 +1,9 @@
 // A plane of samples, each predicted and its residual coded (specs/lossless.md, sections 4 to 6).
 //
-//   taps: NN .  .           three least squares (few, more, all taps) near the pixel, one of the whole plane,  \
-//      NW N  NE   + those    neighbours moved by the change of a plane before, a gradient, an extrapolation       > blended by
-//   WW W  x       of planes before                                                                              /  their errors
-//   --> less what such pixels were off by --> residual: zero? sign, class, bits; each mixed from 13 contexts
+//   taps: NN .  .           least squares (few, more, all taps near the pixel; all taps, of the whole plane),
+//      NW N  NE   + those   neighbours moved by the change of a plane before, a gradient, an extrapolation:
+//   WW W  x       of planes before           all blended by their errors near by
+//   --> less what such pixels were off by --> residual: zero? sign, class, bits; each mixed from nine contexts
 //
 // Planes come whole, one after the other: a pixel's taps in planes before are those around it, below and right as well.
 
@@ -24,7 +24,9 @@ template <class Sample>
 class Plane {
  public:
   Plane(int w, int h, int outside)
-      : w_(w), stride_(w + 2 * PAD), v_(static_cast<size_t>(h + 3) * static_cast<size_t>(stride_), static_cast<Sample>(outside)) {}
+      : w_(w),
+        stride_(w + 2 * PAD),
+        v_(static_cast<size_t>(h + 3) * static_cast<size_t>(stride_), static_cast<Sample>(outside)) {}
 
   int stride() const { return stride_; }
   Sample* row(int y) { return v_.data() + static_cast<ptrdiff_t>(y + 2) * stride_ + PAD; }
@@ -60,14 +62,15 @@ NCODEC_INLINE uint32_t size_of(int v) { return static_cast<uint32_t>(std::abs(v)
 // The first m of class k: 0 1 2 3 4 6 8 12 16 24 ...
 constexpr int first_of_class(int k) { return k < 4 ? k : (2 + (k & 1)) << (k / 2 - 1); }
 
-constexpr size_t CONTEXTS = 13;
+constexpr size_t CONTEXTS = 9;
 constexpr int FRACTION = 6;  // bits of predictions
 constexpr int PREDICTORS = 8;
 
 // Everything that is learned of a plane.
 struct Learned {
-  static constexpr int SIZES[CONTEXTS] = {32 * 8, 24 * 24, 17 * 17 * 4, 17 * 17 * 16, 17 * 17 * 4, 17 * 17 * 4, 17 * 17 * 4,
-                                          256 * 4, 17 * 17 * 8, 24 * 24, 256 * 8, 17 * 17 * 4, 17 * 17 * 4};
+  static constexpr int PAIRS = 17 * 17;
+  static constexpr int SIZES[CONTEXTS] = {24 * 24,   PAIRS * 16, PAIRS * 4, PAIRS * 4, PAIRS * 4,
+                                          PAIRS * 4, 256 * 4,    PAIRS * 8, 256 * 8};
   struct alignas(64) Line {  // of a cache
     Slot slots[16];
   };
@@ -168,7 +171,8 @@ class PlaneCoder {
     struct Place {
       int dx, dy;
     };
-    static constexpr Place OWN[12] = {{-1, 0}, {0, -1}, {-1, -1}, {1, -1}, {-2, 0}, {0, -2}, {2, -1}, {-2, -1}, {1, -2}, {-1, -2}, {-3, 0}, {2, -2}};
+    static constexpr Place OWN[12] = {{-1, 0}, {0, -1},  {-1, -1}, {1, -1},  {-2, 0}, {0, -2},
+                                      {2, -1}, {-2, -1}, {1, -2},  {-1, -2}, {-3, 0}, {2, -2}};
     static constexpr Place OTHER[7] = {{0, 0}, {-1, 0}, {0, -1}, {1, 0}, {0, 1}, {1, -1}, {-1, -1}};
     const int others = static_cast<int>(s_.samples.size());
     const auto add = [&](const Place* places, int from, int to, int other) {
@@ -189,7 +193,8 @@ class PlaneCoder {
   }
 
   Pixel pixel(int y, int x) const {
-    return s_.pixels ? (*s_.pixels)[static_cast<size_t>(y) * static_cast<size_t>(s_.w) + static_cast<size_t>(x)] : Pixel::coded;
+    return s_.pixels ? (*s_.pixels)[static_cast<size_t>(y) * static_cast<size_t>(s_.w) + static_cast<size_t>(x)]
+                     : Pixel::coded;
   }
   bool is_coded(int y, int x0, int x1) const {
     while (x0 < x1 && pixel(y, x0) != Pixel::coded) ++x0;
@@ -256,7 +261,8 @@ class PlaneCoder {
     const auto squares = [&](int taps, const int32_t* weights) {
       int64_t sum = 0;
       for (int i = 0; i < taps; ++i) sum += int64_t{weights[i]} * t[i];
-      return static_cast<int>(std::clamp<int64_t>((sum >> (17 - FRACTION)) + int64_t{base[0]} * (1 << (FRACTION - 1)), 0, bound));
+      return static_cast<int>(
+          std::clamp<int64_t>((sum >> (17 - FRACTION)) + int64_t{base[0]} * (1 << (FRACTION - 1)), 0, bound));
     };
     const int change[4] = {q[0][0] - q[0][-1], q[0][0] - q[0][up], q[1][0] - q[1][-1], q[1][0] - q[1][up]};
     predicted[0] = squares(few_, w[0]);
@@ -266,7 +272,8 @@ class PlaneCoder {
     int Wc = W, Nc = N, Wd = W, Nd = N, NWc = NW, NEc = NE, WWc = WW, NNc = NN;
     if (others > 0) {
       Wc += change[0], Nc += change[1], Wd += change[2], Nd += change[3];
-      NWc += q[0][0] - q[0][up - 1], NEc += q[0][0] - q[0][up + 1], WWc += q[0][0] - q[0][-2], NNc += q[0][0] - q[0][2 * up];
+      NWc += q[0][0] - q[0][up - 1], NEc += q[0][0] - q[0][up + 1], WWc += q[0][0] - q[0][-2],
+          NNc += q[0][0] - q[0][2 * up];
       predicted[4] = clamped((Wc + Nc) << (FRACTION - 1));
     } else {
       const int low = std::min(W, N), high = std::max(W, N);
@@ -294,8 +301,8 @@ class PlaneCoder {
 
     // L17: errors near by, here and in planes before.
     int16_t* e = e_.row(y) + x;
-    const uint32_t energy = 3 * (size_of(e[-1]) + size_of(e[up])) + 2 * (size_of(e[up - 1]) + size_of(e[up + 1])) + size_of(e[-2]) +
-                            size_of(e[2 * up]) + size_of(e[up + 2]) + size_of(e[2 * up + 1]);
+    const uint32_t energy = 3 * (size_of(e[-1]) + size_of(e[up])) + 2 * (size_of(e[up - 1]) + size_of(e[up + 1])) +
+                            size_of(e[-2]) + size_of(e[2 * up]) + size_of(e[up + 2]) + size_of(e[2 * up + 1]);
     uint32_t other = 0;
     int ec = 0, ed = 0;
     if (others > 0) {
@@ -304,9 +311,11 @@ class PlaneCoder {
       other = 4 * size_of(ec) + 2 * (size_of(o[-1]) + size_of(o[1]) + size_of(o[up]) + size_of(o[-up]));
       if (others > 1) ed = o0[0], other += 2 * size_of(ed) + size_of(o0[1]) + size_of(o0[-up]);
     } else {
-      other = 2 * (size_of(W - NW) + size_of(N - NW) + size_of(N - NE) + size_of(W - WW) + size_of(N - NN) + size_of(NE - p[2 * up + 1]));
+      other = 2 * (size_of(W - NW) + size_of(N - NW) + size_of(N - NE) + size_of(W - WW) + size_of(N - NN) +
+                   size_of(NE - p[2 * up + 1]));
     }
-    const int by_energy = level_of(energy, 2, 23), by_other = level_of(other, 2, 23), coarse = std::min(by_energy * 2 / 3, 15);
+    const int by_energy = level_of(energy, 2, 23), by_other = level_of(other, 2, 23),
+              coarse = std::min(by_energy * 2 / 3, 15);
 
     // L18: what such pixels were off by.
     const int m = mu >> FRACTION;
@@ -315,7 +324,8 @@ class PlaneCoder {
     const int neighbours = signed_level_of(e[-1]) * 17 + signed_level_of(e[up]);
     const int others_here = signed_level_of(ec) * 17 + signed_level_of(ed);
     Learned::Bias* biases[3] = {&learned_.by_texture[static_cast<size_t>(texture * 8 + by_energy / 3)],
-                                &learned_.by_others[static_cast<size_t>(others_here)], &learned_.by_neighbours[static_cast<size_t>(neighbours)]};
+                                &learned_.by_others[static_cast<size_t>(others_here)],
+                                &learned_.by_neighbours[static_cast<size_t>(neighbours)]};
     const int centre = clamped(mu + (biases[0]->v + biases[1]->v + biases[2]->v) / 3);
     const int whole = std::min((centre + (1 << (FRACTION - 1))) >> FRACTION, most_);
     const int eighth = std::clamp((centre - (whole << FRACTION) + 32) >> 3, 0, 7), quarter = eighth >> 1;
@@ -327,19 +337,16 @@ class PlaneCoder {
     };
     const auto pair = [&](int a, int b) { return (signed_level_of(a) * 17 + signed_level_of(b)) * 4 + quarter; };
     const auto [low, high] = std::minmax({predicted[0], predicted[1], predicted[2], predicted[3]});
-    set(0, std::min(level_of(energy, 4) * 2 / 3, 31) * 8 + eighth);
-    set(1, by_other * 24 + by_energy);
-    set(2, neighbours * 4 + quarter);
-    set(3, others > 0 ? others_here * 16 + coarse : (signed_level_of(e[up + 1]) * 17 + signed_level_of(e[up - 1])) * 16);
-    set(4, pair(Wc - whole, Nc - whole));
-    set(5, (signed_level_of((predicted[4] - centre) >> 4) * 17 + coarse) * 4 + quarter);
-    set(6, pair((predicted[0] - centre) >> 3, (predicted[3] - centre) >> 3));
-    set(7, texture * 4 + std::min(by_energy / 5, 3));
-    set(8, (level_of(static_cast<uint32_t>(high - low) >> 2, 2, 16) * 17 + coarse) * 8 + eighth);
-    set(9, level_of(2 * size_of(e[-1]) + size_of(e[-2]), 2, 23) * 24 + level_of(size_of(e[up]) + size_of(e[up + 1]) + size_of(e[up - 1]), 2, 23));
-    set(10, (whole >> value_shift()) * 8 + by_energy / 3);
-    set(11, pair(Wd - whole, Nd - whole));
-    set(12, pair(NWc - whole, NEc - whole));
+    set(0, by_other * 24 + by_energy);
+    set(1,
+        others > 0 ? others_here * 16 + coarse : (signed_level_of(e[up + 1]) * 17 + signed_level_of(e[up - 1])) * 16);
+    set(2, pair(Wc - whole, Nc - whole));
+    set(3, pair(Wd - whole, Nd - whole));
+    set(4, pair(NWc - whole, NEc - whole));
+    set(5, pair((predicted[0] - centre) >> 3, (predicted[3] - centre) >> 3));
+    set(6, texture * 4 + std::min(by_energy / 5, 3));
+    set(7, (level_of(static_cast<uint32_t>(high - low) >> 2, 2, 16) * 17 + coarse) * 8 + eighth);
+    set(8, (whole >> value_shift()) * 8 + by_energy / 3);
     weights_ = {by_energy, by_other / 3 * 4 + quarter, by_other};
 
     const int residual = code_residual(*p - whole, -whole, most_ - whole);
@@ -365,8 +372,8 @@ class PlaneCoder {
     Slot* slots[CONTEXTS];
     for (size_t i = 0; i < CONTEXTS; ++i) slots[i] = base_[i] + j;
     const auto at = [&](int set) { return static_cast<size_t>(set * learned_.bins + j); };
-    return code_mixed<CONTEXTS, 13>(coder_, bin, slots, learned_.by_energy[at(weights_[0])], learned_.by_other[at(weights_[1])],
-                                    learned_.refinements[at(weights_[2])]);
+    return code_mixed<CONTEXTS, 13>(coder_, bin, slots, learned_.by_energy[at(weights_[0])],
+                                    learned_.by_other[at(weights_[1])], learned_.refinements[at(weights_[2])]);
   }
 
   // L20: a residual in [low, high], which holds 0.
@@ -375,12 +382,14 @@ class PlaneCoder {
     const bool is_negative = high == 0 || (low < 0 && code_bin(1, v < 0));
     const int most = (is_negative ? -low : high) - 1, m = std::abs(v) - 1;
     int k = 0;
-    while (first_of_class(k + 1) <= most && code_bin(std::min(k + 2, learned_.bins - 1), m >= first_of_class(k + 1))) ++k;
+    while (first_of_class(k + 1) <= most && code_bin(std::min(k + 2, learned_.bins - 1), m >= first_of_class(k + 1)))
+      ++k;
     int out = first_of_class(k), node = 1;
     const int rest = m - out;
     for (int i = k < 4 ? -1 : k / 2 - 2; i >= 0; --i) {
       if (out + (1 << i) > most) continue;
-      const uint32_t bit = code_alone(coder_, rest >> i & 1, learned_.low[static_cast<size_t>(k * 16 + std::min(node, 15))]);
+      const uint32_t bit =
+          code_alone(coder_, rest >> i & 1, learned_.low[static_cast<size_t>(k * 16 + std::min(node, 15))]);
       out += static_cast<int>(bit) << i;
       node = 2 * node + static_cast<int>(bit);
     }

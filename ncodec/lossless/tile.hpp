@@ -1,6 +1,8 @@
-// A tile (specs/lossless.md, section 2): what it says of itself, its palette, its planes. One text for encoder and decoder.
+// A tile (specs/lossless.md, section 2): what it says of itself, its palette, its planes. One text for encoder and
+// decoder.
 //
-//   cell, flags | values that occur, a channel | colours of the palette, the index of each pixel | planes: alpha, green, red, blue
+//   cell, flags | values that occur, a channel | colours of the palette, the index of each pixel | planes: alpha,
+//   green, red, blue
 //
 // Pixels whose colour is the palette's are known before the planes; hidden ones (alpha 0) are nothing.
 
@@ -34,9 +36,9 @@ struct Shape {
 
 struct Tile {
   Shape shape;
-  int cell_log2 = 3;  // 2 ... 5
-  bool hides = false;  // colour under alpha 0 is not coded
-  bool has_rest = true;  // pixels of other colours than the palette's: index 0
+  int cell_log2 = 3;                          // 2 ... 5
+  bool hides = false;                         // colour under alpha 0 is not coded
+  bool has_rest = true;                       // pixels of other colours than the palette's: index 0
   std::vector<std::vector<uint16_t>> values;  // a channel's, ascending; empty: all
   std::vector<uint16_t> palette;              // [n, channels], as numbers of values, in the order of coding
   std::vector<uint16_t> indexes;              // [h, w], of colours; 0 is the rest if there is one
@@ -55,7 +57,8 @@ Status code_values(Coder& coder, Tile& tile) {
     Slot is_given, is_same;
     if (!code_alone(coder, !values.empty(), is_given)) continue;
     Numbers count, gap;
-    const uint32_t n = count.code(coder, static_cast<uint32_t>(values.size()) - 1) + 1, bound = 1u << tile.shape.bit_depth;
+    const uint32_t n = count.code(coder, static_cast<uint32_t>(values.size()) - 1) + 1,
+                   bound = 1u << tile.shape.bit_depth;
     if (n > bound) return Status::bad_values;
     values.resize(n);
     uint32_t next = 0, last = 0;  // the least that may follow; the gap before
@@ -87,7 +90,8 @@ Status code_palette(Coder& coder, Tile& tile) {
     for (size_t k = 0; k < n; ++k) {
       const int most = tile.most(order[k]), expected = k <= lead ? before[k] : std::clamp(before[k] + change, 0, most);
       const int difference = colour[k] - expected;
-      const uint32_t zigzag = steps[k].code(coder, static_cast<uint32_t>(difference < 0 ? -2 * difference - 1 : 2 * difference));
+      const uint32_t zigzag =
+          steps[k].code(coder, static_cast<uint32_t>(difference < 0 ? -2 * difference - 1 : 2 * difference));
       const int value = expected + (zigzag & 1 ? -static_cast<int>((zigzag + 1) / 2) : static_cast<int>(zigzag / 2));
       if (value < 0 || value > most) return Status::bad_palette;
       if (k == lead) change = value - before[k];
@@ -104,7 +108,8 @@ NCODEC_INLINE Status code_tile(Coder& coder, Tile& tile) {
   const Shape& shape = tile.shape;
   Slot flags[8];
   int cell = 0;
-  for (int i = 1; i >= 0; --i) cell = 2 * cell + static_cast<int>(code_alone(coder, (tile.cell_log2 - 2) >> i & 1, flags[i]));
+  for (int i = 1; i >= 0; --i)
+    cell = 2 * cell + static_cast<int>(code_alone(coder, (tile.cell_log2 - 2) >> i & 1, flags[i]));
   tile.cell_log2 = cell + 2;
   if (shape.has_alpha()) tile.hides = code_alone(coder, tile.hides, flags[2]);
   if (Status status = code_values(coder, tile); status != Status::ok) return status;
@@ -134,9 +139,11 @@ NCODEC_INLINE Status code_tile(Coder& coder, Tile& tile) {
       continue;
     }
     pixels[i] = Pixel::known;
-    const uint16_t* colour = tile.palette.data() + (tile.indexes[i] - static_cast<size_t>(tile.has_rest)) * order.size();
+    const uint16_t* colour =
+        tile.palette.data() + (tile.indexes[i] - static_cast<size_t>(tile.has_rest)) * order.size();
     const size_t y = i / static_cast<size_t>(shape.w), x = i % static_cast<size_t>(shape.w);
-    for (size_t k = 0; k < order.size(); ++k) tile.planes[static_cast<size_t>(order[k])].row(static_cast<int>(y))[x] = colour[k];
+    for (size_t k = 0; k < order.size(); ++k)
+      tile.planes[static_cast<size_t>(order[k])].row(static_cast<int>(y))[x] = colour[k];
   }
   if (is_whole) return coder.is_ok() ? Status::ok : Status::truncated;
 
@@ -148,10 +155,12 @@ NCODEC_INLINE Status code_tile(Coder& coder, Tile& tile) {
     Samples& plane = tile.planes[static_cast<size_t>(c)];
     if (!PlaneCoder<Coder>(coder, plane, residuals.back(), tile.most(c), around).code()) return Status::truncated;
     if (shape.has_alpha() && c == shape.alpha()) {
-      const bool starts_at_0 = tile.values[static_cast<size_t>(c)].empty() || tile.values[static_cast<size_t>(c)][0] == 0;
+      const bool starts_at_0 =
+          tile.values[static_cast<size_t>(c)].empty() || tile.values[static_cast<size_t>(c)][0] == 0;
       if (tile.hides && starts_at_0) {
         for (size_t i = 0; i < pixels.size(); ++i) {
-          const uint16_t a = plane.row(static_cast<int>(i / static_cast<size_t>(shape.w)))[i % static_cast<size_t>(shape.w)];
+          const uint16_t a =
+              plane.row(static_cast<int>(i / static_cast<size_t>(shape.w)))[i % static_cast<size_t>(shape.w)];
           if (pixels[i] == Pixel::coded && a == 0) pixels[i] = Pixel::hidden;
         }
       }
