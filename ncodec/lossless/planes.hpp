@@ -189,7 +189,9 @@ class PlaneCoder {
     more_ = n_;
     add(OWN, others == 0 ? 6 : 4, others == 0 ? 12 : others == 1 ? 10 : 8, -1);
     add_others(5, others == 1 ? 7 : 6);
-    tap_shift_ = std::max(0, log2_of(static_cast<uint64_t>(most_)) + 1 - (TAP_BITS - 1));
+    const int bits = log2_of(static_cast<uint64_t>(most_)) + 1;
+    tap_shift_ = std::max(0, bits + 1 - TAP_BITS), value_shift_ = std::max(0, bits - 8),
+    depth_shift_ = std::max(0, bits - 12);
   }
 
   Pixel pixel(int y, int x) const {
@@ -274,14 +276,14 @@ class PlaneCoder {
       Wc += change[0], Nc += change[1], Wd += change[2], Nd += change[3];
       NWc += q[0][0] - q[0][up - 1], NEc += q[0][0] - q[0][up + 1], WWc += q[0][0] - q[0][-2],
           NNc += q[0][0] - q[0][2 * up];
-      predicted[4] = clamped((Wc + Nc) << (FRACTION - 1));
+      predicted[4] = clamped((Wc + Nc) * (1 << (FRACTION - 1)));
     } else {
       const int low = std::min(W, N), high = std::max(W, N);
-      predicted[4] = (NW >= high ? low : NW <= low ? high : W + N - NW) << FRACTION;
+      predicted[4] = (NW >= high ? low : NW <= low ? high : W + N - NW) * (1 << FRACTION);
     }
-    predicted[5] = clamped((2 * N - NN + 2 * W - WW) << (FRACTION - 1));
-    predicted[6] = clamped((others > 0 ? Nc : W) << FRACTION);
-    predicted[7] = clamped(Wc << FRACTION);
+    predicted[5] = clamped((2 * N - NN + 2 * W - WW) * (1 << (FRACTION - 1)));
+    predicted[6] = clamped(Nc * (1 << FRACTION));
+    predicted[7] = clamped(Wc * (1 << FRACTION));
 
     // L16: blended by the inverse fourth power of their errors near by.
     int level[PREDICTORS], least = INT32_MAX;
@@ -314,15 +316,15 @@ class PlaneCoder {
       other = 2 * (size_of(W - NW) + size_of(N - NW) + size_of(N - NE) + size_of(W - WW) + size_of(N - NN) +
                    size_of(NE - p[2 * up + 1]));
     }
-    const int by_energy = level_of(energy, 2, 23), by_other = level_of(other, 2, 23),
+    const int by_energy = level_of(energy >> depth_shift_, 2, 23), by_other = level_of(other >> depth_shift_, 2, 23),
               coarse = std::min(by_energy * 2 / 3, 15);
 
     // L18: what such pixels were off by.
     const int m = mu >> FRACTION;
     const int texture = (Wc > m) | (Nc > m) << 1 | (NWc > m) << 2 | (NEc > m) << 3 | (WWc > m) << 4 | (NNc > m) << 5 |
                         (2 * Nc - NNc > m) << 6 | (2 * Wc - WWc > m) << 7;
-    const int neighbours = signed_level_of(e[-1]) * 17 + signed_level_of(e[up]);
-    const int others_here = signed_level_of(ec) * 17 + signed_level_of(ed);
+    const int neighbours = signed_class(e[-1]) * 17 + signed_class(e[up]);
+    const int others_here = signed_class(ec) * 17 + signed_class(ed);
     Learned::Bias* biases[3] = {&learned_.by_texture[static_cast<size_t>(texture * 8 + by_energy / 3)],
                                 &learned_.by_others[static_cast<size_t>(others_here)],
                                 &learned_.by_neighbours[static_cast<size_t>(neighbours)]};
@@ -335,18 +337,17 @@ class PlaneCoder {
       base_[i] = learned_.lines[i][static_cast<size_t>(context * learned_.bins / 16)].slots;
       __builtin_prefetch(base_[i]);
     };
-    const auto pair = [&](int a, int b) { return (signed_level_of(a) * 17 + signed_level_of(b)) * 4 + quarter; };
+    const auto pair = [&](int a, int b) { return (signed_class(a) * 17 + signed_class(b)) * 4 + quarter; };
     const auto [low, high] = std::minmax({predicted[0], predicted[1], predicted[2], predicted[3]});
     set(0, by_other * 24 + by_energy);
-    set(1,
-        others > 0 ? others_here * 16 + coarse : (signed_level_of(e[up + 1]) * 17 + signed_level_of(e[up - 1])) * 16);
+    set(1, others > 0 ? others_here * 16 + coarse : (signed_class(e[up + 1]) * 17 + signed_class(e[up - 1])) * 16);
     set(2, pair(Wc - whole, Nc - whole));
-    set(3, pair(Wd - whole, Nd - whole));
+    set(3, others > 1 ? pair(Wd - whole, Nd - whole) : pair(2 * Wc - WWc - whole, 2 * Nc - NNc - whole));
     set(4, pair(NWc - whole, NEc - whole));
     set(5, pair((predicted[0] - centre) >> 3, (predicted[3] - centre) >> 3));
     set(6, texture * 4 + std::min(by_energy / 5, 3));
-    set(7, (level_of(static_cast<uint32_t>(high - low) >> 2, 2, 16) * 17 + coarse) * 8 + eighth);
-    set(8, (whole >> value_shift()) * 8 + by_energy / 3);
+    set(7, (level_of(static_cast<uint32_t>(high - low) >> (2 + depth_shift_), 2, 16) * 17 + coarse) * 8 + eighth);
+    set(8, (whole >> value_shift_) * 8 + by_energy / 3);
     weights_ = {by_energy, by_other / 3 * 4 + quarter, by_other};
 
     const int residual = code_residual(*p - whole, -whole, most_ - whole);
@@ -366,7 +367,9 @@ class PlaneCoder {
     z[n_] = std::clamp((2 * value - base[0]) >> tap_shift_, -LIMIT, LIMIT);
   }
 
-  int value_shift() const { return std::max(0, log2_of(static_cast<uint64_t>(most_)) + 1 - 8); }
+  NCODEC_INLINE int signed_class(int v) const {
+    return signed_level_of(v < 0 ? -(-v >> depth_shift_) : v >> depth_shift_);
+  }
 
   NCODEC_INLINE uint32_t code_bin(int j, bool bin) {
     Slot* slots[CONTEXTS];
@@ -409,7 +412,7 @@ class PlaneCoder {
   Learned learned_;
   Solver solver_;
   Tap taps_[MOST_TAPS];
-  int n_ = 0, few_ = 0, more_ = 0, tap_shift_ = 0;
+  int n_ = 0, few_ = 0, more_ = 0, tap_shift_ = 0, value_shift_ = 0, depth_shift_ = 0;
   int32_t *errors_[PREDICTORS], *above_[PREDICTORS];
   Slot* base_[CONTEXTS];
   std::array<int, 3> weights_;

@@ -153,7 +153,8 @@ NCODEC_INLINE Status code_tile(Coder& coder, Tile& tile) {
   for (int c : order) {
     residuals.emplace_back(shape.w, shape.h, 0);
     Samples& plane = tile.planes[static_cast<size_t>(c)];
-    if (!PlaneCoder<Coder>(coder, plane, residuals.back(), tile.most(c), around).code()) return Status::truncated;
+    if (tile.most(c) > 0 && !PlaneCoder<Coder>(coder, plane, residuals.back(), tile.most(c), around).code())
+      return Status::truncated;
     if (shape.has_alpha() && c == shape.alpha()) {
       const bool starts_at_0 =
           tile.values[static_cast<size_t>(c)].empty() || tile.values[static_cast<size_t>(c)][0] == 0;
