@@ -1,28 +1,34 @@
-"""Family `lossless`, until its own coder is there: deflate of what the pixel at the left does not tell."""
+"""Family `lossless`: pixels come back as they are. No weights, no qualities; alpha within the tiles.
 
-import zlib
+Each tile is one payload of `_lossless` (specs/lossless.md), decoded and compared before it is returned.
+"""
+
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncodec.container import Parts
-from ncodec.errors import CorruptPayloadError
+from ncodec.lossless import _lossless
 from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
+
+USUAL_EFFORT = 2
 
 
 @dataclass(frozen=True)
 class Options(EncodeOptions):
-    """Nothing of hidden colour yet."""
+    """What an encoder is free to choose."""
 
-    exact: bool = False
+    exact: bool = False  # keep colour under alpha 0; otherwise it decodes as 0
+
+    EFFORTS: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
 
 class LosslessCodec:
     """A `protocol.Codec`."""
 
-    OVERLAP = 0
+    OVERLAP = 0  # pixels: nothing to fade
     batch_pixels = 0
 
     def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:
@@ -30,29 +36,38 @@ class LosslessCodec:
         return 1, 1
 
     def encode_tile(
-        self,
-        pixels: NDArray[Any],
-        quality_code: int,
-        options: EncodeOptions,
-        bit_depth: int = 8,
+        self, pixels: NDArray[Any], quality_code: int, options: EncodeOptions, bit_depth: int = 8
     ) -> Parts:
-        """Return the payload of a tile."""
-        return [[zlib.compress(np.ascontiguousarray(pixels).tobytes(), 6)]]
+        """Return the payload of a tile [h, w] or [h, w, 1 … 4], uint8 or uint16. It has been decoded and compared."""
+        assert isinstance(options, Options)
+        height, width = pixels.shape[:2]
+        tile = np.ascontiguousarray(pixels).reshape(height, width, -1)
+        effort = options.effort or USUAL_EFFORT
+        payload = _lossless.encode(tile, bit_depth, effort, options.exact)
+        channels = tile.shape[2]
+        expected = tile
+        if channels % 2 == 0 and not options.exact:
+            expected = np.where(tile[..., -1:] == 0, 0, tile)
+        decoded = _lossless.decode(payload, width, height, channels, bit_depth)
+        assert np.array_equal(decoded, expected), "a tile decodes to what was encoded"
+        return [[payload]]
 
     def decode_tiles(
         self, payloads: list[Parts], quality_code: int, format: TileFormat
     ) -> list[NDArray[Any]]:
-        """Return the pixels of tiles."""
-        dtype = np.uint8 if format.bit_depth <= 8 else np.uint16
-        try:
-            return [
-                np.frombuffer(zlib.decompress(only_payload(parts)), dtype).reshape(format.shape)
-                for parts in payloads
-            ]
-        except (zlib.error, ValueError) as error:
-            raise CorruptPayloadError(f"section 'lossless': {error}") from error
+        """Return the pixels of tiles of one size. Exact.
+
+        Raises:
+            TruncatedError, CorruptPayloadError: a payload is damaged.
+        """
+        return [
+            _lossless.decode(
+                only_payload(parts), format.width, format.height, format.channels, format.bit_depth
+            ).reshape(format.shape)
+            for parts in payloads
+        ]
 
 
-def make_codec(tensors: Any, about: Any, device: str) -> LosslessCodec:
-    """Return the codec."""
+def make_codec(tensors: Any, about: dict[str, Any], device: str) -> LosslessCodec:
+    """Return the codec; there are no tensors, and `device` changes nothing."""
     return LosslessCodec()
