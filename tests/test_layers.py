@@ -27,6 +27,7 @@ LEVELS = {
     "ncodec.image": 2,
     "ncodec.metadata": 2,
     "ncodec.jpeg": 2,
+    "ncodec.lossless": 2,
     "ncodec.metrics": 3,
     "ncodec.coder": 3,
     "ncodec.nn": 3,
