@@ -42,7 +42,6 @@ from ncodec.evaluation.report import (
     lossless_rows,
     markdown_table,
     number,
-    rates_markdown,
     speed_table,
     summary_markdown,
     views_of,
@@ -191,7 +190,7 @@ def low(
     cache: Path = default_cache(),
     out: Path = RESULTS / "low_rates.json",
 ) -> None:
-    """Measure at low rates; with the default `out`, write the README too."""
+    """Measure at low rates; with the default `out`, write what is made of it too."""
     codecs = [*models(has_tokens=True), for_psnr("dct"), for_psnr("hyperprior-s"), *LOW_PEERS]
     study = Study(codecs, read_kodak(images), (), Cache(cache), "local", jobs, is_low=True)
     run(study)
@@ -299,9 +298,6 @@ def readme() -> None:
         anchors = low_anchors(curves)
         write_report(RESULTS / "low_rates.md", curves, anchors, rates=LOW_RATES)
         write_report(RESULTS / "low_rates.svg", curves, anchors)
-        table = rates_markdown(curves, anchors, LOW_RATES)
-        title = "Low rates, every codec from its smallest files on (kodak_eval/results/low_rates.md has the points):"
-        write_between("low rates", [title, table])
 
 
 def write_between(name: str, parts: list[str], gap: str = "\n\n") -> None:
