@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ncodec.errors import InputError, WrongTypeError, needing
-from ncodec.metadata import icc
+from ncodec.metadata.pictures import info_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,9 +23,9 @@ Kind = Literal["pillow", "numpy", "torch"]
 
 @dataclass(frozen=True)
 class Picture:
-    """NDArray[Any] [H, W, 3] or, grey, [H, W]; alpha [H, W]; metadata by name ("icc", "exif", "xmp", "cicp", "phys").
+    """Pixels [H, W, 3] or, grey, [H, W]; alpha [H, W]; metadata by name ("icc", "exif", "xmp", "cicp", "phys").
 
-    NDArray[Any] and alpha are uint8 of 8 bits, else uint16 below 2**bit_depth. Alpha is straight.
+    Pixels and alpha are uint8 of 8 bits, else uint16 below 2**bit_depth. Alpha is straight.
     """
 
     pixels: NDArray[Any]
@@ -178,13 +178,7 @@ def to_pillow(picture: Picture) -> Image.Image:
     is_deep = picture.bit_depth > 8
     is_deep_grey = is_deep and picture.channels == 1 and picture.alpha is None
     image = Image.fromarray(of_depth(picture, 16 if is_deep_grey else 8).planes())
-    names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
-    image.info |= {
-        name: picture.metadata[key] for key, name in names.items() if key in picture.metadata
-    }
-    if "cicp" in picture.metadata and "icc" not in picture.metadata:
-        profile = icc.of_cicp(picture.metadata["cicp"], picture.channels == 1)
-        image.info |= {"icc_profile": profile} if profile else {}
+    image.info |= info_of(picture)
     if is_deep and not is_deep_grey:
         image.info["bit_depth"] = picture.bit_depth
     if picture.lost or picture.skipped_bytes:
