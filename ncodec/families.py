@@ -65,7 +65,7 @@ FAMILIES = (
         stride=16, bytes_a_pixel=40,
     ),
     Family("ftic", 7, "ncodec.models.ftic.codec", "ncodec.models.ftic.recipe", stride=16, bytes_a_pixel=48),
-    Family("lossless", 8, "ncodec.models.lossless.codec", has_weights=False, has_quality=False, has_alpha=True, bytes_a_pixel=24),
+    Family("lossless", 8, "ncodec.models.lossless.codec", has_weights=False, has_quality=False, has_alpha=True, bytes_a_pixel=48),
 )  # fmt: skip
 
 RECIPES = (

@@ -63,9 +63,10 @@ class Solver {
     }
     for (int j = 0; j < n; ++j) {
       m.a[j][j] = std::max(m.a[j][j], 256);
-      const int64_t inverse = (int64_t{1} << 46) / m.a[j][j];
+      const int bits = log2_of(static_cast<uint64_t>(m.a[j][j]));
+      const int64_t inverse = (int64_t{1} << (bits + 30)) / m.a[j][j];
       for (int i = j + 1; i < n; ++i) {
-        const int64_t l = (m.a[j][i] * inverse) >> 30;  // of 2^16
+        const int64_t l = (m.a[j][i] * inverse) >> (bits + 14);  // of 2^16
         const int32_t factor = static_cast<int32_t>(std::clamp<int64_t>(l, INT32_MIN, INT32_MAX));
         for (int k0 = first_column(i); k0 <= n; k0 += 8) {  // columns before i are not read again
           for (int k = k0; k < k0 + 8; ++k) {
