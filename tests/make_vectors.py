@@ -1,5 +1,5 @@
 """Write tests/vectors/v1: the only program that does. Run it for a new format or new weights only:
-`python tests/make_vectors.py coder|dct|ftic|hyperprior|jpeg|masked|tokenizer ...`.
+`python tests/make_vectors.py coder|dct|ftic|hyperprior|jpeg|lossless|masked|tokenizer ...`.
 
 Each vector is an .nc file (of a model: its digest ends the name) with a PNG of what it decoded to on the machine that
 made it, and the SHA-256 of what every machine must find in it; of a JPEG file, of that. Those
@@ -232,11 +232,26 @@ def jpeg_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
     return made
 
 
+def lossless_vectors(photo: NDArray[np.uint8]) -> dict[str, bytes]:
+    """Return files of family lossless: photographs and palettes, depths, alpha that hides colour."""
+    alpha = np.clip(np.arange(61) * 9 - 100, 0, 255).astype(np.uint8)
+    cases = {
+        "photo": (photo[100:148, 200:261], {}),
+        "smallest": (photo[100:148, 200:261], {"effort": 3}),
+        "alpha": (np.dstack([photo[100:148, 200:261], np.tile(alpha, (48, 1))]), {"effort": 1}),
+        "palette": (photo[100:148, 200:261] // 85 * 85, {}),
+        "grey-16-bits": (photo[100:148, 200:261, 1].astype(np.uint16) ** 2, {}),
+        "one-pixel": (photo[:1, :1], {}),
+    }
+    return {f"lossless-{name}": ncodec.encode(pixels, lossless=True, **options) for name, (pixels, options) in cases.items()}  # fmt: skip
+
+
 MAKERS = {
     "hyperprior": hyperprior_vectors,
     "dct": dct_vectors,
     "ftic": ftic_vectors,
     "jpeg": jpeg_vectors,
+    "lossless": lossless_vectors,
     "masked": masked_vectors,
     "tokenizer": tokenizer_vectors,
 }

@@ -105,6 +105,19 @@ def dct_seeds() -> dict[str, bytes]:
     return seeds
 
 
+def lossless_seeds() -> dict[str, bytes]:
+    """Pictures of every style, number of channels and depth; edits; raw bytes."""
+    seeds = {}
+    for k in range(20):
+        rng = random.Random(k)
+        mode = k % 4 | (k < 16) << 2 | (k // 4 % 2) << 3 | (k % 3) << 4
+        settings = bytes([mode, 39 - k, 5 + k, (7, 15, 0, 11)[k % 4 if k % 5 else 0]])
+        picture = bytes([rng.randrange(64)]) + generated(rng)
+        edits = rng.randbytes(4) if 12 <= k < 16 else b""
+        seeds[f"{k:02d}"] = settings + (picture + edits if mode & 4 else rng.randbytes(60))
+    return seeds
+
+
 def jpeg_file(marker: int, factors: list[int], interval: int, scans: list[bytes]) -> bytes:
     """Return a file of 24 x 16 pixels whose blocks have no coefficients: every bit of its scans is 0."""
 
@@ -218,6 +231,7 @@ def main() -> None:
         "tokens": tokens_seeds(),
         "dct": dct_seeds(),
         "jpeg": jpeg_seeds(),
+        "lossless": lossless_seeds(),
         "container": container_seeds(),
         "decode": decode_seeds(),
         "exact": exact_seeds(),

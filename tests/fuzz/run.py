@@ -1,6 +1,6 @@
 """Fuzz the coder and the decoder: `python tests/fuzz/run.py [--minutes 10] [--only NAME]` (README.md).
 
-    rans, tables, binary, tokens, dct, jpeg | C++, clang's libFuzzer, AddressSanitizer, UndefinedBehaviorSanitizer
+    rans, tables, binary, tokens, dct, jpeg, lossless | C++, clang's libFuzzer, AddressSanitizer, UndefinedBehaviorSanitizer
     container, decode                       | Python, atheris
 
 Exit code 0: nothing found; 1: a finding, kept in tests/fuzz/findings; 2: a tool is missing.
@@ -25,7 +25,7 @@ ROOT = HERE.parent.parent
 WORK = ROOT / "build" / "fuzz"  # programs, corpora, logs; ignored by git
 PACKAGE = WORK / "package"
 CPP, PYTHON = (
-    ("rans", "tables", "binary", "tokens", "dct", "jpeg"),
+    ("rans", "tables", "binary", "tokens", "dct", "jpeg", "lossless"),
     ("container", "decode", "exact"),
 )
 MAX_LEN = 4096
@@ -58,7 +58,8 @@ def compile_harness(name: str, compiler: str, options: list[str], out: Path) -> 
         subprocess.CalledProcessError: it does not compile.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    include = [f"-I{ROOT / 'ncodec' / room}" for room in ("entropy", "dct", "jpeg")]
+    room = name if name in ("dct", "jpeg", "lossless") else "entropy"
+    include = [f"-I{ROOT / 'ncodec' / room}" for room in (room, "entropy")]
     source = [str(HERE / f"fuzz_{name}.cpp")]
     if options != SANITIZE:
         source.append(str(HERE / "replay.cpp"))
