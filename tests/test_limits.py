@@ -30,7 +30,7 @@ ncodec.decode(large, device="cpu", limits=ncodec.Limits(memory_bytes=int(sys.arg
 
 def decodes_within(folder: Path, model: str, data: bytes, size: int, limit: int = 4 << 30) -> bool:
     """Return whether decoding takes no more bytes beyond the model and a pixel, in a process of its own."""
-    one = ncodec.encode(np.zeros((1, 1, 3), np.uint8), 1, model, device="cpu")
+    one = ncodec.encode(np.zeros((1, 1, 3), np.uint8), 1, model)
     (folder / "one.nc").write_bytes(one)
     (folder / "large.nc").write_bytes(data)
     (folder / "program.py").write_text(PROGRAM)
@@ -79,3 +79,20 @@ def test_memory_of_tiles(tmp_path, model, height, width, tile, overlap):
     data = container.write(container.Container(header, tiles))
     limit = max(counted(data), 4 << 20)  # what Python and torch take for themselves
     assert decodes_within(tmp_path, model, data, limit, limit)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc")
+@pytest.mark.parametrize("kind", ["rgba16", "palette", "strip"])
+def test_memory_of_lossless(tmp_path, kind, sample):
+    """Four channels of 16 bits; many colours that repeat; a row of pixels."""
+    if kind == "rgba16":
+        pixels = np.dstack([sample, sample[:, :, :1]])[:400, :400].astype(np.uint16) * 257
+    elif kind == "palette":
+        pixels = (sample[:256, :256] // 24 * 24).repeat(2, 0).repeat(2, 1)
+    else:
+        pixels = np.tile(sample[:1], (1, 20, 1))[:, :16_000]
+    data = ncodec.encode(pixels, lossless=True, effort=1, exact=True, tile=0)
+    header = container.peek_header(data)
+    limit = max(counted(data), 4 << 20)
+    assert header.has_alpha == (kind == "rgba16")
+    assert decodes_within(tmp_path, "lossless", data, limit, limit)
