@@ -20,7 +20,8 @@ def models(
         bool, typer.Option("--verify", help="Check digests and decode each model's self-test.")
     ] = False,
 ) -> None:
-    """List the shipped models; the first is the default."""
+    """List the shipped models, the first is the default; then those without weights."""
+    from ncodec.families import FAMILIES
     from ncodec.inspection import list_models
 
     codes = []
@@ -44,6 +45,11 @@ def models(
             "verified" if verify else "",
         )
         print(": ".join(part for part in parts if part))
+    if not as_json:
+        for family in FAMILIES:
+            if not family.has_weights and family.holds == "tiles":
+                efforts = "/".join(map(str, family.load().Options.EFFORTS))
+                print(f"{family.name}: keeps every pixel, no weights, effort {efforts}")
     if codes:
         raise SystemExit(max(codes))
 

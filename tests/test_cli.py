@@ -107,7 +107,9 @@ def test_models():
     lines = [json.loads(line) for line in ncodec("models", "--json").out.splitlines()]
     assert [line["name"] for line in lines] == [m.name for m in library.list_models()]
     image = np.zeros((16, 16, 3), np.uint8)
-    for line, text in zip(lines, shown.splitlines(), strict=True):
+    *texts, last = shown.splitlines()
+    assert last == "lossless: keeps every pixel, no weights, effort 1/2/3"
+    for line, text in zip(lines, texts, strict=True):
         efforts = line["about"].get("efforts", [])
         told = f", effort {'/'.join(map(str, efforts))}," if efforts else ""
         assert told in text + "," and ("effort" in text) == bool(efforts)
