@@ -48,8 +48,7 @@ def models(
     if not as_json:
         for family in FAMILIES:
             if not family.has_weights and family.holds == "tiles":
-                efforts = "/".join(map(str, family.load().Options.EFFORTS))
-                print(f"{family.name}: keeps every pixel, no weights, effort {efforts}")
+                print(f"{family.name}: no weights")
     if codes:
         raise SystemExit(max(codes))
 

@@ -108,7 +108,7 @@ def test_models():
     assert [line["name"] for line in lines] == [m.name for m in library.list_models()]
     image = np.zeros((16, 16, 3), np.uint8)
     *texts, last = shown.splitlines()
-    assert last == "lossless: keeps every pixel, no weights, effort 1/2/3"
+    assert last == "lossless: no weights"
     for line, text in zip(lines, texts, strict=True):
         efforts = line["about"].get("efforts", [])
         told = f", effort {'/'.join(map(str, efforts))}," if efforts else ""
