@@ -43,7 +43,7 @@ VECTORS = {
     name: facts["symbols_sha256"]
     for name, facts in json.loads((FOLDER / "vectors.json").read_text()).items()
     if "symbols_sha256" in facts
-    and not name.startswith(("dct-", "fsq-", "bsq-", "vq-", "masked-", "ftic-"))
+    and not name.startswith(("dct-", "fsq-", "bsq-", "vq-", "masked-", "ftic-", "lossless-"))
 }
 INDEX = json.loads((ROOT / "weights" / "index.json").read_text())["models"]
 MODELS = [model for model in INDEX if model["family"] == "hyperprior"]

@@ -181,7 +181,7 @@ def test_format_byte(rgba):
     usual, other = (header_bytes(header) for header in (plain, deep))
     assert len(other) == len(usual) + 1 and other[8] == 16 and other[-5] == 11
     assert container.peek_header(other) == deep
-    for form in (7, 32, 64, 128):
+    for form in (7, 3, 22, 32, 64, 128):
         forged = other[:-5] + bytes([form])
         data = forged + crc32c(forged).to_bytes(4, "little")
         with pytest.raises(CorruptPayloadError, match="format byte"):

@@ -185,7 +185,8 @@ def read_header(source: ByteReader) -> Header:
         )
     if quality_code > MAX_QUALITY_CODE:
         raise CorruptPayloadError(f"header: quality code {quality_code} exceeds {MAX_QUALITY_CODE}")
-    if flags & FLAG_FORMAT and (form == USUAL_FORMAT or form > FORMAT_DEPTH | FORMAT_ALPHA):
+    is_known = form <= FORMAT_DEPTH | FORMAT_ALPHA and form & FORMAT_DEPTH >= USUAL_FORMAT
+    if flags & FLAG_FORMAT and (form == USUAL_FORMAT or not is_known):
         raise CorruptPayloadError(f"header: format byte {form:#04x} is none that an encoder writes")
     if flags & FLAG_TILED and not (tile >= MIN_TILE and overlap <= tile):
         raise CorruptPayloadError(

@@ -178,7 +178,7 @@ def to_pillow(picture: Picture) -> Image.Image:
     is_deep = picture.bit_depth > 8
     is_deep_grey = is_deep and picture.channels == 1 and picture.alpha is None
     image = Image.fromarray(of_depth(picture, 16 if is_deep_grey else 8).planes())
-    image.info |= info_of(picture)
+    image.info.update(info_of(picture))
     if is_deep and not is_deep_grey:
         image.info["bit_depth"] = picture.bit_depth
     if picture.lost or picture.skipped_bytes:

@@ -67,9 +67,13 @@ def check(data: bytes) -> bool:
         took, grown = time.monotonic() - start, peak_memory() - memory
         assert took < LONGEST_S, f"{took:.1f} s"
         assert grown < MOST_MEMORY, f"{grown} bytes"
-    header = container.read(data, LIMITS).header
-    shape = (header.height, header.width) + (() if header.is_grey else (3,))
-    assert pixels.shape == shape and pixels.dtype.name == "uint8", (pixels.shape, shape)
+    parsed = container.read(data, LIMITS)
+    header = parsed.header
+    channels = header.channels + (parsed.alpha is not None)
+    shape = (header.height, header.width) + ((channels,) if channels > 1 else ())
+    dtype = "uint8" if header.bit_depth <= 8 else "uint16"
+    assert pixels.shape == shape and pixels.dtype.name == dtype, (pixels.shape, shape)
+    assert int(pixels.max()) < 1 << header.bit_depth, "values have the depth"
     return True
 
 
