@@ -34,6 +34,15 @@ typedef int32_t Lanes __attribute__((vector_size(32), aligned(4), may_alias));
 NCODEC_INLINE Lanes& lanes(int32_t* v) { return *reinterpret_cast<Lanes*>(v); }
 NCODEC_INLINE const Lanes& lanes(const int32_t* v) { return *reinterpret_cast<const Lanes*>(v); }
 
+// row -= (factor * pivot) >> 16, of 32 bits: (h * 2^16 + l) * (H * 2^16 + L) >> 16 = h * pivot + l * H + (l * L >> 16).
+NCODEC_INLINE void subtract(int32_t* row, const int32_t* pivot, int32_t factor) {
+  typedef uint32_t Words __attribute__((vector_size(32)));
+  const Lanes a = lanes(pivot);
+  const Words whole = (Words)a, high = (Words)(a >> 16), low = whole & 0xFFFF;
+  const uint32_t h = static_cast<uint32_t>(factor >> 16), l = static_cast<uint32_t>(factor) & 0xFFFF;
+  lanes(row) = (Lanes)((Words)lanes(row) - (h * whole + l * high + (l * low >> 16)));
+}
+
 // L12: adds the products of `pixels` (even) vectors z; `all` is the slow sum of the whole plane.
 NCODEC_INLINE void accumulate(Moments& cell, Moments& all, int all_shift, const int32_t (*z)[ROWS], int pixels, int n) {
   for (int i = 0; i <= n; ++i) {
@@ -68,12 +77,7 @@ class Solver {
       for (int i = j + 1; i < n; ++i) {
         const int64_t l = (m.a[j][i] * inverse) >> (bits + 14);  // of 2^16
         const int32_t factor = static_cast<int32_t>(std::clamp<int64_t>(l, INT32_MIN, INT32_MAX));
-        for (int k0 = first_column(i); k0 <= n; k0 += 8) {  // columns before i are not read again
-          for (int k = k0; k < k0 + 8; ++k) {
-            const uint64_t product = static_cast<uint64_t>(int64_t{factor} * m.a[j][k]);
-            m.a[i][k] = static_cast<int32_t>(static_cast<uint32_t>(m.a[i][k]) - static_cast<uint32_t>(product >> 16));
-          }
-        }
+        for (int k = first_column(i); k <= n; k += 8) subtract(m.a[i] + k, m.a[j] + k, factor);  // those before i are used up
       }
     }
   }
