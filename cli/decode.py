@@ -112,7 +112,7 @@ def _start_of(name: str) -> bytes:
 
 
 def _suffix_of_decoded(name: str) -> str:
-    """Return what an .nc file decodes to unless it is told otherwise."""
+    """Return what a whole .nc file decodes to unless it is told otherwise."""
     return ".jpg" if _holds_jpeg(_start_of(name)) else ".png"
 
 
@@ -192,11 +192,12 @@ def decode(
         from ncodec.models.load import load_by_name
 
         load_by_name(model, device)  # refused ahead of all work
-    items = files.plan(inputs, output, [".nc"], _suffix_of_decoded, force, skip_existing)
-    is_named = items[0].target == output
-    suffix = files.suffix_of(items[0].target) if is_named else ""
     way = Way(
-        suffix, model, device, stages, conceal, crop, 1 if scale is None else scale, output_quality, background
+        "", model, device, stages, conceal, crop, 1 if scale is None else scale, output_quality, background
     )  # fmt: skip
+    derive = _suffix_of_decoded if way.is_of_files else lambda _: ".png"
+    items = files.plan(inputs, output, [".nc"], derive, force, skip_existing)
+    if items[0].target == output:
+        way = way._replace(suffix=files.suffix_of(output))
     work = partial(decode_file, way)
     batch.run(items, work, jobs, engine, quiet, as_json)

@@ -45,7 +45,7 @@ def models(
             "verified" if verify else "",
         )
         print(": ".join(part for part in parts if part))
-    if not as_json:
+    if not (as_json or verify):
         for family in FAMILIES:
             if not family.has_weights and family.holds == "tiles":
                 print(f"{family.name}: no weights")

@@ -192,6 +192,8 @@ def encode_picture(
     family, alpha = loaded.family, picture.alpha
     if target is not None and not family.has_quality:
         raise InputError(f"target_{target.metric}: model {loaded.name} has no quality")
+    if quality is not None and not family.has_quality:
+        raise InputError(f"quality: model {loaded.name} has none")
     if family.has_alpha and alpha_quality is not None:
         raise InputError(f"alpha_quality: model {loaded.name} keeps alpha as it is")
     given = {"effort": effort, **choices} | ({"exact": True} if family.has_alpha and exact else {})

@@ -78,7 +78,7 @@ def _info(data: Bytes, limits: Limits) -> Info:
         channels=h.channels - h.has_alpha,
         bit_depth=h.bit_depth,
         alpha=_alpha_of(parsed),
-        colour=_colour_of(parsed.metadata),
+        colour="the JPEG file's" if family.holds == "file" else _colour_of(parsed.metadata),
         quality=h.quality if family.has_quality else None,
         family=family.name,
         model=names[0] if names else None,

@@ -472,6 +472,7 @@ def test_arrays_in_and_out(n):
     for array in (planes, (planes >> 8).astype(np.uint8)):
         picture = image.picture_of(array)
         assert np.array_equal(image.as_kind(picture, "numpy"), array)
+        assert np.array_equal(image.picture_of(array.astype(array.dtype.newbyteorder(">"))).planes(), array)  # fmt: skip
         tensor = image.as_kind(picture, "torch")
         assert tensor.shape[0] == n and np.array_equal(image.picture_of(tensor).planes(), array)
     floats = planes / 65535

@@ -209,9 +209,9 @@ def test_families_in_one_batch(flat, sample):
 def test_a_family_without_weights(flat, crop):
     """Its name is its model's; codec.py knows nothing of it, nor takes it for a JPEG file."""
     for pixels in (crop, crop[:, :, 1]):
-        data = ncodec.encode(pixels, 4, "stored", effort=1, tile=64)
+        data = ncodec.encode(pixels, None, "stored", effort=1, tile=64)
         assert np.array_equal(ncodec.decode(data, "numpy"), pixels)
-        assert len(ncodec.encode(pixels, 4, "stored", effort=9, tile=64)) < len(data)
+        assert len(ncodec.encode(pixels, None, "stored", effort=9, tile=64)) < len(data)
     about = ncodec.info(data)
     assert (about.family, about.model, about.quality, about.tiles) == ("stored", "stored", None, 12)
     assert about.weights_digest == "00" * 8

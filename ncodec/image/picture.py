@@ -109,6 +109,7 @@ def _picture_of_array(array: NDArray[Any], bit_depth: int | None, what: str) -> 
         raise InputError(
             f"{what}: expected [H, W] or {shape} of 1 to 4 channels, found {list(found.shape)}"
         )
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     is_float = np.issubdtype(array.dtype, np.floating)
     if not is_float and array.dtype not in (np.uint8, np.uint16):
         raise WrongTypeError(

@@ -49,8 +49,9 @@ Tile tile_of(const Value* pixels, const Shape& shape, bool hides) {
   return tile;
 }
 
-// Gives a tile a palette if one may be worth it: of all colours, or of those that occur again and again.
-inline bool find_palette(Tile& tile) {
+// Gives a tile a palette if one may be worth it: of all colours, or of those that occur again and again. `is_drawing`:
+// half of the pixels repeat a neighbour; else it may be a photograph of few colours, such as a grey one.
+inline bool find_palette(Tile& tile, bool& is_drawing) {
   const Shape& shape = tile.shape;
   const auto order = shape.order();
   const size_t w = static_cast<size_t>(shape.w), n = shape.pixels();
@@ -65,6 +66,7 @@ inline bool find_palette(Tile& tile) {
   size_t repeats = 0;
   for (size_t i = 0; i < n; ++i) repeats += is_repeat(i);
   if (n > 4096 && repeats * 10 < n) return false;  // a photograph
+  is_drawing = repeats * 2 >= n;
 
   std::vector<std::pair<uint64_t, bool>> sorted(n);
   for (size_t i = 0; i < n; ++i) sorted[i] = {colours[i], is_repeat(i)};
@@ -115,11 +117,19 @@ constexpr int CELL_LOG2[4] = {0, 5, 3, 2};  // by effort
 // The smaller of the payloads with a palette and without, where either may be.
 inline std::vector<uint8_t> encode(Tile& tile, int effort) {
   tile.cell_log2 = CELL_LOG2[effort];
-  if (!find_palette(tile)) return code_payload(tile);
+  bool is_drawing = false;
+  if (!find_palette(tile, is_drawing)) return code_payload(tile);
+  const auto forget = [&] {
+    tile.palette.clear();
+    tile.indexes.clear();
+  };
+  if (effort == 1 && !is_drawing) {
+    forget();
+    return code_payload(tile);
+  }
   std::vector<uint8_t> with = code_payload(tile);
-  if (effort == 1 || (effort == 2 && !tile.has_rest && tile.colours() > 2)) return with;
-  tile.palette.clear();
-  tile.indexes.clear();
+  if (effort == 1 || (effort == 2 && is_drawing && !tile.has_rest && tile.colours() > 2)) return with;
+  forget();
   std::vector<uint8_t> without = code_payload(tile);
   return with.size() <= without.size() ? with : without;
 }
