@@ -55,6 +55,13 @@ NCODEC_INLINE void accumulate(Moments& cell, Moments& all, int all_shift, const 
   }
 }
 
+// Σ a * b of eight, of 64 bits.
+NCODEC_INLINE int64_t dot(const int32_t* a, const int32_t* b) {
+  int64_t sum = 0;
+  for (int i = 0; i < 8; ++i) sum += int64_t{a[i]} * b[i];
+  return sum;
+}
+
 class Solver {
  public:
   Moments m;
@@ -77,16 +84,19 @@ class Solver {
       for (int i = j + 1; i < n; ++i) {
         const int64_t l = (m.a[j][i] * inverse) >> (bits + 14);  // of 2^16
         const int32_t factor = static_cast<int32_t>(std::clamp<int64_t>(l, INT32_MIN, INT32_MAX));
-        for (int k = first_column(i); k <= n; k += 8) subtract(m.a[i] + k, m.a[j] + k, factor);  // those before i are used up
+        for (int k = first_column(i); k <= n; k += 8)
+          subtract(m.a[i] + k, m.a[j] + k, factor);  // those before i are used up
       }
     }
   }
 
   // L14: weights of the first `taps` taps, of 2^16.
   NCODEC_INLINE void solve(int taps, int n, int32_t* w) const {
+    std::fill_n(w, taps, 0);
     for (int i = taps - 1; i >= 0; --i) {
       int64_t b = int64_t{m.a[i][n]} * 65536;
-      for (int k = i + 1; k < taps; ++k) b -= int64_t{w[k]} * m.a[i][k];
+      for (int k = first_column(i); k < taps; k += 8)
+        b -= dot(w + k, m.a[i] + k);  // w is 0 up to i, and from `taps` on
       w[i] = static_cast<int32_t>(std::clamp<int64_t>(b / m.a[i][i], -WEIGHT_LIMIT, WEIGHT_LIMIT));
     }
   }

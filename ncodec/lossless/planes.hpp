@@ -63,8 +63,9 @@ NCODEC_INLINE uint32_t size_of(int v) { return static_cast<uint32_t>(std::abs(v)
 constexpr int first_of_class(int k) { return k < 4 ? k : (2 + (k & 1)) << (k / 2 - 1); }
 
 constexpr size_t CONTEXTS = 9;
-constexpr int FRACTION = 6;  // bits of predictions
-constexpr int PREDICTORS = 8;
+constexpr int FRACTION = 6;    // bits of predictions
+constexpr int PREDICTORS = 8;  // one a lane
+typedef float Floats __attribute__((vector_size(32)));
 
 // Everything that is learned of a plane.
 struct Learned {
@@ -205,12 +206,11 @@ class PlaneCoder {
 
   void begin_row(int y, std::vector<int32_t>& errors) {
     x_.begin_row(y), e_.begin_row(y);
-    for (int i = 0; i < PREDICTORS; ++i) {
-      int32_t* at = errors.data() + static_cast<ptrdiff_t>(2 * i) * x_.stride() + PAD;
-      errors_[i] = at + (y & 1) * x_.stride();
-      above_[i] = at + (~y & 1) * x_.stride();
-      std::fill_n(errors_[i] - PAD, PAD, above_[i][0]);
-      std::fill_n(above_[i] + s_.w, PAD, above_[i][s_.w - 1]);
+    const auto row = [&](int i) { return errors.data() + (i * x_.stride() + PAD) * PREDICTORS; };
+    errors_ = row(y & 1), above_ = row(~y & 1);
+    for (int i = 1; i <= PAD; ++i) {
+      std::copy_n(above_, PREDICTORS, errors_ - i * PREDICTORS);
+      std::copy_n(above_ + (s_.w - 1) * PREDICTORS, PREDICTORS, above_ + (s_.w - 1 + i) * PREDICTORS);
     }
     for (int i = 0; i < n_; ++i) {
       const int other = taps_[i].other;
@@ -236,7 +236,7 @@ class PlaneCoder {
     uint16_t* p = x_.row(y) + x;
     if (pixel(y, x) == Pixel::hidden) *p = static_cast<uint16_t>((p[-1] + p[-x_.stride()]) >> 1);
     e_.row(y)[x] = 0;
-    for (int i = 0; i < PREDICTORS; ++i) errors_[i][x] = 0;
+    std::fill_n(errors_ + x * PREDICTORS, PREDICTORS, 0);
   }
 
   NCODEC_INLINE void code_pixel(int y, int x, const int32_t (*w)[ROWS], int32_t* z) {
@@ -248,7 +248,7 @@ class PlaneCoder {
     if (others > 0) q[0] = s_.samples[others - 1]->row(y) + x, q[1] = s_.samples[0]->row(y) + x;
 
     // L10: taps, twice their distance from the mean of W and N.
-    int32_t t[ROWS];
+    int32_t t[ROWS] = {};
     int base[4] = {W + N};
     for (size_t k = 0; k < others; ++k) {
       const uint16_t* o = s_.samples[k]->row(y) + x;
@@ -260,17 +260,17 @@ class PlaneCoder {
     const int bound = most_ << FRACTION;
     int predicted[PREDICTORS];
     const auto clamped = [&](int v) { return std::clamp(v, 0, bound); };
-    const auto squares = [&](int taps, const int32_t* weights) {
+    const auto squares = [&](const int32_t* weights) {  // 0 from their taps on
       int64_t sum = 0;
-      for (int i = 0; i < taps; ++i) sum += int64_t{weights[i]} * t[i];
+      for (int i = 0; i < ROWS; ++i) sum += int64_t{weights[i]} * t[i];
       return static_cast<int>(
           std::clamp<int64_t>((sum >> (17 - FRACTION)) + int64_t{base[0]} * (1 << (FRACTION - 1)), 0, bound));
     };
     const int change[4] = {q[0][0] - q[0][-1], q[0][0] - q[0][up], q[1][0] - q[1][-1], q[1][0] - q[1][up]};
-    predicted[0] = squares(few_, w[0]);
-    predicted[1] = squares(more_, w[1]);
-    predicted[2] = squares(n_, w[2]);
-    predicted[3] = squares(n_, w[3]);
+    predicted[0] = squares(w[0]);
+    predicted[1] = squares(w[1]);
+    predicted[2] = squares(w[2]);
+    predicted[3] = squares(w[3]);
     int Wc = W, Nc = N, Wd = W, Nd = N, NWc = NW, NEc = NE, WWc = WW, NNc = NN;
     if (others > 0) {
       Wc += change[0], Nc += change[1], Wd += change[2], Nd += change[3];
@@ -286,18 +286,21 @@ class PlaneCoder {
     predicted[7] = clamped(Wc * (1 << FRACTION));
 
     // L16: blended by the inverse fourth power of their errors near by.
-    int level[PREDICTORS], least = INT32_MAX;
-    for (int i = 0; i < PREDICTORS; ++i) {
-      const int32_t *a = above_[i] + x, *own = errors_[i] + x;
-      level[i] = level_of(static_cast<uint32_t>(2 * (own[-1] + a[0]) + own[-2] + a[-1] + a[1]) + 7, 4);
-      least = std::min(least, level[i]);
-    }
+    const int32_t *above = above_ + x * PREDICTORS, *own = errors_ + x * PREDICTORS;
+    const auto at = [](const int32_t* errors, int dx) -> const Lanes& { return lanes(errors + dx * PREDICTORS); };
+    const Lanes errors = 2 * (at(own, -1) + at(above, 0)) + at(own, -2) + at(above, -1) + at(above, 1) + 8;  // < 2^24
+    // level(errors - 1; 4): exponent and two bits of the fraction, as a float has them. Less 4 * 127, of all.
+    const Floats as_float = __builtin_convertvector(errors, Floats);
+    const Lanes level = (Lanes)as_float >> 21;
+    int least = level[0];
+    for (int i = 1; i < PREDICTORS; ++i) least = std::min(least, level[i]);
+    Lanes weight = level - least;
+    weight = 4096 >> (weight > 31 ? 31 : weight);
     int64_t sum = 0;
     int share = 0;
     for (int i = 0; i < PREDICTORS; ++i) {
-      const int weight = 4096 >> std::min(level[i] - least, 31);
-      sum += int64_t{weight} * predicted[i];
-      share += weight;
+      sum += int64_t{weight[i]} * predicted[i];
+      share += weight[i];
     }
     const int mu = static_cast<int>(sum / share);
 
@@ -361,7 +364,7 @@ class PlaneCoder {
       bias->v += static_cast<int32_t>((int64_t{fine - mu - bias->v} * RATES.rate[bias->n]) >> 16);
       bias->n += bias->n < 60;
     }
-    for (int i = 0; i < PREDICTORS; ++i) errors_[i][x] = std::abs(predicted[i] - fine) >> 2;
+    for (int i = 0; i < PREDICTORS; ++i) errors_[x * PREDICTORS + i] = std::abs(predicted[i] - fine) >> 2;
     constexpr int LIMIT = (1 << TAP_BITS) - 1;
     for (int i = 0; i < n_; ++i) z[i] = std::clamp(t[i] >> tap_shift_, -LIMIT, LIMIT);
     z[n_] = std::clamp((2 * value - base[0]) >> tap_shift_, -LIMIT, LIMIT);
@@ -413,7 +416,7 @@ class PlaneCoder {
   Solver solver_;
   Tap taps_[MOST_TAPS];
   int n_ = 0, few_ = 0, more_ = 0, tap_shift_ = 0, value_shift_ = 0, depth_shift_ = 0;
-  int32_t *errors_[PREDICTORS], *above_[PREDICTORS];
+  int32_t *errors_ = nullptr, *above_ = nullptr;  // [w, PREDICTORS], of this row and the one above
   Slot* base_[CONTEXTS];
   std::array<int, 3> weights_;
 };
