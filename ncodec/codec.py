@@ -10,7 +10,7 @@ The arithmetic of a tile is its family's (models/protocol.py); torch is imported
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -40,11 +39,13 @@ from ncodec.quality import quality_code
 from ncodec.search import Target, encode_to_target, target_of
 from ncodec.tiles import (
     OpenFile,
+    Piece,
     Progress,
     bands,
     decode_files,
     reduced,
     tile_for,
+    together,
 )
 
 if TYPE_CHECKING:
@@ -315,8 +316,6 @@ def _decode_named(
     model: str | Path | None,
     device: str,
     limits: Limits,
-    stages: int | None = None,
-    conceal: bool = False,
 ) -> list[Picture]:
     """Return the pictures of files, each with the name that goes ahead of its errors' messages."""
     pictures: dict[int, Picture] = {}
@@ -324,8 +323,8 @@ def _decode_named(
     alpha: dict[int, OpenFile] = {}
     for number, (name, data) in enumerate(files):
         with named(name):
-            parsed = container.read(data, limits, stages, conceal)
-            family = _family_of(parsed, stages)
+            parsed = container.read(data, limits)
+            family = _family_of(parsed, None)
             _check_memory(parsed.header, family, limits)
             if family.holds == "file":
                 find_device(device)
@@ -447,10 +446,8 @@ def _part(picture: Picture, region: Box | None, factor: int) -> Picture:
     pixels = picture.pixels[top:bottom, left:right]
     alpha = None if picture.alpha is None else picture.alpha[top:bottom, left:right]
     if factor > 1:
-        pieces = list(reduced([(pixels, alpha)], factor))
-        pixels = np.concatenate([piece for piece, _ in pieces])
-        alphas = [piece for _, piece in pieces if piece is not None]
-        alpha = np.concatenate(alphas) if alphas else None
+        height, width = (-(-side // factor) for side in pixels.shape[:2])
+        pixels, alpha = together(reduced([(pixels, alpha)], factor), (height, width))
     return replace(picture, pixels=pixels, alpha=alpha)
 
 
@@ -471,7 +468,7 @@ def _decode_part(
     opened = _open_alpha("", parsed, device, limits)
     alphas = None if opened is None else bands(opened, region)
 
-    def pieces() -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+    def pieces() -> Iterator[Piece]:
         for band in bands(colour, region, progress):
             if header.has_alpha:
                 piece = Picture(band).with_planes(band)
@@ -483,29 +480,8 @@ def _decode_part(
     pixels, alpha = next(found)
     width, height = (-(-(region[i + 2] - region[i]) // factor) for i in (0, 1))
     if len(pixels) < height:
-        pixels, alpha = _together(chain([(pixels, alpha)], found), (height, width))
+        pixels, alpha = together(chain([(pixels, alpha)], found), (height, width))
     return _picture(parsed, pixels, alpha)
-
-
-def _together(
-    pieces: Iterable[tuple[NDArray[Any], NDArray[Any] | None]], size: tuple[int, int]
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Return pixels and alpha, put together from pieces that come from the top; `size`: height and width."""
-    whole: tuple[NDArray[Any], NDArray[Any] | None] | None = None
-    row = 0
-    for piece in pieces:
-        if whole is None:
-            pixels, alpha = piece
-            whole = (
-                np.empty((*size, *pixels.shape[2:]), pixels.dtype),
-                None if alpha is None else np.empty(size, alpha.dtype),
-            )
-        for canvas, some in zip(whole, piece, strict=True):
-            if canvas is not None and some is not None:
-                canvas[row : row + len(some)] = some
-        row += len(piece[0])
-    assert whole is not None
-    return whole
 
 
 @overload

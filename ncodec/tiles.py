@@ -23,6 +23,9 @@ from ncodec.models.protocol import Codec, TileFormat
 
 USUAL_TILE = 2048  # pixels
 LOST = 128  # of the 8-bit pixels of a tile that is lost
+Piece = tuple[
+    NDArray[Any], NDArray[Any] | None
+]  # rows of pixels [n, w] or [n, w, C], and of alpha [n, w]
 Progress = Callable[[int, int], None]  # told how many tiles are done, of how many
 ROWS = 64  # that are faded, or made smaller, at once: memory stays near the image's
 
@@ -98,13 +101,9 @@ def decode_files(files: list[OpenFile]) -> list[NDArray[Any]]:
     for number, file in enumerate(files):
         header = file.container.header
         if header.tile:
-            region = (0, 0, header.width, header.height)
-            pixels = np.empty(format_of(header, region).shape, dtype_of(header))
-            row = 0
-            for band in bands(file, region):
-                pixels[row : row + len(band)] = band
-                row += len(band)
-            found[number] = pixels
+            rows = bands(file, (0, 0, header.width, header.height))
+            size = header.height, header.width
+            found[number], _ = together(((band, None) for band in rows), size)
         else:
             parts = file.container.tiles[0]
             format = format_of(header, header.tile_boxes()[0])
@@ -216,16 +215,33 @@ def _decoded(tiles: list[_Tile]) -> list[NDArray[Any]]:
     ]
 
 
-def reduced(
-    rows: Iterable[tuple[NDArray[Any], NDArray[Any] | None]], factor: int
-) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+def together(pieces: Iterable[Piece], size: tuple[int, int]) -> Piece:
+    """Return pixels and alpha, put together from pieces that come from the top; `size`: height and width."""
+    whole: Piece | None = None
+    row = 0
+    for piece in pieces:
+        if whole is None:
+            pixels, alpha = piece
+            whole = (
+                np.empty((*size, *pixels.shape[2:]), pixels.dtype),
+                None if alpha is None else np.empty(size, alpha.dtype),
+            )
+        for canvas, some in zip(whole, piece, strict=True):
+            if canvas is not None and some is not None:
+                canvas[row : row + len(some)] = some
+        row += len(piece[0])
+    assert whole is not None
+    return whole
+
+
+def reduced(rows: Iterable[Piece], factor: int) -> Iterator[Piece]:
     """Yield rows of pixels and alpha at 1/factor: means of squares, rounded, colour weighed by alpha.
 
     Args:
         rows: pixels [n, w] or [n, w, 3] and alpha [n, w] or None, from the top, any n at a time.
         factor: side of the squares; those at the right and at the bottom may be cut.
     """
-    left: tuple[NDArray[Any], NDArray[Any] | None] | None = None
+    left: Piece | None = None
     for pixels, alpha in rows:
         if left is not None:
             pixels = np.concatenate([left[0], pixels])
@@ -239,9 +255,7 @@ def reduced(
         yield _reduced(*left, factor)
 
 
-def _reduced(
-    pixels: NDArray[Any], alpha: NDArray[Any] | None, factor: int
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _reduced(pixels: NDArray[Any], alpha: NDArray[Any] | None, factor: int) -> Piece:
     counts = _sums(np.ones(pixels.shape[:2], np.int64), factor)
     weights = counts if alpha is None else _sums(alpha, factor)
     weighed = pixels if alpha is None else (pixels.T.astype(np.int64) * alpha.T).T

@@ -231,9 +231,3 @@ def image_input(pixels: NDArray[Any], bit_depth: int = 8) -> NDArray[np.int16]:
     largest = (1 << bit_depth) - 1
     halves = (in_colour(pixels).astype(np.uint32) * (2 * X_MAX) + largest // 2) // largest
     return np.ascontiguousarray(halves.astype(np.int16) - X_MAX)
-
-
-def eight_bits(pixels: NDArray[Any], bit_depth: int) -> NDArray[np.uint8]:
-    """Return pixels of another depth, rounded to 8 bits."""
-    largest = (1 << bit_depth) - 1
-    return ((pixels.astype(np.uint32) * 255 + largest // 2) // largest).astype(np.uint8)

@@ -23,7 +23,7 @@ from ncodec.container import Parts
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, Tuning
 from ncodec.errors import InputError
-from ncodec.exact.network import eight_bits
+from ncodec.image.picture import to_depth
 from ncodec.models.protocol import EncodeOptions, TileFormat, only_payload
 from ncodec.quality import lmbda_of
 
@@ -112,7 +112,7 @@ class DctCodec:
         payloads = [
             self._encode(pixels, quality_code, options, name, bit_depth) for name in SUBSAMPLINGS
         ]
-        rounded = pixels if bit_depth == 8 else eight_bits(pixels, bit_depth)
+        rounded = to_depth(pixels, bit_depth, 8)
         return [[min(payloads, key=lambda payload: self._cost(payload, rounded, quality_code))]]
 
     def decode_tiles(

@@ -27,10 +27,10 @@ from ncodec.exact.network import (
     Network,
     at_quality,
     checked_bits,
-    eight_bits,
     image_input,
     in_colour,
 )
+from ncodec.image.picture import to_depth
 from ncodec.models.hyperprior import graphs
 from ncodec.models.hyperprior.layers import (
     R_MAX,
@@ -187,7 +187,7 @@ class HyperpriorCodec:
                 from ncodec.models.hyperprior import anneal
             unit = np.float32(2.0 ** self.fraction_bits["y"])
             padding = [(0, -side % STRIDE) for side in pixels.shape[:2]]
-            padded = np.pad(in_colour(eight_bits(pixels, bit_depth)), [*padding, (0, 0)], "edge")
+            padded = np.pad(in_colour(to_depth(pixels, bit_depth, 8)), [*padding, (0, 0)], "edge")
             y = anneal.refine(
                 self._floats, padded, quality_code, y / unit, z, indexes, self.tables_r, self.skip_below, steps, self.tune
             )  # fmt: skip
