@@ -86,7 +86,8 @@ def encode_image(
             **way.options,
         )  # fmt: skip
     seconds = time.perf_counter() - begin
-    header = container.read(coded).header
+    header = container.peek_header(coded)
+    assert header is not None
     quality = header.quality if family_by_id(header.family).has_quality else None
     bpp = metrics.bpp(len(coded), width, height)
     facts = {

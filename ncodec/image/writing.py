@@ -124,11 +124,11 @@ def _write(
     options = options_for(picture, form)
     if form == "JXL" and options.pop("icc_profile", None):
         notices.append("JXL is written without its colour profile, which the plugin cannot")
-    image = to_pillow(replace(picture, metadata={}))
     if picture.bit_depth > 8:
         data = _png16(picture, options) if form == "PNG" else _tiff16(picture, options)
         target.write(data)
         return notices
+    image = to_pillow(replace(picture, metadata={}))
     if form == "PNG":
         options["compress_level"] = PNG_LEVEL
     if form in LOSSY:
