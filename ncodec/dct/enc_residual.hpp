@@ -15,6 +15,7 @@ struct EncoderOptions {
   int least_log2 = 2, most_log2 = 6;
   bool optimised_levels = true;  // rate-distortion optimised quantisation
   int full_trials = 3;           // luma modes coded in full, at most 4
+  bool network = true;           // where the weights have one
   Tuning tuning;
 };
 

@@ -50,6 +50,7 @@ class Options(EncodeOptions):
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
     rdoq: bool = True  # levels chosen by bits + lambda x error
+    network: bool = True  # the neural filter, where the weights have one
     trials: int | None = None  # luma modes tried in full, 1 … 4; None: as `effort` says
 
     EFFORTS: ClassVar[tuple[int, ...]] = tuple(TRIALS)
@@ -80,6 +81,7 @@ class Options(EncodeOptions):
         options.least_log2 = self.least.bit_length() - 1
         options.most_log2 = self.most.bit_length() - 1
         options.optimised_levels = self.rdoq
+        options.network = self.network
         options.full_trials = self.trials or TRIALS[self.effort or USUAL_EFFORT]
         return options
 
