@@ -57,8 +57,7 @@ void code_tree(Coder& coder, Tile& tile, const Node& node, bool has_chroma) {
   };
   const bool is_group = node.binary_depth == 0 && b.shape.log2_w == GROUP_LOG2;
   if (is_group) code_offset();
-  const Split split =
-      syntax.must_split(b) ? QUAD : syntax.code_split(coder, node.split_in(syntax.unit(b).path), node);
+  const Split split = syntax.must_split(b) ? QUAD : syntax.code_split(coder, node.split_in(syntax.unit(b).path), node);
   if (split != QUAD && node.depth == 0) code_offset();
   if (split == NO_SPLIT) {
     code_luma(coder, tile, node);

@@ -33,8 +33,7 @@ class BlockQuantiser {
     quantiser_.scale(coefficients, format_.shape(), ratio);
     if (!is_optimised_) return quantise_plainly(ratio, levels, side, format_.shape());
     const Surroundings around = syntax.surroundings();
-    if (!trellis_.quantise(ratio, quantiser_.error.data(), levels, side, format_.shape(), around, model))
-      return false;
+    if (!trellis_.quantise(ratio, quantiser_.error.data(), levels, side, format_.shape(), around, model)) return false;
     if (is_worth_levels(ratio, levels, syntax, around, model)) return true;
     std::fill_n(levels, side * side, int16_t{0});
     return false;

@@ -10,8 +10,8 @@
 
 namespace ncodec::dct::kernels {
 
-NCODEC_CLONES static void subtract(const int16_t* samples, int stride, const int16_t* prediction, int width,
-                                   int height, int16_t* out) {
+NCODEC_CLONES static void subtract(const int16_t* samples, int stride, const int16_t* prediction, int width, int height,
+                                   int16_t* out) {
   for (int y = 0; y < height; ++y)
     for (int x = 0; x < width; ++x)
       out[y * width + x] = static_cast<int16_t>(samples[y * stride + x] - prediction[y * width + x]);

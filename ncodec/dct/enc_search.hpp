@@ -26,6 +26,7 @@ class Search {
   // Chooses for a square: afterwards the tile's units and levels hold the choice.
   void choose(const Model& model, const Block& square) {
     model_ = &model;
+    luma_.begin_square();
     choose_tree({square}, NEVER, last_plane_ > 0);
   }
 
@@ -61,10 +62,11 @@ class Search {
     if (is_allowed(node, QUAD)) try_split(QUAD);
     const float quad = best;
     if (!(quad < QUAD_WINS * leaf && leaf < NEVER && b.shape.log2_area() >= 8))
-    for (const auto& [halves, thirds] : {std::pair{VERTICAL_HALVES, VERTICAL_THIRDS}, std::pair{HORIZONTAL_HALVES, HORIZONTAL_THIRDS}}) {
-      if (!is_allowed(node, halves) || gradients_.run_across(b, halves)) continue;
-      if (try_split(halves) && options_.ternary && is_allowed(node, thirds)) try_split(thirds);
-    }
+      for (const auto& [halves, thirds] :
+           {std::pair{VERTICAL_HALVES, VERTICAL_THIRDS}, std::pair{HORIZONTAL_HALVES, HORIZONTAL_THIRDS}}) {
+        if (!is_allowed(node, halves) || (!getenv("NOG") && gradients_.run_across(b, halves))) continue;
+        if (try_split(halves) && options_.ternary && is_allowed(node, thirds)) try_split(thirds);
+      }
     if (is_kept) kept.restore(tile_, b, 0, last_plane);
     return offset_bits + best;
   }
@@ -119,7 +121,7 @@ class Search {
     return !u.energy[0] && (!has_chroma || (!u.energy[1] && !u.energy[2]));
   }
 
-  const float QUAD_WINS = getenv("QW") ? atof(getenv("QW")) : 0.9f;
+  const float QUAD_WINS = getenv("QW") ? atof(getenv("QW")) : 0.f;
   Tile& tile_;
   EncoderOptions options_;
   int last_plane_;

@@ -167,7 +167,8 @@ inline void forward(const int16_t* residual, int stride, int32_t* coefficients, 
   for (int u = 0; u < height; ++u)
     for (int v = 0; v < width; ++v) {
       int32_t& c = coefficients[u * width + v];
-      c = static_cast<int32_t>((c * (static_cast<int64_t>(down[u]) * across[v]) + (int64_t{1} << (shift - 1))) >> shift);
+      c = static_cast<int32_t>((c * (static_cast<int64_t>(down[u]) * across[v]) + (int64_t{1} << (shift - 1))) >>
+                               shift);
     }
 }
 

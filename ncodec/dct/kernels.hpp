@@ -42,8 +42,7 @@ constexpr int8_t CUBIC[32][4] = {
     {-2, 16, 54, -4}, {-2, 15, 55, -4}, {-2, 14, 56, -4}, {-2, 12, 57, -3}, {-2, 10, 58, -2}, {-1, 7, 60, -2},
     {0, 4, 62, -2},   {0, 2, 63, -1}};
 
-NCODEC_CLONES static void angular_cubic(const int16_t* from, int angle, int width, int height,
-                                        int16_t* out) {
+NCODEC_CLONES static void angular_cubic(const int16_t* from, int angle, int width, int height, int16_t* out) {
   for (int y = 0; y < height; ++y) {
     const int offset = ((y + 1) * angle) >> 5;
     const int8_t* c = CUBIC[((y + 1) * angle) & 31];

@@ -57,7 +57,9 @@ class LevelContexts {
   LevelContexts(const Surroundings& around, const Shape& shape)
       : around_(around),
         size_(shape.size()),
-        form_(shape.log2_w == shape.log2_h ? 0 : shape.log2_w > shape.log2_h ? 1 : 2),
+        form_(shape.log2_w == shape.log2_h  ? 0
+              : shape.log2_w > shape.log2_h ? 1
+                                            : 2),
         sides_{shape.log2_w - MIN_LOG2, shape.log2_h - MIN_LOG2},
         is_chroma_(around.plane > 0),
         energy_(around.energy),

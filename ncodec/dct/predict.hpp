@@ -138,8 +138,7 @@ inline void predict_direction(const References& r, int mode, const Shape& shape,
   }
   if (angle == 0 && eases)
     for (int i = 0; i < height; ++i)
-      turned[i * width] =
-          static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));
+      turned[i * width] = static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));
   if (!is_vertical) kernels::transpose(turned, width, height, out);
 }
 

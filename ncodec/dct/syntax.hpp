@@ -5,8 +5,8 @@
 //                                v
 //   luma mode, coded?, sine?, levels | chroma mode, Cb coded?, levels, Cr coded?, levels
 //
-// The chroma of a block whose parts have a side of 4 is one block, after theirs of luma. What later bins depend on (sizes,
-// modes, energies) lies in a map of units of 4x4 luma samples; the levels in a buffer of one square.
+// The chroma of a block whose parts have a side of 4 is one block, after theirs of luma. What later bins depend on
+// (sizes, modes, energies) lies in a map of units of 4x4 luma samples; the levels in a buffer of one square.
 
 #pragma once
 
@@ -61,14 +61,10 @@ inline Parts parts_of(const Block& b, Split split) {
     case VERTICAL_HALVES: return {{{{b.x, b.y, {w - 1, h}}, {b.x + half_w, b.y, {w - 1, h}}}}, 2};
     case HORIZONTAL_HALVES: return {{{{b.x, b.y, {w, h - 1}}, {b.x, b.y + half_h, {w, h - 1}}}}, 2};
     case VERTICAL_THIRDS:
-      return {{{{b.x, b.y, {w - 2, h}},
-                {b.x + half_w / 2, b.y, {w - 1, h}},
-                {b.x + half_w / 2 * 3, b.y, {w - 2, h}}}},
+      return {{{{b.x, b.y, {w - 2, h}}, {b.x + half_w / 2, b.y, {w - 1, h}}, {b.x + half_w / 2 * 3, b.y, {w - 2, h}}}},
               3};
     case HORIZONTAL_THIRDS:
-      return {{{{b.x, b.y, {w, h - 2}},
-                {b.x, b.y + half_h / 2, {w, h - 1}},
-                {b.x, b.y + half_h / 2 * 3, {w, h - 2}}}},
+      return {{{{b.x, b.y, {w, h - 2}}, {b.x, b.y + half_h / 2, {w, h - 1}}, {b.x, b.y + half_h / 2 * 3, {w, h - 2}}}},
               3};
     default: return {{{b}}, 1};
   }
@@ -127,9 +123,9 @@ struct LikelyModes {
 // What is kept of 4x4 luma samples.
 struct Unit {
   Shape shape = {0, 0};
-  uint32_t path = 0;                               // of Node, of the luma block
-  uint8_t is_decoded = 0;                          // has luma been, in coding order?
-  uint8_t edges = 0;                               // of Edges
+  uint32_t path = 0;       // of Node, of the luma block
+  uint8_t is_decoded = 0;  // has luma been, in coding order?
+  uint8_t edges = 0;       // of Edges
   uint8_t mode = DC, chroma_mode = SAME_AS_LUMA, is_sine = 0;
   std::array<uint8_t, 3> energy = {};
   int8_t offset = 0;  // of the steps
@@ -227,11 +223,10 @@ class Syntax {
                            {contexts::VERTICAL_A(elongation, depth), contexts::VERTICAL_B(b.size(), of_left, of_above),
                             contexts::VERTICAL_C(kind(left), kind(above)), mixers::VERTICAL()});
     }
-    const bool ternary =
-        node.may(vertical ? VERTICAL_THIRDS : HORIZONTAL_THIRDS) &&
-        coder.bin(is_ternary(split), {contexts::TERNARY_A(vertical, depth, b.size()),
-                                      contexts::TERNARY_B(vertical, elongation),
-                                      contexts::TERNARY_C(vertical, energy), mixers::TERNARY()});
+    const bool ternary = node.may(vertical ? VERTICAL_THIRDS : HORIZONTAL_THIRDS) &&
+                         coder.bin(is_ternary(split), {contexts::TERNARY_A(vertical, depth, b.size()),
+                                                       contexts::TERNARY_B(vertical, elongation),
+                                                       contexts::TERNARY_C(vertical, energy), mixers::TERNARY()});
     if (ternary) return vertical ? VERTICAL_THIRDS : HORIZONTAL_THIRDS;
     return vertical ? VERTICAL_HALVES : HORIZONTAL_HALVES;
   }

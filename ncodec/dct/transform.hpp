@@ -18,7 +18,8 @@
 
 namespace ncodec::dct {
 
-// Fractional bits of the coefficients that `inverse` takes, of shapes that are not odd; |C| <= 1023 sqrt(w h) fits int16.
+// Fractional bits of the coefficients that `inverse` takes, of shapes that are not odd; |C| <= 1023 sqrt(w h) fits
+// int16.
 inline int coefficient_bits(const Shape& shape) { return 15 - SAMPLE_BITS - shape.log2_side(); }
 
 namespace detail {
@@ -171,7 +172,8 @@ inline void inverse(const int16_t* coefficients, int16_t* residual, int stride, 
     return;
   }
   int16_t middle[MAX_SIDE * MAX_SIDE];  // [horizontal frequency][y]
-  detail::inverse_pass<true>(kinds.vertical, shape.log2_h, width, coefficients, rows_used, columns_used, middle, height);
+  detail::inverse_pass<true>(kinds.vertical, shape.log2_h, width, coefficients, rows_used, columns_used, middle,
+                             height);
   detail::inverse_pass<false>(kinds.horizontal, shape.log2_w, height, middle, columns_used, height, residual, stride);
 }
 
