@@ -141,20 +141,31 @@ class Network {
   }
 
  public:
-  // [height / 4, width / 4, SIDES]: a unit's block (log2 of width and height over 4), is it the block's first or last
-  // column, row?, energies of the planes, are they 0?
+  // [height / 4, width / 4, SIDES]: of a unit's block log2 of width and height over 4, is the unit at its left, right,
+  // top, bottom?, energies of the planes, are they 0?
   static std::vector<int16_t> sides_of(const Tile& tile) {
     const Geometry& g = tile.syntax.geometry();
     std::vector<int16_t> out(static_cast<size_t>(g.width / UNIT) * (g.height / UNIT) * SIDES);
     int16_t* to = out.data();
+    const auto starts = [&](int x, int y, Edges edge) {
+      return x == g.width || y == g.height || (tile.syntax.unit(x, y).edges & edge);
+    };
     for (int y = 0; y < g.height; y += UNIT)
       for (int x = 0; x < g.width; x += UNIT, to += SIDES) {
         const Unit& u = tile.syntax.unit(x, y);
-        const int log2_w = u.log2, log2_h = u.log2, w = 1 << log2_w, h = 1 << log2_h;
         const auto& e = u.energy;
-        const int values[SIDES] = {log2_w - MIN_LOG2,    log2_h - MIN_LOG2, x % w == 0, (x + UNIT) % w == 0, y % h == 0,
-                                   (y + UNIT) % h == 0, e[0],              e[1],       e[2],                e[0] == 0,
-                                   e[1] == 0,           e[2] == 0};
+        const int values[SIDES] = {u.shape.log2_w - MIN_LOG2,
+                                   u.shape.log2_h - MIN_LOG2,
+                                   starts(x, y, LEFT_OF_LUMA),
+                                   starts(x + UNIT, y, LEFT_OF_LUMA),
+                                   starts(x, y, TOP_OF_LUMA),
+                                   starts(x, y + UNIT, TOP_OF_LUMA),
+                                   e[0],
+                                   e[1],
+                                   e[2],
+                                   e[0] == 0,
+                                   e[1] == 0,
+                                   e[2] == 0};
         for (size_t k = 0; k < SIDES; ++k) to[k] = static_cast<int16_t>(values[k]);
       }
     return out;

@@ -242,7 +242,7 @@ def main() -> None:
     arguments.run.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.run / "checkpoint.pt"
     network = Network().to(memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.average_weights)
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=average_weights)
     muon = torch.optim.Muon(list(network.convs), weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
     tail = list(network.tail.parameters())
     others = [p for p in network.parameters() if not any(p is c for c in (*network.convs, *tail))]
