@@ -836,7 +836,10 @@ def network_tile(tile, tensors, code):
         return sat((sums + (1 << (shift.astype(np.int64) - 1))) >> shift)
 
     def layer(name, x):  # [h, w, c] and weights [o, c], or [9, h, w, c] and [c, 3, 3]
-        w, b, s = (tensors[f"network.{name}.{part}"].astype(np.int64) for part in ("weight", "bias", "shift"))
+        w, b, s = (
+            tensors[f"network.{name}.{part}"].astype(np.int64)
+            for part in ("weight", "bias", "shift")
+        )
         sums = x @ w.T if w.ndim == 2 else np.einsum("khwc,ck->hwc", x, w.reshape(-1, 9))
         return rounded(b + sums, s)
 
@@ -859,7 +862,9 @@ def network_tile(tile, tensors, code):
         patches = np.moveaxis(around(activated(x, k), "constant"), 0, 2).reshape(h, w, -1)
         x = sat(x + layer(f"conv.{k}", patches))
     y = rounded(layer("tail", activated(x, 2)) * table("gain"), np.array(15))
-    added = layer("inverse", y).reshape(h, w, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 4 * h, 4 * w)
+    added = (
+        layer("inverse", y).reshape(h, w, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 4 * h, 4 * w)
+    )
     for plane in planes:
         plane *= 4
     filtered = [(p, np.clip(plane + added[p], 0, 4092)) for p, plane in enumerate(planes)]
@@ -868,7 +873,9 @@ def network_tile(tile, tensors, code):
 
 def side_inputs(tile, x, y):
     def starts(cx, cy, axis):
-        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][axis] == (cx, cy)[axis]
+        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][
+            axis
+        ] == (cx, cy)[axis]
 
     unit = tile.unit(x, y)
     edges = [starts(x, y, 0), starts(x + 4, y, 0), starts(x, y, 1), starts(x, y + 4, 1)]
@@ -896,7 +903,9 @@ def to_pixels(planes, is_halved, width, height, bit_depth=8, extra=0):
         grey = np.minimum(planes[0].astype(np.int64), most) * largest + most // 2
         return (grey // most)[:height, :width].astype(np.uint16)
     if len(planes) == 1:
-        return np.minimum((planes[0] + (2 << extra)) >> (2 + extra), 255)[:height, :width].astype(np.uint8)
+        return np.minimum((planes[0] + (2 << extra)) >> (2 + extra), 255)[:height, :width].astype(
+            np.uint8
+        )
     y, cb, cr = (upsample(p) if is_halved and i else p for i, p in enumerate(planes))
     b, r, h = cb - (512 << extra), cr - (512 << extra), 2 ** (17 + extra)
     rgb = [65536 * y + 91881 * r, 65536 * y - 22553 * b - 46802 * r, 65536 * y + 116130 * b]

@@ -281,7 +281,9 @@ def test_network(sample, seed):
     of_random_bins(seed, tensors)
     for name in ("weight", "bias"):
         tensors[f"network.tail.{name}"] = np.zeros_like(tensors[f"network.tail.{name}"])
-    tensors["network.inverse.bias"] = (np.arange(48) < 16) << tensors["network.inverse.shift"].astype(np.int32)
+    tensors["network.inverse.bias"] = (np.arange(48) < 16) << tensors[
+        "network.inverse.shift"
+    ].astype(np.int32)
     parameters, pixels = _dct.Parameters(tensors), sample[100:172, 300:440] // 4 + 90
     for shown in (pixels, pixels[:, :, 1]):
         (payload,), (plain,) = (

@@ -190,7 +190,8 @@ nb::tuple reconstruct(Pixels pixels, const Parameters& parameters, int quality_c
     }
     sides = Network::sides_of(job.tile);
   }
-  const auto h = static_cast<size_t>(g.height), w = static_cast<size_t>(g.width), planes = static_cast<size_t>(g.planes);
+  const auto h = static_cast<size_t>(g.height), w = static_cast<size_t>(g.width),
+             planes = static_cast<size_t>(g.planes);
   return nb::make_tuple(to_numpy(std::move(decoded), {planes, h, w}), to_numpy(std::move(source), {planes, h, w}),
                         to_numpy(std::move(sides), {h / UNIT, w / UNIT, size_t{Network::SIDES}}));
 }

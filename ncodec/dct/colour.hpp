@@ -1,5 +1,5 @@
-// YCbCr (BT.601, full range) of 10 bits and `extra` ones, 4:4:4 or 4:2:0, or grey, to RGB or grey of 8 to 16 bits (specs/dct.md section 8).
-// Exact.
+// YCbCr (BT.601, full range) of 10 bits and `extra` ones, 4:4:4 or 4:2:0, or grey, to RGB or grey of 8 to 16 bits
+// (specs/dct.md section 8). Exact.
 
 #pragma once
 

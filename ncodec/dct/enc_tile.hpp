@@ -62,8 +62,8 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
       const auto less = [&](const Block& b) {
         return static_cast<float>(squared_error(source, plain, b, s) - squared_error(source, filtered[p], b, s));
       };
-      gain += weight_of(options, job.geometry, p) *
-              (options.tuning.is_visual ? masking.sum(square, less) : less(square));
+      gain +=
+          weight_of(options, job.geometry, p) * (options.tuning.is_visual ? masking.sum(square, less) : less(square));
     }
     return gain > 0;
   };

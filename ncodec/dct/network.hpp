@@ -97,7 +97,8 @@ class Network {
         vectors.back().push_back(static_cast<int16_t>(at(t.rows, [&](const auto& row) { return row[c]; })));
       feeds.push_back({t.vector, {vectors.back().data(), "int16", {vectors.back().size()}, true}});
     }
-    for (const Constant& c : constants_) feeds.push_back({c.vector, {c.values.data(), "int16", {c.values.size()}, true}});
+    for (const Constant& c : constants_)
+      feeds.push_back({c.vector, {c.values.data(), "int16", {c.values.size()}, true}});
     const std::vector<int> wanted = {result_};
     for (size_t first = 0; first < h; first += BAND) {
       const size_t last = std::min(first + BAND, h), top = first > MARGIN ? first - MARGIN : 0;
@@ -162,20 +163,13 @@ class Network {
     for (int y = 0; y < g.height; y += UNIT)
       for (int x = 0; x < g.width; x += UNIT, to += SIDES) {
         const Unit& u = tile.syntax.unit(x, y);
-        const auto& e = u.energy;
-        const int values[SIDES] = {u.shape.log2_w - MIN_LOG2,
-                                   u.shape.log2_h - MIN_LOG2,
-                                   starts(x, y, LEFT_OF_LUMA),
-                                   starts(x + UNIT, y, LEFT_OF_LUMA),
-                                   starts(x, y, TOP_OF_LUMA),
-                                   starts(x, y + UNIT, TOP_OF_LUMA),
-                                   e[0],
-                                   e[1],
-                                   e[2],
-                                   e[0] == 0,
-                                   e[1] == 0,
-                                   e[2] == 0};
-        for (size_t k = 0; k < SIDES; ++k) to[k] = static_cast<int16_t>(values[k]);
+        size_t k = 0;
+        const auto put = [&](int value) { to[k++] = static_cast<int16_t>(value); };
+        put(u.shape.log2_w - MIN_LOG2), put(u.shape.log2_h - MIN_LOG2);
+        put(starts(x, y, LEFT_OF_LUMA)), put(starts(x + UNIT, y, LEFT_OF_LUMA));
+        put(starts(x, y, TOP_OF_LUMA)), put(starts(x, y + UNIT, TOP_OF_LUMA));
+        for (const int energy : u.energy) put(energy);
+        for (const int energy : u.energy) put(energy == 0);
       }
     return out;
   }
@@ -188,14 +182,14 @@ class Network {
         const int16_t* from = tile.planes[p].at(left, top + j);
         int16_t* to = out.planes[p].at(left, top + j);
         for (int i = 0; i < UNIT; ++i)
-          to[i] = static_cast<int16_t>(std::clamp((from[i] << NETWORK_BITS) + added[(p * UNIT + j) * UNIT + i], 0,
-                                                  SAMPLE_MAX << NETWORK_BITS));
+          to[i] = static_cast<int16_t>(
+              std::clamp((from[i] << NETWORK_BITS) + added[(p * UNIT + j) * UNIT + i], 0, SAMPLE_MAX << NETWORK_BITS));
       }
   }
 };
 
-// Runs the network over a tile, one flag a square for all planes, which have more bits then. The encoder says of a square by `decide(filtered
-// planes, square)` whether it takes what the network makes.
+// Runs the network over a tile, whose samples have more bits then; one flag a square, for all planes. The encoder says
+// of a square by `decide(filtered planes, square)` whether it takes what the network makes.
 template <class Coder, class Decide>
 void network_tile(Coder& coder, Tile& tile, const Network& network, int quality_code, Decide decide) {
   const Geometry& g = tile.syntax.geometry();

@@ -42,9 +42,9 @@ struct Parameters {
   Array<uint8_t, ANCHORS, 6> strength;  // beta, tc of luma, of chroma, clipping of luma, of chroma: of 1/64 step
   Array<int8_t, ANCHORS, FILTER_CLASSES, LUMA_PAIRS> luma_filter;       // of 1/128
   Array<int8_t, ANCHORS, 2, ACTIVITIES, CHROMA_WEIGHTS> chroma_filter;  // [quality][Cb, Cr][activity]: of 1/128
-  std::vector<int8_t> start;        // [2][contexts::COUNT]: of 1/16 stretch, at quality 1 and 8
-  std::vector<uint8_t> confidence;  // [contexts::COUNT]: bins that the start is worth
-  std::vector<int16_t> weights;     // [mixers::COUNT][3]: of 2^14
+  std::vector<int8_t> start;               // [2][contexts::COUNT]: of 1/16 stretch, at quality 1 and 8
+  std::vector<uint8_t> confidence;         // [contexts::COUNT]: bins that the start is worth
+  std::vector<int16_t> weights;            // [mixers::COUNT][3]: of 2^14
   std::shared_ptr<const Network> network;  // if there is one
 };
 

@@ -1,4 +1,4 @@
-"""Trains the neural filter of family `dct`: `python -m ncodec.training.dct.network DATA RUN` (specs/training.md).
+"""Trains the neural filter of family `dct`: `python -m ncodec.training.dct.network encode|train|export` (specs/training.md).
 
     decoded planes -> DCT of 4x4 cells -> / sigma(quality) -> clip -> head -+-> x + conv3x3(relu(FiLM(x))), twice -> tail -> x sigma(quality)
     blocks' sizes, borders, energies -------------------------------> head -+                                         = what is to be added
@@ -12,19 +12,30 @@ import argparse
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
-from ncodec.dct.parameters import Tensors
+from ncodec.dct import _dct
+from ncodec.dct.parameters import Tensors, with_contexts
+from ncodec.models.dct.codec import Options
+from ncodec.training.dct.program import crops
 
 QUALITIES, QUALITY_STEPS = 8, 20
 COEFFICIENTS, SIDES, WIDTH, BLOCKS = 48, 12, 64, 2
 CLIP = 8.0  # sigmas
 PLANE_WEIGHT = (1.0, 1.086, 0.825)  # enc_residual.hpp
+PARTS = ("decoded", "error", "sides", "code")  # of a chunk
+SIDE = 320  # of the pack's crops
+GREY = 0.05  # share of pairs of which luma alone is seen
+RATE = 3e-3
 SHARES = (1.0, 0.3, 0.06)  # of the learning rate, of the 3x3 convolutions, all else, the tail
 # Of integers: fractions of coefficients, of what is clipped, of what the tail makes, of samples; the most that relu leaves.
 COEFFICIENT_BITS, Z_BITS, TAIL_BITS, SAMPLE_BITS, LARGEST_H = 3, 9, 10, 2, 8191
@@ -47,6 +58,11 @@ def cells(planes: NDArray[np.int16]) -> NDArray[np.float32]:
     return np.einsum("vj,pyjxi,ui->pvuyx", d, x, d, optimize=True).reshape(16 * p, h // 4, w // 4)
 
 
+Batch = tuple[
+    Tensor, ...
+]  # coefficients and errors [n, 48, h, w], side inputs [n, 12, h, w], qualities [n], 0 ... 7
+
+
 class Network(nn.Module):
     """Of coefficients [n, 48, h, w], side inputs [n, 12, h, w] and qualities [n], 0 ... 7, what is to be added."""
 
@@ -58,7 +74,9 @@ class Network(nn.Module):
         self.head = nn.Conv2d(COEFFICIENTS + SIDES, WIDTH, 1)
         nn.init.orthogonal_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.convs = nn.ParameterList(torch.randn(WIDTH, WIDTH * 9) / math.sqrt(WIDTH * 9) for _ in range(BLOCKS))
+        self.convs = nn.ParameterList(
+            torch.randn(WIDTH, WIDTH * 9) / math.sqrt(WIDTH * 9) for _ in range(BLOCKS)
+        )
         self.biases = nn.ParameterList(torch.zeros(WIDTH) for _ in range(BLOCKS))
         self.factors = nn.ParameterList(torch.ones(QUALITIES, WIDTH) for _ in range(BLOCKS + 1))
         self.offsets = nn.ParameterList(torch.zeros(QUALITIES, WIDTH) for _ in range(BLOCKS + 1))
@@ -83,23 +101,30 @@ class Network(nn.Module):
         weight = self.head.weight[:, :, 0, 0] @ self.whitening
         x = [F.conv2d(z, weight[:, :, None, None], self.head.bias - weight @ self.mean)]
         for k, (conv, bias) in enumerate(zip(self.convs, self.biases, strict=True)):
-            x.append(x[k] + F.conv2d(self.activate(k, x[k], quality), conv.view(WIDTH, WIDTH, 3, 3), bias, padding=1))
+            x.append(
+                x[k]
+                + F.conv2d(
+                    self.activate(k, x[k], quality), conv.view(WIDTH, WIDTH, 3, 3), bias, padding=1
+                )
+            )
         return x
 
     def activate(self, k: int, x: Tensor, quality: Tensor) -> Tensor:
         return F.relu(x * at(self.factors[k], quality) + at(self.offsets[k], quality))
 
     @torch.no_grad()
-    def measure(self, batches: list[tuple[Tensor, ...]]) -> None:
+    def measure(self, batches: list[Batch]) -> None:
         """Set what is fixed: sigmas of the errors, mean and whitening of the features."""
         squares, weights = torch.zeros(QUALITIES, COEFFICIENTS), torch.zeros(QUALITIES, 1)
-        for decoded, error, sides, quality in batches:
+        for _, error, _, quality in batches:
             near = torch.arange(QUALITIES)[:, None] - quality
             near = (1 - near.abs()).clamp(min=0)  # [8, n]
             squares += near @ error.square().mean((2, 3)).clamp(max=1e6)
             weights += near.sum(1, keepdim=True)
         self.sigma.copy_((squares / weights).sqrt().clamp(min=0.5))
-        z = torch.cat([self.features(d, s, q).movedim(1, 0).flatten(1)[:, ::7] for d, _, s, q in batches], 1)
+        z = torch.cat(
+            [self.features(d, s, q).movedim(1, 0).flatten(1)[:, ::7] for d, _, s, q in batches], 1
+        )
         self.mean.copy_(z.mean(1))
         values, vectors = torch.linalg.eigh(torch.cov(z))
         self.whitening.copy_(vectors @ torch.diag((values + 0.02).rsqrt()) @ vectors.T)
@@ -112,27 +137,46 @@ def at(table: Tensor, quality: Tensor) -> Tensor:
     return (table[low] * (1 - part) + table[low + 1] * part)[:, :, None, None]
 
 
-def loss_of(network: Network, decoded: Tensor, error: Tensor, sides: Tensor, quality: Tensor, is_grey: Tensor) -> Tensor:
+def loss_of(
+    network: Network,
+    decoded: Tensor,
+    error: Tensor,
+    sides: Tensor,
+    quality: Tensor,
+    is_grey: Tensor,
+) -> Tensor:
     """Return [n], the part of the weighted squared error that is left; of grey only luma is known and counts.
 
     A tenth of what is usual at the quality is added to both, lest crops that have hardly any error decide.
     """
-    weight = torch.tensor(PLANE_WEIGHT).repeat_interleave(16)[None, :, None, None].repeat(len(error), 1, 1, 1)
+    weight = (
+        torch.tensor(PLANE_WEIGHT)
+        .repeat_interleave(16)[None, :, None, None]
+        .repeat(len(error), 1, 1, 1)
+    )
     weight[is_grey, 16:] = 0
     if is_grey.any():
         decoded, sides = decoded.clone(), sides.clone()
         decoded[is_grey, 16:] = 0
         sides[is_grey, 7:9], sides[is_grey, 10:] = 0, 1
     left = error - network(decoded, sides, quality).float()
-    usual = 0.1 * (weight * at(network.sigma, quality).square()).sum((1, 2, 3)) * error[0, 0].numel()
-    return ((weight * left.square()).sum((1, 2, 3)) + usual) / ((weight * error.square()).sum((1, 2, 3)) + usual)
+    usual = (
+        0.1 * (weight * at(network.sigma, quality).square()).sum((1, 2, 3)) * error[0, 0].numel()
+    )
+    return ((weight * left.square()).sum((1, 2, 3)) + usual) / (
+        (weight * error.square()).sum((1, 2, 3)) + usual
+    )
 
 
 # ---------------------------------------------------------------- integers
 
 
 def layer(
-    weight: NDArray[np.float64], bias: NDArray[np.float64] | float, bits: int, result_bits: int, bound: int
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64] | float,
+    bits: int,
+    result_bits: int,
+    bound: int,
 ) -> Tensors:
     """Return weights of 12 bits [O, C], biases and shifts of a convolution of integers (specs/exact.md).
 
@@ -140,7 +184,9 @@ def layer(
     """
     largest, total = np.abs(weight).max(1), np.abs(weight).sum(1)
     b = np.broadcast_to(bias, largest.shape)
-    fraction = np.floor(np.log2(np.minimum(2047 / largest, 2.0**30 / (bound * total + np.abs(b) * 2.0**bits + 1))))
+    fraction = np.floor(
+        np.log2(np.minimum(2047 / largest, 2.0**30 / (bound * total + np.abs(b) * 2.0**bits + 1)))
+    )
     fraction = np.clip(fraction, result_bits - bits + 1, result_bits - bits + 30)
     return {
         "weight": np.round(weight * 2 ** fraction[:, None]).astype(np.int16),
@@ -150,14 +196,17 @@ def layer(
 
 
 @torch.no_grad()
-def integers(network: "Network", batches: list[tuple[Tensor, ...]]) -> Tensors:
+def integers(network: "Network", batches: list[Batch]) -> Tensors:
     """Return the tensors of a weights file (specs/dct.md, section 12); `batches` show how large values are."""
     seen: list[list[float]] = [[], []]  # largest of what stays, of what relu makes
     for decoded, _, sides, quality in batches:
         for k, x in enumerate(network.trunk(decoded, sides, quality)):
             seen[0].append(float(x.abs().max()))
             seen[1].append(float(network.activate(k, x, quality).max()))
-    x_bits, h_bits = (math.floor(math.log2(most / max(s))) for most, s in zip((20000, LARGEST_H), seen, strict=True))
+    x_bits, h_bits = (
+        math.floor(math.log2(most / max(s)))
+        for most, s in zip((20000, LARGEST_H), seen, strict=True)
+    )
     p = {name: v.double().numpy() for name, v in network.state_dict().items()}
     d = np.kron(np.eye(3), np.kron(dct_matrix(), dct_matrix()))  # [(plane, v, u), (plane, y, x)]
     head = p["head.weight"][:, :, 0, 0] @ p["whitening"]
@@ -187,8 +236,65 @@ def integers(network: "Network", batches: list[tuple[Tensor, ...]]) -> Tensors:
     for k in range(BLOCKS + 1):
         tables[f"factor.{k}"] = 2.0 ** (12 + h_bits - x_bits) * p[f"factors.{k}"]
         tables[f"offset.{k}"] = 2.0**h_bits * p[f"offsets.{k}"]
-    made: Tensors = {f"network.{name}.{part}": v for name, of in layers.items() for part, v in of.items()}
-    return made | {f"network.{n}": np.round(v).clip(-32767, 32767).astype(np.int16) for n, v in tables.items()}
+    made: Tensors = {
+        f"network.{name}.{part}": v for name, of in layers.items() for part, v in of.items()
+    }
+    return made | {
+        f"network.{n}": np.round(v).clip(-32767, 32767).astype(np.int16) for n, v in tables.items()
+    }
+
+
+# ---------------------------------------------------------------- data
+
+
+def encode(arguments: argparse.Namespace) -> None:
+    """Encode crops at random qualities, once, to chunks of 32 in a folder."""
+    tensors = {
+        k: v for k, v in load_file(arguments.weights).items() if not k.startswith("network.")
+    }
+    parameters, rng = _dct.Parameters(with_contexts(tensors)), np.random.default_rng(arguments.seed)
+    arguments.data.mkdir(parents=True, exist_ok=True)
+    chunk: list[tuple[Any, ...]] = []
+    for image in crops(arguments.packs, arguments.images):
+        code = int(rng.integers(0, QUALITY_STEPS * (QUALITIES - 1) + 1))
+        decoded, source, sides = _dct.reconstruct(
+            image, parameters, code, Options().for_encoder(code)
+        )
+        if decoded.shape != (3, SIDE, SIDE):
+            continue
+        of_decoded = cells(decoded)
+        chunk.append(
+            (of_decoded * 8, (cells(source) - of_decoded) * 8, sides.transpose(2, 0, 1), code)
+        )
+        if len(chunk) == 32:
+            made = (np.stack(part).round().astype(np.int16) for part in zip(*chunk, strict=True))
+            path = arguments.data / f"{arguments.seed}-{time.time_ns()}.npz"
+            with path.with_suffix(".new").open("wb") as file:
+                np.savez(file, **dict(zip(PARTS, made, strict=True)))
+            path.with_suffix(".new").rename(path)
+            chunk.clear()
+
+
+def load(path: Path) -> Batch:
+    """Return a chunk: coefficients and errors (of 1/8), side inputs, quality codes."""
+    with np.load(path) as file:
+        return tuple(torch.from_numpy(file[name]) for name in PARTS)
+
+
+def batch_of(chunk: Batch, chosen: Tensor) -> Batch:
+    """Return some pairs of a chunk as `loss_of` takes them."""
+    decoded, error, sides, code = (part[chosen].float() for part in chunk)
+    return decoded / 8, error / 8, sides, code / QUALITY_STEPS
+
+
+def batches_of(folder: Path, most: int = 64) -> list[Batch]:
+    """Return the first pairs of a folder, in batches of 4."""
+    every = torch.arange(32).split(4)
+    return [
+        batch_of(load(path), few)
+        for path in sorted(folder.glob("*.npz"))[: most // 32]
+        for few in every
+    ]
 
 
 # ---------------------------------------------------------------- training
@@ -196,113 +302,126 @@ def integers(network: "Network", batches: list[tuple[Tensor, ...]]) -> Tensors:
 
 @torch.no_grad()
 def average_weights(average: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
-    """A moving average of a thousand steps, at first of a tenth of those done."""
+    """Move an average on: of a thousand steps, at first of a tenth of those done."""
     torch._foreach_lerp_(average, current, max(0.001, 10 / (10 + float(steps))))
 
 
-def load(path: Path) -> tuple[Tensor, ...]:
-    """Return a chunk: coefficients, errors (of 1/8), side inputs, qualities."""
-    with np.load(path) as f:
-        return tuple(torch.from_numpy(f[name]) for name in ("decoded", "error", "sides", "code"))
-
-
-def batch_of(chunk: tuple[Tensor, ...], chosen: Tensor) -> tuple[Tensor, ...]:
-    decoded, error, sides, code = (t[chosen].float() for t in chunk)
-    return decoded / 8, error / 8, sides, code / QUALITY_STEPS
-
-
 @torch.no_grad()
-def gain(network: Network, folder: Path, count: int = 32) -> float:
-    """Return the mean gain, dB, over pairs of a folder."""
-    total, n = 0.0, 0
-    for path in sorted(folder.glob("*.npz")):
-        chunk = load(path)
-        for i in range(min(len(chunk[0]), count - n)):
-            batch = batch_of(chunk, torch.tensor([i]))
-            total += float(-10 * torch.log10(loss_of(network, *batch, torch.tensor([False]))))
-            n += 1
-    return total / max(n, 1)
+def gain(network: Network, batches: list[Batch]) -> float:
+    """Return the mean gain, dB."""
+    is_grey = torch.zeros(4, dtype=torch.bool)
+    left = torch.cat([loss_of(network, *batch, is_grey) for batch in batches])
+    return float(-10 * left.log10().mean())
 
 
-def main() -> None:
-    """Train until stopped, or for --minutes with the rate falling to 0; go on from RUN's checkpoint if there is one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder of chunks")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--val", type=Path)
-    parser.add_argument("--start", type=Path, help="checkpoint to go on from, where RUN has none")
-    parser.add_argument("--minutes", type=float, help="to the end, the learning rate falling to 0")
-    parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed + int(time.time()))
+def train(arguments: argparse.Namespace) -> None:
+    """Train until stopped, or for some minutes with the rate falling to 0; go on from a checkpoint if there is one."""
+    torch.set_num_threads(1)
+    torch.manual_seed(time.time_ns())
     arguments.run.mkdir(parents=True, exist_ok=True)
-    checkpoint = arguments.run / "checkpoint.pt"
     network = Network().to(memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=average_weights)
-    muon = torch.optim.Muon(list(network.convs), weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    average = AveragedModel(network, multi_avg_fn=average_weights)
     tail = list(network.tail.parameters())
-    others = [p for p in network.parameters() if not any(p is c for c in (*network.convs, *tail))]
-    adamw = torch.optim.AdamW([{"params": others}, {"params": tail}], weight_decay=0.0, betas=(0.9, 0.99))
-    steps = 0
+    others = [p for p in network.parameters() if not any(p is q for q in (*network.convs, *tail))]
+    muon = torch.optim.Muon(list(network.convs), weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(
+        [{"params": others}, {"params": tail}], weight_decay=0.0, betas=(0.9, 0.99)
+    )
+    parts = {"network": network, "average": average, "muon": muon, "adamw": adamw}
+    val = batches_of(arguments.val) if arguments.val else []
+    checkpoint, steps, logged = arguments.run / "checkpoint.pt", 0, [0.0]
+    began = saved = time.monotonic()
+
+    def save() -> None:
+        state = {name: part.state_dict() for name, part in parts.items()} | {"steps": steps}
+        torch.save(state, checkpoint.with_suffix(".new"))
+        checkpoint.with_suffix(".new").rename(checkpoint)
+        gains = f"{np.mean(logged):.4f}" + (f", val {gain(average.module, val):.4f}" if val else "")
+        seconds = time.process_time()
+        print(f"{steps} steps, {seconds:.0f} s of a processor: gain {gains} dB", flush=True)
+        logged.clear()
+
     found = checkpoint if checkpoint.exists() else arguments.start
     if found:
         state = torch.load(found, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        muon.load_state_dict(state["muon"])
-        adamw.load_state_dict(state["adamw"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
         steps = state["steps"]
     else:
-        chunk = load(sorted(arguments.data.glob("*.npz"))[0])
-        more = [load(p) for p in sorted(arguments.data.glob("*.npz"))[1:6]]
-        network.measure([batch_of(c, torch.arange(0, len(c[0]), 2)) for c in (chunk, *more)])
+        network.measure(batches_of(arguments.data, 192))
         average.module.load_state_dict(network.state_dict())
-    began = saved = time.monotonic()
-    first, logged = steps, []
-
-    def save() -> None:
-        state = {"network": network.state_dict(), "average": average.state_dict(), "muon": muon.state_dict(),
-                 "adamw": adamw.state_dict(), "steps": steps}
-        torch.save(state, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").rename(checkpoint)
-        text = f"{steps} steps, {(time.monotonic() - began) / 60:.1f} min, {time.process_time() / 60:.1f} of the processor"
-        text += f": train {np.mean(logged):.4f} dB"
-        if arguments.val and len(logged) >= 300:
-            text += f", val {gain(average.module, arguments.val):.4f} dB"
-            logged.clear()
-        print(text, flush=True)
-
-    while True:
+    progress, first = 0.0, steps
+    while progress < 1:
         paths = sorted(arguments.data.glob("*.npz"))
-        chosen = torch.randperm(len(paths))[:6].tolist()
-        chunk = tuple(torch.cat(parts) for parts in zip(*(load(paths[i]) for i in chosen), strict=True))
-        order = torch.randperm(len(chunk[0]))
-        for i in range(0, len(order) - arguments.batch + 1, arguments.batch):
-            progress = (time.monotonic() - began) / 60 / arguments.minutes if arguments.minutes else 0.0
-            rate = arguments.rate * max(1 - progress, 0.0) * min(1.0, (steps - first + 1) / 100)
-            for group, share in zip((*muon.param_groups, *adamw.param_groups), SHARES, strict=True):
+        chosen = [load(paths[i]) for i in torch.randperm(len(paths))[:6].tolist()]
+        chunk = tuple(torch.cat(part) for part in zip(*chosen, strict=True))
+        for few in torch.randperm(len(chunk[0])).split(4):
+            if arguments.minutes is not None:
+                progress = (time.monotonic() - began) / (60 * max(arguments.minutes, 1e-9))
+            if progress >= 1:
+                break
+            rate = RATE * (1 - progress) * min(1.0, (steps - first + 1) / 100)
+            groups = (*muon.param_groups, *adamw.param_groups)
+            for group, share in zip(groups, SHARES, strict=True):
                 group["lr"] = rate * share
-            batch = batch_of(chunk, order[i : i + arguments.batch])
-            is_grey = torch.rand(arguments.batch) < 0.05
-            loss = loss_of(network, *batch, is_grey)
-            muon.zero_grad()
-            adamw.zero_grad()
+            loss = loss_of(network, *batch_of(chunk, few), torch.rand(len(few)) < GREY)
+            network.zero_grad()
             loss.log().mean().backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             muon.step()
             adamw.step()
             average.update_parameters(network)
             logged.append(float(-10 * loss.detach().log10().mean()))
             steps += 1
-            if time.monotonic() - saved > 120 or progress >= 1:
+            if time.monotonic() - saved > 120:
                 save()
                 saved = time.monotonic()
-            if progress >= 1:
-                return
+    save()
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write the network of a run into a weights file."""
+    average = AveragedModel(Network())
+    average.load_state_dict(
+        torch.load(arguments.run / "checkpoint.pt", weights_only=True)["average"]
+    )
+    with safe_open(arguments.weights, "np") as file:
+        about = file.metadata()
+    tensors = with_contexts(dict(load_file(arguments.weights)))
+    save_file(
+        tensors | integers(average.module, batches_of(arguments.data)), arguments.weights, about
+    )
+
+
+def main() -> None:
+    """Run what the command says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("encode")
+    command.set_defaults(run_command=encode)
+    command.add_argument("packs", nargs="+", type=Path, help="tar files of images")
+    command.add_argument("--weights", type=Path, required=True)
+    command.add_argument("--data", type=Path, required=True, help="folder of chunks")
+    command.add_argument("--images", type=int, default=1000)
+    command.add_argument("--seed", type=int, default=0)
+    command = commands.add_parser("train")
+    command.set_defaults(run_command=train)
+    command.add_argument("data", type=Path)
+    command.add_argument("run", type=Path)
+    command.add_argument("--val", type=Path, help="folder of chunks to log by")
+    command.add_argument(
+        "--start", type=Path, help="checkpoint to go on from, where the run has none"
+    )
+    command.add_argument("--minutes", type=float, help="to the end; else until stopped")
+    command = commands.add_parser("export")
+    command.set_defaults(run_command=export)
+    command.add_argument("data", type=Path, help="shows how large values are")
+    command.add_argument("run", type=Path)
+    command.add_argument("weights", type=Path)
+    arguments = parser.parse_args()
+    arguments.run_command(arguments)
 
 
 if __name__ == "__main__":
