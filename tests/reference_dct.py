@@ -413,7 +413,7 @@ class Tile:
                 self.offsets[i // 32, j // 32] = value
 
     def unit(self, x, y):
-        absent = {"mode": DC, "sine": 0, "chroma": 0, "energy": [0] * 3}
+        absent = {"mode": DC, "sine": 0, "chroma": 0, "whole": 0, "energy": [0] * 3}
         return self.units[x // 4, y // 4] if x >= 0 and y >= 0 else absent
 
     def beside(self, x, y):
@@ -431,23 +431,31 @@ class Tile:
             return
         if w == 32 and cuts == 0:
             self.decode_offset(x, y, w)
-        if x + w > self.width or y + h > self.height:
-            split = "quad"
-        else:
-            split = self.split(x, y, w, h, cuts)
+        is_free = x + w <= self.width and y + h <= self.height
+        split = self.split(x, y, w, h, cuts) if is_free else "quad"
         if depth == 0 and split != "quad":
             self.decode_offset(x, y, w)
         if split is None:
             self.luma(x, y, w, h)
             if has_chroma:
-                self.chroma(x, y, w, h, has_luma=True)
+                self.chroma(x, y, w, h, is_whole=False)
             return
         parts = parts_of(x, y, w, h, split)
-        keeps = any(min(part[2:]) == 4 for part in parts)
+        is_whole = has_chroma and (
+            any(min(part[2:]) == 4 for part in parts)
+            or (is_free and self.whole(x, y, w, h, split, cuts))
+        )
         for part in parts:
-            self.tree(*part, depth + 1, cuts + (split != "quad"), has_chroma and not keeps)
-        if has_chroma and keeps:
-            self.chroma(x, y, w, h, has_luma=False)
+            self.tree(*part, depth + 1, cuts + (split != "quad"), has_chroma and not is_whole)
+        if is_whole:
+            self.chroma(x, y, w, h, is_whole=True)
+
+    def whole(self, x, y, w, h, split, cuts):
+        area, energies = (w * h).bit_length() - 6, [self.around(p, x, y, w, h) for p in (1, 2)]
+        both = sum(u["whole"] for u in self.beside(x, y))
+        form = 0 if split == "quad" else int(split[1]) - 1
+        k = [area, form], [area, (sum(energies) + 1) >> 1], [cuts, both]
+        return self.bins.mixed("WHOLE", [0], *k)
 
     def split(self, x, y, w, h, cuts):
         may = {"quad": cuts == 0 and w == h > 4, "v2": cuts < 3 and w > 4, "h2": cuts < 3 and h > 4,
@@ -483,7 +491,7 @@ class Tile:
         derived = derived_modes(self.planes[0], x, y, w, h)
         mode = self.luma_mode(x, y, w, h, derived)
         facts = {"log2_w": w.bit_length() - 1, "log2_h": h.bit_length() - 1, "mode": mode, "sine": 0,
-                 "chroma": 0, "energy": [0] * 3, "luma": (x, y)}  # fmt: skip
+                 "chroma": 0, "whole": 0, "luma": (x, y)}  # fmt: skip
         references = self.references(0, x, y, w, h)
         for place in self.for_units(x, y, w, h):
             self.units[place] = facts.copy() | {"energy": [0] * 3}
@@ -502,7 +510,7 @@ class Tile:
             node = 2 * node + self.bins.single(at("REST", node))
         return [m for m in range(35) if m not in likely][min(node - 32, 28)]
 
-    def chroma(self, x, y, w, h, has_luma):
+    def chroma(self, x, y, w, h, is_whole):
         here, beside, z = self.unit(x, y), self.beside(x, y), log2_side(w, h) - 2
         linear, mode = sum(u["chroma"] == LINEAR for u in beside), 2
         for i, choice in enumerate((LINEAR, 0, 3)):
@@ -510,7 +518,7 @@ class Tile:
                 mode = choice
                 break
         for place in self.for_units(x, y, w, h):
-            self.units[place] |= {"chroma": mode, "chroma at": (x, y)}
+            self.units[place] |= {"chroma": mode, "whole": is_whole, "chroma at": (x, y)}
         s = self.is_halved
         for plane in (1, 2):
             top, left = self.references(plane, x, y, w, h)
@@ -519,7 +527,7 @@ class Tile:
             else:
                 chosen = {0: here["mode"], 2: PLANAR, 3: DC}[mode]
                 prediction = predict(top, left, chosen, False, w >> s, h >> s)
-            self.residual(plane, x, y, w, h, has_luma, prediction)
+            self.residual(plane, x, y, w, h, not is_whole, prediction)
 
     def linear(self, plane, x, y, w, h, top, left):
         s, luma = self.is_halved, self.planes[0]
