@@ -53,6 +53,7 @@ def no_class_filter(tensors: Tensors) -> None:
 def no_filters(tensors: Tensors) -> None:
     no_class_filter(tensors)
     tensors["strength"] = tensors["strength"] * np.array([0, 0, 0, 0, 1, 1], np.uint8)
+    tensors.pop("network.gain", None)
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ VARIANTS = (
     Variant("contexts start untrained", change=untrained_contexts),
     Variant("contexts hardly adapt", change=still_contexts),
     Variant("levels rounded, no trellis", {"rdoq": False}),
+    Variant("no network", {"network": False}),
     Variant("no class filter", change=no_class_filter),
     Variant("no filter at all", change=no_filters),
     Variant("4:2:0 always", {"subsampling": "4:2:0"}),

@@ -35,7 +35,7 @@ PAIRS = [tuple(TABLES["PAIRS"][i : i + 2]) for i in range(0, 24, 2)]
 def number_places():
     """Return {name: (first, dimensions)} of contexts and mixers, and how many there are of both."""
     names = list(TABLES)
-    contexts = names[names.index("SIG_A") : names.index("OFFSET_C") + 1]
+    contexts = names[names.index("SIG_A") : names.index("NETWORK") + 1]
     places, counts = {}, []
     for group in (contexts, [name for name in names if name.startswith("mix ")]):
         n = 0
@@ -811,15 +811,75 @@ def filter_tile(tile, tensors, code):
     take(bins, tile, outs)
 
 
-def take(bins, tile, filtered):
+def take(bins, tile, filtered, context="FILTERED"):
     for y in range(0, tile.height, 64):
         for x in range(0, tile.width, 64):
-            if not bins.single(at("FILTERED", int(filtered[0][0] > 0))):
+            if not bins.single(at(context, int(filtered[0][0] > 0))):
                 continue
             for plane, samples in filtered:
                 s = tile.is_halved if plane else 0
                 square = np.s_[y >> s : (y + 64) >> s, x >> s : (x + 64) >> s]
                 tile.planes[plane][square] = samples[square]
+
+
+# ---------------------------------------------------------------- network
+
+
+def sat(a):
+    return np.clip(a, -32767, 32767)
+
+
+def around(x, mode):
+    """Return what each place has at the nine places around it, [(u, v), h, w, c]."""
+    h, w, _ = x.shape
+    outside = np.pad(x, ((1, 1), (1, 1), (0, 0)), mode=mode)
+    return np.stack([outside[u : u + h, v : v + w] for u in range(3) for v in range(3)])
+
+
+def network_tile(tile, tensors, code):
+    """All planes once more, by a network that sees cells of 4x4."""
+    planes, (h, w) = tile.planes, (tile.height // 4, tile.width // 4)
+
+    def rounded(sums, shift):
+        return sat((sums + (1 << (shift.astype(np.int64) - 1))) >> shift)
+
+    def layer(name, x):  # [h, w, c] and weights [o, c], or [9, h, w, c] and [c, 3, 3]
+        w, b, s = (tensors[f"network.{name}.{part}"].astype(np.int64) for part in ("weight", "bias", "shift"))
+        sums = x @ w.T if w.ndim == 2 else np.einsum("khwc,ck->hwc", x, w.reshape(-1, 9))
+        return rounded(b + sums, s)
+
+    def table(name):
+        return mid(tensors[f"network.{name}"], code).astype(np.int64)
+
+    def activated(x, k):
+        scaled = rounded(x * table(f"factor.{k}"), np.array(12))
+        return np.clip(sat(scaled + table(f"offset.{k}")), 0, 8191)
+
+    cells = np.zeros((h, w, 48), np.int64)
+    for p, plane in enumerate(planes):
+        of_plane = plane.reshape(h, 4, w, 4).swapaxes(1, 2).reshape(h, w, 16)
+        cells[:, :, 16 * p : 16 * p + 16] = of_plane - 512
+    sides = [[side_inputs(tile, 4 * x, 4 * y) for x in range(w)] for y in range(h)]
+    z = layer("high", around(layer("forward", cells), "edge"))
+    z = np.clip(rounded(z * table("scale"), np.array(8)), -4096, 4096)
+    x = sat(layer("head", z) + layer("sides", np.array(sides)))
+    for k in range(2):
+        patches = np.moveaxis(around(activated(x, k), "constant"), 0, 2).reshape(h, w, -1)
+        x = sat(x + layer(f"conv.{k}", patches))
+    y = rounded(layer("tail", activated(x, 2)) * table("gain"), np.array(15))
+    added = layer("inverse", y).reshape(h, w, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 4 * h, 4 * w)
+    filtered = [(p, np.clip(plane + added[p], 0, 1023)) for p, plane in enumerate(planes)]
+    take(tile.bins, tile, filtered, "NETWORK")
+
+
+def side_inputs(tile, x, y):
+    def starts(cx, cy, axis):
+        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][axis] == (cx, cy)[axis]
+
+    unit = tile.unit(x, y)
+    edges = [starts(x, y, 0), starts(x + 4, y, 0), starts(x, y, 1), starts(x, y + 4, 1)]
+    is_zero = [e == 0 for e in unit["energy"]]
+    return [unit["log2_w"] - 2, unit["log2_h"] - 2, *edges, *unit["energy"], *is_zero]
 
 
 # ---------------------------------------------------------------- pixels
@@ -852,10 +912,13 @@ def to_pixels(planes, is_halved, width, height, bit_depth=8):
 
 def decode_bins(bins, flags, tensors, code, width, height, is_grey, bit_depth=8):
     """Return the pixels that bins make, [height, width, 3] or [height, width]."""
-    require(flags < 16 and flags >> 1 & 3 in (0, 2) and not (flags & 1 and is_grey), "flags")
+    require(flags < 32 and flags >> 1 & 3 in (0, 2) and not (flags & 1 and is_grey), "flags")
+    require(not flags & 16 or ("network.gain" in tensors and not flags & 1), "flags")
     kind, is_halved, has_offsets = "angle" if flags & 4 else "dct", flags & 1, bool(flags & 8)
     tile = Tile(bins, tensors, code, width, height, is_grey, is_halved, kind, has_offsets)
     filter_tile(tile, tensors, code)
+    if flags & 16:
+        network_tile(tile, tensors, code)
     return to_pixels(tile.planes, is_halved, width, height, bit_depth)
 
 
