@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "parameters.hpp"
+#include "signs.hpp"
 #include "syntax.hpp"
 
 namespace ncodec::dct {
@@ -101,6 +102,14 @@ class Tile : public Samples {
     predict_from(chroma, mode, own_log2(plane, b), false, out);
   }
 
+  // The bins of a block's residual, whose prediction is `prediction` (Syntax::code_residual).
+  template <class Coder>
+  bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma, const int16_t* prediction) {
+    return syntax.code_residual(coder, plane, b, is_coded, has_luma, [&](const Places& places, const Surroundings& a) {
+      code_signs(coder, plane, b, places, a, prediction);
+    });
+  }
+
   // Adds what the levels say to a prediction, into the plane (D29 to D31). Levels stay.
   void add_residual(int plane, const Block& b, bool is_coded, const int16_t* prediction) {
     const int log2 = own_log2(plane, b), side = 1 << log2;
@@ -143,6 +152,53 @@ class Tile : public Samples {
         }
     }
     return *found;
+  }
+
+  template <class Coder>
+  void code_signs(Coder& coder, int plane, const Block& b, const Places& places, const Surroundings& around,
+                  const int16_t* prediction) {
+    const int log2 = own_log2(plane, b), coded = 1 << coded_log2(log2), size = log2 - MIN_LOG2;
+    const bool is_sine = kind_of(plane, log2, syntax.unit(b).is_sine) == Kind::dst;
+    const OffsetSteps& steps = at_offset(syntax.offset(b));
+    Sides sides = sides_of(plane, b, prediction, is_sine ? Kind::dst : Kind::dct, steps.plain[plane][size][0]);
+    int16_t* levels = syntax.levels(plane, b);
+    const auto coefficient = [&](Place at, int level) {
+      return kernels::scale(level, steps.scaled[plane][size][at.y * coded + at.x], 9 - coefficient_bits(log2));
+    };
+    for (int i = 0; i < places.n; ++i) {
+      const Place at = places.at[i];
+      sides.add_unknown(at, coefficient(at, std::abs(levels[at.y * Syntax::LEVELS_STRIDE + at.x])));
+    }
+    const int which = sides.top.is_there() + 2 * sides.left.is_there();
+    for_each_sign(levels, Syntax::LEVELS_STRIDE, places, [&](Place at, int level) {
+      const int c = coefficient(at, std::abs(level));
+      const int64_t h = sides.hypothesis(at, c);
+      const int strength = strength_of(h);
+      const bool expected = h < 0;
+      int other = kind_of_mode(syntax.unit(b).mode);
+      if (plane) {
+        const int cb = around.cb ? around.cb[at.y * around.stride + at.x] : 0;
+        other = 4 + (cb == 0 ? 0 : 1 + ((cb < 0) == expected));
+      }
+      const Bin bin = {contexts::SIGN_A(plane, is_sine, strength), contexts::SIGN_B(size, which, strength),
+                       contexts::SIGN_C(other, strength), mixers::SIGN(plane)};
+      const bool is_negative = coder.bin((level < 0) != expected, bin) != expected;
+      sides.know(at, is_negative ? -c : c);
+      return is_negative;
+    });
+  }
+
+  Sides sides_of(int plane, const Block& b, const int16_t* prediction, Kind of, int step) const {
+    const int log2 = own_log2(plane, b), stride = planes[plane].stride;
+    const int16_t* corner = at(plane, b);
+    Sides sides;
+    sides.log2_w = sides.log2_h = log2;
+    sides.across_top = sides.across_left = matrix(of, log2);
+    if (b.y)
+      sides.top.begin(corner - stride, corner - 2 * stride, 1, prediction, 1, sides.across_left, log2, step);
+    if (b.x)
+      sides.left.begin(corner - 1, corner - 2, stride, prediction, 1 << log2, sides.across_top, log2, step);
+    return sides;
   }
 
   static void predict_from(const References& plain, int mode, int log2, bool is_luma, int16_t* out) {
