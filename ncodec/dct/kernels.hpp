@@ -73,6 +73,15 @@ NCODEC_CLONES static void scale(const int16_t* levels, const int32_t* steps, int
   for (int i = 0; i < n; ++i) out[i] = scale(levels[i], steps[i], shift);
 }
 
+// The first `rows` frequencies of n samples.
+NCODEC_CLONES static void project(const int16_t* samples, int n, const int8_t* matrix, int rows, int32_t* out) {
+  for (int k = 0; k < rows; ++k) {
+    int sum = 0;
+    for (int i = 0; i < n; ++i) sum += samples[i] * matrix[k * n + i];
+    out[k] = sum;
+  }
+}
+
 // D31.
 NCODEC_CLONES static void add(const int16_t* prediction, const int16_t* residual, int side, int16_t* out, int stride) {
   for (int y = 0; y < side; ++y)

@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include "kernels.hpp"
 #include "levels.hpp"
 #include "transform_tables.hpp"
 
@@ -15,10 +16,10 @@ namespace ncodec::dct {
 // Samples along one side of a block, in frequencies along it. Units are 1/2 sample times the norm of a row of T.
 class Side {
  public:
-  // `near` and `far` are the samples next to the block and those beyond, `inside` the prediction's; `step` that of
-  // frequency (0, 0).
+  // `near` and `far` are the samples next to the block and those beyond, `inside` the prediction's; `frequencies` as
+  // many as there are; `step` that of frequency (0, 0).
   void begin(const int16_t* near, const int16_t* far, int stride, const int16_t* inside, int inside_stride,
-             const int8_t* matrix, int log2, int step) {
+             const int8_t* matrix, int log2, int frequencies, int step) {
     const int n = 1 << log2;
     int16_t missing[MAX_SIDE];
     int64_t roughness = 0;
@@ -27,10 +28,8 @@ class Side {
       missing[i] = static_cast<int16_t>(3 * a - b - 2 * inside[i * inside_stride]);
       roughness += (a - b) * (a - b);
     }
-    for (int k = 0; k < std::min(n, MAX_CODED); ++k) {
-      expected_[k] = 0, unknown_[k] = 0;
-      for (int i = 0; i < n; ++i) expected_[k] += matrix[k * n + i] * missing[i];
-    }
+    kernels::project(missing, n, matrix, frequencies, expected_);
+    std::fill_n(unknown_, frequencies, 0);
     noise_ = int64_t{16} * n * step * step + 65536 * roughness;
     log2_ = log2;
   }

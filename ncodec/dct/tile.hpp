@@ -160,7 +160,7 @@ class Tile : public Samples {
     const int log2 = own_log2(plane, b), coded = 1 << coded_log2(log2), size = log2 - MIN_LOG2;
     const bool is_sine = kind_of(plane, log2, syntax.unit(b).is_sine) == Kind::dst;
     const OffsetSteps& steps = at_offset(syntax.offset(b));
-    Sides sides = sides_of(plane, b, prediction, is_sine ? Kind::dst : Kind::dct, steps.plain[plane][size][0]);
+    Sides sides = sides_of(plane, b, places, prediction, is_sine ? Kind::dst : Kind::dct, steps.plain[plane][size][0]);
     int16_t* levels = syntax.levels(plane, b);
     const auto coefficient = [&](Place at, int level) {
       return kernels::scale(level, steps.scaled[plane][size][at.y * coded + at.x], 9 - coefficient_bits(log2));
@@ -188,16 +188,19 @@ class Tile : public Samples {
     });
   }
 
-  Sides sides_of(int plane, const Block& b, const int16_t* prediction, Kind of, int step) const {
+  Sides sides_of(int plane, const Block& b, const Places& places, const int16_t* prediction, Kind of, int step) const {
+    int columns = 0, rows = 0;
+    for (int i = 0; i < places.n; ++i)
+      columns = std::max(columns, places.at[i].x + 1), rows = std::max(rows, places.at[i].y + 1);
     const int log2 = own_log2(plane, b), stride = planes[plane].stride;
     const int16_t* corner = at(plane, b);
     Sides sides;
     sides.log2_w = sides.log2_h = log2;
     sides.across_top = sides.across_left = matrix(of, log2);
     if (b.y)
-      sides.top.begin(corner - stride, corner - 2 * stride, 1, prediction, 1, sides.across_left, log2, step);
+      sides.top.begin(corner - stride, corner - 2 * stride, 1, prediction, 1, sides.across_left, log2, columns, step);
     if (b.x)
-      sides.left.begin(corner - 1, corner - 2, stride, prediction, 1 << log2, sides.across_top, log2, step);
+      sides.left.begin(corner - 1, corner - 2, stride, prediction, 1 << log2, sides.across_top, log2, rows, step);
     return sides;
   }
 
