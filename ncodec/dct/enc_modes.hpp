@@ -43,8 +43,8 @@ class LumaSearch {
 
  private:
   static constexpr int BY_TRANSFORM = 4;
-  static constexpr float BUSY = 1;                                      // bits + weighted error of a sample
-  const float HOPELESS = getenv("HOPE") ? atof(getenv("HOPE")) : 1.2f;  // times the limit, by estimate
+  static constexpr float BUSY = 1;         // bits + weighted error of a sample
+  static constexpr float HOPELESS = 1.1f;  // times the limit, by estimate
 
   struct Candidate {
     float cost;

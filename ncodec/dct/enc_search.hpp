@@ -51,7 +51,6 @@ class Search {
       if (!may_split || (best < NEVER && is_empty(b, has_chroma) && b.shape.log2_area() <= 8))
         return offset_bits + best;
     }
-    const float leaf = best;
     const auto try_split = [&](Split split) {
       if (best < NEVER && !is_kept) kept.save(tile_, b, 0, last_plane);
       const float cost = choose_split(node, split, std::min(best, limit), has_chroma);
@@ -60,13 +59,11 @@ class Search {
       return !is_kept;
     };
     if (is_allowed(node, QUAD)) try_split(QUAD);
-    const float quad = best;
-    if (!(quad < QUAD_WINS * leaf && leaf < NEVER && b.shape.log2_area() >= 8))
-      for (const auto& [halves, thirds] :
-           {std::pair{VERTICAL_HALVES, VERTICAL_THIRDS}, std::pair{HORIZONTAL_HALVES, HORIZONTAL_THIRDS}}) {
-        if (!is_allowed(node, halves) || (!getenv("NOG") && gradients_.run_across(b, halves))) continue;
-        if (try_split(halves) && options_.ternary && is_allowed(node, thirds)) try_split(thirds);
-      }
+    for (const auto& [halves, thirds] :
+         {std::pair{VERTICAL_HALVES, VERTICAL_THIRDS}, std::pair{HORIZONTAL_HALVES, HORIZONTAL_THIRDS}}) {
+      if (!is_allowed(node, halves) || gradients_.run_across(b, halves, options_.one_way)) continue;
+      if (try_split(halves) && options_.ternary && is_allowed(node, thirds)) try_split(thirds);
+    }
     if (is_kept) kept.restore(tile_, b, 0, last_plane);
     return offset_bits + best;
   }
@@ -121,7 +118,6 @@ class Search {
     return !u.energy[0] && (!has_chroma || (!u.energy[1] && !u.energy[2]));
   }
 
-  const float QUAD_WINS = getenv("QW") ? atof(getenv("QW")) : 0.f;
   Tile& tile_;
   EncoderOptions options_;
   int last_plane_;
