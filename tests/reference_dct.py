@@ -35,7 +35,7 @@ PAIRS = [tuple(TABLES["PAIRS"][i : i + 2]) for i in range(0, 24, 2)]
 def number_places():
     """Return {name: (first, dimensions)} of contexts and mixers, and how many there are of both."""
     names = list(TABLES)
-    contexts = names[names.index("SIG_A") : names.index("NETWORK") + 1]
+    contexts = names[names.index("SIG_A") : names.index("SIGN_C") + 1]
     places, counts = {}, []
     for group in (contexts, [name for name in names if name.startswith("mix ")]):
         n = 0
@@ -575,14 +575,22 @@ class Tile:
         self.levels[plane] = None
         if is_coded:
             others = [self.levels[0] if plane and has_luma else None, self.levels[1] if plane == 2 else None]  # fmt: skip
-            halves, total = decode_levels(self.bins, plane, own_w, own_h, energy, here["mode"], others)  # fmt: skip
-            self.levels[plane] = halves
-            coefficients = np.zeros((own_h, own_w), int)
+            halves, total, order = decode_levels(self.bins, plane, own_w, own_h, energy, here["mode"], others)  # fmt: skip
             step, shift = self.scaled_steps(plane, own_w, own_h, self.offset(x, y)), log2_side(own_w, own_h) + 4  # fmt: skip
-            scaled = (np.array(halves) * step + (1 << (shift - 1))) >> shift
-            coefficients[: len(halves), : len(halves[0])] = np.clip(scaled, -32768, 32767)
+
+            def dequantise(levels, steps):
+                return np.clip((levels * steps + (1 << (shift - 1))) >> shift, -32768, 32767)
+
             is_sine = plane == 0 and self.kind == "dct"
             kinds = ["dst" if is_sine and (n == 4 or here["sine"]) else self.kind for n in (w, h)]
+            halves = np.array(halves)
+            first = max(int(dequantise(2, step[0, 0])), 1)
+            sides = self.sides(plane, x >> s, y >> s, prediction, kinds, dequantise(halves, step), first)  # fmt: skip
+            other = 4 if plane else mode
+            k = [plane, int("dst" in kinds)], [log2_side(own_w, own_h) - 2, (y > 0) + 2 * (x > 0)], other  # fmt: skip
+            self.levels[plane] = decode_signs(self.bins, halves.tolist(), order[::-1], sides, k, others[1])  # fmt: skip
+            coefficients = np.zeros((own_h, own_w), int)
+            coefficients[: len(halves), : len(halves[0])] = dequantise(np.array(self.levels[plane]), step)  # fmt: skip
             prediction = prediction + inverse(coefficients, *kinds)
             density = total * 64 // (own_w * own_h)
             energy = next(e for e in range(1, 8) if e == 7 or 2 << e > density + 2)
@@ -590,6 +598,47 @@ class Tile:
             self.units[place]["energy"][plane] = energy if is_coded else 0
         x, y = x >> s, y >> s
         self.planes[plane][y : y + own_h, x : x + own_w] = np.clip(prediction, 0, 1023)
+
+    def sides(self, plane, x, y, prediction, kinds, coefficients, first):
+        """Return what the top and left sides say of signs, each if it is there: X, R, the parts P, k by place."""
+        out, samples = [], self.planes[plane]
+        h, w = prediction.shape
+        across, down = (MATRICES["dst" if kind == "dst" else "dct", n] for kind, n in zip(kinds, (w, h), strict=True))  # fmt: skip
+        rows, columns = np.indices(coefficients.shape)
+        for there, n, near, far, inside, along, other, k, v in (
+            (y, w, samples[y - 1, x : x + w], samples[y - 2, x : x + w], prediction[0], across, down, columns, rows),
+            (x, h, samples[y : y + h, x - 1], samples[y : y + h, x - 2], prediction[:, 0], down, across, rows, columns),
+        ):  # fmt: skip
+            if there:
+                expected = along @ (3 * near - far - 2 * inside)
+                noise = 4 * n * w * h * first**2 + (int(((near - far) ** 2).sum()) << 16)
+                parts = (coefficients * other[v, 0] * n) >> 4
+                out.append((expected.tolist(), noise, parts.tolist(), k.tolist()))
+        return out
+
+
+def decode_signs(bins, levels, order, sides, contexts, cb):
+    """Return levels with signs; `contexts`: the first indexes of SIGN_A, SIGN_B and SIGN_C."""
+    a, b, other = contexts
+    unknown = [[0] * len(expected) for expected, *_ in sides]
+    for (_, _, parts, k), sums in zip(sides, unknown, strict=True):
+        for x, y in order:
+            sums[k[y][x]] += parts[y][x] ** 2
+    for x, y in order:
+        hypothesis = 0
+        for (expected, noise, parts, k), sums in zip(sides, unknown, strict=True):
+            f, part = k[y][x], parts[y][x]
+            sums[f] -= part**2
+            hypothesis += towards_zero(32 * part * expected[f], noise + 4 * sums[f])
+        is_expected, strength = hypothesis < 0, min(abs(hypothesis).bit_length(), 8)
+        seen = cb[y][x] if cb else 0
+        c = other + (1 + ((seen < 0) == is_expected) if seen else 0)
+        is_negative = bins.mixed("SIGN", a[:1], [*a, strength], [*b, strength], [c, strength]) != is_expected  # fmt: skip
+        if is_negative:
+            levels[y][x] = -levels[y][x]
+        for expected, _, parts, k in sides:
+            expected[k[y][x]] -= -parts[y][x] if is_negative else parts[y][x]
+    return levels
 
 
 def parts_of(x, y, w, h, split):
@@ -619,7 +668,7 @@ def decode_coordinate(bins, axis, chroma, z, n, energy, other):
 
 
 def decode_levels(bins, plane, w, h, energy, mode, others):
-    """Return [K_h][K_w] levels in half-steps, and the sum that the energy is made of."""
+    """Return [K_h][K_w] levels in half-steps without signs, the sum that the energy is made of, the order (x, y)."""
     z, chroma = log2_side(w, h) - 2, int(plane > 0)
     direction = 0 if chroma else 1 if 6 <= mode <= 14 else 2 if 22 <= mode <= 30 else 0
     c, last_x = decode_coordinate(bins, 0, chroma, z, w, energy, direction)
@@ -627,7 +676,7 @@ def decode_levels(bins, plane, w, h, energy, mode, others):
     coded_w, coded_h = min(w, 32), min(h, 32)
     k = [[0] * (coded_w + 2) for _ in range(coded_h + 2)]  # magnitudes; a border of zeros
     halves = [[0] * coded_w for _ in range(coded_h)]
-    groups, coded, state, earlier, total = ORDERS[coded_w // 4, coded_h // 4], set(), 0, 0, 0
+    groups, coded, state, earlier, total, order = ORDERS[coded_w // 4, coded_h // 4], set(), 0, 0, 0, []  # fmt: skip
     first = groups.index((last_x // 4, last_y // 4))
     for g in range(first, -1, -1):
         gx, gy = groups[g]
@@ -653,11 +702,11 @@ def decode_levels(bins, plane, w, h, energy, mode, others):
             is_inferred = False
             m = decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier)
             k[y][x] = m
-            half = 2 * m - (state >= 2)
-            halves[y][x] = -half if bins.bypass(1) else half
+            halves[y][x] = 2 * m - (state >= 2)
+            order.append((x, y))
             state = TABLES["NEXT"][2 * state + m % 2]
             earlier, total = earlier + (m > 1), total + min(m, 255)
-    return halves, total
+    return halves, total, order
 
 
 def decode_significance(bins, plane, z, w, h, energy, direction, state, x, y, near, far, others):

@@ -20,12 +20,10 @@ void code_luma(Coder& coder, Tile& tile, const Node& node) {
   const LikelyModes likely = syntax.likely_modes(b, tile.derive_modes(b));
   const int mode = syntax.code_luma_mode(coder, syntax.unit(b).mode, likely, b);
   if (Coder::DECODES) syntax.for_each_unit(b, [&](Unit& u) { u.mode = static_cast<uint8_t>(mode); });
-  const bool is_coded = syntax.code_residual(coder, 0, b, syntax.unit(b).energy[0] > 0, false);
-  if (Coder::DECODES) {
-    int16_t prediction[MAX_SIDE * MAX_SIDE];
-    tile.predict_luma(b, mode, prediction);
-    tile.add_residual(0, b, is_coded, prediction);
-  }
+  int16_t prediction[MAX_SIDE * MAX_SIDE];
+  tile.predict_luma(b, mode, prediction);
+  const bool is_coded = tile.code_residual(coder, 0, b, syntax.unit(b).energy[0] > 0, false, prediction);
+  if (Coder::DECODES) tile.add_residual(0, b, is_coded, prediction);
   syntax.set_decoded(b, true);
 }
 
@@ -38,12 +36,10 @@ void code_chroma(Coder& coder, Tile& tile, const Node& node, bool is_whole) {
   const int mode = syntax.code_chroma_mode(coder, syntax.unit(b).chroma_mode, b);
   if (Coder::DECODES) syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(mode); });
   for (int p = 1; p < 3; ++p) {
-    const bool is_coded = syntax.code_residual(coder, p, b, syntax.unit(b).energy[p] > 0, !is_whole);
-    if (Coder::DECODES) {
-      int16_t prediction[MAX_SIDE * MAX_SIDE];
-      tile.predict_chroma(p, b, mode, prediction);
-      tile.add_residual(p, b, is_coded, prediction);
-    }
+    int16_t prediction[MAX_SIDE * MAX_SIDE];
+    tile.predict_chroma(p, b, mode, prediction);
+    const bool is_coded = tile.code_residual(coder, p, b, syntax.unit(b).energy[p] > 0, !is_whole, prediction);
+    if (Coder::DECODES) tile.add_residual(p, b, is_coded, prediction);
   }
 }
 

@@ -75,7 +75,10 @@ constexpr Numbers<8, 3> OFFSET_A{FILTERED.end()};               // [bin][differe
 constexpr Numbers<8, 3> OFFSET_B{OFFSET_A.end()};               // [bin][sign of the prediction]
 constexpr Numbers<8, 2> OFFSET_C{OFFSET_B.end()};               // [bin][larger than a group?]
 constexpr Numbers<> NETWORK{OFFSET_C.end()};
-constexpr int COUNT = NETWORK.end();
+constexpr Numbers<3, 2, 9> SIGN_A{NETWORK.end()};               // [plane][sine?][strength]
+constexpr Numbers<5, 4, 9> SIGN_B{SIGN_A.end()};                // [size][sides][strength]
+constexpr Numbers<7, 9> SIGN_C{SIGN_B.end()};                   // [kind of mode, or Cb's sign][strength]
+constexpr int COUNT = SIGN_C.end();
 }  // namespace contexts
 
 namespace mixers {
@@ -93,7 +96,8 @@ constexpr Numbers<6> LIKELY{CODED.end()};   // [number]
 constexpr Numbers<3> CHROMA{LIKELY.end()};  // [number]
 constexpr Numbers<> SINE{CHROMA.end()};
 constexpr Numbers<8> OFFSET{SINE.end()};  // [bin]
-constexpr int COUNT = OFFSET.end();
+constexpr Numbers<3> SIGN{OFFSET.end()};  // [plane]
+constexpr int COUNT = SIGN.end();
 }  // namespace mixers
 
 }  // namespace ncodec::dct

@@ -74,7 +74,7 @@ class ResidualTrial {
                                                             syntax.surroundings(plane, b, has_luma), model)
                                         : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
     const float bits =
-        estimate_bits(model, [&](Estimator& e) { syntax.code_residual(e, plane, b, is_coded, has_luma); });
+        estimate_bits(model, [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); });
     tile_.add_residual(plane, b, is_coded, prediction);
     if (tuning_.is_visual) return bits + beyond + weighted_error(ratio, levels, errors, own);
     const int s = syntax.geometry().shift(plane);

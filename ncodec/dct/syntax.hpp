@@ -347,9 +347,9 @@ class Syntax {
   }
 
   // [coded?] (D17), for luma [sine?], and levels of one plane's block; sets the units' energies. `has_luma`: the luma
-  // levels at its place are of one block of the same extent.
-  template <class Coder>
-  bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma) {
+  // levels at its place are of one block of the same extent. `code_signs(places, around)`.
+  template <class Coder, class F>
+  bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma, F code_signs) {
     const Shape own_shape = b.shape.shrunk(geometry_.shift(plane));
     const Unit& own = unit(b);
     const Surroundings around = surroundings(plane, b, has_luma);
@@ -362,7 +362,12 @@ class Syntax {
       const bool is_sine = is_coded && may_be_sine(b.shape) && code_sine(coder, own.is_sine, b, kind, around.energy);
       for_each_unit(b, [&](Unit& u) { u.is_sine = is_sine; });
     }
-    const int sum = is_coded ? code_levels(coder, levels(plane, b), LEVELS_STRIDE, own_shape, around) : 0;
+    int sum = 0;
+    if (is_coded) {
+      Places places;
+      sum = code_magnitudes(coder, levels(plane, b), LEVELS_STRIDE, own_shape, around, places);
+      code_signs(places, around);
+    }
     const auto energy = static_cast<uint8_t>(energy_of(sum, own_shape));
     for_each_unit(b, [&](Unit& u) { u.energy[plane] = energy; });
     return is_coded;
