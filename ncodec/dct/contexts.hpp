@@ -62,7 +62,8 @@ constexpr Numbers<2> FILTERED{SINE_C.end()};                    // [chroma?]
 constexpr Numbers<8, 3> OFFSET_A{FILTERED.end()};               // [bin][difference of left and above]
 constexpr Numbers<8, 3> OFFSET_B{OFFSET_A.end()};               // [bin][sign of the prediction]
 constexpr Numbers<8, 2> OFFSET_C{OFFSET_B.end()};               // [bin][larger than a group?]
-constexpr int COUNT = OFFSET_C.end();
+constexpr Numbers<64> REST64{OFFSET_C.end()};
+constexpr int COUNT = REST64.end();
 }  // namespace contexts
 
 namespace mixers {

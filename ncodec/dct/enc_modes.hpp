@@ -22,7 +22,7 @@ class LumaSearch {
   float choose(const Model& model, const Block& b, bool may_give_up) {
     model_ = &model, block_ = b;
     tile_.gather_references(0, b, plain_);
-    if (b.log2 > 2) smooth(plain_, b.side(), smoothed_);
+    if (b.log2 > 2) smooth(plain_, {b.log2, b.log2}, smoothed_);
     tile_.syntax.for_each_unit(
         b, [&](Unit& u) { u.log2 = static_cast<uint8_t>(b.log2), u.chroma_mode = SAME_AS_LUMA, u.is_sine = 0; });
     likely_ = tile_.syntax.likely_modes(b, tile_.derive_modes(b));
@@ -59,7 +59,7 @@ class LumaSearch {
     }
   };
 
-  void predict_mode(int mode, int16_t* out) const { predict(plain_, smoothed_, mode, block_.log2, true, out); }
+  void predict_mode(int mode, int16_t* out) const { predict(plain_, smoothed_, mode, {block_.log2, block_.log2}, true, out); }
 
   // Every fourth direction, then those beside the best, and the likely modes.
   std::array<int, MODES> rank_by_hadamard() {
@@ -75,8 +75,8 @@ class LumaSearch {
       ranking.costs[mode] = mode_bits_[mode] + scale * static_cast<float>(satd);
     };
     look(PLANAR), look(DC);
-    for (int mode = 2; mode < MODES; mode += 4) look(mode);
-    for (const int step : {2, 1}) {
+    for (int mode = 2; mode < MODES; mode += 8) look(mode);
+    for (const int step : {4, 2, 1}) {
       const auto order = ranking.order();
       for (int i = 0; i < 3; ++i)
         if (order[i] >= 2) look(std::max(order[i] - step, 2)), look(order[i] + step);

@@ -178,15 +178,15 @@ inline void predict_all(const Plane& source, const Plane& reference, int log2, i
     for (int x = 0; x < source.width; x += side) {
       References plain, smoothed;
       gather(reference, x, y, side, x > 0, y > 0, x > 0 && y > 0, false, y > 0 && x + side < source.width, plain);
-      if (log2 > 2) smooth(plain, side, smoothed);
+      if (log2 > 2) smooth(plain, {log2, log2}, smoothed);
       int best = 0;
       int64_t least = std::numeric_limits<int64_t>::max();
       for (int mode = 0; mode < MODES; ++mode) {
-        predict(plain, smoothed, mode, log2, true, prediction);
+        predict(plain, smoothed, mode, {log2, log2}, true, prediction);
         const int64_t cost = kernels::satd(source.at(x, y), source.stride, prediction, side);
         if (cost < least) least = cost, best = mode;
       }
-      predict(plain, smoothed, best, log2, true, prediction);
+      predict(plain, smoothed, best, {log2, log2}, true, prediction);
       kernels::subtract(source.at(x, y), source.stride, prediction, side, residuals);
       residuals += side * side;
       *modes++ = static_cast<uint8_t>(best);

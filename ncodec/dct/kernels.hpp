@@ -13,23 +13,13 @@
 namespace ncodec::dct::kernels {
 
 // D35.
-NCODEC_CLONES static void planar(const int16_t* left, const int16_t* top, int log2, int16_t* out) {
-  const int side = 1 << log2, below = left[side], right = top[side];
-  for (int y = 0; y < side; ++y)
-    for (int x = 0; x < side; ++x)
-      out[y * side + x] = static_cast<int16_t>(
-          ((side - 1 - x) * left[y] + (x + 1) * right + (side - 1 - y) * top[x] + (y + 1) * below + side) >>
-          (log2 + 1));
-}
-
-// D37: between two samples by the line.
-NCODEC_CLONES static void angular(const int16_t* from, int angle, int side, int16_t* out) {
-  for (int y = 0; y < side; ++y) {
-    const int offset = ((y + 1) * angle) >> 5, fraction = ((y + 1) * angle) & 31;
-    const int16_t* p = from + offset + 1;
-    for (int x = 0; x < side; ++x)
-      out[y * side + x] = static_cast<int16_t>(((32 - fraction) * p[x] + fraction * p[x + 1] + 16) >> 5);
-  }
+NCODEC_CLONES static void planar(const int16_t* left, const int16_t* top, int log2_w, int log2_h, int16_t* out) {
+  const int w = 1 << log2_w, h = 1 << log2_h, below = left[h], right = top[w];
+  for (int y = 0; y < h; ++y)
+    for (int x = 0; x < w; ++x)
+      out[y * w + x] = static_cast<int16_t>(((((w - 1 - x) * left[y] + (x + 1) * right) << log2_h) +
+                                             (((h - 1 - y) * top[x] + (y + 1) * below) << log2_w) + w * h) >>
+                                            (log2_w + log2_h + 1));
 }
 
 // D37: between samples by the four beside (H.266 8.4.5.2.13, table 25), of 1/64.
@@ -41,14 +31,56 @@ constexpr int8_t CUBIC[32][4] = {
     {-2, 16, 54, -4}, {-2, 15, 55, -4}, {-2, 14, 56, -4}, {-2, 12, 57, -3}, {-2, 10, 58, -2}, {-1, 7, 60, -2},
     {0, 4, 62, -2},   {0, 2, 63, -1}};
 
-NCODEC_CLONES static void angular_cubic(const int16_t* from, int angle, int side, int16_t* out) {
-  for (int y = 0; y < side; ++y) {
+struct Taps {
+  int8_t linear[32][4], gauss[32][4];
+  constexpr Taps() : linear{}, gauss{} {
+    for (int f = 0; f < 32; ++f) {
+      linear[f][1] = static_cast<int8_t>(64 - 2 * f), linear[f][2] = static_cast<int8_t>(2 * f);
+      gauss[f][0] = static_cast<int8_t>(16 - f / 2), gauss[f][1] = static_cast<int8_t>(32 - f / 2);
+      gauss[f][2] = static_cast<int8_t>(16 + f / 2), gauss[f][3] = static_cast<int8_t>(f / 2);
+    }
+  }
+};
+constexpr Taps TAPS;
+
+NCODEC_CLONES static void angular(const int16_t* from, int angle, int w, int h, const int8_t (*taps)[4], int16_t* out) {
+  for (int y = 0; y < h; ++y) {
     const int offset = ((y + 1) * angle) >> 5;
-    const int8_t* c = CUBIC[((y + 1) * angle) & 31];
+    const int8_t* c = taps[((y + 1) * angle) & 31];
     const int16_t* p = from + offset;
-    for (int x = 0; x < side; ++x)
-      out[y * side + x] = static_cast<int16_t>(
+    for (int x = 0; x < w; ++x)
+      out[y * w + x] = static_cast<int16_t>(
           std::clamp((c[0] * p[x] + c[1] * p[x + 1] + c[2] * p[x + 2] + c[3] * p[x + 3] + 32) >> 6, 0, SAMPLE_MAX));
+  }
+}
+
+// D924 (H.266's PDPC): the columns beside the other border are eased into it, by weights that fall with the distance.
+NCODEC_CLONES static void ease(const int16_t* other, int inverse, int w, int h, int reach, int16_t* out) {
+  for (int x = 0; x < std::min(3 << reach, w); ++x) {
+    const int16_t* seen = other + 1 + (((x + 1) * inverse + 256) >> 9);
+    const int weight = 32 >> (2 * x >> reach);
+    for (int y = 0; y < h; ++y)
+      out[y * w + x] = static_cast<int16_t>(out[y * w + x] + ((weight * (seen[y] - out[y * w + x]) + 32) >> 6));
+  }
+}
+
+NCODEC_CLONES static void ease_straight(const int16_t* other, int w, int h, int reach, int16_t* out) {
+  for (int y = 0; y < h; ++y)
+    for (int x = 0; x < std::min(3 << reach, w); ++x) {
+      const int weight = 32 >> (2 * x >> reach);
+      out[y * w + x] = static_cast<int16_t>(
+          std::clamp(out[y * w + x] + ((weight * (other[1 + y] - other[0]) + 32) >> 6), 0, SAMPLE_MAX));
+    }
+}
+
+NCODEC_CLONES static void ease_both(const int16_t* left, const int16_t* top, int w, int h, int reach, int16_t* out) {
+  int16_t across[64];
+  for (int x = 0; x < w; ++x) across[x] = static_cast<int16_t>(2 * x >> reach > 5 ? 0 : 32 >> (2 * x >> reach));
+  for (int y = 0; y < h; ++y) {
+    const int down = 2 * y >> reach > 5 ? 0 : 32 >> (2 * y >> reach);
+    int16_t* row = out + y * w;
+    for (int x = 0; x < (down ? w : std::min(w, 16)); ++x)
+      row[x] = static_cast<int16_t>(row[x] + ((across[x] * (left[y] - row[x]) + down * (top[x] - row[x]) + 32) >> 6));
   }
 }
 

@@ -13,42 +13,60 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 
 #include "kernels.hpp"
 
 namespace ncodec::dct {
 
-enum Mode : int { PLANAR = 0, DC = 1, HORIZONTAL = 10, DIAGONAL = 18, VERTICAL = 26, MODES = 35 };
+enum Mode : int { PLANAR = 0, DC = 1, HORIZONTAL = 18, DIAGONAL = 34, VERTICAL = 50, MODES = 67 };
 
-// Displacement of a row, of 1/32 sample.
-constexpr int ANGLE[MODES] = {0,   0,   32,  26,  21,  17, 13, 9,  5, 2, 0, -2, -5, -9, -13, -17, -21, -26,
-                              -32, -26, -21, -17, -13, -9, -5, -2, 0, 2, 5, 9,  13, 17, 21,  26,  32};
-// 8192 / angle, for the modes 11 ... 25 that also look at the other side.
-constexpr int INVERSE_ANGLE[15] = {-4096, -1638, -910, -630, -482, -390,  -315, -256,
-                                   -315,  -390,  -482, -630, -910, -1638, -4096};
+// A block's sides.
+struct Shape {
+  int log2_w, log2_h;
+  int width() const { return 1 << log2_w; }
+  int height() const { return 1 << log2_h; }
+};
 
-struct NearestModes {
-  uint8_t horizontal[65], vertical[65];  // of angle + 32: the first of the nearest
+// Displacement of a row, of 1/32 sample, by the steps from vertical (or horizontal); beyond 16 the wide ones of
+// rectangles.
+constexpr int ANGLE[31] = {0,  1,  2,  3,  4,  6,  8,  10, 12, 14, 16,  18,  20,  23,  26, 29,
+                           32, 35, 39, 45, 51, 57, 64, 73, 86, 102, 128, 171, 256, 341, 512};
 
-  NearestModes() {
-    for (int angle = -32; angle <= 32; ++angle) {
-      horizontal[angle + 32] = nearest(2, DIAGONAL, angle);
-      vertical[angle + 32] = nearest(DIAGONAL, MODES - 1, angle);
+// D922: a mode of a block as steps from vertical or horizontal, -16 ... 30. Modes that point along the shorter side of
+// a rectangle stand for as many beyond the other end.
+struct Direction {
+  bool is_vertical;
+  int steps;
+
+  Direction(int mode, const Shape& shape) {
+    const int ratio = shape.log2_w - shape.log2_h;
+    if (ratio > 0 && mode < (ratio > 1 ? 8 + 2 * ratio : 8)) mode += 65;
+    if (ratio < 0 && mode > (ratio < -1 ? 60 + 2 * ratio : 60)) mode -= 65;
+    is_vertical = mode >= DIAGONAL;
+    steps = is_vertical ? mode - VERTICAL : HORIZONTAL - mode;
+  }
+  int angle() const { return steps < 0 ? -ANGLE[-steps] : ANGLE[steps]; }
+};
+
+struct NearestSteps {
+  int8_t steps[33];  // of an angle 0 ... 32: the first of the nearest
+
+  NearestSteps() {
+    for (int angle = 0; angle <= 32; ++angle) {
+      int best = 0;
+      for (int s = 1; s <= 16; ++s)
+        if (std::abs(ANGLE[s] - angle) < std::abs(ANGLE[best] - angle)) best = s;
+      steps[angle] = static_cast<int8_t>(best);
     }
   }
-
-  static uint8_t nearest(int first, int last, int angle) {
-    int best = first;
-    for (int mode = first + 1; mode <= last; ++mode)
-      if (std::abs(ANGLE[mode] - angle) < std::abs(ANGLE[best] - angle)) best = mode;
-    return static_cast<uint8_t>(best);
-  }
+  int operator()(int angle) const { return angle < 0 ? -steps[-angle] : steps[angle]; }
 };
-inline const NearestModes NEAREST;
+inline const NearestSteps NEAREST;
 
 // The mode whose direction is at right angles to a gradient (down and to the right; not 0, 0).
 inline int mode_along(int gx, int gy) {
-  return std::abs(gx) >= std::abs(gy) ? NEAREST.vertical[32 * gy / gx + 32] : NEAREST.horizontal[32 * gx / gy + 32];
+  return std::abs(gx) >= std::abs(gy) ? VERTICAL + NEAREST(32 * gy / gx) : HORIZONTAL - NEAREST(32 * gx / gy);
 }
 
 struct References {
@@ -70,87 +88,68 @@ inline void gather(const Plane& plane, int x, int y, int side, bool has_left, bo
   std::fill(r.left + 1 + r.n_left, r.left + 1 + 2 * side, after_left);
 }
 
-// D34, H.265 8.4.4.2.3: [1 2 1] along the border, or, for large flat ones, a straight line.
-inline void smooth(const References& r, int side, References& out) {
-  const int n = 2 * side, corner = r.top[0];
-  constexpr int FLAT = 1 << (SAMPLE_BITS - 5);
+// D34: [1 2 1] along the border.
+inline void smooth(const References& r, const Shape& shape, References& out) {
+  const auto along = [&](const int16_t* in, int n, int16_t* to) {
+    to[0] = static_cast<int16_t>((r.left[1] + 2 * r.top[0] + r.top[1] + 2) >> 2);
+    for (int i = 1; i < n; ++i) to[i] = static_cast<int16_t>((in[i - 1] + 2 * in[i] + in[i + 1] + 2) >> 2);
+    to[n] = in[n];
+  };
+  along(r.top, 2 * shape.width(), out.top), along(r.left, 2 * shape.height(), out.left);
   out.n_left = r.n_left, out.n_top = r.n_top;
-  if (side >= 32 && std::abs(corner + r.top[n] - 2 * r.top[side]) < FLAT &&
-      std::abs(corner + r.left[n] - 2 * r.left[side]) < FLAT) {
-    for (int i = 0; i <= n; ++i) {
-      out.top[i] = static_cast<int16_t>(((n - i) * corner + i * r.top[n] + side) / n);
-      out.left[i] = static_cast<int16_t>(((n - i) * corner + i * r.left[n] + side) / n);
-    }
-    return;
-  }
-  out.top[0] = out.left[0] = static_cast<int16_t>((r.left[1] + 2 * corner + r.top[1] + 2) >> 2);
-  for (int i = 1; i < n; ++i) {
-    out.top[i] = static_cast<int16_t>((r.top[i - 1] + 2 * r.top[i] + r.top[i + 1] + 2) >> 2);
-    out.left[i] = static_cast<int16_t>((r.left[i - 1] + 2 * r.left[i] + r.left[i + 1] + 2) >> 2);
-  }
-  out.top[n] = r.top[n], out.left[n] = r.left[n];
 }
 
 // D33.
-inline bool wants_smooth(int mode, int log2) {
-  if (log2 == 2 || mode == DC) return false;
-  if (mode == PLANAR) return true;
-  const int distance = std::min(std::abs(mode - HORIZONTAL), std::abs(mode - VERTICAL));
-  return distance > (log2 == 3 ? 7 : log2 == 4 ? 1 : 0);
-}
+inline bool wants_smooth(int mode, const Shape& shape) { return mode == PLANAR && shape.log2_w + shape.log2_h > 5; }
 
-// DC, its first row and column eased into the border (D36).
-inline void predict_dc(const References& r, int log2, bool eases, int16_t* out) {
-  const int side = 1 << log2;
-  int sum = side;
-  for (int i = 1; i <= side; ++i) sum += r.left[i] + r.top[i];
-  const int mean = sum >> (log2 + 1);
-  std::fill(out, out + side * side, static_cast<int16_t>(mean));
-  if (!eases) return;
-  out[0] = static_cast<int16_t>((r.left[1] + 2 * mean + r.top[1] + 2) >> 2);
-  for (int i = 1; i < side; ++i) {
-    out[i] = static_cast<int16_t>((r.top[i + 1] + 3 * mean + 2) >> 2);
-    out[i * side] = static_cast<int16_t>((r.left[i + 1] + 3 * mean + 2) >> 2);
-  }
+// DC (D36): of rectangles, the mean of the longer side.
+inline void predict_dc(const References& r, const Shape& shape, int16_t* out) {
+  const int w = shape.width(), h = shape.height();
+  int sum = 0, n = 0;
+  if (w >= h) sum += std::accumulate(r.top + 1, r.top + 1 + w, 0), n += w;
+  if (h >= w) sum += std::accumulate(r.left + 1, r.left + 1 + h, 0), n += h;
+  std::fill(out, out + w * h, static_cast<int16_t>((sum + n / 2) / n));
 }
 
 // A direction (D37): along `main`, the references above, or, transposed, to the left.
-inline void predict_direction(const References& r, int mode, int log2, bool is_cubic, bool eases, int16_t* out) {
-  const int side = 1 << log2, angle = ANGLE[mode];
-  const bool is_vertical = mode >= DIAGONAL;
+inline void predict_direction(const References& r, int mode, const Shape& shape, bool is_luma, int16_t* out) {
+  const Direction direction(mode, shape);
+  const bool is_vertical = direction.is_vertical;
   const int16_t* main = is_vertical ? r.top : r.left;
   const int16_t* other = is_vertical ? r.left : r.top;
-  int16_t line[3 * MAX_SIDE + 16];
+  const int w = is_vertical ? shape.width() : shape.height(), h = is_vertical ? shape.height() : shape.width();
+  const int angle = direction.angle(), inverse = angle ? (16384 + std::abs(angle) / 2) / std::abs(angle) : 0;
+  int16_t line[4 * MAX_SIDE];
   int16_t* from = line + MAX_SIDE;
-  std::memcpy(from, main, sizeof(int16_t) * (2 * side + 1));
-  std::fill(from + 2 * side + 1, from + 2 * side + 16, from[2 * side]);
-  if (angle < 0) {
-    const int inverse = INVERSE_ANGLE[mode - 11], last = (side * angle) >> 5;
-    for (int i = -1; i >= last; --i) from[i] = other[std::min((i * inverse + 128) >> 8, 2 * side)];
+  std::memcpy(from, main, sizeof(int16_t) * (2 * w + 1));
+  std::fill(from + 2 * w + 1, from + 2 * w + 16, from[2 * w]);
+  if (angle < 0)
+    for (int i = -1; i >= (h * angle) >> 5; --i) from[i] = other[std::min((-i * inverse + 256) >> 9, h)];
+  const int size = (shape.log2_w + shape.log2_h) / 2, distance = std::abs(direction.steps);
+  const bool is_gauss = distance > (size == 2 ? 30 : size == 3 ? 14 : size == 4 ? 2 : 0);
+  kernels::angular(from, angle, w, h, !is_luma ? kernels::TAPS.linear : is_gauss ? kernels::TAPS.gauss : kernels::CUBIC, out);
+#ifndef NOPDPC
+  if (angle == 0) {
+    kernels::ease_straight(other, w, h, std::min((shape.log2_w + shape.log2_h - 2) / 4, 2), out);
+  } else if (angle > 0) {
+    int reach = 2;
+    while (reach >= 0 && (3 * inverse << reach) > 512 * h) --reach;
+    if (reach >= 0) kernels::ease(other, inverse, w, h, reach, out);
   }
-  if (is_cubic) {
-    kernels::angular_cubic(from, angle, side, out);
-  } else {
-    kernels::angular(from, angle, side, out);
-  }
-  if (angle == 0 && eases)
-    for (int i = 0; i < side; ++i)
-      out[i * side] = static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));
-  if (!is_vertical) kernels::transpose(out, side);
+#endif
+  if (!is_vertical) kernels::transpose(out, w);
 }
 
-// [side, side] samples, rows of `side`. `smoothed` is what `smooth` makes of `plain`, where the mode wants it.
-inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool is_luma,
+// [h, w] samples, rows of w. `smoothed` is what `smooth` makes of `plain`, where the mode wants it.
+inline void predict(const References& plain, const References& smoothed, int mode, const Shape& shape, bool is_luma,
                     int16_t* out) {
-  const bool is_smooth = wants_smooth(mode, log2), eases = is_luma && log2 < 5;
-  const References& r = is_smooth ? smoothed : plain;
-  if (mode == PLANAR) {
-    kernels::planar(r.left + 1, r.top + 1, log2, out);
-  } else if (mode == DC) {
-    predict_dc(r, log2, eases, out);
-  } else {
-    predict_direction(r, mode, log2, is_luma && !is_smooth, eases, out);
-  }
+  const References& r = wants_smooth(mode, shape) ? smoothed : plain;
+  if (mode >= 2) return predict_direction(r, mode, shape, is_luma, out);
+  if (mode == PLANAR) kernels::planar(r.left + 1, r.top + 1, shape.log2_w, shape.log2_h, out);
+  if (mode == DC) predict_dc(r, shape, out);
+#ifndef NOPDPC
+  kernels::ease_both(r.left + 1, r.top + 1, shape.width(), shape.height(), (shape.log2_w + shape.log2_h - 2) / 4, out);
+#endif
 }
 
 // D38: chroma = mean + slope (luma - mean luma), fitted to the border. `luma` has the block's decoded luma at

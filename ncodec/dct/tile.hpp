@@ -82,7 +82,7 @@ class Tile : public Samples {
   void predict_luma(const Block& b, int mode, int16_t* out) const {
     References plain;
     gather_references(0, b, plain);
-    predict_from(plain, mode, b.log2, true, out);
+    predict_from(plain, mode, {b.log2, b.log2}, true, out);
   }
 
   void predict_chroma(int plane, const Block& b, int chroma_mode, int16_t* out) const {
@@ -98,7 +98,7 @@ class Tile : public Samples {
     const int mode = chroma_mode == SAME_AS_LUMA    ? syntax.unit(b).mode
                      : chroma_mode == CHROMA_PLANAR ? static_cast<int>(PLANAR)
                                                     : static_cast<int>(DC);
-    predict_from(chroma, mode, own_log2(plane, b), false, out);
+    predict_from(chroma, mode, {own_log2(plane, b), own_log2(plane, b)}, false, out);
   }
 
   // Adds what the levels say to a prediction, into the plane (D29 to D31). Levels stay.
@@ -145,10 +145,10 @@ class Tile : public Samples {
     return *found;
   }
 
-  static void predict_from(const References& plain, int mode, int log2, bool is_luma, int16_t* out) {
+  static void predict_from(const References& plain, int mode, const Shape& shape, bool is_luma, int16_t* out) {
     References smoothed;
-    if (wants_smooth(mode, log2)) smooth(plain, 1 << log2, smoothed);
-    predict(plain, smoothed, mode, log2, is_luma, out);
+    if (wants_smooth(mode, shape)) smooth(plain, shape, smoothed);
+    predict(plain, smoothed, mode, shape, is_luma, out);
   }
 
   // Luma and its border at chroma's resolution (D38).
