@@ -21,8 +21,7 @@ class LumaSearch {
   // busy ones take long, and are never chosen.
   float choose(const Model& model, const Block& b, bool may_give_up) {
     model_ = &model, block_ = b;
-    tile_.gather_references(0, b, plain_);
-    if (b.log2 > 2) smooth(plain_, {b.log2, b.log2}, smoothed_);
+    tile_.gather_references(0, b, references_);
     tile_.syntax.for_each_unit(
         b, [&](Unit& u) { u.log2 = static_cast<uint8_t>(b.log2), u.chroma_mode = SAME_AS_LUMA, u.is_sine = 0; });
     likely_ = tile_.syntax.likely_modes(b, tile_.derive_modes(b));
@@ -59,7 +58,7 @@ class LumaSearch {
     }
   };
 
-  void predict_mode(int mode, int16_t* out) const { predict(plain_, smoothed_, mode, {block_.log2, block_.log2}, true, out); }
+  void predict_mode(int mode, int16_t* out) const { predict(references_, mode, {block_.log2, block_.log2}, out); }
 
   // Every fourth direction, then those beside the best, and the likely modes.
   std::array<int, MODES> rank_by_hadamard() {
@@ -129,7 +128,7 @@ class LumaSearch {
   // Of the block:
   const Model* model_ = nullptr;
   Block block_ = {};
-  References plain_, smoothed_;
+  References references_;
   LikelyModes likely_;
   std::array<float, MODES> mode_bits_;  // of the modes looked at
   std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM> predictions_;

@@ -176,17 +176,16 @@ inline void predict_all(const Plane& source, const Plane& reference, int log2, i
   int16_t prediction[MAX_SIDE * MAX_SIDE];
   for (int y = 0; y < source.height; y += side)
     for (int x = 0; x < source.width; x += side) {
-      References plain, smoothed;
+      References plain;
       gather(reference, x, y, side, x > 0, y > 0, x > 0 && y > 0, false, y > 0 && x + side < source.width, plain);
-      if (log2 > 2) smooth(plain, {log2, log2}, smoothed);
       int best = 0;
       int64_t least = std::numeric_limits<int64_t>::max();
       for (int mode = 0; mode < MODES; ++mode) {
-        predict(plain, smoothed, mode, {log2, log2}, true, prediction);
+        predict(plain, mode, {log2, log2}, prediction);
         const int64_t cost = kernels::satd(source.at(x, y), source.stride, prediction, side);
         if (cost < least) least = cost, best = mode;
       }
-      predict(plain, smoothed, best, {log2, log2}, true, prediction);
+      predict(plain, best, {log2, log2}, prediction);
       kernels::subtract(source.at(x, y), source.stride, prediction, side, residuals);
       residuals += side * side;
       *modes++ = static_cast<uint8_t>(best);

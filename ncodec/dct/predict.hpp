@@ -88,20 +88,6 @@ inline void gather(const Plane& plane, int x, int y, int side, bool has_left, bo
   std::fill(r.left + 1 + r.n_left, r.left + 1 + 2 * side, after_left);
 }
 
-// D34: [1 2 1] along the border.
-inline void smooth(const References& r, const Shape& shape, References& out) {
-  const auto along = [&](const int16_t* in, int n, int16_t* to) {
-    to[0] = static_cast<int16_t>((r.left[1] + 2 * r.top[0] + r.top[1] + 2) >> 2);
-    for (int i = 1; i < n; ++i) to[i] = static_cast<int16_t>((in[i - 1] + 2 * in[i] + in[i + 1] + 2) >> 2);
-    to[n] = in[n];
-  };
-  along(r.top, 2 * shape.width(), out.top), along(r.left, 2 * shape.height(), out.left);
-  out.n_left = r.n_left, out.n_top = r.n_top;
-}
-
-// D33.
-inline bool wants_smooth(int mode, const Shape& shape) { return mode == PLANAR && shape.log2_w + shape.log2_h > 5; }
-
 // DC (D36): of rectangles, the mean of the longer side.
 inline void predict_dc(const References& r, const Shape& shape, int16_t* out) {
   const int w = shape.width(), h = shape.height();
@@ -112,7 +98,7 @@ inline void predict_dc(const References& r, const Shape& shape, int16_t* out) {
 }
 
 // A direction (D37): along `main`, the references above, or, transposed, to the left.
-inline void predict_direction(const References& r, int mode, const Shape& shape, bool is_luma, int16_t* out) {
+inline void predict_direction(const References& r, int mode, const Shape& shape, int16_t* out) {
   const Direction direction(mode, shape);
   const bool is_vertical = direction.is_vertical;
   const int16_t* main = is_vertical ? r.top : r.left;
@@ -127,7 +113,7 @@ inline void predict_direction(const References& r, int mode, const Shape& shape,
     for (int i = -1; i >= (h * angle) >> 5; --i) from[i] = other[std::min((-i * inverse + 256) >> 9, h)];
   const int size = (shape.log2_w + shape.log2_h) / 2, distance = std::abs(direction.steps);
   const bool is_gauss = distance > (size == 2 ? 30 : size == 3 ? 14 : size == 4 ? 2 : 0);
-  kernels::angular(from, angle, w, h, !is_luma ? kernels::TAPS.linear : is_gauss ? kernels::TAPS.gauss : kernels::CUBIC, out);
+  kernels::angular(from, angle, w, h, is_gauss ? kernels::TAPS.gauss : kernels::CUBIC, out);
 #ifndef NOPDPC
   if (angle == 0) {
     kernels::ease_straight(other, w, h, std::min((shape.log2_w + shape.log2_h - 2) / 4, 2), out);
@@ -140,16 +126,12 @@ inline void predict_direction(const References& r, int mode, const Shape& shape,
   if (!is_vertical) kernels::transpose(out, w);
 }
 
-// [h, w] samples, rows of w. `smoothed` is what `smooth` makes of `plain`, where the mode wants it.
-inline void predict(const References& plain, const References& smoothed, int mode, const Shape& shape, bool is_luma,
-                    int16_t* out) {
-  const References& r = wants_smooth(mode, shape) ? smoothed : plain;
-  if (mode >= 2) return predict_direction(r, mode, shape, is_luma, out);
+// [h, w] samples, rows of w.
+inline void predict(const References& r, int mode, const Shape& shape, int16_t* out) {
+  if (mode >= 2) return predict_direction(r, mode, shape, out);
   if (mode == PLANAR) kernels::planar(r.left + 1, r.top + 1, shape.log2_w, shape.log2_h, out);
   if (mode == DC) predict_dc(r, shape, out);
-#ifndef NOPDPC
   kernels::ease_both(r.left + 1, r.top + 1, shape.width(), shape.height(), (shape.log2_w + shape.log2_h - 2) / 4, out);
-#endif
 }
 
 // D38: chroma = mean + slope (luma - mean luma), fitted to the border. `luma` has the block's decoded luma at

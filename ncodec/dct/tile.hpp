@@ -80,9 +80,9 @@ class Tile : public Samples {
 
   // The prediction of a block, rows of its side in its plane.
   void predict_luma(const Block& b, int mode, int16_t* out) const {
-    References plain;
-    gather_references(0, b, plain);
-    predict_from(plain, mode, {b.log2, b.log2}, true, out);
+    References r;
+    gather_references(0, b, r);
+    predict(r, mode, {b.log2, b.log2}, out);
   }
 
   void predict_chroma(int plane, const Block& b, int chroma_mode, int16_t* out) const {
@@ -98,7 +98,7 @@ class Tile : public Samples {
     const int mode = chroma_mode == SAME_AS_LUMA    ? syntax.unit(b).mode
                      : chroma_mode == CHROMA_PLANAR ? static_cast<int>(PLANAR)
                                                     : static_cast<int>(DC);
-    predict_from(chroma, mode, {own_log2(plane, b), own_log2(plane, b)}, false, out);
+    predict(chroma, mode, {own_log2(plane, b), own_log2(plane, b)}, out);
   }
 
   // Adds what the levels say to a prediction, into the plane (D29 to D31). Levels stay.
@@ -143,12 +143,6 @@ class Tile : public Samples {
         }
     }
     return *found;
-  }
-
-  static void predict_from(const References& plain, int mode, const Shape& shape, bool is_luma, int16_t* out) {
-    References smoothed;
-    if (wants_smooth(mode, shape)) smooth(plain, shape, smoothed);
-    predict(plain, smoothed, mode, shape, is_luma, out);
   }
 
   // Luma and its border at chroma's resolution (D38).
