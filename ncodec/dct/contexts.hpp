@@ -28,8 +28,8 @@ struct Numbers {
 
 namespace contexts {
 constexpr Numbers<3, 2, 5, 6, 8> SIG_A{0};                      // [state][chroma?][size][far][near]
-constexpr Numbers<5, 64, 3> SIG_B_LUMA{SIG_A.end()};            // [size][place][direction]
-constexpr Numbers<5, 64> SIG_B_CHROMA{SIG_B_LUMA.end()};        // [size][place]
+constexpr Numbers<5, 3, 64, 3> SIG_B_LUMA{SIG_A.end()};         // [size][form][place][direction]
+constexpr Numbers<5, 3, 64> SIG_B_CHROMA{SIG_B_LUMA.end()};     // [size][form][place]
 constexpr Numbers<5, 8, 5, 3> SIG_C_LUMA{SIG_B_CHROMA.end()};   // [size][energy][near][far]
 constexpr Numbers<3, 4, 12, 4> SIG_C_CHROMA{SIG_C_LUMA.end()};  // [size][energy][other planes][near]
 constexpr Numbers<3, 2, 2, 2, 4, 8> BIG_A{SIG_C_CHROMA.end()};  // [threshold][chroma?][small?][odd state?][far][near]
@@ -39,19 +39,28 @@ constexpr Numbers<8, 12> UNARY{BIG_C.end()};                    // [near][thresh
 constexpr Numbers<2, 5, 3> GROUP_A{UNARY.end()};                // [chroma?][size][coded neighbours]
 constexpr Numbers<2, 5, 16> GROUP_B{GROUP_A.end()};             // [chroma?][size][place]
 constexpr Numbers<2, 8, 3> GROUP_C{GROUP_B.end()};              // [chroma?][energy][coded neighbours]
-constexpr Numbers<2, 2, 5, 10> LAST_A{GROUP_C.end()};           // [axis][chroma?][size][bin]
+constexpr Numbers<2, 2, 5, 10> LAST_A{GROUP_C.end()};           // [axis][chroma?][side][bin]
 constexpr Numbers<2, 2, 8, 10> LAST_B{LAST_A.end()};            // [axis][chroma?][energy][bin]
 constexpr Numbers<2, 2, 5, 4, 10> LAST_C{LAST_B.end()};         // [axis][chroma?][size][direction, or of y: x][bin]
-constexpr Numbers<4, 3> SPLIT_A{LAST_C.end()};                  // [size from 8 on][smaller neighbours]
-constexpr Numbers<4, 8> SPLIT_B{SPLIT_A.end()};                 // [size][energy]
-constexpr Numbers<4, 6, 6> SPLIT_C{SPLIT_B.end()};              // [size][size of left][of above]
-constexpr Numbers<3, 5, 3> CODED_A{SPLIT_C.end()};              // [plane][size][coded neighbours]
+constexpr Numbers<8, 4, 3> SPLIT_A{LAST_C.end()};               // [area][binary depth][smaller neighbours]
+constexpr Numbers<8, 8> SPLIT_B{SPLIT_A.end()};                 // [area][energy]
+constexpr Numbers<8, 5, 5> SPLIT_C{SPLIT_B.end()};              // [area][height of left][width of above]
+constexpr Numbers<4, 3> QUAD_A{SPLIT_C.end()};                  // [side from 8 on][smaller neighbours]
+constexpr Numbers<4, 8> QUAD_B{QUAD_A.end()};                   // [side][energy]
+constexpr Numbers<4, 5, 5> QUAD_C{QUAD_B.end()};                // [side][height of left][width of above]
+constexpr Numbers<9, 4> VERTICAL_A{QUAD_C.end()};               // [elongation][binary depth]
+constexpr Numbers<5, 5, 5> VERTICAL_B{VERTICAL_A.end()};        // [size][height of left][width of above]
+constexpr Numbers<4, 4> VERTICAL_C{VERTICAL_B.end()};           // [kind of mode of left][of above]
+constexpr Numbers<2, 4, 5> TERNARY_A{VERTICAL_C.end()};         // [vertical?][binary depth][size]
+constexpr Numbers<2, 9> TERNARY_B{TERNARY_A.end()};             // [vertical?][elongation]
+constexpr Numbers<2, 8> TERNARY_C{TERNARY_B.end()};             // [vertical?][energy]
+constexpr Numbers<3, 5, 3> CODED_A{TERNARY_C.end()};            // [plane][size][coded neighbours]
 constexpr Numbers<3, 5, 8> CODED_B{CODED_A.end()};              // [plane][size][energy]
 constexpr Numbers<3, 5, 4> CODED_C{CODED_B.end()};              // [plane][size][kind of mode, or planes coded before]
 constexpr Numbers<6, 5> LIKELY_A{CODED_C.end()};                // [number][size]
 constexpr Numbers<6, 24> LIKELY_B{LIKELY_A.end()};              // [number][votes]
 constexpr Numbers<6, 8> LIKELY_C{LIKELY_B.end()};               // [number][energy]
-constexpr Numbers<32> REST{LIKELY_C.end()};                     // [node of a tree of 5 bits]
+constexpr Numbers<64> REST{LIKELY_C.end()};                     // [node of a tree of 6 bits]
 constexpr Numbers<3, 5> CHROMA_A{REST.end()};                   // [number][size]
 constexpr Numbers<3, 4> CHROMA_B{CHROMA_A.end()};               // [number][kind of the luma mode]
 constexpr Numbers<3, 3> CHROMA_C{CHROMA_B.end()};               // [number][linear neighbours]
@@ -62,8 +71,7 @@ constexpr Numbers<2> FILTERED{SINE_C.end()};                    // [chroma?]
 constexpr Numbers<8, 3> OFFSET_A{FILTERED.end()};               // [bin][difference of left and above]
 constexpr Numbers<8, 3> OFFSET_B{OFFSET_A.end()};               // [bin][sign of the prediction]
 constexpr Numbers<8, 2> OFFSET_C{OFFSET_B.end()};               // [bin][larger than a group?]
-constexpr Numbers<64> REST64{OFFSET_C.end()};
-constexpr int COUNT = REST64.end();
+constexpr int COUNT = OFFSET_C.end();
 }  // namespace contexts
 
 namespace mixers {
@@ -72,7 +80,10 @@ constexpr Numbers<3, 2> BIG{SIG.end()};     // [threshold][chroma?]
 constexpr Numbers<2> GROUP{BIG.end()};      // [chroma?]
 constexpr Numbers<2, 2> LAST{GROUP.end()};  // [axis][chroma?]
 constexpr Numbers<> SPLIT{LAST.end()};
-constexpr Numbers<3> CODED{SPLIT.end()};    // [plane]
+constexpr Numbers<> QUAD{SPLIT.end()};
+constexpr Numbers<> VERTICAL{QUAD.end()};
+constexpr Numbers<> TERNARY{VERTICAL.end()};
+constexpr Numbers<3> CODED{TERNARY.end()};  // [plane]
 constexpr Numbers<6> LIKELY{CODED.end()};   // [number]
 constexpr Numbers<3> CHROMA{LIKELY.end()};  // [number]
 constexpr Numbers<> SINE{CHROMA.end()};

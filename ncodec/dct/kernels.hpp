@@ -13,13 +13,14 @@
 namespace ncodec::dct::kernels {
 
 // D35.
-NCODEC_CLONES static void planar(const int16_t* left, const int16_t* top, int log2_w, int log2_h, int16_t* out) {
-  const int w = 1 << log2_w, h = 1 << log2_h, below = left[h], right = top[w];
+NCODEC_CLONES static void planar(const int16_t* left, const int16_t* top, const Shape& shape, int16_t* out) {
+  const int w = shape.width(), h = shape.height(), log2_w = shape.log2_w, log2_h = shape.log2_h;
+  const int below = left[h], right = top[w];
   for (int y = 0; y < h; ++y)
-    for (int x = 0; x < w; ++x)
-      out[y * w + x] = static_cast<int16_t>(((((w - 1 - x) * left[y] + (x + 1) * right) << log2_h) +
-                                             (((h - 1 - y) * top[x] + (y + 1) * below) << log2_w) + w * h) >>
-                                            (log2_w + log2_h + 1));
+    for (int x = 0; x < w; ++x) {
+      const int across = (w - 1 - x) * left[y] + (x + 1) * right, down = (h - 1 - y) * top[x] + (y + 1) * below;
+      out[y * w + x] = static_cast<int16_t>(((across << log2_h) + (down << log2_w) + w * h) >> (log2_w + log2_h + 1));
+    }
 }
 
 // D37: between samples by the four beside (H.266 8.4.5.2.13, table 25), of 1/64.
@@ -31,62 +32,70 @@ constexpr int8_t CUBIC[32][4] = {
     {-2, 16, 54, -4}, {-2, 15, 55, -4}, {-2, 14, 56, -4}, {-2, 12, 57, -3}, {-2, 10, 58, -2}, {-1, 7, 60, -2},
     {0, 4, 62, -2},   {0, 2, 63, -1}};
 
+// The same for what is to be smooth: [1 2 1] / 4 between two samples by the line.
 struct Taps {
-  int8_t linear[32][4], gauss[32][4];
-  constexpr Taps() : linear{}, gauss{} {
-    for (int f = 0; f < 32; ++f) {
-      linear[f][1] = static_cast<int8_t>(64 - 2 * f), linear[f][2] = static_cast<int8_t>(2 * f);
-      gauss[f][0] = static_cast<int8_t>(16 - f / 2), gauss[f][1] = static_cast<int8_t>(32 - f / 2);
-      gauss[f][2] = static_cast<int8_t>(16 + f / 2), gauss[f][3] = static_cast<int8_t>(f / 2);
-    }
+  int8_t gauss[32][4];
+  constexpr Taps() : gauss{} {
+    for (int f = 0; f < 32; ++f)
+      for (int j = 0; j < 4; ++j) gauss[f][j] = static_cast<int8_t>((j == 1 ? 32 : j == 3 ? 0 : 16) + (j < 2 ? -1 : 1) * (f / 2));
   }
 };
 constexpr Taps TAPS;
 
 NCODEC_CLONES static void angular(const int16_t* from, int angle, int w, int h, const int8_t (*taps)[4], int16_t* out) {
   for (int y = 0; y < h; ++y) {
-    const int offset = ((y + 1) * angle) >> 5;
     const int8_t* c = taps[((y + 1) * angle) & 31];
-    const int16_t* p = from + offset;
+    const int16_t* p = from + (((y + 1) * angle) >> 5);
     for (int x = 0; x < w; ++x)
       out[y * w + x] = static_cast<int16_t>(
           std::clamp((c[0] * p[x] + c[1] * p[x + 1] + c[2] * p[x + 2] + c[3] * p[x + 3] + 32) >> 6, 0, SAMPLE_MAX));
   }
 }
 
-// D924 (H.266's PDPC): the columns beside the other border are eased into it, by weights that fall with the distance.
-NCODEC_CLONES static void ease(const int16_t* other, int inverse, int w, int h, int reach, int16_t* out) {
+// D922, H.266's position-dependent combination: predictions are drawn to the borders beside them by weights of 1/64
+// that fall with the distance.
+inline int border_weight(int distance, int reach) { return 2 * distance >> reach > 5 ? 0 : 32 >> (2 * distance >> reach); }
+
+// Columns to what the direction meets at the other border,
+NCODEC_CLONES static void ease_along(const int16_t* other, int inverse, int w, int h, int reach, int16_t* out) {
   for (int x = 0; x < std::min(3 << reach, w); ++x) {
-    const int16_t* seen = other + 1 + (((x + 1) * inverse + 256) >> 9);
-    const int weight = 32 >> (2 * x >> reach);
-    for (int y = 0; y < h; ++y)
-      out[y * w + x] = static_cast<int16_t>(out[y * w + x] + ((weight * (seen[y] - out[y * w + x]) + 32) >> 6));
-  }
-}
-
-NCODEC_CLONES static void ease_straight(const int16_t* other, int w, int h, int reach, int16_t* out) {
-  for (int y = 0; y < h; ++y)
-    for (int x = 0; x < std::min(3 << reach, w); ++x) {
-      const int weight = 32 >> (2 * x >> reach);
-      out[y * w + x] = static_cast<int16_t>(
-          std::clamp(out[y * w + x] + ((weight * (other[1 + y] - other[0]) + 32) >> 6), 0, SAMPLE_MAX));
+    const int16_t* met = other + 1 + (((x + 1) * inverse + 256) >> 9);
+    const int weight = border_weight(x, reach);
+    for (int y = 0; y < h; ++y) {
+      int16_t& p = out[y * w + x];
+      p = static_cast<int16_t>(p + ((weight * (met[y] - p) + 32) >> 6));
     }
-}
-
-NCODEC_CLONES static void ease_both(const int16_t* left, const int16_t* top, int w, int h, int reach, int16_t* out) {
-  int16_t across[64];
-  for (int x = 0; x < w; ++x) across[x] = static_cast<int16_t>(2 * x >> reach > 5 ? 0 : 32 >> (2 * x >> reach));
-  for (int y = 0; y < h; ++y) {
-    const int down = 2 * y >> reach > 5 ? 0 : 32 >> (2 * y >> reach);
-    int16_t* row = out + y * w;
-    for (int x = 0; x < (down ? w : std::min(w, 16)); ++x)
-      row[x] = static_cast<int16_t>(row[x] + ((across[x] * (left[y] - row[x]) + down * (top[x] - row[x]) + 32) >> 6));
   }
 }
 
-inline void transpose(int16_t* block, int side) {
-  for (int y = 1; y < side; ++y)
-    for (int x = 0; x < y; ++x) std::swap(block[y * side + x], block[x * side + y]);
+// by the other border's differences from the corner,
+NCODEC_CLONES static void ease_straight(const int16_t* other, int w, int h, int reach, int16_t* out) {
+  for (int x = 0; x < std::min(3 << reach, w); ++x) {
+    const int weight = border_weight(x, reach);
+    for (int y = 0; y < h; ++y) {
+      int16_t& p = out[y * w + x];
+      p = static_cast<int16_t>(std::clamp(p + ((weight * (other[1 + y] - other[0]) + 32) >> 6), 0, SAMPLE_MAX));
+    }
+  }
+}
+
+// or to both borders.
+NCODEC_CLONES static void ease_both(const int16_t* left, const int16_t* top, int w, int h, int reach, int16_t* out) {
+  int across[MAX_SIDE];
+  for (int x = 0; x < w; ++x) across[x] = border_weight(x, reach);
+  for (int y = 0; y < h; ++y) {
+    const int down = border_weight(y, reach), end = down ? w : std::min(w, 16);
+    for (int x = 0; x < end; ++x) {
+      int16_t& p = out[y * w + x];
+      p = static_cast<int16_t>(p + ((across[x] * (left[y] - p) + down * (top[x] - p) + 32) >> 6));
+    }
+  }
+}
+
+// [height, width] to [width, height].
+inline void transpose(const int16_t* in, int width, int height, int16_t* out) {
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x) out[x * height + y] = in[y * width + x];
 }
 
 // D38: luma to chroma.
@@ -104,11 +113,12 @@ NCODEC_CLONES static void scale(const int16_t* levels, const int32_t* steps, int
 }
 
 // D31.
-NCODEC_CLONES static void add(const int16_t* prediction, const int16_t* residual, int side, int16_t* out, int stride) {
-  for (int y = 0; y < side; ++y)
-    for (int x = 0; x < side; ++x)
+NCODEC_CLONES static void add(const int16_t* prediction, const int16_t* residual, int width, int height, int16_t* out,
+                              int stride) {
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x)
       out[y * stride + x] =
-          static_cast<int16_t>(std::clamp(prediction[y * side + x] + residual[y * side + x], 0, SAMPLE_MAX));
+          static_cast<int16_t>(std::clamp(prediction[y * width + x] + residual[y * width + x], 0, SAMPLE_MAX));
 }
 
 }  // namespace ncodec::dct::kernels
