@@ -37,7 +37,8 @@ struct Taps {
   int8_t gauss[32][4];
   constexpr Taps() : gauss{} {
     for (int f = 0; f < 32; ++f)
-      for (int j = 0; j < 4; ++j) gauss[f][j] = static_cast<int8_t>((j == 1 ? 32 : j == 3 ? 0 : 16) + (j < 2 ? -1 : 1) * (f / 2));
+      for (int j = 0; j < 4; ++j)
+        gauss[f][j] = static_cast<int8_t>((j == 1 ? 32 : j == 3 ? 0 : 16) + (j < 2 ? -1 : 1) * (f / 2));
   }
 };
 constexpr Taps TAPS;
@@ -54,7 +55,9 @@ NCODEC_CLONES static void angular(const int16_t* from, int angle, int w, int h, 
 
 // D922, H.266's position-dependent combination: predictions are drawn to the borders beside them by weights of 1/64
 // that fall with the distance.
-inline int border_weight(int distance, int reach) { return 2 * distance >> reach > 5 ? 0 : 32 >> (2 * distance >> reach); }
+inline int border_weight(int distance, int reach) {
+  return 2 * distance >> reach > 5 ? 0 : 32 >> (2 * distance >> reach);
+}
 
 // Columns to what the direction meets at the other border,
 NCODEC_CLONES static void ease_along(const int16_t* other, int inverse, int w, int h, int reach, int16_t* out) {
