@@ -27,7 +27,7 @@ def read_tables(text):
 
 
 TABLES = read_tables(SPEC.read_text(encoding="utf-8"))
-SQUASH, ANGLE, INVERSE = TABLES["SQUASH"], TABLES["ANGLE"], TABLES["INVERSE"]
+SQUASH, ANGLE = TABLES["SQUASH"], TABLES["ANGLE"]
 CUBIC = np.array(TABLES["CUBIC"]).reshape(32, 4)
 PAIRS = [tuple(TABLES["PAIRS"][i : i + 2]) for i in range(0, 24, 2)]
 
@@ -239,16 +239,14 @@ def inverse(coefficients, kind_h, kind_v):
 # ---------------------------------------------------------------- prediction
 
 
-def nearest(low, high, angle):
-    return min(range(low, high + 1), key=lambda m: (abs(ANGLE[m] - angle), m))
-
-
-VERTICAL = {a: nearest(18, 34, a) for a in range(-32, 33)}
-HORIZONTAL = {a: nearest(2, 18, a) for a in range(-32, 33)}
+def nearest(angle):
+    """Return the steps from vertical or horizontal whose angle is nearest."""
+    steps = min(range(17), key=lambda s: (abs(ANGLE[s] - abs(angle)), s))
+    return steps if angle >= 0 else -steps
 
 
 def derived_modes(luma, x, y, w, h):
-    counters = [0] * 35
+    counters = [0] * 67
     centres = [(x + i, y - 2) for i in range(-1 if x else 1, w - 1)] if y else []
     centres += [(x - 2, y + j) for j in range(0 if y else 1, h - 1)] if x else []
     for cx, cy in centres:
@@ -257,9 +255,9 @@ def derived_modes(luma, x, y, w, h):
         if not (gx or gy):
             continue
         if abs(gx) >= abs(gy):
-            mode = VERTICAL[towards_zero(32 * gy, gx)]
+            mode = 50 + nearest(towards_zero(32 * gy, gx))
         else:
-            mode = HORIZONTAL[towards_zero(32 * gx, gy)]
+            mode = 18 - nearest(towards_zero(32 * gx, gy))
         counters[mode] += abs(gx) + abs(gy)
     modes = []
     for _ in range(2):
@@ -273,68 +271,63 @@ def likely_modes(left, above, derived):
     candidates = [left, above, derived[0], PLANAR, derived[1], DC]
     for m in (derived[0], left, above):
         if m >= 2:
-            candidates += [2 + (m + 29) % 32, 2 + (m - 1) % 32]
-    return list(dict.fromkeys([*candidates, 26, 10, 18, 2, 34]))[:6]
+            candidates += [2 + (m + 61) % 64, 2 + (m - 1) % 64]
+    return list(dict.fromkeys([*candidates, 50, 18, 34, 2, 66]))[:6]
 
 
-def wants_smooth(mode, w, h):
-    log2 = ((w * h).bit_length() - 1) // 2
-    if log2 == 2 or mode == DC:
-        return False
-    return mode == PLANAR or min(abs(mode - 10), abs(mode - 26)) > {3: 7, 4: 1}.get(log2, 0)
+def border_weights(n, reach):
+    return np.array([32 >> ((2 * v) >> reach) if v < 3 << reach else 0 for v in range(n)])
 
 
-def smoothed(top, left, w, h):
-    n = w + h
-    i = np.arange(n + 1)
-    if min(w, h) >= 32 and all(abs(r[0] + r[n] - 2 * r[n // 2]) < 32 for r in (top, left)):
-        return [((n - i) * r[0] + i * r[n] + n // 2) // n for r in (top, left)]
-    out = []
-    for r in (top, left):
-        s = r.copy()
-        s[1:n] = (r[: n - 1] + 2 * r[1:n] + r[2:] + 2) >> 2
-        s[0] = (left[1] + 2 * r[0] + top[1] + 2) >> 2
-        out.append(s)
-    return out
-
-
-def predict(top, left, mode, is_luma, w, h):
-    """Return [h, w] from references [w + h + 1]."""
-    n, eased, i, j = w + h, is_luma and max(w, h) < 32, np.arange(w), np.arange(h)
-    if is_smooth := wants_smooth(mode, w, h):
-        top, left = smoothed(top, left, w, h)
+def predict(top, left, mode, w, h):
+    """Return [h, w] from references [2w + 1] and [2h + 1]."""
+    if mode >= 2:
+        return predict_direction(top, left, mode, w, h)
+    i, j = np.arange(w), np.arange(h)[:, None]
+    above, beside = top[1 : w + 1], left[1 : h + 1, None]
     if mode == PLANAR:
-        across = (w - 1 - i) * left[1 : h + 1, None] + (i + 1) * top[w + 1]
-        down = (h - 1 - j)[:, None] * top[1 : w + 1] + (j + 1)[:, None] * left[h + 1]
-        return (across * h + down * w + w * h) >> (w * h).bit_length()
-    if mode == DC:
-        mean = (n // 2 + top[1 : w + 1].sum() + left[1 : h + 1].sum()) // n
-        p = np.full((h, w), mean)
-        if eased:
-            p[0] = (top[1 : w + 1] + 3 * mean + 2) >> 2
-            p[:, 0] = (left[1 : h + 1] + 3 * mean + 2) >> 2
-            p[0, 0] = (left[1] + 2 * mean + top[1] + 2) >> 2
-        return p
-    if mode < 18:
+        across = (w - 1 - i) * beside + (i + 1) * top[w + 1]
+        down = (h - 1 - j) * above + (j + 1) * left[h + 1]
+        p = (across * h + down * w + w * h) >> (w * h).bit_length()
+    else:
+        border = ([*above] if w >= h else []) + ([*left[1 : h + 1]] if h >= w else [])
+        p = np.full((h, w), (sum(border) + len(border) // 2) // len(border))
+    reach = ((w * h).bit_length() - 3) // 4
+    of_x, of_y = border_weights(w, reach), border_weights(h, reach)[:, None]
+    return p + ((of_x * (beside - p) + of_y * (above - p) + 32) >> 6)
+
+
+def predict_direction(top, left, mode, w, h):
+    log2 = ((w * h).bit_length() - 1) // 2
+    turned = (0, 6, 10, 12, 14)[abs(w.bit_length() - h.bit_length())]
+    if w > h and mode < 2 + turned:
+        mode += 65
+    elif w < h and mode > 66 - turned:
+        mode -= 65
+    steps = mode - 50 if mode >= 34 else 18 - mode
+    if mode < 34:
         top, left, w, h = left, top, h, w
-    angle = ANGLE[mode]
-    line = np.concatenate([np.zeros(h, int), top, np.full(h + 3, top[n])])  # line[i] at h + i
-    if angle < 0:
-        for k in range(-1, ((h * angle) >> 5) - 1, -1):
-            line[h + k] = left[min((k * INVERSE[mode - 11] + 128) >> 8, n)]
+    angle = ANGLE[steps] if steps >= 0 else -ANGLE[-steps]
+    inverse = (16384 + abs(angle) // 2) // abs(angle) if angle else 0
+    line = np.concatenate([np.zeros(h, int), top, np.full(4, top[2 * w])])  # line[i] at h + i
+    for k in range(-1, ((h * angle) >> 5) - 1, -1):
+        line[h + k] = left[min((256 - k * inverse) >> 9, h)]
     p = np.empty((h, w), int)
     for y in range(h):
         o, f = h + (((y + 1) * angle) >> 5), ((y + 1) * angle) % 32
-        beside = [line[o + j : o + j + w] for j in range(4)]
-        if is_luma and not is_smooth:
-            p[y] = np.clip(
-                (sum(c * b for c, b in zip(CUBIC[f], beside, strict=True)) + 32) >> 6, 0, 1023
-            )
-        else:
-            p[y] = ((32 - f) * beside[1] + f * beside[2] + 16) >> 5
-    if angle == 0 and eased:
-        p[:, 0] = np.clip(top[1] + ((left[1 : h + 1] - left[0]) >> 1), 0, 1023)
-    return p if mode >= 18 else p.T
+        g = f // 2
+        is_sharp = abs(steps) <= {2: 16, 3: 14, 4: 2}.get(log2, 0)
+        taps = CUBIC[f] if is_sharp else (16 - g, 32 - g, 16 + g, g)
+        p[y] = np.clip((sum(t * line[o + i : o + i + w] for i, t in enumerate(taps)) + 32) >> 6, 0, 1023)  # fmt: skip
+    if angle == 0:
+        weights = border_weights(w, ((w * h).bit_length() - 3) // 4)
+        p = np.clip(p + ((weights * (left[1 : h + 1, None] - left[0]) + 32) >> 6), 0, 1023)
+    elif angle > 0:
+        reach = next((r for r in (2, 1, 0) if inverse * 3 << r <= 512 * h), None)
+        for x in range(min(w, 3 << reach) if reach is not None else 0):
+            met = left[1 + (((x + 1) * inverse + 256) >> 9) :][:h]
+            p[:, x] += (border_weights(w, reach)[x] * (met - p[:, x]) + 32) >> 6
+    return p if mode >= 34 else p.T
 
 
 def predict_from_luma(luma, pairs):
@@ -495,7 +488,7 @@ class Tile:
         references = self.references(0, x, y, w, h)
         for place in self.for_units(x, y, w, h):
             self.units[place] = facts.copy() | {"energy": [0] * 3}
-        self.residual(0, x, y, w, h, False, predict(*references, mode, True, w, h))
+        self.residual(0, x, y, w, h, False, predict(*references, mode, w, h))
 
     def luma_mode(self, x, y, w, h, derived):
         left, above = (u["mode"] for u in self.beside(x, y))
@@ -506,9 +499,9 @@ class Tile:
             if self.bins.mixed("LIKELY", [i], [i, z], [i, votes], [i, energy]):
                 return m
         node = 1
-        for _ in range(5):
+        for _ in range(6):
             node = 2 * node + self.bins.single(at("REST", node))
-        return [m for m in range(35) if m not in likely][min(node - 32, 28)]
+        return [m for m in range(67) if m not in likely][min(node - 64, 60)]
 
     def chroma(self, x, y, w, h, is_whole):
         here, beside, z = self.unit(x, y), self.beside(x, y), log2_side(w, h) - 2
@@ -526,7 +519,7 @@ class Tile:
                 prediction = self.linear(plane, x >> s, y >> s, w >> s, h >> s, top, left)
             else:
                 chosen = {0: here["mode"], 2: PLANAR, 3: DC}[mode]
-                prediction = predict(top, left, chosen, False, w >> s, h >> s)
+                prediction = predict(top, left, chosen, w >> s, h >> s)
             self.residual(plane, x, y, w, h, not is_whole, prediction)
 
     def linear(self, plane, x, y, w, h, top, left):
@@ -540,17 +533,17 @@ class Tile:
 
     def references(self, plane, x, y, w, h):
         s, samples = self.is_halved if plane else 0, self.planes[plane]
-        n, right, below = w + h, w, h
-        while right < n and ((x + right) // 4, (y - 1) // 4) in self.units:
+        right, below = w, h
+        while right < 2 * w and ((x + right) // 4, (y - 1) // 4) in self.units:
             right += 4
-        while below < n and ((x - 1) // 4, (y + below) // 4) in self.units:
+        while below < 2 * h and ((x - 1) // 4, (y + below) // 4) in self.units:
             below += 4
-        x, y, n = x >> s, y >> s, n >> s
+        x, y = x >> s, y >> s
         top = samples[y - 1, x : x + (right >> s)] if y else samples[:0, 0]
         left = samples[y : y + (below >> s), x - 1] if x else samples[0, :0]
         corner = samples[y - 1, x - 1] if x and y else left[0] if x else top[0] if y else 512
         out = []
-        for there in (top, left):
+        for there, n in ((top, 2 * w >> s), (left, 2 * h >> s)):
             line = np.concatenate([[corner], there])
             out.append(np.concatenate([line, np.full(n + 1 - len(line), line[-1])]))
         return out
@@ -655,7 +648,7 @@ def parts_of(x, y, w, h, split):
 
 
 def kind_of(mode):
-    return mode if mode < 2 else 2 if mode < 18 else 3
+    return mode if mode < 2 else 2 if mode < 34 else 3
 
 
 def decode_coordinate(bins, axis, chroma, z, n, energy, other):
@@ -670,7 +663,7 @@ def decode_coordinate(bins, axis, chroma, z, n, energy, other):
 def decode_levels(bins, plane, w, h, energy, mode, others):
     """Return [K_h][K_w] levels in half-steps without signs, the sum that the energy is made of, the order (x, y)."""
     z, chroma = log2_side(w, h) - 2, int(plane > 0)
-    direction = 0 if chroma else 1 if 6 <= mode <= 14 else 2 if 22 <= mode <= 30 else 0
+    direction = 0 if chroma else 1 if 10 <= mode <= 26 else 2 if 42 <= mode <= 58 else 0
     c, last_x = decode_coordinate(bins, 0, chroma, z, w, energy, direction)
     _, last_y = decode_coordinate(bins, 1, chroma, z, h, energy, min(c, 6) // 2)
     coded_w, coded_h = min(w, 32), min(h, 32)

@@ -1,6 +1,6 @@
 // The encoder's choice of a block's intra modes.
 //
-//   luma: some of the 35 modes by Hadamard --> the best four by transform --> the best of those in full
+//   luma: some of the 67 modes by Hadamard --> the best four by transform --> the best of those in full
 //   chroma: all four by transform --> the best in full
 
 #pragma once
@@ -22,8 +22,7 @@ class LumaSearch {
   float choose(const Model& model, const Node& node, bool may_give_up, float limit) {
     const Block& b = node.block;
     model_ = &model, block_ = b;
-    tile_.gather_references(0, b, plain_);
-    if (b.shape.log2_area() > 5) smooth(plain_, b.shape, smoothed_);
+    tile_.gather_references(0, b, references_);
     tile_.syntax.begin_luma(node);
     likely_ = tile_.syntax.likely_modes(b, tile_.derive_modes(b));
     Known& known = known_of(b);
@@ -93,9 +92,9 @@ class LumaSearch {
     }
   };
 
-  void predict_mode(int mode, int16_t* out) const { predict(plain_, smoothed_, mode, block_.shape, true, out); }
+  void predict_mode(int mode, int16_t* out) const { predict(references_, mode, block_.shape, out); }
 
-  // Every fourth direction, then those beside the best, and the likely modes.
+  // Every eighth direction, then those beside the best, and the likely modes.
   std::array<int, MODES> rank_by_hadamard() {
     const float scale = std::sqrt(residual_.weight(0, block_));
     Ranking ranking;
@@ -110,8 +109,8 @@ class LumaSearch {
       ranking.costs[mode] = mode_bits_[mode] + scale * static_cast<float>(satd);
     };
     look(PLANAR), look(DC);
-    for (int mode = 2; mode < MODES; mode += 4) look(mode);
-    for (const int step : {2, 1}) {
+    for (int mode = 2; mode < MODES; mode += 8) look(mode);
+    for (const int step : {4, 2, 1}) {
       const auto order = ranking.order();
       for (int i = 0; i < 3; ++i)
         if (order[i] >= 2) look(std::max(order[i] - step, 2)), look(order[i] + step);
@@ -166,7 +165,7 @@ class LumaSearch {
   // Of the block:
   const Model* model_ = nullptr;
   Block block_ = {};
-  References plain_, smoothed_;
+  References references_;
   LikelyModes likely_;
   std::array<float, MODES> mode_bits_;  // of the modes looked at
   std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM> predictions_;

@@ -183,18 +183,17 @@ inline void predict_all(const Plane& source, const Plane& reference, int log2, i
   int16_t prediction[MAX_SIDE * MAX_SIDE];
   for (int y = 0; y < source.height; y += side)
     for (int x = 0; x < source.width; x += side) {
-      References plain, smoothed;
+      References r;
       const int n_top = y ? std::min(2 * side, source.width - x) : 0, n_left = x ? side : 0;
-      gather(reference, x, y, 2 * side, n_left, n_top, plain);
-      if (log2 > 2) smooth(plain, shape, smoothed);
+      gather(reference, x, y, shape, n_left, n_top, r);
       int best = 0;
       int64_t least = std::numeric_limits<int64_t>::max();
       for (int mode = 0; mode < MODES; ++mode) {
-        predict(plain, smoothed, mode, shape, true, prediction);
+        predict(r, mode, shape, prediction);
         const int64_t cost = kernels::satd(source.at(x, y), source.stride, prediction, side, side);
         if (cost < least) least = cost, best = mode;
       }
-      predict(plain, smoothed, best, shape, true, prediction);
+      predict(r, best, shape, prediction);
       kernels::subtract(source.at(x, y), source.stride, prediction, side, side, residuals);
       residuals += side * side;
       *modes++ = static_cast<uint8_t>(best);

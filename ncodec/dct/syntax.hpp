@@ -305,8 +305,8 @@ class Syntax {
     };
     add(left), add(above), add(derived[0]), add(PLANAR), add(derived[1]), add(DC);
     for (const int mode : {derived[0], left, above})
-      if (mode >= 2) add(2 + (mode + 29) % 32), add(2 + (mode - 1) % 32);
-    add(VERTICAL), add(HORIZONTAL), add(DIAGONAL), add(2), add(34);
+      if (mode >= 2) add(2 + (mode + 61) % 64), add(2 + (mode - 1) % 64);
+    add(VERTICAL), add(HORIZONTAL), add(DIAGONAL), add(2), add(66);
     return likely;
   }
 
@@ -326,8 +326,8 @@ class Syntax {
     int rank = mode;
     for (const int l : sorted) rank -= mode > l;
     int node = 1;
-    for (int i = 4; i >= 0; --i) node = 2 * node + static_cast<int>(coder.bit((rank >> i) & 1, contexts::REST(node)));
-    rank = std::min(node - 32, MODES - LikelyModes::COUNT - 1);
+    for (int i = 5; i >= 0; --i) node = 2 * node + static_cast<int>(coder.bit((rank >> i) & 1, contexts::REST(node)));
+    rank = std::min(node - 64, MODES - LikelyModes::COUNT - 1);
     for (const int l : sorted) rank += rank >= l;
     return rank;
   }
@@ -381,7 +381,7 @@ class Syntax {
     Surroundings around;
     around.plane = plane;
     around.energy = energy_around(plane, b);
-    around.direction = plane ? 0 : mode >= 6 && mode <= 14 ? 1 : mode >= 22 && mode <= 30 ? 2 : 0;
+    around.direction = plane ? 0 : mode >= 10 && mode <= 26 ? 1 : mode >= 42 && mode <= 58 ? 2 : 0;
     around.luma = plane && has_luma && unit(b).energy[0] ? levels(0, b) : nullptr;
     around.cb = plane == 2 ? levels(1, b) : nullptr;
     around.stride = LEVELS_STRIDE;
