@@ -596,7 +596,7 @@ def decode_batch(
     """Return the images in the bytes of several `.nc` files, in their order.
 
     Images of equal size, model and quality are decoded together, which is faster on a GPU: the pixels
-    are those of `decode`.
+    are those of `decode`. Others are decoded side by side, where a tile takes one thread.
 
     Args:
         files: of each what `decode` takes.
