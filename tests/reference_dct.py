@@ -35,7 +35,7 @@ PAIRS = [tuple(TABLES["PAIRS"][i : i + 2]) for i in range(0, 24, 2)]
 def number_places():
     """Return {name: (first, dimensions)} of contexts and mixers, and how many there are of both."""
     names = list(TABLES)
-    contexts = names[names.index("SIG_A") : names.index("OFFSET_C") + 1]
+    contexts = names[names.index("SIG_A") : names.index("SIGN_C") + 1]
     places, counts = {}, []
     for group in (contexts, [name for name in names if name.startswith("mix ")]):
         n = 0
@@ -330,15 +330,20 @@ def predict_direction(top, left, mode, w, h):
     return p if mode >= 34 else p.T
 
 
-def predict_from_luma(luma, pairs):
-    """`pairs` [2, n]: luma and chroma beside the block."""
-    n = pairs.shape[1]
+def predict_linear(luma, cb, beside):
+    """`beside` [3, n]: luma, Cb and the plane beside the block; Cb is 0 where that is the plane."""
+    n = beside.shape[1]
     if n == 0:
         return np.full(luma.shape, 512)
-    (sl, sc), (ll, lc) = pairs.sum(1).tolist(), (pairs[0] * pairs).sum(1).tolist()
-    slope = towards_zero(256 * (n * lc - sl * sc), n * ll - sl * sl + 4 * n * n)
-    slope = clip(slope, -1024, 1024)
-    return np.clip(sc // n + ((slope * (luma - sl // n) + 128) >> 8), 0, 1023)
+    sums = beside.sum(1)
+    (a, m, p), (_, b, q), _ = (beside @ beside.T - np.outer(sums, sums) // n).tolist()
+    a, b = a + 4 * n, b + 4 * n
+    f, g = (
+        clip(towards_zero(256 * v, a * b - m * m), -1024, 1024)
+        for v in (p * b - q * m, q * a - p * m)
+    )
+    mean_l, mean_b, mean = sums // n
+    return np.clip(mean + ((f * (luma - mean_l) + g * (cb - mean_b) + 128) >> 8), 0, 1023)
 
 
 # ---------------------------------------------------------------- blocks
@@ -406,7 +411,7 @@ class Tile:
                 self.offsets[i // 32, j // 32] = value
 
     def unit(self, x, y):
-        absent = {"mode": DC, "sine": 0, "chroma": 0, "energy": [0] * 3}
+        absent = {"mode": DC, "sine": 0, "chroma": 0, "whole": 0, "energy": [0] * 3}
         return self.units[x // 4, y // 4] if x >= 0 and y >= 0 else absent
 
     def beside(self, x, y):
@@ -424,23 +429,31 @@ class Tile:
             return
         if w == 32 and cuts == 0:
             self.decode_offset(x, y, w)
-        if x + w > self.width or y + h > self.height:
-            split = "quad"
-        else:
-            split = self.split(x, y, w, h, cuts)
+        is_free = x + w <= self.width and y + h <= self.height
+        split = self.split(x, y, w, h, cuts) if is_free else "quad"
         if depth == 0 and split != "quad":
             self.decode_offset(x, y, w)
         if split is None:
             self.luma(x, y, w, h)
             if has_chroma:
-                self.chroma(x, y, w, h, has_luma=True)
+                self.chroma(x, y, w, h, is_whole=False)
             return
         parts = parts_of(x, y, w, h, split)
-        keeps = any(min(part[2:]) == 4 for part in parts)
+        is_whole = has_chroma and (
+            any(min(part[2:]) == 4 for part in parts)
+            or (is_free and self.whole(x, y, w, h, split, cuts))
+        )
         for part in parts:
-            self.tree(*part, depth + 1, cuts + (split != "quad"), has_chroma and not keeps)
-        if has_chroma and keeps:
-            self.chroma(x, y, w, h, has_luma=False)
+            self.tree(*part, depth + 1, cuts + (split != "quad"), has_chroma and not is_whole)
+        if is_whole:
+            self.chroma(x, y, w, h, is_whole=True)
+
+    def whole(self, x, y, w, h, split, cuts):
+        area, energies = (w * h).bit_length() - 6, [self.around(p, x, y, w, h) for p in (1, 2)]
+        both = sum(u["whole"] for u in self.beside(x, y))
+        form = 0 if split == "quad" else int(split[1]) - 1
+        k = [area, form], [area, (sum(energies) + 1) >> 1], [cuts, both]
+        return self.bins.mixed("WHOLE", [0], *k)
 
     def split(self, x, y, w, h, cuts):
         may = {"quad": cuts == 0 and w == h > 4, "v2": cuts < 3 and w > 4, "h2": cuts < 3 and h > 4,
@@ -476,7 +489,7 @@ class Tile:
         derived = derived_modes(self.planes[0], x, y, w, h)
         mode = self.luma_mode(x, y, w, h, derived)
         facts = {"log2_w": w.bit_length() - 1, "log2_h": h.bit_length() - 1, "mode": mode, "sine": 0,
-                 "chroma": 0, "energy": [0] * 3, "luma": (x, y)}  # fmt: skip
+                 "chroma": 0, "whole": 0, "luma": (x, y)}  # fmt: skip
         references = self.references(0, x, y, w, h)
         for place in self.for_units(x, y, w, h):
             self.units[place] = facts.copy() | {"energy": [0] * 3}
@@ -495,7 +508,7 @@ class Tile:
             node = 2 * node + self.bins.single(at("REST", node))
         return [m for m in range(67) if m not in likely][min(node - 64, 60)]
 
-    def chroma(self, x, y, w, h, has_luma):
+    def chroma(self, x, y, w, h, is_whole):
         here, beside, z = self.unit(x, y), self.beside(x, y), log2_side(w, h) - 2
         linear, mode = sum(u["chroma"] == LINEAR for u in beside), 2
         for i, choice in enumerate((LINEAR, 0, 3)):
@@ -503,7 +516,7 @@ class Tile:
                 mode = choice
                 break
         for place in self.for_units(x, y, w, h):
-            self.units[place] |= {"chroma": mode, "chroma at": (x, y)}
+            self.units[place] |= {"chroma": mode, "whole": is_whole, "chroma at": (x, y)}
         s = self.is_halved
         for plane in (1, 2):
             top, left = self.references(plane, x, y, w, h)
@@ -512,16 +525,18 @@ class Tile:
             else:
                 chosen = {0: here["mode"], 2: PLANAR, 3: DC}[mode]
                 prediction = predict(top, left, chosen, w >> s, h >> s)
-            self.residual(plane, x, y, w, h, has_luma, prediction)
+            self.residual(plane, x, y, w, h, not is_whole, prediction)
 
     def linear(self, plane, x, y, w, h, top, left):
         s, luma = self.is_halved, self.planes[0]
         if s:
             luma = (luma[::2, ::2] + luma[::2, 1::2] + luma[1::2, ::2] + luma[1::2, 1::2] + 2) >> 2
-        pairs = [(luma[y - 1, x : x + w], top[1 : w + 1])] if y else []
-        pairs += [(luma[y : y + h, x - 1], left[1 : h + 1])] if x else []
-        beside = np.concatenate([np.empty((2, 0), int), *map(np.array, pairs)], 1)
-        return predict_from_luma(luma[y : y + h, x : x + w], beside)
+        cb = self.planes[1] if plane == 2 else np.zeros_like(luma)
+        above, to_left = np.s_[y - 1, x : x + w], np.s_[y : y + h, x - 1]
+        triples = [(luma[above], cb[above], top[1 : w + 1])] if y else []
+        triples += [(luma[to_left], cb[to_left], left[1 : h + 1])] if x else []
+        beside = np.concatenate([np.empty((3, 0), int), *map(np.array, triples)], 1)
+        return predict_linear(luma[y : y + h, x : x + w], cb[y : y + h, x : x + w], beside)
 
     def references(self, plane, x, y, w, h):
         s, samples = self.is_halved if plane else 0, self.planes[plane]
@@ -560,14 +575,22 @@ class Tile:
         self.levels[plane] = None
         if is_coded:
             others = [self.levels[0] if plane and has_luma else None, self.levels[1] if plane == 2 else None]  # fmt: skip
-            halves, total = decode_levels(self.bins, plane, own_w, own_h, energy, here["mode"], others)  # fmt: skip
-            self.levels[plane] = halves
-            coefficients = np.zeros((own_h, own_w), int)
+            halves, total, order = decode_levels(self.bins, plane, own_w, own_h, energy, here["mode"], others)  # fmt: skip
             step, shift = self.scaled_steps(plane, own_w, own_h, self.offset(x, y)), log2_side(own_w, own_h) + 4  # fmt: skip
-            scaled = (np.array(halves) * step + (1 << (shift - 1))) >> shift
-            coefficients[: len(halves), : len(halves[0])] = np.clip(scaled, -32768, 32767)
+
+            def dequantise(levels, steps):
+                return np.clip((levels * steps + (1 << (shift - 1))) >> shift, -32768, 32767)
+
             is_sine = plane == 0 and self.kind == "dct"
             kinds = ["dst" if is_sine and (n == 4 or here["sine"]) else self.kind for n in (w, h)]
+            halves = np.array(halves)
+            first = max(int(dequantise(2, step[0, 0])), 1)
+            sides = self.sides(plane, x >> s, y >> s, prediction, kinds, dequantise(halves, step), first)  # fmt: skip
+            other = 4 if plane else mode
+            k = [plane, int("dst" in kinds)], [log2_side(own_w, own_h) - 2, (y > 0) + 2 * (x > 0)], other  # fmt: skip
+            self.levels[plane] = decode_signs(self.bins, halves.tolist(), order[::-1], sides, k, others[1])  # fmt: skip
+            coefficients = np.zeros((own_h, own_w), int)
+            coefficients[: len(halves), : len(halves[0])] = dequantise(np.array(self.levels[plane]), step)  # fmt: skip
             prediction = prediction + inverse(coefficients, *kinds)
             density = total * 64 // (own_w * own_h)
             energy = next(e for e in range(1, 8) if e == 7 or 2 << e > density + 2)
@@ -575,6 +598,47 @@ class Tile:
             self.units[place]["energy"][plane] = energy if is_coded else 0
         x, y = x >> s, y >> s
         self.planes[plane][y : y + own_h, x : x + own_w] = np.clip(prediction, 0, 1023)
+
+    def sides(self, plane, x, y, prediction, kinds, coefficients, first):
+        """Return what the top and left sides say of signs, each if it is there: X, R, the parts P, k by place."""
+        out, samples = [], self.planes[plane]
+        h, w = prediction.shape
+        across, down = (MATRICES["dst" if kind == "dst" else "dct", n] for kind, n in zip(kinds, (w, h), strict=True))  # fmt: skip
+        rows, columns = np.indices(coefficients.shape)
+        for there, n, near, far, inside, along, other, k, v in (
+            (y, w, samples[y - 1, x : x + w], samples[y - 2, x : x + w], prediction[0], across, down, columns, rows),
+            (x, h, samples[y : y + h, x - 1], samples[y : y + h, x - 2], prediction[:, 0], down, across, rows, columns),
+        ):  # fmt: skip
+            if there:
+                expected = along @ (3 * near - far - 2 * inside)
+                noise = 4 * n * w * h * first**2 + (int(((near - far) ** 2).sum()) << 16)
+                parts = (coefficients * other[v, 0] * n) >> 4
+                out.append((expected.tolist(), noise, parts.tolist(), k.tolist()))
+        return out
+
+
+def decode_signs(bins, levels, order, sides, contexts, cb):
+    """Return levels with signs; `contexts`: the first indexes of SIGN_A, SIGN_B and SIGN_C."""
+    a, b, other = contexts
+    unknown = [[0] * len(expected) for expected, *_ in sides]
+    for (_, _, parts, k), sums in zip(sides, unknown, strict=True):
+        for x, y in order:
+            sums[k[y][x]] += parts[y][x] ** 2
+    for x, y in order:
+        hypothesis = 0
+        for (expected, noise, parts, k), sums in zip(sides, unknown, strict=True):
+            f, part = k[y][x], parts[y][x]
+            sums[f] -= part**2
+            hypothesis += towards_zero(32 * part * expected[f], noise + 4 * sums[f])
+        is_expected, strength = hypothesis < 0, min(abs(hypothesis).bit_length(), 8)
+        seen = cb[y][x] if cb else 0
+        c = other + (1 + ((seen < 0) == is_expected) if seen else 0)
+        is_negative = bins.mixed("SIGN", a[:1], [*a, strength], [*b, strength], [c, strength]) != is_expected  # fmt: skip
+        if is_negative:
+            levels[y][x] = -levels[y][x]
+        for expected, _, parts, k in sides:
+            expected[k[y][x]] -= -parts[y][x] if is_negative else parts[y][x]
+    return levels
 
 
 def parts_of(x, y, w, h, split):
@@ -604,7 +668,7 @@ def decode_coordinate(bins, axis, chroma, z, n, energy, other):
 
 
 def decode_levels(bins, plane, w, h, energy, mode, others):
-    """Return [K_h][K_w] levels in half-steps, and the sum that the energy is made of."""
+    """Return [K_h][K_w] levels in half-steps without signs, the sum that the energy is made of, the order (x, y)."""
     z, chroma = log2_side(w, h) - 2, int(plane > 0)
     direction = 0 if chroma else 1 if 10 <= mode <= 26 else 2 if 42 <= mode <= 58 else 0
     c, last_x = decode_coordinate(bins, 0, chroma, z, w, energy, direction)
@@ -612,7 +676,7 @@ def decode_levels(bins, plane, w, h, energy, mode, others):
     coded_w, coded_h = min(w, 32), min(h, 32)
     k = [[0] * (coded_w + 2) for _ in range(coded_h + 2)]  # magnitudes; a border of zeros
     halves = [[0] * coded_w for _ in range(coded_h)]
-    groups, coded, state, earlier, total = ORDERS[coded_w // 4, coded_h // 4], set(), 0, 0, 0
+    groups, coded, state, earlier, total, order = ORDERS[coded_w // 4, coded_h // 4], set(), 0, 0, 0, []  # fmt: skip
     first = groups.index((last_x // 4, last_y // 4))
     for g in range(first, -1, -1):
         gx, gy = groups[g]
@@ -638,11 +702,11 @@ def decode_levels(bins, plane, w, h, energy, mode, others):
             is_inferred = False
             m = decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier)
             k[y][x] = m
-            half = 2 * m - (state >= 2)
-            halves[y][x] = -half if bins.bypass(1) else half
+            halves[y][x] = 2 * m - (state >= 2)
+            order.append((x, y))
             state = TABLES["NEXT"][2 * state + m % 2]
             earlier, total = earlier + (m > 1), total + min(m, 255)
-    return halves, total
+    return halves, total, order
 
 
 def decode_significance(bins, plane, z, w, h, energy, direction, state, x, y, near, far, others):
@@ -796,15 +860,82 @@ def filter_tile(tile, tensors, code):
     take(bins, tile, outs)
 
 
-def take(bins, tile, filtered):
+def take(bins, tile, filtered, context="FILTERED"):
     for y in range(0, tile.height, 64):
         for x in range(0, tile.width, 64):
-            if not bins.single(at("FILTERED", int(filtered[0][0] > 0))):
+            if not bins.single(at(context, int(filtered[0][0] > 0))):
                 continue
             for plane, samples in filtered:
                 s = tile.is_halved if plane else 0
                 square = np.s_[y >> s : (y + 64) >> s, x >> s : (x + 64) >> s]
                 tile.planes[plane][square] = samples[square]
+
+
+# ---------------------------------------------------------------- network
+
+
+def sat(a):
+    return np.clip(a, -32767, 32767)
+
+
+def around(x, mode):
+    """Return what each place has at the nine places around it, [(u, v), h, w, c]."""
+    h, w, _ = x.shape
+    outside = np.pad(x, ((1, 1), (1, 1), (0, 0)), mode=mode)
+    return np.stack([outside[u : u + h, v : v + w] for u in range(3) for v in range(3)])
+
+
+def network_tile(tile, tensors, code):
+    """All planes once more, by a network that sees cells of 4x4."""
+    planes, (h, w) = tile.planes, (tile.height // 4, tile.width // 4)
+
+    def rounded(sums, shift):
+        return sat((sums + (1 << (shift.astype(np.int64) - 1))) >> shift)
+
+    def layer(name, x):  # [h, w, c] and weights [o, c], or [9, h, w, c] and [c, 3, 3]
+        w, b, s = (
+            tensors[f"network.{name}.{part}"].astype(np.int64)
+            for part in ("weight", "bias", "shift")
+        )
+        sums = x @ w.T if w.ndim == 2 else np.einsum("khwc,ck->hwc", x, w.reshape(-1, 9))
+        return rounded(b + sums, s)
+
+    def table(name):
+        return mid(tensors[f"network.{name}"], code).astype(np.int64)
+
+    def activated(x, k):
+        scaled = rounded(x * table(f"factor.{k}"), np.array(12))
+        return np.clip(sat(scaled + table(f"offset.{k}")), 0, 8191)
+
+    cells = np.zeros((h, w, 48), np.int64)
+    for p, plane in enumerate(planes):
+        of_plane = plane.reshape(h, 4, w, 4).swapaxes(1, 2).reshape(h, w, 16)
+        cells[:, :, 16 * p : 16 * p + 16] = of_plane - 512
+    sides = [[side_inputs(tile, 4 * x, 4 * y) for x in range(w)] for y in range(h)]
+    z = layer("high", around(layer("forward", cells), "edge"))
+    z = np.clip(rounded(z * table("scale"), np.array(8)), -4096, 4096)
+    x = sat(layer("head", z) + layer("sides", np.array(sides)))
+    for k in range(2):
+        patches = np.moveaxis(around(activated(x, k), "constant"), 0, 2).reshape(h, w, -1)
+        x = sat(x + layer(f"conv.{k}", patches))
+    y = rounded(layer("tail", activated(x, 2)) * table("gain"), np.array(15))
+    added = (
+        layer("inverse", y).reshape(h, w, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 4 * h, 4 * w)
+    )
+    filtered = [(p, np.clip(plane + added[p], 0, 1023)) for p, plane in enumerate(planes)]
+    take(tile.bins, tile, filtered, "NETWORK")
+
+
+def side_inputs(tile, x, y):
+    def starts(cx, cy, axis):
+        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][
+            axis
+        ] == (cx, cy)[axis]
+
+    unit = tile.unit(x, y)
+    edges = [starts(x, y, 0), starts(x + 4, y, 0), starts(x, y, 1), starts(x, y + 4, 1)]
+    is_zero = [e == 0 for e in unit["energy"]]
+    return [unit["log2_w"] - 2, unit["log2_h"] - 2, *edges, *unit["energy"], *is_zero]
 
 
 # ---------------------------------------------------------------- pixels
@@ -837,10 +968,13 @@ def to_pixels(planes, is_halved, width, height, bit_depth=8):
 
 def decode_bins(bins, flags, tensors, code, width, height, is_grey, bit_depth=8):
     """Return the pixels that bins make, [height, width, 3] or [height, width]."""
-    require(flags < 16 and flags >> 1 & 3 in (0, 2) and not (flags & 1 and is_grey), "flags")
+    require(flags < 32 and flags >> 1 & 3 in (0, 2) and not (flags & 1 and is_grey), "flags")
+    require(not flags & 16 or ("network.gain" in tensors and not flags & 1), "flags")
     kind, is_halved, has_offsets = "angle" if flags & 4 else "dct", flags & 1, bool(flags & 8)
     tile = Tile(bins, tensors, code, width, height, is_grey, is_halved, kind, has_offsets)
     filter_tile(tile, tensors, code)
+    if flags & 16:
+        network_tile(tile, tensors, code)
     return to_pixels(tile.planes, is_halved, width, height, bit_depth)
 
 

@@ -42,8 +42,8 @@ class LumaSearch {
 
  private:
   static constexpr int BY_TRANSFORM = 4;
-  static constexpr float BUSY = 1;                                      // bits + weighted error of a sample
-  const float HOPELESS = getenv("HOPE") ? atof(getenv("HOPE")) : 1.2f;  // times the limit, by estimate
+  static constexpr float BUSY = 1;         // bits + weighted error of a sample
+  static constexpr float HOPELESS = 1.1f;  // times the limit, by estimate
 
   struct Candidate {
     float cost;
@@ -172,9 +172,10 @@ class LumaSearch {
 };
 
 // Codes a block's chroma with the best mode; returns its cost.
-inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& model, const Block& b, bool has_luma) {
+inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& model, const Node& node, bool is_whole) {
   Syntax& syntax = tile.syntax;
-  syntax.begin_chroma(b);
+  const Block& b = node.block;
+  syntax.begin_chroma(node, is_whole);
   const int luma_mode = syntax.unit(b).mode;
   const auto mode_bits = [&](int mode) {
     return estimate_bits(model, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
@@ -196,7 +197,7 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& mod
   syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(chosen); });
   for (int p = 1; p < 3; ++p) {
     tile.predict_chroma(p, b, chosen, prediction);
-    total += residual.code(model, p, b, has_luma, prediction);
+    total += residual.code(model, p, b, !is_whole, prediction);
   }
   return total;
 }

@@ -17,6 +17,8 @@ struct EncoderOptions {
   int full_trials = 3;           // luma modes coded in full, at most 4
   int binary_depth = 2;          // splits in two or three, one within the other, at most MAX_BINARY_DEPTH
   bool ternary = true;           // splits in three too
+  float one_way = 1.2f;          // blocks that change so many times as much one way are not cut along it
+  bool network = true;           // where the weights have one
   Tuning tuning;
 };
 
@@ -81,7 +83,7 @@ class ResidualTrial {
                                                             syntax.surroundings(plane, b, has_luma), model)
                                         : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
     const float bits =
-        estimate_bits(model, [&](Estimator& e) { syntax.code_residual(e, plane, b, is_coded, has_luma); });
+        estimate_bits(model, [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); });
     tile_.add_residual(plane, b, is_coded, prediction);
     if (tuning_.is_visual) return bits + beyond + weighted_error(ratio, levels, errors, own);
     const int s = syntax.geometry().shift(plane);

@@ -131,9 +131,10 @@ struct Leaves {
     const Split split = tile.syntax.must_split(b) ? QUAD : node.split_in(tile.syntax.unit(b).path);
     if (split == NO_SPLIT) return add_leaf(tile, source, b, true, has_chroma);
     const Parts parts = parts_of(b, split);
-    const bool keeps = keeps_chroma(parts);
-    for (int i = 0; i < parts.n; ++i) add_tree(tile, source, node.part(parts.blocks[i], split), has_chroma && !keeps);
-    if (has_chroma && keeps) add_leaf(tile, source, b, false, true);
+    const bool is_whole = has_chroma && !tile.syntax.must_split(b) && tile.syntax.unit(b).chroma_depth == node.depth;
+    for (int i = 0; i < parts.n; ++i)
+      add_tree(tile, source, node.part(parts.blocks[i], split), has_chroma && !is_whole);
+    if (is_whole) add_leaf(tile, source, b, false, true);
   }
 
   void add_leaf(Tile& tile, const Samples& source, const Block& b, bool has_luma, bool has_chroma) {

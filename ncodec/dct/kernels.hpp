@@ -111,10 +111,21 @@ NCODEC_CLONES static void plane(const int16_t* luma, const int16_t* cb, int n, i
 }
 
 // D29: half-steps times scaled step, >> shift; clipped to what the inverse transform takes.
+NCODEC_INLINE int16_t scale(int level, int step, int shift) {
+  const int64_t c = (int64_t{level} * step + (int64_t{1} << (shift - 1))) >> shift;
+  return static_cast<int16_t>(std::clamp<int64_t>(c, -32768, 32767));
+}
+
 NCODEC_CLONES static void scale(const int16_t* levels, const int32_t* steps, int n, int shift, int16_t* out) {
-  for (int i = 0; i < n; ++i) {
-    const int64_t c = (int64_t{levels[i]} * steps[i] + (int64_t{1} << (shift - 1))) >> shift;
-    out[i] = static_cast<int16_t>(std::clamp<int64_t>(c, -32768, 32767));
+  for (int i = 0; i < n; ++i) out[i] = scale(levels[i], steps[i], shift);
+}
+
+// The first `rows` frequencies of n samples.
+NCODEC_CLONES static void project(const int16_t* samples, int n, const int8_t* matrix, int rows, int32_t* out) {
+  for (int k = 0; k < rows; ++k) {
+    int sum = 0;
+    for (int i = 0; i < n; ++i) sum += samples[i] * matrix[k * n + i];
+    out[k] = sum;
   }
 }
 

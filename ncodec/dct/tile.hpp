@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "parameters.hpp"
+#include "signs.hpp"
 #include "syntax.hpp"
 
 namespace ncodec::dct {
@@ -109,6 +110,14 @@ class Tile : public Samples {
     predict(chroma, mode, own_shape(plane, b), out);
   }
 
+  // The bins of a block's residual, whose prediction is `prediction` (Syntax::code_residual).
+  template <class Coder>
+  bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma, const int16_t* prediction) {
+    return syntax.code_residual(coder, plane, b, is_coded, has_luma, [&](const Places& places, const Surroundings& a) {
+      code_signs(coder, plane, b, places, a, prediction);
+    });
+  }
+
   // Adds what the levels say to a prediction, into the plane (D29 to D31). Levels stay.
   void add_residual(int plane, const Block& b, bool is_coded, const int16_t* prediction) {
     const Shape own = own_shape(plane, b);
@@ -141,6 +150,25 @@ class Tile : public Samples {
     std::vector<int32_t>& found = steps_[offset + MAX_OFFSET][plane][own.log2_h - MIN_LOG2][own.log2_w - MIN_LOG2];
     if (found.empty()) found = scale_steps(steps(plane, own, offset, true), kind, own);
     return found;
+  }
+
+  template <class Coder>
+  void code_signs(Coder& coder, int plane, const Block& b, const Places& places, const Surroundings& around,
+                  const int16_t* prediction) {
+    const Shape own = own_shape(plane, b);
+    const Kinds kinds = kinds_of(plane, own, syntax.unit(b).is_sine);
+    const std::vector<int32_t>& steps = scaled_steps(plane, own, syntax.offset(b));
+    const int coded_width = coded_of(own).width(), shift = 9 - coefficient_bits(own);
+    const auto coefficient = [&](Place at, int level) {
+      return kernels::scale(level, steps[at.y * coded_width + at.x], shift);
+    };
+    Sides sides(own, kinds, places, coefficient({0, 0}, 2));
+    const int16_t* corner = at(plane, b);
+    const int stride = planes[plane].stride;
+    if (b.y) sides.begin_top(corner - stride, stride, prediction);
+    if (b.x) sides.begin_left(corner - 1, stride, prediction);
+    dct::code_signs(coder, syntax.levels(plane, b), Syntax::LEVELS_STRIDE, places, coefficient, sides,
+                    {plane, kind_of_mode(syntax.unit(b).mode), own, kinds, around});
   }
 
   // A plane's block and its border at chroma's resolution (D38).
