@@ -330,15 +330,20 @@ def predict_direction(top, left, mode, w, h):
     return p if mode >= 34 else p.T
 
 
-def predict_from_luma(luma, pairs):
-    """`pairs` [2, n]: luma and chroma beside the block."""
-    n = pairs.shape[1]
+def predict_linear(luma, cb, beside):
+    """`beside` [3, n]: luma, Cb and the plane beside the block; Cb is 0 where that is the plane."""
+    n = beside.shape[1]
     if n == 0:
         return np.full(luma.shape, 512)
-    (sl, sc), (ll, lc) = pairs.sum(1).tolist(), (pairs[0] * pairs).sum(1).tolist()
-    slope = towards_zero(256 * (n * lc - sl * sc), n * ll - sl * sl + 4 * n * n)
-    slope = clip(slope, -1024, 1024)
-    return np.clip(sc // n + ((slope * (luma - sl // n) + 128) >> 8), 0, 1023)
+    sums = beside.sum(1)
+    (a, m, p), (_, b, q), _ = (beside @ beside.T - np.outer(sums, sums) // n).tolist()
+    a, b = a + 4 * n, b + 4 * n
+    f, g = (
+        clip(towards_zero(256 * v, a * b - m * m), -1024, 1024)
+        for v in (p * b - q * m, q * a - p * m)
+    )
+    mean_l, mean_b, mean = sums // n
+    return np.clip(mean + ((f * (luma - mean_l) + g * (cb - mean_b) + 128) >> 8), 0, 1023)
 
 
 # ---------------------------------------------------------------- blocks
@@ -526,10 +531,12 @@ class Tile:
         s, luma = self.is_halved, self.planes[0]
         if s:
             luma = (luma[::2, ::2] + luma[::2, 1::2] + luma[1::2, ::2] + luma[1::2, 1::2] + 2) >> 2
-        pairs = [(luma[y - 1, x : x + w], top[1 : w + 1])] if y else []
-        pairs += [(luma[y : y + h, x - 1], left[1 : h + 1])] if x else []
-        beside = np.concatenate([np.empty((2, 0), int), *map(np.array, pairs)], 1)
-        return predict_from_luma(luma[y : y + h, x : x + w], beside)
+        cb = self.planes[1] if plane == 2 else np.zeros_like(luma)
+        above, to_left = np.s_[y - 1, x : x + w], np.s_[y : y + h, x - 1]
+        triples = [(luma[above], cb[above], top[1 : w + 1])] if y else []
+        triples += [(luma[to_left], cb[to_left], left[1 : h + 1])] if x else []
+        beside = np.concatenate([np.empty((3, 0), int), *map(np.array, triples)], 1)
+        return predict_linear(luma[y : y + h, x : x + w], cb[y : y + h, x : x + w], beside)
 
     def references(self, plane, x, y, w, h):
         s, samples = self.is_halved if plane else 0, self.planes[plane]
@@ -886,7 +893,10 @@ def network_tile(tile, tensors, code):
         return sat((sums + (1 << (shift.astype(np.int64) - 1))) >> shift)
 
     def layer(name, x):  # [h, w, c] and weights [o, c], or [9, h, w, c] and [c, 3, 3]
-        w, b, s = (tensors[f"network.{name}.{part}"].astype(np.int64) for part in ("weight", "bias", "shift"))
+        w, b, s = (
+            tensors[f"network.{name}.{part}"].astype(np.int64)
+            for part in ("weight", "bias", "shift")
+        )
         sums = x @ w.T if w.ndim == 2 else np.einsum("khwc,ck->hwc", x, w.reshape(-1, 9))
         return rounded(b + sums, s)
 
@@ -918,7 +928,9 @@ def network_tile(tile, tensors, code):
 
 def side_inputs(tile, x, y):
     def starts(cx, cy, axis):
-        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][axis] == (cx, cy)[axis]
+        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][
+            axis
+        ] == (cx, cy)[axis]
 
     unit = tile.unit(x, y)
     edges = [starts(x, y, 0), starts(x + 4, y, 0), starts(x, y, 1), starts(x, y + 4, 1)]
