@@ -39,7 +39,7 @@ def test_tables():
 
 @pytest.mark.parametrize("name", [
     "SQUASH", "COSINES", "SINES_4", "SINES_8", "SINES_16", "ANGLE", "CUBIC", "CLASS_START", "CLASS_BITS", "PAIRS",
-    "SWAPPED", "MIRRORED", "INVERSE INVERSE_ANGLE", "NEXT NEXT_STATE", "ODD_4 ANGLE_ODD_4", "ODD_8 ANGLE_ODD_8",
+    "SWAPPED", "MIRRORED", "NEXT NEXT_STATE", "ODD_4 ANGLE_ODD_4", "ODD_8 ANGLE_ODD_8",
     "ODD_16 ANGLE_ODD_16",
 ])  # fmt: skip
 def test_numbers(name):
@@ -200,7 +200,7 @@ class RandomBins(reference.Bins):
         return value
 
 
-LARGE = {"OFFSET": 0.9, "SPLIT": 0.1, "QUAD": 0.4, "VERTICAL": 0.5, "TERNARY": 0.4, "LIKELY": 0.1, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "CHROMA": 0.3}  # fmt: skip
+LARGE = {"OFFSET": 0.9, "SPLIT": 0.1, "QUAD": 0.4, "VERTICAL": 0.5, "TERNARY": 0.4, "WHOLE": 0.4, "LIKELY": 0.1, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "SIGN": 0.4, "CHROMA": 0.3}  # fmt: skip
 SMALL = LARGE | {"SPLIT": 0.8, "CODED": 0.5, "SIG": 0.3}
 EXTREME = SMALL | {
     "OFFSET": 0.6,
@@ -209,6 +209,7 @@ EXTREME = SMALL | {
     "SIG": 0.9,
     "GROUP": 0.9,
     "BYPASS": 0.9,
+    "SIGN": 0.8,
 }
 FEW = SMALL | {"OFFSET": 0.6, "SPLIT": 0.3, "CODED": 0.1, "LAST": 0.2, "BIG": 0.05}
 

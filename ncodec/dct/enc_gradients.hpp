@@ -28,14 +28,14 @@ class Gradients {
         for (int k = 0; k < 4; ++k) at(i, j)[k] += at(i - 1, j)[k] + at(i, j - 1)[k] - at(i - 1, j - 1)[k];
   }
 
-  // Does the block change mostly along the cuts of a split?
-  bool run_across(const Block& b, Split split) const {
+  // Does the block change mostly along the cuts of a split, `ratio` times as much as across them?
+  bool run_across(const Block& b, Split split, float ratio) const {
     const int x = b.x / UNIT, y = b.y / UNIT, right = x + b.width() / UNIT, below = y + b.height() / UNIT;
     std::array<float, 4> g;
     for (int k = 0; k < 4; ++k)
       g[k] = static_cast<float>(at(right, below)[k] - at(x, below)[k] - at(right, y)[k] + at(x, y)[k]);
     const float along = is_vertical(split) ? g[1] : g[0], across = is_vertical(split) ? g[0] : g[1];
-    return along > 1.2f * across && along > 0.85f * 0.7071f * g[2] && along > 0.85f * 0.7071f * g[3];
+    return along > ratio * across && along > 0.85f * 0.7071f * g[2] && along > 0.85f * 0.7071f * g[3];
   }
 
  private:
