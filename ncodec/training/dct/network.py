@@ -34,6 +34,7 @@ CLIP = 8.0  # sigmas
 PLANE_WEIGHT = (1.0, 1.086, 0.825)  # enc_residual.hpp
 PARTS = ("decoded", "error", "sides", "code")  # of a chunk
 SIDE = 320  # of the pack's crops
+OTHER_SIDES = (1, 0, 4, 5, 2, 3, *range(6, SIDES))  # side inputs where x and y are swapped
 GREY = 0.05  # share of pairs of which luma alone is seen
 RATE = 3e-3
 SHARES = (1.0, 0.3, 0.06)  # of the learning rate, of the 3x3 convolutions, all else, the tail
@@ -288,6 +289,12 @@ def batch_of(chunk: Batch, chosen: Tensor) -> Batch:
     return decoded / 8, error / 8, sides, code / QUALITY_STEPS
 
 
+def transposed(decoded: Tensor, error: Tensor, sides: Tensor, quality: Tensor) -> Batch:
+    """Return pairs as they would be with x and y swapped: the codec hardly prefers either."""
+    other = torch.arange(COEFFICIENTS).view(3, 4, 4).mT.flatten()
+    return decoded[:, other].mT, error[:, other].mT, sides[:, OTHER_SIDES].mT, quality
+
+
 def batches_of(folder: Path, most: int = 64) -> list[Batch]:
     """Return the first pairs of a folder, in batches of 4."""
     every = torch.arange(32).split(4)
@@ -365,7 +372,10 @@ def train(arguments: argparse.Namespace) -> None:
             groups = (*muon.param_groups, *adamw.param_groups)
             for group, share in zip(groups, SHARES, strict=True):
                 group["lr"] = rate * share
-            loss = loss_of(network, *batch_of(chunk, few), torch.rand(len(few)) < GREY)
+            batch = batch_of(chunk, few)
+            if steps % 4 == 0 and progress < 0.6:
+                batch = transposed(*batch)
+            loss = loss_of(network, *batch, torch.rand(len(few)) < GREY)
             network.zero_grad()
             loss.log().mean().backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
