@@ -893,10 +893,7 @@ def network_tile(tile, tensors, code):
         return sat((sums + (1 << (shift.astype(np.int64) - 1))) >> shift)
 
     def layer(name, x):  # [h, w, c] and weights [o, c], or [9, h, w, c] and [c, 3, 3]
-        w, b, s = (
-            tensors[f"network.{name}.{part}"].astype(np.int64)
-            for part in ("weight", "bias", "shift")
-        )
+        w, b, s = (tensors[f"network.{name}.{part}"].astype(np.int64) for part in ("weight", "bias", "shift"))
         sums = x @ w.T if w.ndim == 2 else np.einsum("khwc,ck->hwc", x, w.reshape(-1, 9))
         return rounded(b + sums, s)
 
@@ -919,18 +916,16 @@ def network_tile(tile, tensors, code):
         patches = np.moveaxis(around(activated(x, k), "constant"), 0, 2).reshape(h, w, -1)
         x = sat(x + layer(f"conv.{k}", patches))
     y = rounded(layer("tail", activated(x, 2)) * table("gain"), np.array(15))
-    added = (
-        layer("inverse", y).reshape(h, w, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 4 * h, 4 * w)
-    )
-    filtered = [(p, np.clip(plane + added[p], 0, 1023)) for p, plane in enumerate(planes)]
+    added = layer("inverse", y).reshape(h, w, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 4 * h, 4 * w)
+    for plane in planes:
+        plane *= 4
+    filtered = [(p, np.clip(plane + added[p], 0, 4092)) for p, plane in enumerate(planes)]
     take(tile.bins, tile, filtered, "NETWORK")
 
 
 def side_inputs(tile, x, y):
     def starts(cx, cy, axis):
-        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][
-            axis
-        ] == (cx, cy)[axis]
+        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][axis] == (cx, cy)[axis]
 
     unit = tile.unit(x, y)
     edges = [starts(x, y, 0), starts(x + 4, y, 0), starts(x, y, 1), starts(x, y + 4, 1)]
@@ -950,20 +945,22 @@ def upsample(plane):
     return (9 * parts[0] + 3 * parts[1] + 3 * parts[2] + parts[3] + 8) >> 4
 
 
-def to_pixels(planes, is_halved, width, height, bit_depth=8):
-    largest, white = (1 << bit_depth) - 1, 255 << 18
+def to_pixels(planes, is_halved, width, height, bit_depth=8, extra=0):
+    """`extra`: bits of samples beyond ten."""
+    largest, white = (1 << bit_depth) - 1, 255 << (18 + extra)
     if len(planes) == 1 and bit_depth != 8:
-        grey = np.minimum(planes[0].astype(np.int64), 1020) * largest + 510
-        return (grey // 1020)[:height, :width].astype(np.uint16)
+        most = 1020 << extra
+        grey = np.minimum(planes[0].astype(np.int64), most) * largest + most // 2
+        return (grey // most)[:height, :width].astype(np.uint16)
     if len(planes) == 1:
-        return np.minimum((planes[0] + 2) >> 2, 255)[:height, :width].astype(np.uint8)
+        return np.minimum((planes[0] + (2 << extra)) >> (2 + extra), 255)[:height, :width].astype(np.uint8)
     y, cb, cr = (upsample(p) if is_halved and i else p for i, p in enumerate(planes))
-    b, r, h = cb - 512, cr - 512, 2**17
+    b, r, h = cb - (512 << extra), cr - (512 << extra), 2 ** (17 + extra)
     rgb = [65536 * y + 91881 * r, 65536 * y - 22553 * b - 46802 * r, 65536 * y + 116130 * b]
     if bit_depth != 8:
         v = np.clip(np.stack(rgb, -1).astype(np.int64), 0, white)
         return ((v * largest + white // 2) // white)[:height, :width].astype(np.uint16)
-    return np.clip(np.stack([(v + h) >> 18 for v in rgb], -1), 0, 255)[:height, :width].astype(np.uint8)  # fmt: skip
+    return np.clip(np.stack([(v + h) >> (18 + extra) for v in rgb], -1), 0, 255)[:height, :width].astype(np.uint8)  # fmt: skip
 
 
 def decode_bins(bins, flags, tensors, code, width, height, is_grey, bit_depth=8):
@@ -975,7 +972,7 @@ def decode_bins(bins, flags, tensors, code, width, height, is_grey, bit_depth=8)
     filter_tile(tile, tensors, code)
     if flags & 16:
         network_tile(tile, tensors, code)
-    return to_pixels(tile.planes, is_halved, width, height, bit_depth)
+    return to_pixels(tile.planes, is_halved, width, height, bit_depth, 2 if flags & 16 else 0)
 
 
 def decode(payload, tensors, code, width, height, is_grey, bit_depth=8):
