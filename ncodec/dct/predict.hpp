@@ -159,8 +159,8 @@ inline void predict_linear(const References& chroma, const Regressor& luma, cons
   };
   const int mean_l = static_cast<int>(sum_l / n), mean_b = static_cast<int>(sum_b / n);
   const int mean_c = static_cast<int>(sum_c / n);
-  kernels::plane(luma.samples, (cb ? *cb : luma).samples, shape.area(), slope(lc * bb - bc * lb), slope(bc * ll - lc * lb),
-                 mean_l, mean_b, mean_c, out);
+  kernels::plane(luma.samples, (cb ? *cb : luma).samples, shape.area(), slope(lc * bb - bc * lb),
+                 slope(bc * ll - lc * lb), mean_l, mean_b, mean_c, out);
 }
 
 }  // namespace ncodec::dct
