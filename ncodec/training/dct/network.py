@@ -255,7 +255,8 @@ def encode(arguments: argparse.Namespace) -> None:
     parameters, rng = _dct.Parameters(with_contexts(tensors)), np.random.default_rng(arguments.seed)
     arguments.data.mkdir(parents=True, exist_ok=True)
     chunk: list[tuple[Any, ...]] = []
-    for image in crops(arguments.packs, arguments.images):
+    each = arguments.images // len(arguments.packs)
+    for image in (image for pack in arguments.packs for image in crops([pack], each)):
         code = int(rng.integers(0, QUALITY_STEPS * (QUALITIES - 1) + 1))
         decoded, source, sides = _dct.reconstruct(
             image, parameters, code, Options().for_encoder(code)
