@@ -27,7 +27,7 @@ struct Numbers {
 };
 
 namespace contexts {
-constexpr Numbers<3, 2, 5, 6, 8> SIG_A{0};                      // [state][chroma?][size][far][near]
+constexpr Numbers<8, 2, 5, 6, 8> SIG_A{0};                      // [state][chroma?][size][far][near]
 constexpr Numbers<5, 64, 3> SIG_B_LUMA{SIG_A.end()};            // [size][place][direction]
 constexpr Numbers<5, 64> SIG_B_CHROMA{SIG_B_LUMA.end()};        // [size][place]
 constexpr Numbers<5, 8, 5, 3> SIG_C_LUMA{SIG_B_CHROMA.end()};   // [size][energy][near][far]
@@ -66,7 +66,7 @@ constexpr int COUNT = OFFSET_C.end();
 }  // namespace contexts
 
 namespace mixers {
-constexpr Numbers<3, 2, 5> SIG{0};          // [state][chroma?][size]
+constexpr Numbers<8, 2, 5> SIG{0};          // [state][chroma?][size]
 constexpr Numbers<3, 2> BIG{SIG.end()};     // [threshold][chroma?]
 constexpr Numbers<2> GROUP{BIG.end()};      // [chroma?]
 constexpr Numbers<2, 2> LAST{GROUP.end()};  // [axis][chroma?]

@@ -13,6 +13,7 @@
 
 namespace ncodec::dct {
 
+constexpr int STATES = 8;      // of the dependent quantiser: in odd ones levels are odd half-steps
 constexpr int MAX_CODED = 32;  // of larger blocks the 32x32 low frequencies are coded
 
 inline int coded_log2(int log2) { return std::min(log2, 5); }
@@ -63,7 +64,7 @@ class LevelContexts {
   // [level not 0?] (D23). `sum`: of the template, its magnitudes at most 7 each.
   Bin sig(int state, Place at, int sum) const {
     const int near = CLASSES.near[sum], far = CLASSES.far[at.x + at.y], place = place_[at.x] + 8 * place_[at.y];
-    const int of_state = std::max(state - 1, 0);
+    const int of_state = state;
     Bin bin;
     bin.a = contexts::SIG_A(of_state, is_chroma_, size_, far, near);
     if (is_chroma_) {
@@ -80,7 +81,7 @@ class LevelContexts {
   // [magnitude over `threshold` 1, 2, 3?] (D24). `earlier`: magnitudes over 1 so far in the block.
   Bin big(int state, int threshold, Place at, int sum, int earlier) const {
     const int near = CLASSES.near[sum], far = std::min<int>(CLASSES.far[at.x + at.y], 3), number = threshold - 1;
-    return {contexts::BIG_A(number, is_chroma_, size_ < 2, state / 2, far, near),
+    return {contexts::BIG_A(number, is_chroma_, size_ < 2, state & 1, far, near),
             contexts::BIG_B(number, is_chroma_, size_, std::min(at.x, 3) + 4 * std::min(at.y, 3)),
             contexts::BIG_C(number, is_chroma_, energy_, std::min(earlier, 3)), mixers::BIG(number, is_chroma_)};
   }

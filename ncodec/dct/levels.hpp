@@ -16,8 +16,8 @@ namespace ncodec::dct {
 constexpr int LEVEL_MAX = 16383;  // 2k half-steps fit int16
 constexpr int MAX_UNARY = 15;     // magnitudes from here on are escaped by Exp-Golomb
 
-// The next state after an even and an odd magnitude (D27).
-constexpr uint8_t NEXT_STATE[4][2] = {{0, 2}, {2, 0}, {1, 3}, {3, 1}};
+// The next state after an even and an odd magnitude (D27): the trellis of eight states of Ungerboeck 1982.
+constexpr uint8_t NEXT_STATE[STATES][2] = {{0, 1}, {3, 2}, {5, 4}, {6, 7}, {1, 0}, {2, 3}, {4, 5}, {7, 6}};
 
 // Diagonals from (0, 0), each from the lower left to the upper right.
 struct Scan {
@@ -153,7 +153,7 @@ int code_levels(Coder& coder, int16_t* levels, int stride, int log2, const Surro
         continue;
       }
       is_empty = false;
-      const int odd = state / 2, wanted = (std::abs(static_cast<int>(level)) + odd) / 2;
+      const int odd = state & 1, wanted = (std::abs(static_cast<int>(level)) + odd) / 2;
       const int magnitude = code_magnitude(coder, wanted, bins, state, at, sum, earlier);
       const bool is_negative = coder.bypass(level < 0);
       if (Coder::DECODES) level = static_cast<int16_t>(is_negative ? odd - 2 * magnitude : 2 * magnitude - odd);
