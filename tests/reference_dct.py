@@ -94,18 +94,33 @@ def exp2(v):
     return (m + (1 << (k - 1))) >> k
 
 
-def steps(tensors, code, plane, log2, offset):
-    """Return [K, K] steps; `offset`: quarters of an octave."""
-    side = min(1 << log2, 32)
-    grid, places = TABLES[f"GRID_{max(side, 8)}"], []
-    for u in range(side):
-        g = max(i for i in range(8) if grid[i] <= u)
+def log2_side(width, height):
+    return (width * height).bit_length() // 2
+
+
+def is_odd(width, height):
+    return (width * height).bit_length() % 2 == 0
+
+
+def grid_places(n, side):
+    """Return what the frequencies of n samples lie between in the matrix of `side`: [3, K]."""
+    grid, places = TABLES[f"GRID_{clip(side, 8, 32)}"], []
+    for u in range(min(n, 32)):
+        f = u * 16 * side // n
+        g = max(i for i in range(8) if 16 * grid[i] <= f)
         after = min(g + 1, 7)
-        places.append((g, after, (u - grid[g]) * 16 // (grid[after] - grid[g]) if g < 7 else 0))
-    base = 8 * int(mid(tensors["log_step"], code)[plane]) + 512 * offset
-    m = 64 * mid(tensors["matrix"], code)[int(plane > 0), log2 - 2].reshape(8, 8)
-    g, after, f = np.array(places).T
+        places.append((g, after, (f - 16 * grid[g]) // (grid[after] - grid[g]) if g < 7 else 0))
+    return np.array(places).T
+
+
+def steps(tensors, code, plane, width, height, offset):
+    """Return [K_h, K_w] steps as the inverse transform takes them; `offset`: quarters of an octave."""
+    side = log2_side(width, height)
+    base = 8 * int(mid(tensors["log_step"], code)[plane]) + 512 * offset + 1024 * is_odd(width, height)  # fmt: skip
+    m = 64 * mid(tensors["matrix"], code)[int(plane > 0), side - 2].reshape(8, 8)
+    g, after, f = grid_places(width, 1 << side)
     rows = m[:, g] * (16 - f) + m[:, after] * f
+    g, after, f = grid_places(height, 1 << side)
     return exp2(base + ((rows[g] * (16 - f)[:, None] + rows[after] * f[:, None]) >> 8))
 
 
@@ -212,11 +227,13 @@ def scale(kind, size):
     return np.array([(isqrt(4 * size * 2**28 // int(n)) + 1) // 2 for n in norms])
 
 
-def inverse(coefficients, kind):
-    t = MATRICES[kind, len(coefficients)]
-    first, second = (1, 4) if kind == "angle" else (7, 10)
-    middle = np.clip((t.T @ coefficients + (1 << (first - 1))) >> first, -32768, 32767)
-    return np.clip((middle @ t + (1 << (second - 1))) >> second, -32768, 32767)
+def inverse(coefficients, kind_h, kind_v):
+    height, width = coefficients.shape
+    first, second = (1, 4) if kind_h == "angle" else (7, 10)
+    middle = MATRICES[kind_v, height].T @ coefficients
+    middle = np.clip((middle + (1 << (first - 1))) >> first, -32768, 32767)
+    out = middle @ MATRICES[kind_h, width]
+    return np.clip((out + (1 << (second - 1))) >> second, -32768, 32767)
 
 
 # ---------------------------------------------------------------- prediction
@@ -230,10 +247,10 @@ VERTICAL = {a: nearest(18, 34, a) for a in range(-32, 33)}
 HORIZONTAL = {a: nearest(2, 18, a) for a in range(-32, 33)}
 
 
-def derived_modes(luma, x, y, n):
+def derived_modes(luma, x, y, w, h):
     counters = [0] * 35
-    centres = [(x + i, y - 2) for i in range(-1 if x else 1, n - 1)] if y else []
-    centres += [(x - 2, y + j) for j in range(0 if y else 1, n - 1)] if x else []
+    centres = [(x + i, y - 2) for i in range(-1 if x else 1, w - 1)] if y else []
+    centres += [(x - 2, y + j) for j in range(0 if y else 1, h - 1)] if x else []
     for cx, cy in centres:
         (a, b, c), (d, _, f), (g, h, i) = luma[cy - 1 : cy + 2, cx - 1 : cx + 2].tolist()
         gx, gy = c + 2 * f + i - a - 2 * d - g, g + 2 * h + i - a - 2 * b - c
@@ -260,16 +277,17 @@ def likely_modes(left, above, derived):
     return list(dict.fromkeys([*candidates, 26, 10, 18, 2, 34]))[:6]
 
 
-def wants_smooth(mode, side):
-    if side == 4 or mode == DC:
+def wants_smooth(mode, w, h):
+    log2 = ((w * h).bit_length() - 1) // 2
+    if log2 == 2 or mode == DC:
         return False
-    return mode == PLANAR or min(abs(mode - 10), abs(mode - 26)) > {8: 7, 16: 1}.get(side, 0)
+    return mode == PLANAR or min(abs(mode - 10), abs(mode - 26)) > {3: 7, 4: 1}.get(log2, 0)
 
 
-def smoothed(top, left):
-    n = len(top) - 1
+def smoothed(top, left, w, h):
+    n = w + h
     i = np.arange(n + 1)
-    if n >= 64 and all(abs(r[0] + r[n] - 2 * r[n // 2]) < 32 for r in (top, left)):
+    if min(w, h) >= 32 and all(abs(r[0] + r[n] - 2 * r[n // 2]) < 32 for r in (top, left)):
         return [((n - i) * r[0] + i * r[n] + n // 2) // n for r in (top, left)]
     out = []
     for r in (top, left):
@@ -280,35 +298,34 @@ def smoothed(top, left):
     return out
 
 
-def predict(top, left, mode, is_luma):
-    """Return [N, N] from references [2N + 1]."""
-    n = len(top) // 2
-    log2, eased, i = n.bit_length() - 1, is_luma and n < 32, np.arange(n)
-    if is_smooth := wants_smooth(mode, n):
-        top, left = smoothed(top, left)
+def predict(top, left, mode, is_luma, w, h):
+    """Return [h, w] from references [w + h + 1]."""
+    n, eased, i, j = w + h, is_luma and max(w, h) < 32, np.arange(w), np.arange(h)
+    if is_smooth := wants_smooth(mode, w, h):
+        top, left = smoothed(top, left, w, h)
     if mode == PLANAR:
-        across = (n - 1 - i) * left[1 : n + 1, None] + (i + 1) * top[n + 1]
-        down = (n - 1 - i)[:, None] * top[1 : n + 1] + (i + 1)[:, None] * left[n + 1]
-        return (across + down + n) >> (log2 + 1)
+        across = (w - 1 - i) * left[1 : h + 1, None] + (i + 1) * top[w + 1]
+        down = (h - 1 - j)[:, None] * top[1 : w + 1] + (j + 1)[:, None] * left[h + 1]
+        return (across * h + down * w + w * h) >> (w * h).bit_length()
     if mode == DC:
-        mean = (n + top[1 : n + 1].sum() + left[1 : n + 1].sum()) >> (log2 + 1)
-        p = np.full((n, n), mean)
+        mean = (n // 2 + top[1 : w + 1].sum() + left[1 : h + 1].sum()) // n
+        p = np.full((h, w), mean)
         if eased:
-            p[0] = (top[1 : n + 1] + 3 * mean + 2) >> 2
-            p[:, 0] = (left[1 : n + 1] + 3 * mean + 2) >> 2
+            p[0] = (top[1 : w + 1] + 3 * mean + 2) >> 2
+            p[:, 0] = (left[1 : h + 1] + 3 * mean + 2) >> 2
             p[0, 0] = (left[1] + 2 * mean + top[1] + 2) >> 2
         return p
     if mode < 18:
-        top, left = left, top
+        top, left, w, h = left, top, h, w
     angle = ANGLE[mode]
-    line = np.concatenate([np.zeros(n, int), top, np.full(n + 3, top[2 * n])])  # line[i] at n + i
+    line = np.concatenate([np.zeros(h, int), top, np.full(h + 3, top[n])])  # line[i] at h + i
     if angle < 0:
-        for k in range(-1, ((n * angle) >> 5) - 1, -1):
-            line[n + k] = left[min((k * INVERSE[mode - 11] + 128) >> 8, 2 * n)]
-    p = np.empty((n, n), int)
-    for y in range(n):
-        o, f = n + (((y + 1) * angle) >> 5), ((y + 1) * angle) % 32
-        beside = [line[o + j : o + j + n] for j in range(4)]
+        for k in range(-1, ((h * angle) >> 5) - 1, -1):
+            line[h + k] = left[min((k * INVERSE[mode - 11] + 128) >> 8, n)]
+    p = np.empty((h, w), int)
+    for y in range(h):
+        o, f = h + (((y + 1) * angle) >> 5), ((y + 1) * angle) % 32
+        beside = [line[o + j : o + j + w] for j in range(4)]
         if is_luma and not is_smooth:
             p[y] = np.clip(
                 (sum(c * b for c, b in zip(CUBIC[f], beside, strict=True)) + 32) >> 6, 0, 1023
@@ -316,7 +333,7 @@ def predict(top, left, mode, is_luma):
         else:
             p[y] = ((32 - f) * beside[1] + f * beside[2] + 16) >> 5
     if angle == 0 and eased:
-        p[:, 0] = np.clip(top[1] + ((left[1 : n + 1] - left[0]) >> 1), 0, 1023)
+        p[:, 0] = np.clip(top[1] + ((left[1 : h + 1] - left[0]) >> 1), 0, 1023)
     return p if mode >= 18 else p.T
 
 
@@ -334,12 +351,12 @@ def predict_from_luma(luma, pairs):
 # ---------------------------------------------------------------- blocks
 
 
-def diagonals(side):
+def diagonals(w, h):
     """Return places (x, y) diagonal by diagonal."""
-    return [(d - y, y) for d in range(2 * side - 1) for y in range(side - 1, -1, -1) if 0 <= d - y < side]  # fmt: skip
+    return [(d - y, y) for d in range(w + h - 1) for y in range(h - 1, -1, -1) if 0 <= d - y < w]
 
 
-ORDERS = {side: diagonals(side) for side in (1, 2, 4, 8)}
+ORDERS = {(w, h): diagonals(w, h) for w in (1, 2, 4, 8) for h in (1, 2, 4, 8)}
 NEAR = [s if s < 5 else 5 if s < 7 else 6 if s < 11 else 7 for s in range(36)]
 FAR = [0, 1, 2, 2, 3, 3, 3, 4, 4, 4, 4, 4] + [5] * 51
 COARSE = [0, 1, 2, 3, 4, 4, 5, 5, 5, 5] + [6] * 6 + [7] * 16
@@ -360,13 +377,13 @@ class Tile:
         self.steps = {}
         for y in range(0, self.height, 64):
             for x in range(0, self.width, 64):
-                self.tree(x, y, 64)
+                self.tree(x, y, 64, 64, 0, 0, len(self.planes) == 3)
 
-    def scaled_steps(self, plane, log2, offset):
-        key = plane, log2, offset
+    def scaled_steps(self, plane, w, h, offset):
+        key = plane, w, h, offset
         if key not in self.steps:
-            s = scale(self.kind, 1 << log2)[: min(1 << log2, 32)]
-            scaled = steps(self.tensors, self.code, *key) * s[:, None] * s[None]
+            across, down = (scale(self.kind, n)[:32] for n in (w, h))
+            scaled = steps(self.tensors, self.code, *key) * down[:, None] * across[None]
             self.steps[key] = (scaled + 2**23) >> 24
         return self.steps[key]
 
@@ -396,59 +413,86 @@ class Tile:
                 self.offsets[i // 32, j // 32] = value
 
     def unit(self, x, y):
-        absent = {"log2": 0, "mode": DC, "sine": 0, "chroma": 0, "energy": [0] * 3}
+        absent = {"mode": DC, "sine": 0, "chroma": 0, "energy": [0] * 3, "last": [None] * 3}
         return self.units[x // 4, y // 4] if x >= 0 and y >= 0 else absent
 
     def beside(self, x, y):
         return self.unit(x - 1, y), self.unit(x, y - 1)
 
-    def around(self, plane, x, y, n):
-        units = [self.unit(x - 1, y + i) for i in range(0, n, 4)] if x else []
-        units += [self.unit(x + i, y - 1) for i in range(0, n, 4)] if y else []
+    def around(self, plane, x, y, w, h):
+        units = [self.unit(x - 1, y + i) for i in range(0, h, 4) if y + i < self.height] if x else []  # fmt: skip
+        units += [self.unit(x + i, y - 1) for i in range(0, w, 4) if x + i < self.width] if y else []  # fmt: skip
         m = len(units)
         return (2 * sum(u["energy"][plane] for u in units) + m) // (2 * m) if m else 0
 
-    def tree(self, x, y, n):
+    def tree(self, x, y, w, h, depth, cuts, has_chroma):
+        """`cuts`: binary and ternary splits so far."""
         if x >= self.width or y >= self.height:
             return
-        if n == 32:
-            self.decode_offset(x, y, n)
-        is_split = x + n > self.width or y + n > self.height or self.split(x, y, n)
-        corners = [(x, y), (x + n // 2, y), (x, y + n // 2), (x + n // 2, y + n // 2)]
-        if not is_split:
-            if n == 64:
-                self.decode_offset(x, y, n)
-            self.luma(x, y, n)
-        elif n > 8:
-            for cx, cy in corners:
-                self.tree(cx, cy, n // 2)
-            return
+        if w == 32 and cuts == 0:
+            self.decode_offset(x, y, w)
+        if x + w > self.width or y + h > self.height:
+            split = "quad"
         else:
-            for cx, cy in corners:
-                self.luma(cx, cy, 4)
-        if len(self.planes) == 3:
-            self.chroma(x, y, n, has_luma=not is_split)
+            split = self.split(x, y, w, h, cuts)
+        if depth == 0 and split != "quad":
+            self.decode_offset(x, y, w)
+        if split is None:
+            self.luma(x, y, w, h)
+            if has_chroma:
+                self.chroma(x, y, w, h, has_luma=True)
+            return
+        parts = parts_of(x, y, w, h, split)
+        keeps = any(min(part[2:]) == 4 for part in parts)
+        for part in parts:
+            self.tree(*part, depth + 1, cuts + (split != "quad"), has_chroma and not keeps)
+        if has_chroma and keeps:
+            self.chroma(x, y, w, h, has_luma=False)
 
-    def split(self, x, y, n):
-        log2 = n.bit_length() - 1
-        sizes = [u["log2"] for u in self.beside(x, y)]
-        smaller = sum(0 < size < log2 for size in sizes)
-        left, above = (max(size - 1, 0) for size in sizes)
-        z, energy = log2 - 3, self.around(0, x, y, n)
-        return self.bins.mixed("SPLIT", [0], [z, smaller], [z, energy], [z, left, above])
+    def split(self, x, y, w, h, cuts):
+        may = {"quad": cuts == 0 and w == h > 4, "v2": cuts < 3 and w > 4, "h2": cuts < 3 and h > 4,
+               "v3": cuts < 3 and w > 8, "h3": cuts < 3 and h > 8}  # fmt: skip
+        if not any(may.values()):
+            return None
+        log2_w, log2_h = w.bit_length() - 1, h.bit_length() - 1
+        left, above = self.beside(x, y)
+        left, above = left.get("log2_h", log2_h), above.get("log2_w", log2_w)
+        smaller = (left < log2_h) + (above < log2_w)
+        beside = [clip(left - log2_h, -2, 2) + 2, clip(above - log2_w, -2, 2) + 2]
+        area, size, energy = log2_w + log2_h - 5, log2_side(w, h) - 2, self.around(0, x, y, w, h)
+        k = [area, cuts, smaller], [area, energy], [area, *beside]
+        if not self.bins.mixed("SPLIT", [0], *k):
+            return None
+        if may["quad"]:
+            z = log2_w - 3
+            if self.bins.mixed("QUAD", [0], [z, smaller], [z, energy], [z, *beside]):
+                return "quad"
+        vertical, elongation = int(may["v2"]), log2_w - log2_h + 4
+        if may["v2"] and may["h2"]:
+            kinds = [kind_of(u["mode"]) for u in self.beside(x, y)]
+            vertical = self.bins.mixed("VERTICAL", [0], [elongation, cuts], [size, *beside], kinds)
+        ternary = may["hv"[vertical] + "3"] and self.bins.mixed(
+            "TERNARY", [0], [vertical, cuts, size], [vertical, elongation], [vertical, energy]
+        )
+        return "hv"[vertical] + "23"[bool(ternary)]
 
-    def luma(self, x, y, n):
-        mode = self.luma_mode(x, y, n)
-        facts = {"log2": n.bit_length() - 1, "mode": mode, "sine": 0, "chroma": 0, "energy": [0] * 3}  # fmt: skip
-        for j in range(0, n, 4):
-            for i in range(0, n, 4):
-                self.units[(x + i) // 4, (y + j) // 4] = facts
-        self.residual(0, x, y, n, False, predict(*self.references(0, x, y, n), mode, True))
+    def for_units(self, x, y, w, h):
+        return [((x + i) // 4, (y + j) // 4) for j in range(0, h, 4) for i in range(0, w, 4)]
 
-    def luma_mode(self, x, y, n):
+    def luma(self, x, y, w, h):
+        derived = derived_modes(self.planes[0], x, y, w, h)
+        mode = self.luma_mode(x, y, w, h, derived)
+        facts = {"log2_w": w.bit_length() - 1, "log2_h": h.bit_length() - 1, "mode": mode, "sine": 0,
+                 "chroma": 0, "energy": [0] * 3, "luma": (x, y)}  # fmt: skip
+        references = self.references(0, x, y, w, h)
+        for place in self.for_units(x, y, w, h):
+            self.units[place] = facts.copy() | {"energy": [0] * 3, "last": [None] * 3}
+        self.residual(0, x, y, w, h, False, predict(*references, mode, True, w, h))
+
+    def luma_mode(self, x, y, w, h, derived):
         left, above = (u["mode"] for u in self.beside(x, y))
-        derived = derived_modes(self.planes[0], x, y, n)
-        likely, z, energy = likely_modes(left, above, derived), n.bit_length() - 3, self.around(0, x, y, n)  # fmt: skip
+        likely, z = likely_modes(left, above, derived), log2_side(w, h) - 2
+        energy = self.around(0, x, y, w, h)
         for i, m in enumerate(likely):
             votes = 8 * min(m, 2) + 4 * (m == derived[0]) + 2 * (m == left) + (m == above)
             if self.bins.mixed("LIKELY", [i], [i, z], [i, votes], [i, energy]):
@@ -458,54 +502,56 @@ class Tile:
             node = 2 * node + self.bins.single(at("REST", node))
         return [m for m in range(35) if m not in likely][min(node - 32, 28)]
 
-    def chroma(self, x, y, n, has_luma):
-        here, beside, z = self.unit(x, y), self.beside(x, y), n.bit_length() - 3
+    def chroma(self, x, y, w, h, has_luma):
+        here, beside, z = self.unit(x, y), self.beside(x, y), log2_side(w, h) - 2
         linear, mode = sum(u["chroma"] == LINEAR for u in beside), 2
         for i, choice in enumerate((LINEAR, 0, 3)):
             if self.bins.mixed("CHROMA", [i], [i, z], [i, kind_of(here["mode"])], [i, linear]):
                 mode = choice
                 break
-        for j in range(0, n, 4):
-            for i in range(0, n, 4):
-                self.unit(x + i, y + j)["chroma"] = mode
+        for place in self.for_units(x, y, w, h):
+            self.units[place] |= {"chroma": mode, "chroma at": (x, y)}
+        s = self.is_halved
         for plane in (1, 2):
-            top, left = self.references(plane, x, y, n)
+            top, left = self.references(plane, x, y, w, h)
             if mode == LINEAR:
-                prediction = self.linear(plane, x, y, n, top, left)
+                prediction = self.linear(plane, x >> s, y >> s, w >> s, h >> s, top, left)
             else:
                 chosen = {0: here["mode"], 2: PLANAR, 3: DC}[mode]
-                prediction = predict(top, left, chosen, False)
-            self.residual(plane, x, y, n, has_luma, prediction)
+                prediction = predict(top, left, chosen, False, w >> s, h >> s)
+            self.residual(plane, x, y, w, h, has_luma, prediction)
 
-    def linear(self, plane, x, y, n, top, left):
-        s = self.is_halved
-        x, y, n, luma = x >> s, y >> s, n >> s, self.planes[0]
+    def linear(self, plane, x, y, w, h, top, left):
+        s, luma = self.is_halved, self.planes[0]
         if s:
             luma = (luma[::2, ::2] + luma[::2, 1::2] + luma[1::2, ::2] + luma[1::2, 1::2] + 2) >> 2
-        pairs = [(luma[y - 1, x : x + n], top[1 : n + 1])] if y else []
-        pairs += [(luma[y : y + n, x - 1], left[1 : n + 1])] if x else []
+        pairs = [(luma[y - 1, x : x + w], top[1 : w + 1])] if y else []
+        pairs += [(luma[y : y + h, x - 1], left[1 : h + 1])] if x else []
         beside = np.concatenate([np.empty((2, 0), int), *map(np.array, pairs)], 1)
-        return predict_from_luma(luma[y : y + n, x : x + n], beside)
+        return predict_from_luma(luma[y : y + h, x : x + w], beside)
 
-    def references(self, plane, x, y, n):
+    def references(self, plane, x, y, w, h):
         s, samples = self.is_halved if plane else 0, self.planes[plane]
-        is_right = ((x + n) // 4, (y - n) // 4) in self.units
-        is_below = ((x - n) // 4, (y + n) // 4) in self.units
+        n, right, below = w + h, w, h
+        while right < n and ((x + right) // 4, (y - 1) // 4) in self.units:
+            right += 4
+        while below < n and ((x - 1) // 4, (y + below) // 4) in self.units:
+            below += 4
         x, y, n = x >> s, y >> s, n >> s
-        top = samples[y - 1, x : x + n * (1 + is_right)] if y else samples[:0, 0]
-        left = samples[y : y + n * (1 + is_below), x - 1] if x else samples[0, :0]
+        top = samples[y - 1, x : x + (right >> s)] if y else samples[:0, 0]
+        left = samples[y : y + (below >> s), x - 1] if x else samples[0, :0]
         corner = samples[y - 1, x - 1] if x and y else left[0] if x else top[0] if y else 512
         out = []
         for there in (top, left):
             line = np.concatenate([[corner], there])
-            out.append(np.concatenate([line, np.full(2 * n + 1 - len(line), line[-1])]))
+            out.append(np.concatenate([line, np.full(n + 1 - len(line), line[-1])]))
         return out
 
-    def residual(self, plane, x, y, n, has_luma, prediction):
+    def residual(self, plane, x, y, w, h, has_luma, prediction):
         """Decode a block's levels; set its samples."""
-        z, here, beside = n.bit_length() - 3, self.unit(x, y), self.beside(x, y)
-        size = n >> (self.is_halved if plane else 0)
-        log2, energy = size.bit_length() - 1, self.around(plane, x, y, n)
+        z, here, beside = log2_side(w, h) - 2, self.unit(x, y), self.beside(x, y)
+        s = self.is_halved if plane else 0
+        own_w, own_h, energy = w >> s, h >> s, self.around(plane, x, y, w, h)
         coded = sum(u["energy"][plane] > 0 for u in beside)
         mode = kind_of(here["mode"])
         kappa = (
@@ -513,53 +559,84 @@ class Tile:
         )
         k = [plane, z]
         is_coded = self.bins.mixed("CODED", [plane], [*k, coded], [*k, energy], [*k, kappa])
-        if is_coded and plane == 0 and n in (8, 16) and self.kind == "dct":
+        if is_coded and plane == 0 and 4 < max(w, h) <= 16 and self.kind == "dct":
             both = sum(u["sine"] for u in beside)
-            here["sine"] = self.bins.mixed("SINE", [0], [z - 1, energy], [z - 1, mode], [both])
+            is_sine = self.bins.mixed("SINE", [0], [z - 1, energy], [z - 1, mode], [both])
+            for place in self.for_units(x, y, w, h):
+                self.units[place]["sine"] = is_sine
         self.levels[plane] = None
         if is_coded:
             others = [self.levels[0] if plane and has_luma else None, self.levels[1] if plane == 2 else None]  # fmt: skip
-            halves, total = decode_levels(self.bins, plane, log2, energy, here["mode"], others)
+            if plane:
+                reaches = [[1 + c // 2 for c in here["last"][p] or []] or [0, 0] for p in range(plane)]
+            else:
+                reaches = [reach(u, w, h) for u in beside]
+            reaches = (*reaches, [0, 0])[:2]
+            halves, total, last = decode_levels(self.bins, plane, own_w, own_h, energy, reaches, here["mode"], others)  # fmt: skip
             self.levels[plane] = halves
-            side = len(halves)
-            coefficients = np.zeros((size, size), int)
-            step = self.scaled_steps(plane, log2, self.offset(x, y))
-            scaled = (np.array(halves) * step + (1 << (log2 + 3))) >> (log2 + 4)
-            coefficients[:side, :side] = np.clip(scaled, -32768, 32767)
-            is_sine = plane == 0 and self.kind == "dct" and (n == 4 or here["sine"])
-            prediction = prediction + inverse(coefficients, "dst" if is_sine else self.kind)
-            density = total * 64 // size**2
+            coefficients = np.zeros((own_h, own_w), int)
+            step, shift = self.scaled_steps(plane, own_w, own_h, self.offset(x, y)), log2_side(own_w, own_h) + 4  # fmt: skip
+            scaled = (np.array(halves) * step + (1 << (shift - 1))) >> shift
+            coefficients[: len(halves), : len(halves[0])] = np.clip(scaled, -32768, 32767)
+            is_sine = plane == 0 and self.kind == "dct"
+            kinds = ["dst" if is_sine and (n == 4 or here["sine"]) else self.kind for n in (w, h)]
+            prediction = prediction + inverse(coefficients, *kinds)
+            density = total * 64 // (own_w * own_h)
             energy = next(e for e in range(1, 8) if e == 7 or 2 << e > density + 2)
-        for j in range(0, n, 4):
-            for i in range(0, n, 4):
-                self.unit(x + i, y + j)["energy"][plane] = energy if is_coded else 0
-        x, y = (x * size) // n, (y * size) // n
-        self.planes[plane][y : y + size, x : x + size] = np.clip(prediction, 0, 1023)
+        for place in self.for_units(x, y, w, h):
+            self.units[place]["energy"][plane] = energy if is_coded else 0
+            self.units[place]["last"][plane] = last if is_coded else None
+        x, y = x >> s, y >> s
+        self.planes[plane][y : y + own_h, x : x + own_w] = np.clip(prediction, 0, 1023)
+
+
+def parts_of(x, y, w, h, split):
+    """Return the blocks (x, y, w, h) that a split makes."""
+    if split == "quad":
+        w, h = w // 2, h // 2
+        return [(x, y, w, h), (x + w, y, w, h), (x, y + h, w, h), (x + w, y + h, w, h)]
+    n = w if split[0] == "v" else h
+    sizes, parts, at = [n // 2, n // 2] if split[1] == "2" else [n // 4, n // 2, n // 4], [], 0
+    for size in sizes:
+        parts.append((x + at, y, size, h) if split[0] == "v" else (x, y + at, w, size))
+        at += size
+    return parts
+
+
+def reach(unit, w, h):
+    """How far luma's levels there lie out along x and y, as a block of w x h sees it."""
+    if not unit["last"][0]:
+        return [0, 0]
+    theirs = unit["log2_w"], unit["log2_h"]
+    shifts = [min(n.bit_length() - 1, 5) - min(t, 5) for n, t in zip((w, h), theirs, strict=True)]
+    return [1 + clip(c + 2 * s, 0, 9) // 2 for c, s in zip(unit["last"][0], shifts, strict=True)]
 
 
 def kind_of(mode):
     return mode if mode < 2 else 2 if mode < 18 else 3
 
 
-def decode_coordinate(bins, axis, chroma, z, energy, other, n_classes):
-    c, k = 0, [axis, chroma]
-    while c < n_classes - 1 and bins.mixed(
-        "LAST", k, [*k, z, c], [*k, energy, c], [*k, z, other, c]
+def decode_coordinate(bins, axis, plane, z, n, energy, reaches, other):
+    """Return a coordinate's class, and itself."""
+    c, k, log2 = 0, [axis, int(plane > 0)], n.bit_length() - 1
+    b = [axis, plane, *(r[axis] for r in reaches)]
+    while c < 2 * min(log2, 5) - 1 and bins.mixed(
+        "LAST", k, [*k, log2 - 2, energy, c], [*b, c], [*k, z, other, c]
     ):
         c += 1
     return c, TABLES["CLASS_START"][c] + bins.bypass(TABLES["CLASS_BITS"][c])
 
 
-def decode_levels(bins, plane, log2, energy, mode, others):
-    """Return [K][K] levels in half-steps, and the sum that the energy is made of."""
-    side, z, chroma = min(1 << log2, 32), log2 - 2, int(plane > 0)
+def decode_levels(bins, plane, w, h, energy, reaches, mode, others):
+    """Return [K_h][K_w] levels in half-steps, the sum that the energy is made of, the last place's classes."""
+    z, chroma = log2_side(w, h) - 2, int(plane > 0)
     direction = 0 if chroma else 1 if 6 <= mode <= 14 else 2 if 22 <= mode <= 30 else 0
-    n_classes = 2 * (side.bit_length() - 1)
-    c, last_x = decode_coordinate(bins, 0, chroma, z, energy, direction, n_classes)
-    _, last_y = decode_coordinate(bins, 1, chroma, z, energy, min(c, 6) // 2, n_classes)
-    k = [[0] * (side + 2) for _ in range(side + 2)]  # magnitudes; a border of zeros
-    halves = [[0] * side for _ in range(side)]
-    groups, coded, state, earlier, total = ORDERS[side // 4], set(), 0, 0, 0
+    cx, last_x = decode_coordinate(bins, 0, plane, z, w, energy, reaches, direction)
+    cy, last_y = decode_coordinate(bins, 1, plane, z, h, energy, reaches, min(cx, 6) // 2)
+    coded_w, coded_h = min(w, 32), min(h, 32)
+    k = [[0] * (coded_w + 2) for _ in range(coded_h + 2)]  # magnitudes; a border of zeros
+    halves = [[0] * coded_w for _ in range(coded_h)]
+    groups, coded, state, earlier, total = ORDERS[coded_w // 4, coded_h // 4], set(), 0, 0, 0
     first = groups.index((last_x // 4, last_y // 4))
     for g in range(first, -1, -1):
         gx, gy = groups[g]
@@ -569,7 +646,7 @@ def decode_levels(bins, plane, log2, energy, mode, others):
             if not bins.mixed("GROUP", [chroma], [chroma, z, both], place, [chroma, energy, both]):
                 continue
         coded.add((gx, gy))
-        places = [(4 * gx + i, 4 * gy + j) for i, j in ORDERS[4]]
+        places = [(4 * gx + i, 4 * gy + j) for i, j in ORDERS[4, 4]]
         start = places.index((last_x, last_y)) if g == first else 15
         is_inferred = 0 < g < first
         for number in range(start, -1, -1):
@@ -578,35 +655,35 @@ def decode_levels(bins, plane, log2, energy, mode, others):
             near, far = NEAR[sum(min(m, 7) for m in near_by)], FAR[x + y]
             is_known = (g == first and number == start) or (number == 0 and is_inferred)
             if not is_known and not decode_significance(
-                bins, plane, z, energy, direction, state, x, y, near, far, others
+                bins, plane, z, w, h, energy, direction, state, x, y, near, far, others
             ):
                 state = TABLES["NEXT"][2 * state]
                 continue
             is_inferred = False
             m = decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier)
             k[y][x] = m
-            half = 2 * m - (state >= 2)
+            half = 2 * m - state % 2
             halves[y][x] = -half if bins.bypass(1) else half
             state = TABLES["NEXT"][2 * state + m % 2]
             earlier, total = earlier + (m > 1), total + min(m, 255)
-    return halves, total
+    return halves, total, (cx, cy)
 
 
-def decode_significance(bins, plane, z, energy, direction, state, x, y, near, far, others):
-    axis = (lambda v: min(v, 7)) if z < 2 else COARSE.__getitem__
-    place, k = axis(x) + 8 * axis(y), [max(state - 1, 0), int(plane > 0), z]
+def decode_significance(bins, plane, z, w, h, energy, direction, state, x, y, near, far, others):
+    px, py = (min(v, 7) if n <= 8 else COARSE[v] for v, n in ((x, w), (y, h)))
+    place, form, k = px + 8 * py, (w > h) + 2 * (w < h), [state, int(plane > 0), z]
     if plane == 0:
         c, ends = [z, energy, min(near, 4), min(far // 2, 2)], ("_A", "_B_LUMA", "_C_LUMA")
-        return bins.mixed("SIG", k, [*k, far, near], [z, place, direction], c, ends=ends)
+        return bins.mixed("SIG", k, [*k, far, near], [z, form, place, direction], c, ends=ends)
     luma, cb = (min((abs(block[y][x]) + 1) // 2, 2) if block else 0 for block in others)
     other, ends = 4 * luma + (plane - 1) * (1 + cb), ("_A", "_B_CHROMA", "_C_CHROMA")
     c = [min(z, 2), energy // 2, other, min(near, 3)]
-    return bins.mixed("SIG", k, [*k, far, near], [z, place], c, ends=ends)
+    return bins.mixed("SIG", k, [*k, far, near], [z, form, place], c, ends=ends)
 
 
 def decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier):
     for i in range(3):
-        a = [i, chroma, int(z < 2), state // 2, min(far, 3), near]
+        a = [i, chroma, int(z < 2), state % 2, min(far, 3), near]
         b, c = [i, chroma, z, min(x, 3) + 4 * min(y, 3)], [i, chroma, energy, min(earlier, 3)]
         if not bins.mixed("BIG", [i, chroma], a, b, c):
             return 1 + i
@@ -633,8 +710,9 @@ def deblock(tile, plane, thresholds):
                 if not is_vertical:
                     places = [place[::-1] for place in places]
                 beta, tc = thresholds[sum(tile.offset(*place) for place in places)]
-                log2 = tile.unit(*places[0])["log2"]
-                if tc and (x << s) % (1 << max(log2, 3 if plane else 2)) == 0:
+                unit, i = tile.unit(*places[0]), int(not is_vertical)
+                starts = unit["chroma at" if plane else "luma"][i] == places[0][i]
+                if tc and starts:
                     lines = p[y : y + 4, x - 4 : x + 4]
                     lines[:] = deblock_edge(lines.tolist(), beta, tc)
 

@@ -202,6 +202,7 @@ def test_leaves_are_what_the_encoder_transforms():
     rng = np.random.default_rng(2)
     pixels = np.clip(128 + np.cumsum(rng.normal(0, 6, (72, 104, 3)), 1), 0, 255).astype(np.uint8)
     options = _dct.EncoderOptions()
+    options.binary_depth = 0  # leaves that are no squares are left out
     leaves = _dct.leaf_coefficients(pixels, _dct.Parameters(PARAMETERS), 100, 0, options)
     area = np.zeros(3, int)
     step = 2.0 ** (PARAMETERS["log_step"][5, 0] / 256)

@@ -20,11 +20,12 @@ extern "C" {
 const int8_t* table(int kind, int log2_size) { return matrix(Kind(kind), log2_size); }
 const uint32_t* table_norms2(int kind, int log2_size) { return norms2(Kind(kind), log2_size); }
 const uint16_t* table_scales(int kind, int log2_size) { return scales(Kind(kind), log2_size); }
-void run_inverse(const int16_t* c, int16_t* r, int stride, int log2_size, int kind, int rows, int columns) {
-  inverse(c, r, stride, log2_size, Kind(kind), rows, columns);
+void run_inverse(const int16_t* c, int16_t* r, int stride, int log2_w, int log2_h, int horizontal, int vertical, int rows,
+                 int columns) {
+  inverse(c, r, stride, {log2_w, log2_h}, {Kind(horizontal), Kind(vertical)}, rows, columns);
 }
-void run_forward(const int16_t* r, int stride, int32_t* c, int log2_size, int kind) {
-  forward(r, stride, c, log2_size, Kind(kind));
+void run_forward(const int16_t* r, int stride, int32_t* c, int log2_w, int log2_h, int horizontal, int vertical) {
+  forward(r, stride, c, {log2_w, log2_h}, {Kind(horizontal), Kind(vertical)});
 }
 }
 """
@@ -80,35 +81,36 @@ def pointer(array):
     return array.ctypes.data_as(ctypes.c_void_p)
 
 
-def run_inverse(library, coefficients, kind, rows, columns, padding=3):
-    n = len(coefficients)
-    residual = np.full((n, n + padding), 77, np.int16)
+def shape_of(block, kinds):
+    """Return log2 of width and height, and the numbers of the kinds, horizontal and vertical."""
+    height, width = block.shape
+    return log2(width), log2(height), *(KINDS.index(kind) for kind in kinds)
+
+
+def run_inverse(library, coefficients, kinds, rows, columns, padding=3):
+    height, width = coefficients.shape
+    residual = np.full((height, width + padding), 77, np.int16)
+    shape = shape_of(coefficients, kinds)
     library.run_inverse(
-        pointer(coefficients),
-        pointer(residual),
-        n + padding,
-        log2(n),
-        KINDS.index(kind),
-        rows,
-        columns,
+        pointer(coefficients), pointer(residual), width + padding, *shape, rows, columns
     )
-    assert (residual[:, n:] == 77).all()
-    return residual[:, :n]
+    assert (residual[:, width:] == 77).all()
+    return residual[:, :width]
 
 
-def run_forward(library, residual, kind):
-    n = len(residual)
-    coefficients = np.zeros((n, n), np.int32)
-    library.run_forward(pointer(residual), n, pointer(coefficients), log2(n), KINDS.index(kind))
+def run_forward(library, residual, kinds):
+    coefficients = np.zeros(residual.shape, np.int32)
+    shape = shape_of(residual, kinds)
+    library.run_forward(pointer(residual), residual.shape[1], pointer(coefficients), *shape)
     return coefficients
 
 
-def reference_inverse(coefficients, matrix, kind):
-    """The normative inverse in plain numpy."""
+def reference_inverse(coefficients, across, down, kind):
+    """The normative inverse in plain numpy; matrices of rows and of columns."""
     first, second = (1, 4) if kind == "angle" else (7, 10)
-    rounded = (matrix.T @ coefficients.astype(np.int64) + (1 << (first - 1))) >> first
+    rounded = (down.T @ coefficients.astype(np.int64) + (1 << (first - 1))) >> first
     middle = np.clip(rounded, -32768, 32767)
-    return np.clip((middle @ matrix + (1 << (second - 1))) >> second, -32768, 32767)
+    return np.clip((middle @ across + (1 << (second - 1))) >> second, -32768, 32767)
 
 
 @pytest.mark.parametrize(("kind", "n"), CASES)
@@ -151,39 +153,52 @@ def test_size_8_is_the_papers_class():
     assert reference.operations(reference.angle_4_and_8()[8]).tolist() == [24, 6, 0]
 
 
-@pytest.mark.parametrize(("kind", "n"), CASES)
-def test_inverse_is_exact(library, matrices, kind, n):
-    rng = np.random.default_rng(n)
-    used = [(n, n), (1, 1), (1, n), (n, 1), *rng.integers(1, n + 1, (12, 2)).tolist()]
+# Kind and size of rows, then of columns.
+BLOCKS = [(kind, n, kind, n) for kind, n in CASES]
+BLOCKS += [
+    ("dct", 4, "dct", 64),
+    ("dct", 32, "dct", 8),
+    ("dst", 4, "dct", 16),
+    ("dct", 8, "dst", 4),
+]
+BLOCKS += [("dst", 16, "dst", 8), ("angle", 64, "angle", 4), ("angle", 8, "angle", 16)]
+
+
+@pytest.mark.parametrize(("horizontal", "width", "vertical", "height"), BLOCKS)
+def test_inverse_is_exact(library, matrices, horizontal, width, vertical, height):
+    rng, shape = np.random.default_rng(width), (height, width)
+    kinds, across, down = (horizontal, vertical), matrices[horizontal][width], matrices[vertical][height]  # fmt: skip
+    used = [shape, (1, 1), (1, width), (height, 1), *rng.integers(1, [height + 1, width + 1], (12, 2)).tolist()]  # fmt: skip
     for rows, columns in used:
         for amplitude in (32768, 2000, 100):
-            coefficients = rng.integers(-amplitude, amplitude, (n, n)).astype(np.int16)
+            coefficients = rng.integers(-amplitude, amplitude, shape).astype(np.int16)
             kept = np.zeros_like(coefficients)
             kept[:rows, :columns] = coefficients[:rows, :columns]
-            expected = reference_inverse(kept, matrices[kind][n], kind)
-            assert (run_inverse(library, coefficients, kind, rows, columns) == expected).all()
-    extreme = np.full((n, n), -32768, np.int16)
-    expected = reference_inverse(extreme, matrices[kind][n], kind)
-    assert (run_inverse(library, extreme, kind, n, n) == expected).all()
+            expected = reference_inverse(kept, across, down, horizontal)
+            assert (run_inverse(library, coefficients, kinds, rows, columns) == expected).all()
+    extreme = np.full(shape, -32768, np.int16)
+    expected = reference_inverse(extreme, across, down, horizontal)
+    assert (run_inverse(library, extreme, kinds, *shape) == expected).all()
 
 
-@pytest.mark.parametrize(("kind", "n"), CASES)
-def test_forward_then_inverse(library, matrices, kind, n):
-    rng = np.random.default_rng(n)
-    matrix = matrices[kind][n].astype(float)
-    unit = reference.unit_rows(matrix) if kind == "angle" else matrix / (64 * np.sqrt(n))
-    scales = scales_of(library, kind, n)
-    worst = np.full((n, n), 1023, np.int16)
-    for residual in (rng.integers(-100, 101, (n, n)).astype(np.int16), worst, -worst):
-        coefficients = run_forward(library, residual, kind)
+@pytest.mark.parametrize(("horizontal", "width", "vertical", "height"), BLOCKS)
+def test_forward_then_inverse(library, matrices, horizontal, width, vertical, height):
+    rng, shape, kinds = np.random.default_rng(width), (height, width), (horizontal, vertical)
+
+    def unit_of(kind, n):
+        matrix = matrices[kind][n].astype(float)
+        return reference.unit_rows(matrix) if kind == "angle" else matrix / (64 * np.sqrt(n))
+
+    across, down = unit_of(horizontal, width), unit_of(vertical, height)
+    scale = np.outer(scales_of(library, vertical, height), scales_of(library, horizontal, width))
+    worst = np.full(shape, 1023, np.int16)
+    for residual in (rng.integers(-100, 101, shape).astype(np.int16), worst, -worst):
+        coefficients = run_forward(library, residual, kinds) / np.sqrt(height / width)
         # In units of 1: int16 between the passes leaves 5 - log2(N) / 2 bits there.
-        assert np.abs(coefficients / 32 - unit @ residual @ unit.T).max() < 0.05 * n
-        shift = 28 + log2(n)
-        scaled = (
-            coefficients.astype(np.int64) * np.outer(scales, scales) + (1 << (shift - 1))
-        ) >> shift
+        assert np.abs(coefficients / 32 - down @ residual @ across.T).max() < 0.05 * max(shape)
+        scaled = np.round(coefficients * scale / (2**28 * np.sqrt(width * height)))
         assert np.abs(scaled).max() < 32768
-        back = run_inverse(library, scaled.astype(np.int16), kind, n, n)
+        back = run_inverse(library, scaled.astype(np.int16), kinds, *shape)
         # Norms are within 0.25 %, and the coefficients have 5 - log2(N) bits.
         error = np.sqrt(np.mean((back - residual.astype(float)) ** 2))
         assert error < 1.5 + 0.01 * np.sqrt(np.mean(residual.astype(float) ** 2))

@@ -24,6 +24,9 @@ class EncoderOptions:
     most_log2: int
     optimised_levels: bool
     full_trials: int
+    binary_depth: int
+    ternary: bool
+    one_way: float
     tuning: Tuning
     def __init__(self) -> None: ...
 

@@ -168,7 +168,7 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
     Counter coder(job.model);
     const Masking masking(job.source.planes[0], options.tuning);
     encode_squares(coder, job, options, masking,
-                   [&](const Block& square) { leaves.add_tree(job.tile, job.source, square); });
+                   [&](const Block& square) { leaves.add_square(job.tile, job.source, square); });
   }
   nb::list out;
   for (int size = 0; size < SIZES; ++size) {
@@ -201,6 +201,9 @@ NB_MODULE(_dct, m) {
       .def_rw("most_log2", &EncoderOptions::most_log2)
       .def_rw("optimised_levels", &EncoderOptions::optimised_levels)
       .def_rw("full_trials", &EncoderOptions::full_trials)
+      .def_rw("binary_depth", &EncoderOptions::binary_depth)
+      .def_rw("ternary", &EncoderOptions::ternary)
+      .def_rw("one_way", &EncoderOptions::one_way)
       .def_rw("tuning", &EncoderOptions::tuning);
   m.def("encode", &encode, "pixels"_a, "parameters"_a, "quality_code"_a, "kind"_a, "chroma_shift"_a, "options"_a,
         "bit_depth"_a = 8);

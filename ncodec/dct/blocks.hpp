@@ -24,6 +24,8 @@ struct BlockFormat {
   Kind kind = Kind::dct;
   bool is_flat = false;  // every frequency has the step of log_step
   bool is_chroma = false;
+
+  Shape shape() const { return square_of(log2); }
 };
 
 // A model where `mix` gives a bin the probability of one context: that of its frequency.
@@ -35,7 +37,7 @@ inline void isolate(Model& model) {
     }
   };
   keep(0, mixers::COUNT, 1);
-  keep(mixers::LAST.first, mixers::LAST.end(), 0);
+  keep(mixers::LAST.first, mixers::LAST.end(), 2);
   keep(mixers::CODED.first, mixers::CODED.end(), 2);
 }
 
@@ -49,43 +51,44 @@ inline Model block_model(const Parameters& parameters, const BlockFormat& format
 class BlockReconstruction {
  public:
   BlockReconstruction(const Parameters& parameters, const BlockFormat& format)
-      : log2_(format.log2),
+      : shape_(format.shape()),
         shift_(SAMPLE_BITS - format.bit_depth),
         most_((1 << format.bit_depth) - 1),
         kind_(format.kind),
-        scaled_steps_(scale_steps(block_steps(parameters, format), kind_, log2_)) {}
+        scaled_steps_(scale_steps(block_steps(parameters, format), kind_, shape_)) {}
 
   static std::vector<int32_t> block_steps(const Parameters& parameters, const BlockFormat& format) {
-    if (!format.is_flat) return steps_of(parameters, format.quality_code, format.is_chroma, format.log2);
+    if (!format.is_flat) return steps_of(parameters, format.quality_code, format.is_chroma, format.shape());
     Parameters flat = parameters;
     flat.matrix = {};
-    return steps_of(flat, format.quality_code, format.is_chroma, format.log2);
+    return steps_of(flat, format.quality_code, format.is_chroma, format.shape());
   }
 
   // Exact. `levels` is [side, side]; those beyond the coded frequencies are not read.
   void reconstruct(const int16_t* levels, int16_t* block) const {
-    const int side = 1 << log2_, coded = 1 << coded_log2(log2_);
+    const int side = shape_.width(), coded = coded_of(shape_).width();
     int16_t coefficients[MAX_SIDE * MAX_SIDE] = {};
     int rows = 0, columns = 0;
     for (int v = 0; v < coded; ++v) {
       const int16_t* row = levels + v * side;
       for (int u = 0; u < coded; ++u)
         if (row[u]) rows = v + 1, columns = std::max(columns, u + 1);
-      kernels::scale(row, scaled_steps_.data() + v * coded, coded, 9 - coefficient_bits(log2_),
+      kernels::scale(row, scaled_steps_.data() + v * coded, coded, 9 - coefficient_bits(shape_),
                      coefficients + v * side);
     }
     if (!rows) {
       std::memset(block, 0, sizeof(int16_t) * side * side);
       return;
     }
-    inverse(coefficients, block, side, log2_, kind_, rows, columns);
+    inverse(coefficients, block, side, shape_, {kind_, kind_}, rows, columns);
     const int half = 1 << shift_ >> 1;
     for (int i = 0; i < side * side; ++i)
       block[i] = static_cast<int16_t>(std::clamp((block[i] + half) >> shift_, -most_, most_));
   }
 
  private:
-  int log2_, shift_, most_;
+  Shape shape_;
+  int shift_, most_;
   Kind kind_;
   std::vector<int32_t> scaled_steps_;
 };
@@ -94,7 +97,7 @@ class BlockReconstruction {
 class BlockSyntax {
  public:
   BlockSyntax(const BlockFormat& format, size_t width)
-      : log2_(format.log2), plane_(format.is_chroma), width_(width), above_(width, 0) {}
+      : shape_(format.shape()), plane_(format.is_chroma), width_(width), above_(width, 0) {}
 
   Surroundings surroundings() const {
     const int n = has_left() + has_above();
@@ -106,7 +109,7 @@ class BlockSyntax {
   }
 
   Bin coded(const Surroundings& around) const {
-    const int size = log2_ - MIN_LOG2, coded_beside = (has_left() && left_) + (has_above() && above_[column_]);
+    const int size = shape_.size(), coded_beside = (has_left() && left_) + (has_above() && above_[column_]);
     return {contexts::CODED_A(plane_, size, coded_beside), contexts::CODED_B(plane_, size, around.energy),
             contexts::CODED_C(plane_, size, 0), mixers::CODED(plane_)};
   }
@@ -116,8 +119,8 @@ class BlockSyntax {
   void code(Coder& coder, int16_t* levels, bool is_coded) {
     const Surroundings around = surroundings();
     is_coded = coder.bin(is_coded, coded(around));
-    const int sum = is_coded ? code_levels(coder, levels, 1 << log2_, log2_, around) : 0;
-    left_ = above_[column_] = static_cast<uint8_t>(energy_of(sum, log2_));
+    const int sum = is_coded ? code_levels(coder, levels, shape_.width(), shape_, around).sum : 0;
+    left_ = above_[column_] = static_cast<uint8_t>(energy_of(sum, shape_));
     if (++column_ == width_) column_ = 0, ++row_;
   }
 
@@ -125,7 +128,8 @@ class BlockSyntax {
   bool has_left() const { return column_ > 0; }
   bool has_above() const { return row_ > 0; }
 
-  int log2_, plane_;
+  Shape shape_;
+  int plane_;
   size_t width_, column_ = 0, row_ = 0;
   std::vector<uint8_t> above_;
   uint8_t left_ = 0;

@@ -13,26 +13,27 @@ inline Geometry geometry_of(int width, int height, int channels, int chroma_shif
 }
 
 template <class Coder>
-void code_luma(Coder& coder, Tile& tile, const Block& b) {
+void code_luma(Coder& coder, Tile& tile, const Node& node) {
   Syntax& syntax = tile.syntax;
+  const Block& b = node.block;
+  if (Coder::DECODES) syntax.begin_luma(node);
   const LikelyModes likely = syntax.likely_modes(b, tile.derive_modes(b));
   const int mode = syntax.code_luma_mode(coder, syntax.unit(b).mode, likely, b);
-  if (Coder::DECODES)
-    syntax.for_each_unit(b, [&](Unit& u) {
-      u.mode = static_cast<uint8_t>(mode), u.log2 = static_cast<uint8_t>(b.log2), u.chroma_mode = SAME_AS_LUMA;
-    });
+  if (Coder::DECODES) syntax.for_each_unit(b, [&](Unit& u) { u.mode = static_cast<uint8_t>(mode); });
   const bool is_coded = syntax.code_residual(coder, 0, b, syntax.unit(b).energy[0] > 0, false);
   if (Coder::DECODES) {
     int16_t prediction[MAX_SIDE * MAX_SIDE];
     tile.predict_luma(b, mode, prediction);
     tile.add_residual(0, b, is_coded, prediction);
   }
+  syntax.set_decoded(b, true);
 }
 
 // `has_luma`: luma of the same extent is one block.
 template <class Coder>
 void code_chroma(Coder& coder, Tile& tile, const Block& b, bool has_luma) {
   Syntax& syntax = tile.syntax;
+  if (Coder::DECODES) syntax.begin_chroma(b);
   const int mode = syntax.code_chroma_mode(coder, syntax.unit(b).chroma_mode, b);
   if (Coder::DECODES) syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(mode); });
   for (int p = 1; p < 3; ++p) {
@@ -45,27 +46,35 @@ void code_chroma(Coder& coder, Tile& tile, const Block& b, bool has_luma) {
   }
 }
 
-// D13.
+// D13. `has_chroma`: of the node's own or its parts', not of one around it.
 template <class Coder>
-void code_tree(Coder& coder, Tile& tile, const Block& b) {
+void code_tree(Coder& coder, Tile& tile, const Node& node, bool has_chroma) {
   Syntax& syntax = tile.syntax;
+  const Block& b = node.block;
   if (syntax.is_outside(b)) return;
-  const bool has_chroma = syntax.geometry().has_chroma();
   const auto code_offset = [&] {
     if (syntax.has_offsets()) syntax.set_offset(b, syntax.code_offset(coder, syntax.offset(b), b));
   };
-  if (b.log2 == GROUP_LOG2) code_offset();
-  const bool is_split = syntax.must_split(b) || syntax.code_split(coder, syntax.unit(b).log2 < b.log2, b);
-  if (!is_split) {
-    if (b.log2 > GROUP_LOG2) code_offset();
-    code_luma(coder, tile, b);
+  const bool is_group = node.binary_depth == 0 && b.shape.log2_w == GROUP_LOG2;
+  if (is_group) code_offset();
+  const Split split = syntax.must_split(b) ? QUAD : syntax.code_split(coder, node.split_in(syntax.unit(b).path), node);
+  if (split != QUAD && node.depth == 0) code_offset();
+  if (split == NO_SPLIT) {
+    code_luma(coder, tile, node);
     if (has_chroma) code_chroma(coder, tile, b, true);
-  } else if (b.log2 > 3) {
-    for (int i = 0; i < 4; ++i) code_tree(coder, tile, b.quarter(i));
-  } else {
-    for (int i = 0; i < 4; ++i) code_luma(coder, tile, b.quarter(i));
-    if (has_chroma) code_chroma(coder, tile, b, false);
+    return;
   }
+  const Parts parts = parts_of(b, split);
+  const bool keeps = keeps_chroma(parts);
+  for (int i = 0; i < parts.n; ++i) code_tree(coder, tile, node.part(parts.blocks[i], split), has_chroma && !keeps);
+  if (has_chroma && keeps) code_chroma(coder, tile, b, false);
+}
+
+// Of a square; nothing of it has been coded before.
+template <class Coder>
+void code_square(Coder& coder, Tile& tile, const Block& square) {
+  tile.syntax.set_decoded(square, false);
+  code_tree(coder, tile, {square}, tile.syntax.geometry().has_chroma());
 }
 
 }  // namespace ncodec::dct

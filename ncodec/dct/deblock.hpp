@@ -79,11 +79,8 @@ using Deblockings = std::array<Deblocking, 4 * MAX_OFFSET + 1>;
 inline void deblock(Tile& tile, int plane, const Deblockings& by) {
   const Plane& p = tile.planes[plane];
   const int s = tile.syntax.geometry().shift(plane);
-  // Does a block, counted as 8x8 in chroma if it is smaller, start at `place` (its x or y)?
-  const auto starts = [&](int place, int x, int y) {
-    const int log2 = std::max<int>(tile.syntax.unit(x << s, y << s).log2, plane ? 3 : 2);
-    return ((place << s) & ((1 << log2) - 1)) == 0;
-  };
+  const uint8_t left = plane ? LEFT_OF_CHROMA : LEFT_OF_LUMA, top = plane ? TOP_OF_CHROMA : TOP_OF_LUMA;
+  const auto is_at = [&](uint8_t edge, int x, int y) { return tile.syntax.unit(x << s, y << s).edges & edge; };
   const auto filter = [&](const Edge& edge, int x, int y, int beside_x, int beside_y) {
     const auto offset = [&](int cx, int cy) { return tile.syntax.unit(cx << s, cy << s).offset; };
     const Deblocking& here = by[offset(x, y) + offset(beside_x, beside_y) + 2 * MAX_OFFSET];
@@ -91,10 +88,10 @@ inline void deblock(Tile& tile, int plane, const Deblockings& by) {
   };
   for (int y = 0; y < p.height; y += 4)
     for (int x = 8; x < p.width; x += 8)
-      if (starts(x, x, y)) filter(Edge(p.at(x, y), 1, p.stride), x, y, x - 1, y);
+      if (is_at(left, x, y)) filter(Edge(p.at(x, y), 1, p.stride), x, y, x - 1, y);
   for (int y = 8; y < p.height; y += 8)
     for (int x = 0; x < p.width; x += 4)
-      if (starts(y, x, y)) filter(Edge(p.at(x, y), p.stride, 1), x, y, x, y - 1);
+      if (is_at(top, x, y)) filter(Edge(p.at(x, y), p.stride, 1), x, y, x, y - 1);
 }
 
 }  // namespace ncodec::dct

@@ -33,7 +33,7 @@ BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& 
   Decoder coder(model, payload + 1, size - 1);
   for_each_square(g, [&](const Block& square) {
     if (coder.status() != BinaryStatus::ok) return;
-    code_tree(coder, tile, square);
+    code_square(coder, tile, square);
     tile.syntax.clear_square();
   });
   if (coder.status() != BinaryStatus::ok) return coder.status();

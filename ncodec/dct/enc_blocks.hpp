@@ -12,7 +12,7 @@ inline void transform_block(const int16_t* block, const BlockFormat& format, int
   const int side = 1 << format.log2, scale = 1 << (SAMPLE_BITS - format.bit_depth);
   int16_t samples[MAX_SIDE * MAX_SIDE];
   for (int i = 0; i < side * side; ++i) samples[i] = static_cast<int16_t>(block[i] * scale);
-  forward(samples, side, coefficients, format.log2, format.kind);
+  forward(samples, side, coefficients, format.shape(), {format.kind, format.kind});
 }
 
 // Chooses the levels of blocks.
@@ -21,7 +21,7 @@ class BlockQuantiser {
   // `weight`: bits that a squared error of one 10-bit sample weighs.
   BlockQuantiser(const Parameters& parameters, const BlockFormat& format, float weight, bool is_optimised)
       : format_(format),
-        quantiser_(BlockReconstruction::block_steps(parameters, format), weight),
+        quantiser_(BlockReconstruction::block_steps(parameters, format), format.shape(), weight),
         is_optimised_(is_optimised) {}
 
   // For the model as it stands. `levels` (0 before) gets them; returns whether there are any.
@@ -30,10 +30,10 @@ class BlockQuantiser {
     int32_t coefficients[MAX_SIDE * MAX_SIDE];
     float ratio[MAX_CODED * MAX_CODED];
     transform_block(block, format_, coefficients);
-    quantiser_.scale(coefficients, format_.log2, ratio);
-    if (!is_optimised_) return quantise_plainly(ratio, levels, side, format_.log2);
+    quantiser_.scale(coefficients, format_.shape(), ratio);
+    if (!is_optimised_) return quantise_plainly(ratio, levels, side, format_.shape());
     const Surroundings around = syntax.surroundings();
-    if (!trellis_.quantise(ratio, quantiser_.error.data(), levels, side, format_.log2, around, model)) return false;
+    if (!trellis_.quantise(ratio, quantiser_.error.data(), levels, side, format_.shape(), around, model)) return false;
     if (is_worth_levels(ratio, levels, syntax, around, model)) return true;
     std::fill_n(levels, side * side, int16_t{0});
     return false;
@@ -46,7 +46,7 @@ class BlockQuantiser {
     const float empty_bits = estimate_bits(model, [&](Estimator& e) { e.bin(0, syntax.coded(around)); });
     const float coded_bits = estimate_bits(model, [&](Estimator& e) {
       e.bin(1, syntax.coded(around));
-      code_levels(e, levels, side, format_.log2, around);
+      code_levels(e, levels, side, format_.shape(), around);
     });
     float empty_error = 0, coded_error = 0;
     for (int v = 0; v < coded; ++v)

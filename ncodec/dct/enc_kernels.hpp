@@ -10,11 +10,11 @@
 
 namespace ncodec::dct::kernels {
 
-NCODEC_CLONES static void subtract(const int16_t* samples, int stride, const int16_t* prediction, int side,
+NCODEC_CLONES static void subtract(const int16_t* samples, int stride, const int16_t* prediction, int width, int height,
                                    int16_t* out) {
-  for (int y = 0; y < side; ++y)
-    for (int x = 0; x < side; ++x)
-      out[y * side + x] = static_cast<int16_t>(samples[y * stride + x] - prediction[y * side + x]);
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x)
+      out[y * width + x] = static_cast<int16_t>(samples[y * stride + x] - prediction[y * width + x]);
 }
 
 NCODEC_CLONES static int64_t squared_error(const int16_t* a, int a_stride, const int16_t* b, int b_stride, int width,
@@ -47,7 +47,7 @@ NCODEC_CLONES static float estimate_cost(const float* ratio, const float* error,
   return total;
 }
 
-// Sum of absolute Hadamard coefficients of a - b over 8x8 blocks (4x4 for side 4), of about the size of the
+// Sum of absolute Hadamard coefficients of a - b over 8x8 blocks (4x4 where a side is 4), of about the size of the
 // orthonormal transform's: the encoder's guess at the rate. Half the difference, so that 16 bits hold 64 of them.
 template <int N>
 NCODEC_INLINE void butterflies(int16_t (&m)[N * N]) {  // down the columns, N of them at once
@@ -73,23 +73,23 @@ inline int hadamard(const int16_t* d) {
   return sum;
 }
 
-NCODEC_CLONES static int satd(const int16_t* a, int stride, const int16_t* b, int side) {
+template <int N>
+NCODEC_INLINE int satd_of(const int16_t* a, int stride, const int16_t* b, int width, int height) {
   int total = 0;
-  if (side == 4) {
-    int16_t d[16];
-    for (int y = 0; y < 4; ++y)
-      for (int x = 0; x < 4; ++x) d[y * 4 + x] = static_cast<int16_t>((a[y * stride + x] - b[y * 4 + x]) >> 1);
-    return hadamard<4>(d) / 2;
-  }
-  for (int v = 0; v < side; v += 8)
-    for (int u = 0; u < side; u += 8) {
-      int16_t d[64];
-      for (int y = 0; y < 8; ++y)
-        for (int x = 0; x < 8; ++x)
-          d[y * 8 + x] = static_cast<int16_t>((a[(v + y) * stride + u + x] - b[(v + y) * side + u + x]) >> 1);
-      total += hadamard<8>(d) / 4;
+  for (int v = 0; v < height; v += N)
+    for (int u = 0; u < width; u += N) {
+      int16_t d[N * N];
+      for (int y = 0; y < N; ++y)
+        for (int x = 0; x < N; ++x)
+          d[y * N + x] = static_cast<int16_t>((a[(v + y) * stride + u + x] - b[(v + y) * width + u + x]) >> 1);
+      total += hadamard<N>(d) / (N / 2);
     }
   return total;
+}
+
+NCODEC_CLONES static int satd(const int16_t* a, int stride, const int16_t* b, int width, int height) {
+  return std::min(width, height) == 4 ? satd_of<4>(a, stride, b, width, height)
+                                      : satd_of<8>(a, stride, b, width, height);
 }
 
 }  // namespace ncodec::dct::kernels

@@ -10,8 +10,8 @@ namespace ncodec::dct {
 // What the last significant position costs, by class of its coordinates.
 class LastCosts {
  public:
-  LastCosts(const Model& model, const LevelContexts& bins, int log2)
-      : model_(model), bins_(bins), n_(classes_of(log2)) {
+  LastCosts(const Model& model, const LevelContexts& bins, const Shape& shape)
+      : model_(model), bins_(bins), n_{classes_of(shape.log2_w), classes_of(shape.log2_h)} {
     fill(0, bins.direction(), x_);
     has_y_.fill(false);
   }
@@ -25,9 +25,9 @@ class LastCosts {
  private:
   void fill(int axis, int other, std::array<float, 10>& out) const {
     float before = 0;
-    for (int c = 0; c < n_; ++c) {
+    for (int c = 0; c < n_[axis]; ++c) {
       const float fixed = before + CLASS_BITS[c];
-      if (c == n_ - 1) {
+      if (c == n_[axis] - 1) {
         out[c] = fixed;
         break;
       }
@@ -39,7 +39,7 @@ class LastCosts {
 
   const Model& model_;
   const LevelContexts& bins_;
-  int n_;
+  std::array<int, 2> n_;  // classes of x, of y
   std::array<float, 10> x_;
   std::array<std::array<float, 10>, 4> y_;
   std::array<bool, 4> has_y_;

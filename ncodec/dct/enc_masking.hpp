@@ -26,10 +26,12 @@ struct Tuning {
   std::array<std::array<float, 7>, 3> sensitivity = {};
 };
 
-// Of a frequency (v, u) of a block of `side` samples of luma.
-inline float sensitivity_of(const Tuning& tuning, int plane, int v, int u, int side) {
+// Of a frequency (v, u) of a block of width x height samples of luma.
+inline float sensitivity_of(const Tuning& tuning, int plane, int v, int u, int width, int height) {
   const auto& s = tuning.sensitivity[plane];
-  const float cycles = std::sqrt(static_cast<float>(v * v + u * u)) / static_cast<float>(2 * side);
+  const float down = static_cast<float>(v) / static_cast<float>(2 * height),
+              across = static_cast<float>(u) / static_cast<float>(2 * width);
+  const float cycles = std::sqrt(down * down + across * across);
   const float place = std::clamp(std::log2(std::max(cycles, 1e-6f)) + 7, 0.f, 6.f);
   const int before = std::min(static_cast<int>(place), 5);
   return std::exp2(s[before] + (place - static_cast<float>(before)) * (s[before + 1] - s[before]));
@@ -55,9 +57,9 @@ class Masking {
   template <class F>
   float sum(const Block& b, F f) const {
     float total = 0;
-    for (int y = b.y; y < b.y + b.side() && y / UNIT_SIDE < high_; y += UNIT_SIDE)
-      for (int x = b.x; x < b.x + b.side() && x / UNIT_SIDE < wide_; x += UNIT_SIDE)
-        total += weights_[static_cast<size_t>(y / UNIT_SIDE) * wide_ + x / UNIT_SIDE] * f(Block{x, y, 3});
+    for (int y = b.y; y < b.y + b.height() && y / UNIT_SIDE < high_; y += UNIT_SIDE)
+      for (int x = b.x; x < b.x + b.width() && x / UNIT_SIDE < wide_; x += UNIT_SIDE)
+        total += weights_[static_cast<size_t>(y / UNIT_SIDE) * wide_ + x / UNIT_SIDE] * f(Block{x, y, square_of(3)});
     return total;
   }
 
@@ -72,8 +74,8 @@ class Masking {
   float mean(const std::vector<float>& values, const Block& b) const {
     float sum = 0;
     int n = 0;
-    for (int y = b.y / UNIT_SIDE; y < std::min((b.y + b.side() + 7) / UNIT_SIDE, high_); ++y)
-      for (int x = b.x / UNIT_SIDE; x < std::min((b.x + b.side() + 7) / UNIT_SIDE, wide_); ++x, ++n)
+    for (int y = b.y / UNIT_SIDE; y < std::min((b.y + b.height() + 7) / UNIT_SIDE, high_); ++y)
+      for (int x = b.x / UNIT_SIDE; x < std::min((b.x + b.width() + 7) / UNIT_SIDE, wide_); ++x, ++n)
         sum += values[static_cast<size_t>(y) * wide_ + x];
     return sum / static_cast<float>(n);
   }

@@ -18,22 +18,33 @@ class LumaSearch {
       : tile_(tile), source_(source), residual_(residual), full_trials_(full_trials) {}
 
   // Codes a block's luma with the best mode. Returns its cost; NEVER, if the block may and had better be split: large
-  // busy ones take long, and are never chosen.
-  float choose(const Model& model, const Block& b, bool may_give_up) {
+  // busy ones take long, and are never chosen; or if it would hardly cost less than `limit`.
+  float choose(const Model& model, const Node& node, bool may_give_up, float limit) {
+    const Block& b = node.block;
     model_ = &model, block_ = b;
     tile_.gather_references(0, b, plain_);
-    if (b.log2 > 2) smooth(plain_, b.side(), smoothed_);
-    tile_.syntax.for_each_unit(
-        b, [&](Unit& u) { u.log2 = static_cast<uint8_t>(b.log2), u.chroma_mode = SAME_AS_LUMA, u.is_sine = 0; });
+    if (b.shape.log2_area() > 5) smooth(plain_, b.shape, smoothed_);
+    tile_.syntax.begin_luma(node);
     likely_ = tile_.syntax.likely_modes(b, tile_.derive_modes(b));
-    const Candidates candidates = rank_by_transform(rank_by_hadamard());
-    if (may_give_up && b.log2 >= 5 && candidates[0].cost > BUSY * static_cast<float>(b.side() * b.side())) return NEVER;
-    return code_best(candidates);
+    Known& known = known_of(b);
+    const bool is_known = known.square == square_;
+    const Candidates candidates = is_known ? recall(known) : rank_by_transform(rank_by_hadamard());
+    if (candidates[0].cost > HOPELESS * limit) return NEVER;
+    if (may_give_up && b.shape.log2_area() >= 10 && candidates[0].cost > BUSY * static_cast<float>(b.shape.area()))
+      return NEVER;
+    const float cost = code_best(candidates, is_known ? 1 : full_trials_);
+    const Unit& unit = tile_.syntax.unit(b);
+    if (!is_known) known = {square_, unit.mode, unit.is_sine > 0};
+    tile_.syntax.set_decoded(b, true);
+    return cost;
   }
+
+  void begin_square() { ++square_; }
 
  private:
   static constexpr int BY_TRANSFORM = 4;
-  static constexpr float BUSY = 1;  // bits + weighted error of a sample
+  static constexpr float BUSY = 1;         // bits + weighted error of a sample
+  static constexpr float HOPELESS = 1.1f;  // times the limit, by estimate
 
   struct Candidate {
     float cost;
@@ -43,6 +54,29 @@ class LumaSearch {
     bool operator<(const Candidate& other) const { return cost < other.cost; }
   };
   using Candidates = std::array<Candidate, BY_TRANSFORM>;
+
+  // What was chosen for a block when it was reached by other splits of the same square.
+  struct Known {
+    uint32_t square = 0;
+    int mode = 0;
+    bool is_sine = false;
+  };
+
+  Known& known_of(const Block& b) {
+    const int x = (b.x & (SQUARE - 1)) >> UNIT_LOG2, y = (b.y & (SQUARE - 1)) >> UNIT_LOG2;
+    return known_[((y * 16 + x) * SIZES + b.shape.log2_h - MIN_LOG2) * SIZES + b.shape.log2_w - MIN_LOG2];
+  }
+
+  Candidates recall(const Known& known) {
+    Candidates out;
+    int16_t* prediction = predictions_[0].data();
+    predict_mode(known.mode, prediction);
+    mode_bits_[known.mode] =
+        estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, known.mode, likely_, block_); });
+    out[0] = {mode_bits_[known.mode] + residual_.estimate_cost(0, block_, known.is_sine, prediction), known.mode,
+              known.is_sine, prediction};
+    return out;
+  }
 
   // Modes by cost, those that were not looked at last; the first BY_TRANSFORM are in order.
   struct Ranking {
@@ -59,7 +93,7 @@ class LumaSearch {
     }
   };
 
-  void predict_mode(int mode, int16_t* out) const { predict(plain_, smoothed_, mode, block_.log2, true, out); }
+  void predict_mode(int mode, int16_t* out) const { predict(plain_, smoothed_, mode, block_.shape, true, out); }
 
   // Every fourth direction, then those beside the best, and the likely modes.
   std::array<int, MODES> rank_by_hadamard() {
@@ -69,7 +103,8 @@ class LumaSearch {
       if (mode < 0 || mode >= MODES || ranking.costs[mode] < NEVER) return;
       int16_t prediction[MAX_SIDE * MAX_SIDE];
       predict_mode(mode, prediction);
-      const int satd = kernels::satd(source_.at(block_.x, block_.y), source_.stride, prediction, block_.side());
+      const int satd =
+          kernels::satd(source_.at(block_.x, block_.y), source_.stride, prediction, block_.width(), block_.height());
       const auto code = [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); };
       mode_bits_[mode] = estimate_bits(*model_, code);
       ranking.costs[mode] = mode_bits_[mode] + scale * static_cast<float>(satd);
@@ -93,7 +128,7 @@ class LumaSearch {
       int16_t* prediction = predictions_[i].data();
       predict_mode(mode, prediction);
       out[i] = {mode_bits_[mode] + residual_.estimate_cost(0, block_, false, prediction), mode, false, prediction};
-      if (!tile_.syntax.may_be_sine(block_.log2)) continue;
+      if (!tile_.syntax.may_be_sine(block_.shape)) continue;
       const float sine = mode_bits_[mode] + residual_.estimate_cost(0, block_, true, prediction);
       if (sine < out[i].cost) out[i] = {sine, mode, true, prediction};
     }
@@ -102,10 +137,10 @@ class LumaSearch {
   }
 
   // Codes the candidates in full as long as they promise something; leaves the best in the tile and returns its cost.
-  float code_best(const Candidates& candidates) {
+  float code_best(const Candidates& candidates, int trials) {
     float best = NEVER;
     int last = -1, chosen = -1;
-    for (int i = 0; i < full_trials_; ++i) {
+    for (int i = 0; i < trials; ++i) {
       const Candidate& c = candidates[i];
       if (i && c.cost > 1.1f * candidates[0].cost + 2) break;
       tile_.syntax.for_each_unit(block_,
@@ -114,7 +149,7 @@ class LumaSearch {
       last = i;
       if (total < best) {
         best = total, chosen = i;
-        if (i + 1 < full_trials_) best_->save(tile_, block_, 0, 0);
+        if (i + 1 < trials) best_->save(tile_, block_, 0, 0);
       }
     }
     if (chosen != last) best_->restore(tile_, block_, 0, 0);
@@ -126,6 +161,8 @@ class LumaSearch {
   ResidualTrial& residual_;
   int full_trials_;
   std::unique_ptr<Snapshot> best_ = std::make_unique<Snapshot>();
+  uint32_t square_ = 0;  // counts them
+  std::vector<Known> known_ = std::vector<Known>((SQUARE / UNIT) * (SQUARE / UNIT) * SIZES * SIZES);
   // Of the block:
   const Model* model_ = nullptr;
   Block block_ = {};
@@ -138,6 +175,7 @@ class LumaSearch {
 // Codes a block's chroma with the best mode; returns its cost.
 inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& model, const Block& b, bool has_luma) {
   Syntax& syntax = tile.syntax;
+  syntax.begin_chroma(b);
   const int luma_mode = syntax.unit(b).mode;
   const auto mode_bits = [&](int mode) {
     return estimate_bits(model, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });

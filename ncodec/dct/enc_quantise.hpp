@@ -12,27 +12,28 @@ namespace ncodec::dct {
 
 constexpr float NEVER = std::numeric_limits<float>::max();  // a cost
 
-// Of the coded frequencies of a block, [coded side, coded side].
+// Of the coded frequencies of a block, [coded height, coded width].
 struct Quantiser {
   std::vector<float> inverse;  // half-steps of a coefficient as `forward` gives it
   std::vector<float> error;    // bits that a squared error of one half-step weighs
 
   Quantiser() = default;
   // `weight`: bits that a squared error of one sample weighs; `sensitivity`: times that, by frequency (empty: 1).
-  Quantiser(const std::vector<int32_t>& steps, float weight, const std::vector<float>& sensitivity = {}) {
+  Quantiser(const std::vector<int32_t>& steps, const Shape& shape, float weight,
+            const std::vector<float>& sensitivity = {}) {
     for (size_t k = 0; k < steps.size(); ++k) {
       const float half_step = static_cast<float>(steps[k]) / 32;
-      inverse.push_back(std::ldexp(1.f / half_step, -FORWARD_BITS));
+      inverse.push_back(std::exp2(-forward_bits(shape)) / half_step);
       error.push_back(weight * half_step * half_step * (sensitivity.empty() ? 1 : sensitivity[k]));
     }
   }
 
-  // `ratio`: coefficients [side, side] in half-steps, those that are coded.
-  void scale(const int32_t* coefficients, int log2, float* ratio) const {
-    const int side = 1 << log2, coded = 1 << coded_log2(log2);
-    for (int v = 0; v < coded; ++v)
-      for (int u = 0; u < coded; ++u)
-        ratio[v * coded + u] = static_cast<float>(coefficients[v * side + u]) * inverse[v * coded + u];
+  // `ratio`: coefficients [height, width] in half-steps, those that are coded.
+  void scale(const int32_t* coefficients, const Shape& shape, float* ratio) const {
+    const int width = coded_of(shape).width(), height = coded_of(shape).height();
+    for (int v = 0; v < height; ++v)
+      for (int u = 0; u < width; ++u)
+        ratio[v * width + u] = static_cast<float>(coefficients[v * shape.width() + u]) * inverse[v * width + u];
   }
 };
 
@@ -40,12 +41,12 @@ struct Quantiser {
 // half-steps; returns whether there are any.
 class PlainQuantiser {
  public:
-  PlainQuantiser(const float* ratio, int16_t* levels, int stride, int log2)
-      : ratio_(ratio), levels_(levels), stride_(stride), log2_(log2) {}
+  PlainQuantiser(const float* ratio, int16_t* levels, int stride, const Shape& shape)
+      : ratio_(ratio), levels_(levels), stride_(stride), shape_(shape) {}
 
   bool quantise() {
-    for (int g = groups_in(log2_) - 1; g >= 0; --g) {
-      const Place group = SCAN.groups_of(log2_)[g];
+    for (int g = groups_in(shape_) - 1; g >= 0; --g) {
+      const Place group = SCAN.groups_of(shape_)[g];
       const int state_before = state_;
       bool is_coded = g == 0 && any_;
       is_coded |= run(group, false);
@@ -61,7 +62,7 @@ class PlainQuantiser {
     bool any_here = false;
     for (int k = 15; k >= 0; --k) {
       const Place at = SCAN.place(group, k);
-      const float signed_ratio = ratio_[at.y * (1 << coded_log2(log2_)) + at.x], r = std::abs(signed_ratio);
+      const float signed_ratio = ratio_[at.y * coded_of(shape_).width() + at.x], r = std::abs(signed_ratio);
       const int odd = state_ & 1;
       const int level = std::min(static_cast<int>((r + static_cast<float>(odd)) / 2 + 1.f / 3), LEVEL_MAX);
       if (!level && !any_ && !writes) continue;  // above the last: the state waits
@@ -75,13 +76,14 @@ class PlainQuantiser {
 
   const float* ratio_;
   int16_t* levels_;
-  int stride_, log2_;
+  int stride_;
+  Shape shape_;
   bool any_ = false;
   int state_ = 0;
 };
 
-inline bool quantise_plainly(const float* ratio, int16_t* levels, int stride, int log2) {
-  return PlainQuantiser(ratio, levels, stride, log2).quantise();
+inline bool quantise_plainly(const float* ratio, int16_t* levels, int stride, const Shape& shape) {
+  return PlainQuantiser(ratio, levels, stride, shape).quantise();
 }
 
 }  // namespace ncodec::dct

@@ -15,6 +15,9 @@ struct EncoderOptions {
   int least_log2 = 2, most_log2 = 6;
   bool optimised_levels = true;  // rate-distortion optimised quantisation
   int full_trials = 3;           // luma modes coded in full, at most 4
+  int binary_depth = 2;          // splits in two or three, one within the other, at most MAX_BINARY_DEPTH
+  bool ternary = true;           // splits in three too
+  float one_way = 1.2f;          // blocks that change so many times as much one way are not cut along it
   Tuning tuning;
 };
 
@@ -29,9 +32,10 @@ inline float weight_of(const EncoderOptions& options, const Geometry& g, int pla
 
 // Of the part of a block that lies in the plane; `shift`: of the plane.
 inline int64_t squared_error(const Plane& a, const Plane& b, const Block& block, int shift) {
-  const int x = block.x >> shift, y = block.y >> shift, side = block.side() >> shift;
-  return kernels::squared_error(a.at(x, y), a.stride, b.at(x, y), b.stride, std::min(side, a.width - x),
-                                std::min(side, a.height - y));
+  const int x = block.x >> shift, y = block.y >> shift;
+  return kernels::squared_error(a.at(x, y), a.stride, b.at(x, y), b.stride,
+                                std::min(block.width() >> shift, a.width - x),
+                                std::min(block.height() >> shift, a.height - y));
 }
 
 class ResidualTrial {
@@ -51,53 +55,48 @@ class ResidualTrial {
 
   // About what the residual of a prediction will cost (bits + weighted error).
   float estimate_cost(int plane, const Block& b, bool is_sine, const int16_t* prediction) const {
-    const int log2 = tile_.own_log2(plane, b);
     float ratio[MAX_CODED * MAX_CODED], errors[MAX_CODED * MAX_CODED];
     transform(plane, b, is_sine, prediction, ratio);
-    return kernels::estimate_cost(ratio, errors_of(plane, b, errors), 1 << (2 * coded_log2(log2)));
+    return kernels::estimate_cost(ratio, errors_of(plane, b, errors), coded_of(tile_.own_shape(plane, b)).area());
   }
 
   // Codes the residual of a prediction: levels, samples, units' energies. Returns the cost without the mode's.
   float code(const Model& model, int plane, const Block& b, bool has_luma, const int16_t* prediction) {
     Syntax& syntax = tile_.syntax;
-    const int log2 = tile_.own_log2(plane, b);
+    const Shape own = tile_.own_shape(plane, b);
     float ratio[MAX_CODED * MAX_CODED], buffer[MAX_CODED * MAX_CODED];
     const float beyond = transform(plane, b, syntax.unit(b).is_sine, prediction, ratio);
     const float* errors = errors_of(plane, b, buffer);
     int16_t* levels = syntax.levels(plane, b);
-    clear(levels, log2);
-    const bool is_coded = is_optimised_ ? trellis_.quantise(ratio, errors, levels, Syntax::LEVELS_STRIDE, log2,
+    clear(levels, own);
+    const bool is_coded = is_optimised_ ? trellis_.quantise(ratio, errors, levels, Syntax::LEVELS_STRIDE, own,
                                                             syntax.surroundings(plane, b, has_luma), model)
-                                        : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, log2);
+                                        : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
     const float bits =
         estimate_bits(model, [&](Estimator& e) { syntax.code_residual(e, plane, b, is_coded, has_luma); });
     tile_.add_residual(plane, b, is_coded, prediction);
-    if (tuning_.is_visual) return bits + beyond + weighted_error(ratio, levels, errors, log2);
+    if (tuning_.is_visual) return bits + beyond + weighted_error(ratio, levels, errors, own);
     const int s = syntax.geometry().shift(plane);
     return bits + weight_[plane] * static_cast<float>(squared_error(source_[plane], tile_.planes[plane], b, s));
   }
 
  private:
-  using Quantisers = std::array<std::array<Quantiser, SIZES>, 3>;
-
   const Quantiser& quantiser(int plane, const Block& b) const {
-    std::unique_ptr<Quantisers>& found = quantisers_[tile_.syntax.offset(b) + MAX_OFFSET];
-    if (!found) {
-      found = std::make_unique<Quantisers>();
-      for (int p = 0; p < tile_.syntax.geometry().planes; ++p)
-        for (int log2 = MIN_LOG2; log2 <= MAX_LOG2; ++log2)
-          (*found)[p][log2 - MIN_LOG2] =
-              Quantiser(tile_.steps(tile_.syntax.offset(b))[p][log2 - MIN_LOG2], weight_[p], sensitivities(p, log2));
-    }
-    return (*found)[plane][tile_.own_log2(plane, b) - MIN_LOG2];
+    const int offset = tile_.syntax.offset(b);
+    const Shape own = tile_.own_shape(plane, b);
+    Quantiser& found = quantisers_[offset + MAX_OFFSET][plane][own.log2_h - MIN_LOG2][own.log2_w - MIN_LOG2];
+    if (found.inverse.empty())
+      found = Quantiser(tile_.steps(plane, own, offset, false), own, weight_[plane], sensitivities(plane, b));
+    return found;
   }
 
-  std::vector<float> sensitivities(int plane, int log2) const {
+  std::vector<float> sensitivities(int plane, const Block& b) const {
     std::vector<float> out;
     if (!tuning_.is_visual) return out;
-    const int coded = 1 << coded_log2(log2), side = 1 << (log2 + tile_.syntax.geometry().shift(plane));  // of luma
-    for (int v = 0; v < coded; ++v)
-      for (int u = 0; u < coded; ++u) out.push_back(sensitivity_of(tuning_, plane, v, u, side));
+    const Shape coded = coded_of(tile_.own_shape(plane, b));
+    for (int v = 0; v < coded.height(); ++v)
+      for (int u = 0; u < coded.width(); ++u)
+        out.push_back(sensitivity_of(tuning_, plane, v, u, b.width(), b.height()));
     return out;
   }
 
@@ -110,44 +109,47 @@ class ResidualTrial {
     return buffer;
   }
 
-  static float weighted_error(const float* ratio, const int16_t* levels, const float* errors, int log2) {
-    const int coded = 1 << coded_log2(log2);
+  static float weighted_error(const float* ratio, const int16_t* levels, const float* errors, const Shape& own) {
+    const int width = coded_of(own).width(), height = coded_of(own).height();
     float sum = 0;
-    for (int v = 0; v < coded; ++v)
-      for (int u = 0; u < coded; ++u) {
-        const float r = ratio[v * coded + u] - static_cast<float>(levels[v * Syntax::LEVELS_STRIDE + u]);
-        sum += r * r * errors[v * coded + u];
+    for (int v = 0; v < height; ++v)
+      for (int u = 0; u < width; ++u) {
+        const float r = ratio[v * width + u] - static_cast<float>(levels[v * Syntax::LEVELS_STRIDE + u]);
+        sum += r * r * errors[v * width + u];
       }
     return sum;
   }
 
   // What the frequencies weigh that are not coded.
-  float error_beyond(int plane, const Block& b, const int32_t* coefficients, int log2) const {
-    const int side = 1 << log2, coded = 1 << coded_log2(log2);
-    if (!tuning_.is_visual || coded == side) return 0;
+  float error_beyond(int plane, const Block& b, const int32_t* coefficients, const Shape& own) const {
+    const Shape coded = coded_of(own);
+    if (!tuning_.is_visual || coded == own) return 0;
     float sum = 0;
-    for (int v = 0; v < side; ++v)
-      for (int u = v < coded ? coded : 0; u < side; ++u) {
-        const float c = std::ldexp(static_cast<float>(coefficients[v * side + u]), -FORWARD_BITS);
+    for (int v = 0; v < own.height(); ++v)
+      for (int u = v < coded.height() ? coded.width() : 0; u < own.width(); ++u) {
+        const auto c = static_cast<float>(coefficients[v * own.width() + u]);
         sum += c * c;
       }
-    return sum * weight(plane, b) * std::exp2(tuning_.sensitivity[plane][6]);
+    return sum * std::exp2(-2 * forward_bits(own)) * weight(plane, b) * std::exp2(tuning_.sensitivity[plane][6]);
   }
 
-  // Coefficients of source less prediction, in half-steps: [coded side, coded side]. Returns `error_beyond`.
+  // Coefficients of source less prediction, in half-steps: [coded height, coded width]. Returns `error_beyond`.
   float transform(int plane, const Block& b, bool is_sine, const int16_t* prediction, float* ratio) const {
-    const int s = tile_.syntax.geometry().shift(plane), log2 = b.log2 - s, side = 1 << log2;
+    const int s = tile_.syntax.geometry().shift(plane);
+    const Shape own = b.shape.shrunk(s);
     int16_t residual[MAX_SIDE * MAX_SIDE];
     int32_t coefficients[MAX_SIDE * MAX_SIDE];
-    kernels::subtract(source_[plane].at(b.x >> s, b.y >> s), source_[plane].stride, prediction, side, residual);
-    forward(residual, side, coefficients, log2, tile_.kind_of(plane, log2, is_sine));
-    quantiser(plane, b).scale(coefficients, log2, ratio);
-    return error_beyond(plane, b, coefficients, log2);
+    kernels::subtract(source_[plane].at(b.x >> s, b.y >> s), source_[plane].stride, prediction, own.width(),
+                      own.height(), residual);
+    forward(residual, own.width(), coefficients, own, tile_.kinds_of(plane, own, is_sine));
+    quantiser(plane, b).scale(coefficients, own, ratio);
+    return error_beyond(plane, b, coefficients, own);
   }
 
-  static void clear(int16_t* levels, int log2) {
-    const int side = 1 << coded_log2(log2);
-    for (int j = 0; j < side; ++j) std::memset(levels + j * Syntax::LEVELS_STRIDE, 0, sizeof(int16_t) * side);
+  static void clear(int16_t* levels, const Shape& own) {
+    const Shape coded = coded_of(own);
+    for (int j = 0; j < coded.height(); ++j)
+      std::memset(levels + j * Syntax::LEVELS_STRIDE, 0, sizeof(int16_t) * coded.width());
   }
 
   Tile& tile_;
@@ -156,7 +158,8 @@ class ResidualTrial {
   const Masking& masking_;
   bool is_optimised_;
   std::array<float, 3> weight_;
-  mutable std::array<std::unique_ptr<Quantisers>, 2 * MAX_OFFSET + 1> quantisers_;  // made when they are asked for
+  // [offset][plane][height][width], made when they are asked for
+  mutable Array<Quantiser, 2 * MAX_OFFSET + 1, 3, SIZES, SIZES> quantisers_;
   Trellis trellis_;
 };
 

@@ -1,10 +1,11 @@
 // The encoder's choices for a tile: the partition, modes and levels that minimise bits + weight x squared error.
 //
-//   square -> leaf or split? at every size from 64 down: leaf = best modes (enc_modes.hpp), a split = the sum over its
-//   quarters. Costs come from the model as it stood before the square; the samples from real reconstruction.
+//   square -> leaf, or one of five splits? at every node: leaf = best modes (enc_modes.hpp), a split = the sum over its
+//   parts. Costs come from the model as it stood before the square; the samples from real reconstruction.
 
 #pragma once
 
+#include "enc_gradients.hpp"
 #include "enc_modes.hpp"
 
 namespace ncodec::dct {
@@ -16,58 +17,87 @@ class Search {
         options_(options),
         last_plane_(tile.syntax.geometry().planes - 1),
         masking_(masking),
+        gradients_(source[0]),
         residual_(tile, source, options, masking),
         luma_(tile, source[0], residual_, options.full_trials) {
-    for (auto& leaf : leaves_) leaf = std::make_unique<Snapshot>();
+    for (auto& best : best_) best = std::make_unique<Snapshot>();
   }
 
   // Chooses for a square: afterwards the tile's units and levels hold the choice.
   void choose(const Model& model, const Block& square) {
     model_ = &model;
-    choose_tree(square, NEVER);
+    luma_.begin_square();
+    choose_tree({square}, NEVER, last_plane_ > 0);
   }
 
  private:
-  // Returns the cost of the block as chosen, or more than `limit` (then what it leaves behind is no choice).
-  float choose_tree(const Block& b, float limit) {
-    const Syntax& syntax = tile_.syntax;
-    if (syntax.is_outside(b)) return 0;
-    const float offset_bits = b.log2 == GROUP_LOG2 ? choose_offset(b) : 0;
+  // Returns the cost of a node as chosen, or more than `limit` (then what it leaves behind is no choice).
+  float choose_tree(const Node& node, float limit, bool has_chroma) {
+    const Block& b = node.block;
+    if (tile_.syntax.is_outside(b)) return 0;
+    const bool is_group = node.binary_depth == 0 && b.shape.log2_w == GROUP_LOG2;
+    const float offset_bits = is_group ? choose_offset(b) : 0;
     limit -= offset_bits;
-    if (syntax.must_split(b)) {
-      float total = offset_bits;
-      for (int i = 0; i < 4; ++i) total += choose_tree(b.quarter(i), limit);
-      return total;
+    if (tile_.syntax.must_split(b)) return offset_bits + choose_split(node, QUAD, NEVER, has_chroma);
+
+    const int last_plane = has_chroma ? last_plane_ : 0;
+    Snapshot& kept = *best_[node.depth];
+    float best = NEVER;
+    bool is_kept = false;  // or the tile holds it
+    const bool may_split =
+        is_allowed(node, QUAD) || is_allowed(node, VERTICAL_HALVES) || is_allowed(node, HORIZONTAL_HALVES);
+    if (b.shape.most() <= options_.most_log2) {
+      best = choose_leaf(node, may_split, limit, has_chroma);
+      if (!may_split || (best < NEVER && is_empty(b, has_chroma) && b.shape.log2_area() <= 8))
+        return offset_bits + best;
     }
-    const bool may_split = b.log2 > 3 ? b.log2 > options_.least_log2 : options_.least_log2 == 2;
-    const float leaf = b.log2 <= options_.most_log2 ? choose_leaf(b, may_split) : NEVER;
-    Snapshot& saved = *leaves_[b.log2 - 3];
-    if (leaf < NEVER) {
-      if (!may_split || (is_empty(b) && b.log2 <= 4)) return offset_bits + leaf;
-      saved.save(tile_, b, 0, last_plane_);
+    const auto try_split = [&](Split split) {
+      if (best < NEVER && !is_kept) kept.save(tile_, b, 0, last_plane);
+      const float cost = choose_split(node, split, std::min(best, limit), has_chroma);
+      is_kept = cost >= best;
+      best = std::min(best, cost);
+      return !is_kept;
+    };
+    if (is_allowed(node, QUAD)) try_split(QUAD);
+    for (const auto& [halves, thirds] :
+         {std::pair{VERTICAL_HALVES, VERTICAL_THIRDS}, std::pair{HORIZONTAL_HALVES, HORIZONTAL_THIRDS}}) {
+      if (!is_allowed(node, halves) || gradients_.run_across(b, halves, options_.one_way)) continue;
+      if (try_split(halves) && options_.ternary && is_allowed(node, thirds)) try_split(thirds);
     }
-    const float split = choose_split(b, std::min(leaf, limit));
-    if (split < leaf) return offset_bits + split;
-    saved.restore(tile_, b, 0, last_plane_);
-    return offset_bits + leaf;
+    if (is_kept) kept.restore(tile_, b, 0, last_plane);
+    return offset_bits + best;
   }
 
-  // The block unsplit; NEVER if it had better be split (LumaSearch::choose).
-  float choose_leaf(const Block& b, bool may_split) {
-    const float offset_bits = b.log2 > GROUP_LOG2 ? choose_offset(b) : 0;
-    float total = luma_.choose(*model_, b, may_split);
+  bool is_allowed(const Node& node, Split split) const {
+    if (!node.may(split)) return false;
+    if (split != QUAD && node.binary_depth >= options_.binary_depth) return false;
+    const Parts parts = parts_of(node.block, split);
+    return parts.blocks[0].shape.least() >= options_.least_log2;
+  }
+
+  // The node unsplit; NEVER if it had better be split (LumaSearch::choose).
+  float choose_leaf(const Node& node, bool may_split, float limit, bool has_chroma) {
+    const Block& b = node.block;
+    tile_.syntax.set_decoded(b, false);
+    const float before = (node.depth == 0 ? choose_offset(b) : 0) + split_bits(node, NO_SPLIT);
+    float total = luma_.choose(*model_, node, may_split, limit);
     if (total == NEVER) return NEVER;
-    total += offset_bits + split_bits(b, false);
-    if (last_plane_ > 0) total += choose_chroma(tile_, residual_, *model_, b, true);
+    total += before;
+    if (has_chroma && total < limit) total += choose_chroma(tile_, residual_, *model_, b, true);
     return total;
   }
 
-  // The four quarters, as far as they cost less than `limit`.
-  float choose_split(const Block& b, float limit) {
-    float total = split_bits(b, true);
-    for (int i = 0; i < 4 && total < limit; ++i)
-      total += b.log2 == 3 ? luma_.choose(*model_, b.quarter(i), false) : choose_tree(b.quarter(i), limit - total);
-    if (b.log2 == 3 && last_plane_ > 0 && total < limit) total += choose_chroma(tile_, residual_, *model_, b, false);
+  // The parts of a node, as far as they cost less than `limit`.
+  float choose_split(const Node& node, Split split, float limit, bool has_chroma) {
+    const Block& b = node.block;
+    tile_.syntax.set_decoded(b, false);
+    float total = tile_.syntax.must_split(b) ? 0 : split_bits(node, split);
+    if (node.depth == 0 && split != QUAD) total += choose_offset(b);
+    const Parts parts = parts_of(b, split);
+    const bool keeps = keeps_chroma(parts);
+    for (int i = 0; i < parts.n && total < limit; ++i)
+      total += choose_tree(node.part(parts.blocks[i], split), limit - total, has_chroma && !keeps);
+    if (has_chroma && keeps && total < limit) total += choose_chroma(tile_, residual_, *model_, b, false);
     return total;
   }
 
@@ -79,23 +109,24 @@ class Search {
     return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_offset(e, offset, b); });
   }
 
-  float split_bits(const Block& b, bool is_split) const {
-    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_split(e, is_split, b); });
+  float split_bits(const Node& node, Split split) const {
+    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_split(e, split, node); });
   }
 
-  bool is_empty(const Block& b) const {
+  bool is_empty(const Block& b, bool has_chroma) const {
     const Unit& u = tile_.syntax.unit(b);
-    return !u.energy[0] && !u.energy[1] && !u.energy[2];
+    return !u.energy[0] && (!has_chroma || (!u.energy[1] && !u.energy[2]));
   }
 
   Tile& tile_;
   EncoderOptions options_;
   int last_plane_;
   const Masking& masking_;
+  Gradients gradients_;
   ResidualTrial residual_;
   LumaSearch luma_;
   const Model* model_ = nullptr;
-  std::array<std::unique_ptr<Snapshot>, SQUARE_LOG2 - 2> leaves_;  // of 8x8 ... 64x64
+  std::array<std::unique_ptr<Snapshot>, 8> best_;  // by depth
 };
 
 }  // namespace ncodec::dct

@@ -11,9 +11,9 @@ class Snapshot {
   // Of the planes from `first` to `last`.
   void save(Tile& tile, const Block& b, int first, int last) {
     for (int p = first; p <= last; ++p) {
-      const int side = 1 << tile.own_log2(p, b);
-      copy(tile.at(p, b), tile.planes[p].stride, samples_[p].data(), SQUARE, side);
-      copy(tile.syntax.levels(p, b), Syntax::LEVELS_STRIDE, levels_[p].data(), SQUARE, side);
+      const Shape own = tile.own_shape(p, b);
+      copy(tile.at(p, b), tile.planes[p].stride, samples_[p].data(), SQUARE, own);
+      copy(tile.syntax.levels(p, b), Syntax::LEVELS_STRIDE, levels_[p].data(), SQUARE, own);
     }
     size_t n = 0;
     tile.syntax.for_each_unit(b, [&](const Unit& u) { units_[n++] = u; });
@@ -21,17 +21,18 @@ class Snapshot {
 
   void restore(Tile& tile, const Block& b, int first, int last) const {
     for (int p = first; p <= last; ++p) {
-      const int side = 1 << tile.own_log2(p, b);
-      copy(samples_[p].data(), SQUARE, tile.at(p, b), tile.planes[p].stride, side);
-      copy(levels_[p].data(), SQUARE, tile.syntax.levels(p, b), Syntax::LEVELS_STRIDE, side);
+      const Shape own = tile.own_shape(p, b);
+      copy(samples_[p].data(), SQUARE, tile.at(p, b), tile.planes[p].stride, own);
+      copy(levels_[p].data(), SQUARE, tile.syntax.levels(p, b), Syntax::LEVELS_STRIDE, own);
     }
     size_t n = 0;
     tile.syntax.for_each_unit(b, [&](Unit& u) { u = units_[n++]; });
   }
 
  private:
-  static void copy(const int16_t* from, int from_stride, int16_t* to, int to_stride, int side) {
-    for (int j = 0; j < side; ++j) std::memcpy(to + j * to_stride, from + j * from_stride, sizeof(int16_t) * side);
+  static void copy(const int16_t* from, int from_stride, int16_t* to, int to_stride, const Shape& shape) {
+    for (int j = 0; j < shape.height(); ++j)
+      std::memcpy(to + j * to_stride, from + j * from_stride, sizeof(int16_t) * shape.width());
   }
 
   std::array<std::array<int16_t, SQUARE * SQUARE>, 3> samples_, levels_;

@@ -109,7 +109,7 @@ inline void chroma_sums(const Tile& tile, const Samples& source, const Filter& f
 }
 
 // What an encoding transforms, by size: of each block its plane, intra mode, energy around, and index of its leaf;
-// orthonormal coefficients (10-bit samples) and levels of its coded side.
+// orthonormal coefficients (10-bit samples) and levels of its coded side. Square blocks alone.
 struct Leaves {
   static constexpr int ABOUT = 4;
   std::array<std::vector<int32_t>, SIZES> about;
@@ -119,26 +119,30 @@ struct Leaves {
 
   // Of a square as Search chose it, before its levels are cleared: the samples that a block is predicted from are final
   // then, and those after it are not read.
-  void add_tree(Tile& tile, const Samples& source, const Block& b) {
-    if (tile.syntax.is_outside(b)) return;
-    const bool has_chroma = tile.syntax.geometry().has_chroma();
-    if (tile.syntax.unit(b).log2 == b.log2) {
-      add_leaf(tile, source, b, true, has_chroma);
-    } else if (b.log2 > 3) {
-      for (int i = 0; i < 4; ++i) add_tree(tile, source, b.quarter(i));
-    } else {
-      for (int i = 0; i < 4; ++i) add_leaf(tile, source, b.quarter(i), true, false);
-      add_leaf(tile, source, b, false, has_chroma);
-    }
+  void add_square(Tile& tile, const Samples& source, const Block& square) {
+    tile.syntax.set_decoded(square, false);
+    add_tree(tile, source, {square}, tile.syntax.geometry().has_chroma());
   }
 
  private:
+  void add_tree(Tile& tile, const Samples& source, const Node& node, bool has_chroma) {
+    const Block& b = node.block;
+    if (tile.syntax.is_outside(b)) return;
+    const Split split = tile.syntax.must_split(b) ? QUAD : node.split_in(tile.syntax.unit(b).path);
+    if (split == NO_SPLIT) return add_leaf(tile, source, b, true, has_chroma);
+    const Parts parts = parts_of(b, split);
+    const bool keeps = keeps_chroma(parts);
+    for (int i = 0; i < parts.n; ++i) add_tree(tile, source, node.part(parts.blocks[i], split), has_chroma && !keeps);
+    if (has_chroma && keeps) add_leaf(tile, source, b, false, true);
+  }
+
   void add_leaf(Tile& tile, const Samples& source, const Block& b, bool has_luma, bool has_chroma) {
     int16_t prediction[MAX_SIDE * MAX_SIDE];
     const Unit& u = tile.syntax.unit(b);
     if (has_luma) {
       tile.predict_luma(b, u.mode, prediction);
       add_block(tile, source, 0, b, prediction);
+      tile.syntax.set_decoded(b, true);
     }
     for (int p = 1; has_chroma && p < 3; ++p) {
       tile.predict_chroma(p, b, u.chroma_mode, prediction);
@@ -148,16 +152,17 @@ struct Leaves {
   }
 
   void add_block(Tile& tile, const Samples& source, int plane, const Block& b, const int16_t* prediction) {
-    const int s = tile.syntax.geometry().shift(plane), log2 = b.log2 - s, side = 1 << log2,
-              coded = 1 << coded_log2(log2);
+    const int s = tile.syntax.geometry().shift(plane);
+    const Shape own = tile.own_shape(plane, b);
+    if (own.log2_w != own.log2_h) return;
+    const int side = own.width(), coded = coded_of(own).width(), size = own.size();
     const Plane& from = source.planes[plane];
     const Unit& unit = tile.syntax.unit(b);
     int16_t residual[MAX_SIDE * MAX_SIDE];
     int32_t c[MAX_SIDE * MAX_SIDE];
-    kernels::subtract(from.at(b.x >> s, b.y >> s), from.stride, prediction, side, residual);
-    forward(residual, side, c, log2, tile.kind_of(plane, log2, unit.is_sine));
+    kernels::subtract(from.at(b.x >> s, b.y >> s), from.stride, prediction, side, side, residual);
+    forward(residual, side, c, own, tile.kinds_of(plane, own, unit.is_sine));
     const int16_t* chosen = tile.syntax.levels(plane, b);
-    const int size = log2 - MIN_LOG2;
     for (const int value : {plane, static_cast<int>(unit.mode), tile.syntax.energy_around(plane, b), n})
       about[size].push_back(value);
     for (int v = 0; v < coded; ++v)
@@ -172,22 +177,24 @@ struct Leaves {
 // order, the mode of least Hadamard sum, predicted from the samples around it in `reference`. Both have `width` x
 // `height` samples, multiples of the side.
 inline void predict_all(const Plane& source, const Plane& reference, int log2, int16_t* residuals, uint8_t* modes) {
-  const int side = 1 << log2;
+  const Shape shape = square_of(log2);
+  const int side = shape.width();
   int16_t prediction[MAX_SIDE * MAX_SIDE];
   for (int y = 0; y < source.height; y += side)
     for (int x = 0; x < source.width; x += side) {
       References plain, smoothed;
-      gather(reference, x, y, side, x > 0, y > 0, x > 0 && y > 0, false, y > 0 && x + side < source.width, plain);
-      if (log2 > 2) smooth(plain, side, smoothed);
+      const int n_top = y ? std::min(2 * side, source.width - x) : 0, n_left = x ? side : 0;
+      gather(reference, x, y, 2 * side, n_left, n_top, plain);
+      if (log2 > 2) smooth(plain, shape, smoothed);
       int best = 0;
       int64_t least = std::numeric_limits<int64_t>::max();
       for (int mode = 0; mode < MODES; ++mode) {
-        predict(plain, smoothed, mode, log2, true, prediction);
-        const int64_t cost = kernels::satd(source.at(x, y), source.stride, prediction, side);
+        predict(plain, smoothed, mode, shape, true, prediction);
+        const int64_t cost = kernels::satd(source.at(x, y), source.stride, prediction, side, side);
         if (cost < least) least = cost, best = mode;
       }
-      predict(plain, smoothed, best, log2, true, prediction);
-      kernels::subtract(source.at(x, y), source.stride, prediction, side, residuals);
+      predict(plain, smoothed, best, shape, true, prediction);
+      kernels::subtract(source.at(x, y), source.stride, prediction, side, side, residuals);
       residuals += side * side;
       *modes++ = static_cast<uint8_t>(best);
     }

@@ -33,7 +33,7 @@ void encode_squares(Coder& coder, TileJob& job, const EncoderOptions& options, c
   Search search(job.tile, job.source.planes, options, masking);
   for_each_square(job.geometry, [&](const Block& square) {
     search.choose(job.model, square);
-    code_tree(coder, job.tile, square);
+    code_square(coder, job.tile, square);
     look(square);
     job.tile.syntax.clear_square();
   });

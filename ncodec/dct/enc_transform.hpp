@@ -1,7 +1,7 @@
-// The forward transforms of square blocks of 10-bit residuals, for encoders: not normative.
+// The forward transforms of blocks of 10-bit residuals, for encoders: not normative.
 //
 // With C(u, v) the orthonormal coefficient of a residual, u the vertical frequency, `forward` gives C * 2^FORWARD_BITS
-// at every size and of every kind.
+// of squares of every size and kind, and times sqrt(height / width) of others.
 
 #pragma once
 
@@ -12,6 +12,13 @@ namespace ncodec::dct {
 constexpr int FORWARD_BITS = 5;
 
 namespace detail {
+
+// Of the first pass: 1023 N fits int16.
+constexpr int forward_shift(Kind kind, int n) {
+  int log2 = 0;
+  while (1 << log2 < n) ++log2;
+  return kind == Kind::angle ? std::max(0, log2 - 4) : log2 + 1;
+}
 
 // Factors of the forward transform: [row][pair of samples], the rows that InverseFactors has.
 template <Kind K, int N>
@@ -89,58 +96,80 @@ inline void forward_columns_wide(const Words* in, Longs* low, Longs* high) {
   }
 }
 
+// Rows of N, `height` of them, to [y][horizontal frequency].
 template <Kind K, int N>
-inline void forward_block(const int16_t* residual, int stride, int32_t* coefficients) {
-  constexpr int LOG2 = N == 4 ? 2 : N == 8 ? 3 : N == 16 ? 4 : N == 32 ? 5 : 6;
-  constexpr bool ANGLE = K == Kind::angle;
-  constexpr int FIRST = ANGLE ? std::max(0, LOG2 - 4) : LOG2 + 1;  // 1023 N fits int16
-  constexpr int SECOND = ANGLE ? 0 : 6;
-  constexpr int WIDTH = std::min(N, LANES);
-  int16_t middle[N * N];       // [y][horizontal frequency]
+inline void forward_rows(const int16_t* residual, int stride, int height, int16_t* middle) {
+  constexpr int SHIFT = forward_shift(K, N), PART = std::min(N, LANES);
+  const int n_rows = std::min(height, LANES);
   int16_t columns[N * LANES];  // [x][8 rows]
   Words words[std::max(N, LANES)];
   Longs low[N], high[N];
-  for (int n = N; n < LANES; ++n) words[n] = zero();
-  for (int y = 0; y < N; y += WIDTH) {
-    for (int x = 0; x < N; x += WIDTH) {
-      for (int i = 0; i < WIDTH; ++i) words[i] = load_row<WIDTH>(residual + static_cast<ptrdiff_t>(y + i) * stride + x);
-      transpose<LANES>(words, columns + x * LANES, LANES, WIDTH);
+  const Longs half = constant(1 << SHIFT >> 1);
+  for (int y = 0; y < height; y += n_rows) {
+    for (int x = 0; x < N; x += PART) {
+      for (int i = 0; i < LANES; ++i)
+        words[i] = i < n_rows ? load_row<PART>(residual + static_cast<ptrdiff_t>(y + i) * stride + x) : zero();
+      transpose<LANES>(words, columns + x * LANES, LANES, PART);
     }
     for (int x = 0; x < N; ++x) words[x] = load(columns + x * LANES);
     forward_columns<K, N>(words, 1, low, high);
-    const Longs half = constant(1 << FIRST >> 1);
-    for (int v = 0; v < N; ++v) words[v] = narrow<FIRST>(add(low[v], half), add(high[v], half));
-    for (int v = 0; v < N; v += WIDTH) transpose<WIDTH>(words + v, middle + y * N + v, N, WIDTH);
+    for (int v = 0; v < N; ++v) words[v] = narrow<SHIFT>(add(low[v], half), add(high[v], half));
+    for (int v = N; v < LANES; ++v) words[v] = zero();
+    for (int v = 0; v < N; v += PART) transpose<PART>(words + v, middle + y * N + v, N, n_rows);
   }
-  for (int v = 0; v < N; v += WIDTH) {
-    for (int y = 0; y < N; ++y) words[y] = load_row<WIDTH>(middle + y * N + v);
+}
+
+// Columns of N, `width` of them, WIDTH at a time.
+template <Kind K, int N, int WIDTH>
+inline void forward_down(const int16_t* middle, int width, int32_t* coefficients) {
+  constexpr int SHIFT = K == Kind::angle ? 0 : 6;
+  Words words[N];
+  Longs low[N], high[N];
+  const Longs half = constant(1 << SHIFT >> 1);
+  for (int v = 0; v < width; v += WIDTH) {
+    for (int y = 0; y < N; ++y) words[y] = load_row<WIDTH>(middle + y * width + v);
     forward_columns_wide<K, N>(words, low, high);
-    const Longs half = constant(1 << SECOND >> 1);
     for (int u = 0; u < N; ++u) {
-      store_longs(coefficients + u * N + v, shift_down_longs<SECOND>(add(low[u], half)));
+      store_longs(coefficients + u * width + v, shift_down_longs<SHIFT>(add(low[u], half)));
       if constexpr (WIDTH == LANES)
-        store_longs(coefficients + u * N + v + 4, shift_down_longs<SECOND>(add(high[u], half)));
-    }
-  }
-  if constexpr (ANGLE) {
-    constexpr int SHIFT = 2 * SCALE_BITS + LOG2 - FORWARD_BITS - FIRST;
-    for (int u = 0; u < N; ++u) {
-      for (int v = 0; v < N; ++v) {
-        const int64_t scale = static_cast<int64_t>(ROWS<K, N>.scales[u]) * ROWS<K, N>.scales[v];
-        int32_t& c = coefficients[u * N + v];
-        c = static_cast<int32_t>((c * scale + (int64_t{1} << (SHIFT - 1))) >> SHIFT);
-      }
+        store_longs(coefficients + u * width + v + 4, shift_down_longs<SHIFT>(add(high[u], half)));
     }
   }
 }
 
 }  // namespace detail
 
-// Writes [N * N] coefficients, C * 2^FORWARD_BITS, below 2^22. |residual| < 2^SAMPLE_BITS. Not normative.
-inline void forward(const int16_t* residual, int stride, int32_t* coefficients, int log2_size, Kind kind) {
-  detail::with_transform(kind, log2_size, [&](auto tag) {
-    detail::forward_block<decltype(tag)::KIND, decltype(tag)::SIZE>(residual, stride, coefficients);
+// Bits by which `forward` multiplies orthonormal coefficients.
+inline float forward_bits(const Shape& shape) {
+  return FORWARD_BITS + static_cast<float>(shape.log2_h - shape.log2_w) / 2;
+}
+
+// Writes [height * width] coefficients, C * 2^forward_bits, below 2^25. |residual| < 2^SAMPLE_BITS. Not normative.
+inline void forward(const int16_t* residual, int stride, int32_t* coefficients, const Shape& shape,
+                    const Kinds& kinds) {
+  const int width = shape.width(), height = shape.height();
+  int16_t middle[MAX_SIDE * MAX_SIDE];  // [y][horizontal frequency]
+  detail::with_transform(kinds.horizontal, shape.log2_w, [&](auto tag) {
+    detail::forward_rows<decltype(tag)::KIND, decltype(tag)::SIZE>(residual, stride, height, middle);
   });
+  detail::with_transform(kinds.vertical, shape.log2_h, [&](auto tag) {
+    constexpr Kind K = decltype(tag)::KIND;
+    constexpr int N = decltype(tag)::SIZE;
+    if (width < detail::LANES) {
+      detail::forward_down<K, N, 4>(middle, width, coefficients);
+    } else {
+      detail::forward_down<K, N, detail::LANES>(middle, width, coefficients);
+    }
+  });
+  if (kinds.vertical != Kind::angle) return;
+  const uint16_t *across = scales(Kind::angle, shape.log2_w), *down = scales(Kind::angle, shape.log2_h);
+  const int shift = 2 * SCALE_BITS + shape.log2_w - FORWARD_BITS - detail::forward_shift(Kind::angle, width);
+  for (int u = 0; u < height; ++u)
+    for (int v = 0; v < width; ++v) {
+      int32_t& c = coefficients[u * width + v];
+      c = static_cast<int32_t>((c * (static_cast<int64_t>(down[u]) * across[v]) + (int64_t{1} << (shift - 1))) >>
+                               shift);
+    }
 }
 
 }  // namespace ncodec::dct

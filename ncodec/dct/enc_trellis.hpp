@@ -19,33 +19,34 @@ struct Survivor {
   GroupFlags coded;
   Magnitudes magnitudes;
 
-  void copy_levels(const Survivor& from, int side) {
+  void copy_levels(const Survivor& from, const Shape& coded_shape) {
     earlier = from.earlier, any_in_group = from.any_in_group, coded = from.coded;
-    for (int y = 0; y < side; ++y)
-      std::memcpy(magnitudes.values + y * Magnitudes::STRIDE, from.magnitudes.values + y * Magnitudes::STRIDE, side);
+    for (int y = 0; y < coded_shape.height(); ++y)
+      std::memcpy(magnitudes.values + y * Magnitudes::STRIDE, from.magnitudes.values + y * Magnitudes::STRIDE,
+                  coded_shape.width());
   }
 
   // For a path that begins in a group.
-  void begin(Place group, int side) {
+  void begin(Place group, const Shape& coded_shape) {
     earlier = 0, any_in_group = false;
     coded = {};
     coded.set(group, true);
-    magnitudes.clear(side);
+    magnitudes.clear(coded_shape);
   }
 };
 
 class Trellis {
  public:
-  // Chooses the half-steps of a block. `ratio`: [coded side, coded side] coefficients in half-steps; `error`: what a
+  // Chooses the half-steps of a block. `ratio`: [coded height, coded width] coefficients in half-steps; `error`: what a
   // squared error of one half-step weighs, in bits. `levels` (cleared before) gets them; returns whether there are any.
-  bool quantise(const float* ratio, const float* error, int16_t* levels, int stride, int log2,
+  bool quantise(const float* ratio, const float* error, int16_t* levels, int stride, const Shape& shape,
                 const Surroundings& around, const Model& model) {
     std::array<bool, 64> is_worth;
-    const int top = find_worth(ratio, log2, is_worth);
+    const int top = find_worth(ratio, shape, is_worth);
     if (top < 0) return false;
-    Run run(ratio, error, log2, around, model);
+    Run run(ratio, error, shape, around, model);
     for (int s = 0; s < STATES; ++s) now_[s] = &survivors_[s], next_[s] = &survivors_[STATES + s], now_[s]->cost = NEVER;
-    for (Survivor& s : survivors_) s.magnitudes.clear(run.side);
+    for (Survivor& s : survivors_) s.magnitudes.clear(run.coded);
     stages_.clear();
     for (int g = top; g >= 0; --g) {
       if (!is_worth[g] && (!run.is_alive || g > 0)) {
@@ -77,17 +78,17 @@ class Trellis {
 
   // f(index) for the frequencies of a group, by rows.
   template <class F>
-  static void for_each_in_group(Place group, int side, F f) {
+  static void for_each_in_group(Place group, int width, F f) {
     for (int y = 0; y < 4; ++y)
-      for (int x = 0; x < 4; ++x) f((group.y * 4 + y) * side + group.x * 4 + x);
+      for (int x = 0; x < 4; ++x) f((group.y * 4 + y) * width + group.x * 4 + x);
   }
 
   // Which groups have anything that may be more than 0? Returns the last of them, or -1.
-  static int find_worth(const float* ratio, int log2, std::array<bool, 64>& is_worth) {
+  static int find_worth(const float* ratio, const Shape& shape, std::array<bool, 64>& is_worth) {
     int top = -1;
-    for (int g = 0; g < groups_in(log2); ++g) {
+    for (int g = 0; g < groups_in(shape); ++g) {
       float most = 0;
-      for_each_in_group(SCAN.groups_of(log2)[g], 1 << coded_log2(log2),
+      for_each_in_group(SCAN.groups_of(shape)[g], coded_of(shape).width(),
                         [&](int i) { most = std::max(most, std::abs(ratio[i])); });
       is_worth[g] = most >= LEAST;
       if (is_worth[g]) top = g;
@@ -99,25 +100,27 @@ class Trellis {
   struct Run {
     const float *ratio, *error;
     const Place* groups;
-    int side;
+    Shape coded;
+    int width;  // of coded frequencies
     const Model& model;
     LevelContexts bins;
     LastCosts last_costs;
     float nothing = 0;      // weighted error of all that is above, if all of it is 0
     bool is_alive = false;  // has a path begun?
 
-    Run(const float* ratio_, const float* error_, int log2, const Surroundings& around, const Model& model_)
+    Run(const float* ratio_, const float* error_, const Shape& shape, const Surroundings& around, const Model& model_)
         : ratio(ratio_),
           error(error_),
-          groups(SCAN.groups_of(log2)),
-          side(1 << coded_log2(log2)),
+          groups(SCAN.groups_of(shape)),
+          coded(coded_of(shape)),
+          width(coded.width()),
           model(model_),
-          bins(around, log2),
-          last_costs(model_, bins, log2) {}
+          bins(around, shape),
+          last_costs(model_, bins, shape) {}
 
     float error_of_nothing(Place group) const {
       float sum = 0;
-      for_each_in_group(group, side, [&](int i) { sum += ratio[i] * ratio[i] * error[i]; });
+      for_each_in_group(group, width, [&](int i) { sum += ratio[i] * ratio[i] * error[i]; });
       return sum;
     }
 
@@ -161,7 +164,7 @@ class Trellis {
     const size_t first_stage = stages_.size();
     for (int k = 15; k >= 0; --k) {
       const Place at = SCAN.place(group, k);
-      const int i = at.y * run.side + at.x;
+      const int i = at.y * run.width + at.x;
       const Coefficient c = {at, std::abs(run.ratio[i]), run.error[i], k == 0 && has_flag};
       const bool is_step = run.is_alive || c.r >= LEAST;
       if (is_step) advance(run, c);
@@ -201,7 +204,7 @@ class Trellis {
     for (int s = 0; s < STATES; ++s)
       if (now_[s]->cost < NEVER && now_[s]->cost <= least + HOPELESS) go_on(run, c, s, best);
     if (c.r >= LEAST) begin(run, c, best);
-    take_over(best, c.at, run.side);
+    take_over(best, c.at, run.coded);
     Stage stage = {c.at.x, c.at.y, {}};
     for (int t = 0; t < STATES; ++t) stage.steps[t] = {static_cast<int16_t>(best[t].magnitude), best[t].before};
     stages_.push_back(stage);
@@ -236,7 +239,7 @@ class Trellis {
   }
 
   // Survivors move on; the last to follow one takes over its memory.
-  void take_over(const Candidates& best, Place at, int side) {
+  void take_over(const Candidates& best, Place at, const Shape& coded) {
     std::array<int, STATES> followers = {};
     for (const Candidate& c : best)
       if (c.cost < NEVER && c.before >= 0) ++followers[c.before];
@@ -247,7 +250,7 @@ class Trellis {
       if (c.cost == NEVER || c.before == STARTS) continue;
       const bool is_last = --followers[c.before] == 0;
       taken[t] = is_last ? now_[c.before] : next_[t];
-      if (!is_last) taken[t]->copy_levels(*now_[c.before], side);
+      if (!is_last) taken[t]->copy_levels(*now_[c.before], coded);
       is_used[taken[t] - survivors_.data()] = true;
     }
     int free = 0;
@@ -260,7 +263,7 @@ class Trellis {
       const Candidate& c = best[t];
       if (!taken[t]) {
         taken[t] = take_free();
-        if (c.cost < NEVER) taken[t]->begin({at.x >> 2, at.y >> 2}, side);
+        if (c.cost < NEVER) taken[t]->begin({at.x >> 2, at.y >> 2}, coded);
       }
       Survivor& v = *taken[t];
       v.cost = c.cost;
@@ -303,7 +306,7 @@ class Trellis {
       const int before = step.before == STARTS ? 0 : step.before;
       if (step.magnitude) {
         const int half_steps = 2 * step.magnitude - (before & 1);
-        levels[y * stride + x] = static_cast<int16_t>(run.ratio[y * run.side + x] < 0 ? -half_steps : half_steps);
+        levels[y * stride + x] = static_cast<int16_t>(run.ratio[y * run.width + x] < 0 ? -half_steps : half_steps);
       }
       if (step.before == STARTS) break;
       state = before;

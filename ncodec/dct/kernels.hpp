@@ -13,22 +13,23 @@
 namespace ncodec::dct::kernels {
 
 // D35.
-NCODEC_CLONES static void planar(const int16_t* left, const int16_t* top, int log2, int16_t* out) {
-  const int side = 1 << log2, below = left[side], right = top[side];
-  for (int y = 0; y < side; ++y)
-    for (int x = 0; x < side; ++x)
-      out[y * side + x] = static_cast<int16_t>(
-          ((side - 1 - x) * left[y] + (x + 1) * right + (side - 1 - y) * top[x] + (y + 1) * below + side) >>
-          (log2 + 1));
+NCODEC_CLONES static void planar(const int16_t* left, const int16_t* top, const Shape& shape, int16_t* out) {
+  const int w = shape.width(), h = shape.height(), log2_w = shape.log2_w, log2_h = shape.log2_h;
+  const int below = left[h], right = top[w];
+  for (int y = 0; y < h; ++y)
+    for (int x = 0; x < w; ++x) {
+      const int across = (w - 1 - x) * left[y] + (x + 1) * right, down = (h - 1 - y) * top[x] + (y + 1) * below;
+      out[y * w + x] = static_cast<int16_t>(((across << log2_h) + (down << log2_w) + w * h) >> (log2_w + log2_h + 1));
+    }
 }
 
 // D37: between two samples by the line.
-NCODEC_CLONES static void angular(const int16_t* from, int angle, int side, int16_t* out) {
-  for (int y = 0; y < side; ++y) {
+NCODEC_CLONES static void angular(const int16_t* from, int angle, int width, int height, int16_t* out) {
+  for (int y = 0; y < height; ++y) {
     const int offset = ((y + 1) * angle) >> 5, fraction = ((y + 1) * angle) & 31;
     const int16_t* p = from + offset + 1;
-    for (int x = 0; x < side; ++x)
-      out[y * side + x] = static_cast<int16_t>(((32 - fraction) * p[x] + fraction * p[x + 1] + 16) >> 5);
+    for (int x = 0; x < width; ++x)
+      out[y * width + x] = static_cast<int16_t>(((32 - fraction) * p[x] + fraction * p[x + 1] + 16) >> 5);
   }
 }
 
@@ -41,20 +42,21 @@ constexpr int8_t CUBIC[32][4] = {
     {-2, 16, 54, -4}, {-2, 15, 55, -4}, {-2, 14, 56, -4}, {-2, 12, 57, -3}, {-2, 10, 58, -2}, {-1, 7, 60, -2},
     {0, 4, 62, -2},   {0, 2, 63, -1}};
 
-NCODEC_CLONES static void angular_cubic(const int16_t* from, int angle, int side, int16_t* out) {
-  for (int y = 0; y < side; ++y) {
+NCODEC_CLONES static void angular_cubic(const int16_t* from, int angle, int width, int height, int16_t* out) {
+  for (int y = 0; y < height; ++y) {
     const int offset = ((y + 1) * angle) >> 5;
     const int8_t* c = CUBIC[((y + 1) * angle) & 31];
     const int16_t* p = from + offset;
-    for (int x = 0; x < side; ++x)
-      out[y * side + x] = static_cast<int16_t>(
+    for (int x = 0; x < width; ++x)
+      out[y * width + x] = static_cast<int16_t>(
           std::clamp((c[0] * p[x] + c[1] * p[x + 1] + c[2] * p[x + 2] + c[3] * p[x + 3] + 32) >> 6, 0, SAMPLE_MAX));
   }
 }
 
-inline void transpose(int16_t* block, int side) {
-  for (int y = 1; y < side; ++y)
-    for (int x = 0; x < y; ++x) std::swap(block[y * side + x], block[x * side + y]);
+// [height, width] to [width, height].
+inline void transpose(const int16_t* in, int width, int height, int16_t* out) {
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x) out[x * height + y] = in[y * width + x];
 }
 
 // D38: luma to chroma.
@@ -72,11 +74,12 @@ NCODEC_CLONES static void scale(const int16_t* levels, const int32_t* steps, int
 }
 
 // D31.
-NCODEC_CLONES static void add(const int16_t* prediction, const int16_t* residual, int side, int16_t* out, int stride) {
-  for (int y = 0; y < side; ++y)
-    for (int x = 0; x < side; ++x)
+NCODEC_CLONES static void add(const int16_t* prediction, const int16_t* residual, int width, int height, int16_t* out,
+                              int stride) {
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x)
       out[y * stride + x] =
-          static_cast<int16_t>(std::clamp(prediction[y * side + x] + residual[y * side + x], 0, SAMPLE_MAX));
+          static_cast<int16_t>(std::clamp(prediction[y * width + x] + residual[y * width + x], 0, SAMPLE_MAX));
 }
 
 }  // namespace ncodec::dct::kernels

@@ -17,6 +17,10 @@ constexpr int STATES = 8;      // of the dependent quantiser: in odd ones levels
 constexpr int MAX_CODED = 32;  // of larger blocks the 32x32 low frequencies are coded
 
 inline int coded_log2(int log2) { return std::min(log2, 5); }
+inline Shape coded_of(const Shape& shape) { return {coded_log2(shape.log2_w), coded_log2(shape.log2_h)}; }
+
+// How far the last levels of another block lie out along x and y: 0 if it has none, 1 ... 5 (D20).
+using Reaches = std::array<uint8_t, 2>;
 
 // What the contexts of a block's levels know of its surroundings.
 struct Surroundings {
@@ -26,6 +30,7 @@ struct Surroundings {
   const int16_t* luma = nullptr;  // levels of the same block in luma and Cb, where contexts see them
   const int16_t* cb = nullptr;
   int stride = 0;  // of both
+  Reaches reaches[2] = {{0, 0}, {0, 0}};  // of the blocks left and above; for chroma, of luma and Cb
 };
 
 struct Place {
@@ -37,7 +42,7 @@ struct Place {
 struct ContextClasses {
   uint8_t near[64];      // of the sum of five magnitudes, each at most 7
   uint8_t far[64];       // of x + y
-  uint8_t place[3][32];  // of a coordinate in blocks of 4, 8, larger
+  uint8_t place[3][32];  // of a coordinate along a side of 4, 8, larger
 
   ContextClasses() {
     for (int s = 0; s < 64; ++s) near[s] = static_cast<uint8_t>(s < 5 ? s : s < 7 ? 5 : s < 11 ? 6 : 7);
@@ -54,27 +59,31 @@ inline const ContextClasses CLASSES;
 // The bins of a block's levels: their contexts and mixers.
 class LevelContexts {
  public:
-  LevelContexts(const Surroundings& around, int log2)
+  LevelContexts(const Surroundings& around, const Shape& shape)
       : around_(around),
-        size_(log2 - MIN_LOG2),
+        size_(shape.size()),
+        form_(shape.log2_w == shape.log2_h  ? 0
+              : shape.log2_w > shape.log2_h ? 1
+                                            : 2),
+        sides_{shape.log2_w - MIN_LOG2, shape.log2_h - MIN_LOG2},
         is_chroma_(around.plane > 0),
         energy_(around.energy),
-        place_(CLASSES.place[std::min(log2 - MIN_LOG2, 2)]) {}
+        place_x_(CLASSES.place[std::min(sides_[0], 2)]),
+        place_y_(CLASSES.place[std::min(sides_[1], 2)]) {}
 
   // [level not 0?] (D23). `sum`: of the template, its magnitudes at most 7 each.
   Bin sig(int state, Place at, int sum) const {
-    const int near = CLASSES.near[sum], far = CLASSES.far[at.x + at.y], place = place_[at.x] + 8 * place_[at.y];
-    const int of_state = state;
+    const int near = CLASSES.near[sum], far = CLASSES.far[at.x + at.y], place = place_x_[at.x] + 8 * place_y_[at.y];
     Bin bin;
-    bin.a = contexts::SIG_A(of_state, is_chroma_, size_, far, near);
+    bin.a = contexts::SIG_A(state, is_chroma_, size_, far, near);
     if (is_chroma_) {
-      bin.b = contexts::SIG_B_CHROMA(size_, place);
+      bin.b = contexts::SIG_B_CHROMA(size_, form_, place);
       bin.c = contexts::SIG_C_CHROMA(std::min(size_, 2), energy_ / 2, other_planes(at), std::min(near, 3));
     } else {
-      bin.b = contexts::SIG_B_LUMA(size_, place, around_.direction);
+      bin.b = contexts::SIG_B_LUMA(size_, form_, place, around_.direction);
       bin.c = contexts::SIG_C_LUMA(size_, energy_, std::min(near, 4), std::min(far / 2, 2));
     }
-    bin.mixer = mixers::SIG(of_state, is_chroma_, size_);
+    bin.mixer = mixers::SIG(state, is_chroma_, size_);
     return bin;
   }
 
@@ -96,7 +105,8 @@ class LevelContexts {
   // Bin `number` of the class of a coordinate of the last significant position (D20). `other`: `direction` of x;
   // of y, which is coded second, what is known of x.
   Bin last(int axis, int number, int other) const {
-    return {contexts::LAST_A(axis, is_chroma_, size_, number), contexts::LAST_B(axis, is_chroma_, energy_, number),
+    return {contexts::LAST_A(axis, is_chroma_, sides_[axis], energy_, number),
+            contexts::LAST_B(axis, around_.plane, around_.reaches[0][axis], around_.reaches[1][axis], number),
             contexts::LAST_C(axis, is_chroma_, size_, other, number), mixers::LAST(axis, is_chroma_)};
   }
 
@@ -111,8 +121,10 @@ class LevelContexts {
   }
 
   const Surroundings& around_;
-  int size_, is_chroma_, energy_;
-  const uint8_t* place_;
+  int size_, form_;
+  int sides_[2];  // of x, of y
+  int is_chroma_, energy_;
+  const uint8_t *place_x_, *place_y_;
 };
 
 // Magnitudes of a block as contexts see them, at most 7, with a border of zeros to the right and below.
@@ -120,8 +132,8 @@ struct Magnitudes {
   static constexpr int STRIDE = MAX_CODED + 2;
   uint8_t values[STRIDE * STRIDE];
 
-  void clear(int side) {
-    for (int y = 0; y < side + 2; ++y) std::memset(values + y * STRIDE, 0, side + 2);
+  void clear(const Shape& coded) {
+    for (int y = 0; y < coded.height() + 2; ++y) std::memset(values + y * STRIDE, 0, coded.width() + 2);
   }
   void set(Place at, int magnitude) { values[at.y * STRIDE + at.x] = static_cast<uint8_t>(std::min(magnitude, 7)); }
   int template_sum(Place at) const {

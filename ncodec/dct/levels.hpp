@@ -4,8 +4,8 @@
 //   [last significant position] then, from there back to DC, 4x4 groups in diagonal order:
 //   [group coded?] then each level: [> 0?] [> 1?] [> 2?] ... escape, sign
 //
-// Quantisation is dependent (H.266 8.7.3): four states, moved on by the parity of each magnitude k; in states 0 and 1
-// k stands for 2k half-steps, in 2 and 3 for 2k - 1. Buffers hold half-steps, with their sign; bins code k.
+// Quantisation is dependent (H.266 8.7.3): eight states, moved on by the parity of each magnitude k; in even
+// states k stands for 2k half-steps, in odd ones for 2k - 1. Buffers hold half-steps, with their sign; bins code k.
 
 #pragma once
 
@@ -16,37 +16,41 @@ namespace ncodec::dct {
 constexpr int LEVEL_MAX = 16383;  // 2k half-steps fit int16
 constexpr int MAX_UNARY = 15;     // magnitudes from here on are escaped by Exp-Golomb
 
-// The next state after an even and an odd magnitude (D27): the trellis of eight states of Ungerboeck 1982.
+// The next state after an even and an odd magnitude (D27): a trellis of Ungerboeck 1982.
 constexpr uint8_t NEXT_STATE[STATES][2] = {{0, 1}, {3, 2}, {5, 4}, {6, 7}, {1, 0}, {2, 3}, {4, 5}, {7, 6}};
 
 // Diagonals from (0, 0), each from the lower left to the upper right.
 struct Scan {
   std::array<Place, 16> in_group;
-  std::array<std::array<Place, 64>, 4> groups;  // for 1, 2, 4, 8 groups a side
+  std::array<std::array<std::array<Place, 64>, 4>, 4> groups;  // for 1, 2, 4, 8 groups a column, a row
 
   Scan() {
-    diagonal(4, in_group.data());
-    for (int i = 0; i < 4; ++i) diagonal(1 << i, groups[i].data());
+    diagonal(4, 4, in_group.data());
+    for (int j = 0; j < 4; ++j)
+      for (int i = 0; i < 4; ++i) diagonal(1 << i, 1 << j, groups[j][i].data());
   }
 
-  static void diagonal(int side, Place* out) {
-    for (int d = 0; d < 2 * side - 1; ++d)
-      for (int y = std::min(d, side - 1); y >= 0 && d - y < side; --y) *out++ = {d - y, y};
+  static void diagonal(int width, int height, Place* out) {
+    for (int d = 0; d < width + height - 1; ++d)
+      for (int y = std::min(d, height - 1); y >= 0 && d - y < width; --y) *out++ = {d - y, y};
   }
 
   // The groups of a block's coded frequencies.
-  const Place* groups_of(int log2) const { return groups[coded_log2(log2) - 2].data(); }
+  const Place* groups_of(const Shape& shape) const {
+    const Shape coded = coded_of(shape);
+    return groups[coded.log2_h - 2][coded.log2_w - 2].data();
+  }
 
   // Frequency k of a group.
   Place place(Place group, int k) const { return {4 * group.x + in_group[k].x, 4 * group.y + in_group[k].y}; }
 };
 inline const Scan SCAN;
-inline int groups_in(int log2) { return 1 << (2 * (coded_log2(log2) - 2)); }
+inline int groups_in(const Shape& shape) { return coded_of(shape).area() / 16; }
 
 // A coordinate as a class (unary, adaptive) and bits: 0 1 2 3 | 4-5 | 6-7 | 8-11 | 12-15 | 16-23 | 24-31.
 constexpr int CLASS_START[11] = {0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32};
 constexpr int CLASS_BITS[10] = {0, 0, 0, 0, 1, 1, 2, 2, 3, 3};
-inline int classes_of(int log2) { return 2 * coded_log2(log2); }  // 4, 6, 8, 10 for coded sides of 4, 8, 16, 32
+inline int classes_of(int log2) { return 2 * coded_log2(log2); }  // 4, 6, 8, 10 along coded sides of 4, 8, 16, 32
 
 inline int class_of(int value) {
   int c = 0;
@@ -70,9 +74,9 @@ int code_coordinate(Coder& coder, int value, int axis, int other, const LevelCon
 }
 
 template <class Coder>
-Place code_last(Coder& coder, Place last, const LevelContexts& bins, int log2) {
-  const int x = code_coordinate(coder, last.x, 0, bins.direction(), bins, log2);
-  const int y = code_coordinate(coder, last.y, 1, seen_by_y(class_of(x)), bins, log2);
+Place code_last(Coder& coder, Place last, const LevelContexts& bins, const Shape& shape) {
+  const int x = code_coordinate(coder, last.x, 0, bins.direction(), bins, shape.log2_w);
+  const int y = code_coordinate(coder, last.y, 1, seen_by_y(class_of(x)), bins, shape.log2_h);
   return {x, y};
 }
 
@@ -108,9 +112,9 @@ inline bool has_level(const int16_t* levels, int stride, Place group) {
   return any != 0;
 }
 
-inline Place find_last(const int16_t* levels, int stride, int log2) {
-  const Place* groups = SCAN.groups_of(log2);
-  for (int g = groups_in(log2) - 1; g >= 0; --g)
+inline Place find_last(const int16_t* levels, int stride, const Shape& shape) {
+  const Place* groups = SCAN.groups_of(shape);
+  for (int g = groups_in(shape) - 1; g >= 0; --g)
     for (int k = 15; k >= 0; --k) {
       const Place at = SCAN.place(groups[g], k);
       if (levels[at.y * stride + at.x]) return at;
@@ -118,19 +122,24 @@ inline Place find_last(const int16_t* levels, int stride, int log2) {
   return {0, 0};
 }
 
-// Codes the levels of a block that has any. The decoder finds `levels` zero and fills it in; returns the sum of
-// magnitudes, each at most 255.
+// What later blocks may know of the levels of one.
+struct LevelsSeen {
+  int sum = 0;                    // of magnitudes, each at most 255
+  std::array<uint8_t, 2> last{};  // classes of the last position's x and y, + 1; 0 if there is none
+};
+
+// Codes the levels of a block that has any. The decoder finds `levels` zero and fills it in.
 template <class Coder>
-int code_levels(Coder& coder, int16_t* levels, int stride, int log2, const Surroundings& around) {
-  const LevelContexts bins(around, log2);
-  const Place* groups = SCAN.groups_of(log2);
-  const Place last = code_last(coder, Coder::DECODES ? Place{0, 0} : find_last(levels, stride, log2), bins, log2);
+LevelsSeen code_levels(Coder& coder, int16_t* levels, int stride, const Shape& shape, const Surroundings& around) {
+  const LevelContexts bins(around, shape);
+  const Place* groups = SCAN.groups_of(shape);
+  const Place last = code_last(coder, Coder::DECODES ? Place{0, 0} : find_last(levels, stride, shape), bins, shape);
   int first_group = 0, first_in_group = 0;
   while (!(groups[first_group] == Place{last.x >> 2, last.y >> 2})) ++first_group;
   while (!(SCAN.place(groups[first_group], first_in_group) == last)) ++first_in_group;
 
   Magnitudes magnitudes;
-  magnitudes.clear(1 << coded_log2(log2));
+  magnitudes.clear(coded_of(shape));
   GroupFlags coded;
   int sum_of_levels = 0, earlier = 0, state = 0;
   for (int g = first_group; g >= 0; --g) {
@@ -163,7 +172,7 @@ int code_levels(Coder& coder, int16_t* levels, int stride, int log2, const Surro
       sum_of_levels += std::min(magnitude, 255);
     }
   }
-  return sum_of_levels;
+  return {sum_of_levels, {static_cast<uint8_t>(1 + class_of(last.x)), static_cast<uint8_t>(1 + class_of(last.y))}};
 }
 
 }  // namespace ncodec::dct

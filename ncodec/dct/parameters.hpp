@@ -77,43 +77,47 @@ inline int log_step_of(const Parameters& parameters, const Interpolation& at, in
   return 8 * at(parameters.log_step, [&](const auto& of_plane) { return of_plane[plane]; });
 }
 
-// The frequencies that a matrix names, for coded sides 4 and 8, 16, 32; between them it is bilinear.
+// The frequencies that a matrix names, for sides 4 and 8, 16, 32 and 64; between them it is bilinear.
 constexpr uint8_t GRID[3][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {0, 1, 2, 3, 5, 8, 11, 15}, {0, 1, 2, 4, 7, 12, 20, 31}};
 
 struct GridPlace {
   int before, sixteenths;
 };
 
-inline GridPlace grid_place(int frequency, int log2) {
+// `sixteenths`: of a frequency of the matrix of a size, `log2` of its side.
+inline GridPlace grid_place(int sixteenths, int log2) {
   const uint8_t* grid = GRID[std::clamp(log2 - 3, 0, 2)];
   int g = 7;
-  while (grid[g] > frequency) --g;
-  return {g, g < 7 ? (frequency - grid[g]) * 16 / (grid[g + 1] - grid[g]) : 0};
+  while (16 * grid[g] > sixteenths) --g;
+  return {g, g < 7 ? (sixteenths - 16 * grid[g]) / (grid[g + 1] - grid[g]) : 0};
 }
 
 // What squares add to the logarithm of their steps: -MAX_OFFSET ... MAX_OFFSET quarters of an octave, of 1/2048 octave.
 constexpr int MAX_OFFSET = 12, OFFSET_UNIT = 512;
 
-// Quantisation steps by plane and size: of 1/16, in samples of an orthonormal transform. [v * coded side + u]
-using Steps = Array<std::vector<int32_t>, 3, SIZES>;
+// Half an octave, of 1/2048: what the coefficients of shapes that are odd are enlarged by (specs/dct_transforms.md).
+constexpr int ODD_UNIT = 1024;
 
-// Of one plane and size (D7), `offset` quarters of an octave coarser.
-inline std::vector<int32_t> steps_of(const Parameters& parameters, int quality_code, int plane, int log2,
-                                     int offset = 0) {
+// Quantisation steps of one plane and shape (D7), `more` / 2048 octaves coarser: of 1/16, in samples of an orthonormal
+// transform, [coded height, coded width]. The matrix is that of a square of about the same area.
+inline std::vector<int32_t> steps_of(const Parameters& parameters, int quality_code, int plane, const Shape& shape,
+                                     int more = 0) {
   const Interpolation at(quality_code);
-  const int base = log_step_of(parameters, at, plane) + OFFSET_UNIT * offset, side = 1 << coded_log2(log2);
+  const int base = log_step_of(parameters, at, plane) + more, log2 = shape.log2_side();
+  const Shape coded = coded_of(shape);
   int grid[64];
   for (int i = 0; i < 64; ++i)
     grid[i] = 64 * at(parameters.matrix, [&](const auto& m) { return m[plane > 0][log2 - MIN_LOG2][i]; });
-  std::vector<int32_t> steps(static_cast<size_t>(side) * side);
-  for (int v = 0; v < side; ++v)
-    for (int u = 0; u < side; ++u) {
-      const auto [gv, fv] = grid_place(v, log2);
-      const auto [gu, fu] = grid_place(u, log2);
+  std::vector<int32_t> steps;
+  steps.reserve(coded.area());
+  for (int v = 0; v < coded.height(); ++v)
+    for (int u = 0; u < coded.width(); ++u) {
+      const auto [gv, fv] = grid_place(v << (4 + log2 - shape.log2_h), log2);
+      const auto [gu, fu] = grid_place(u << (4 + log2 - shape.log2_w), log2);
       const int* g = grid + gv * 8 + gu;
       const int right = gu < 7, below = gv < 7 ? 8 : 0;
       const int top = g[0] * (16 - fu) + g[right] * fu, bottom = g[below] * (16 - fu) + g[below + right] * fu;
-      steps[static_cast<size_t>(v) * side + u] = exp2_of(base + ((top * (16 - fv) + bottom * fv) >> 8));
+      steps.push_back(exp2_of(base + ((top * (16 - fv) + bottom * fv) >> 8)));
     }
   return steps;
 }

@@ -1,9 +1,9 @@
 // Intra prediction of a block from the decoded samples around it, as in HEVC (H.265 8.4.4.2), and of chroma from
 // luma (the linear model of H.266 8.4.5.2.14, its slope by least squares): specs/dct.md section 6. Exact.
 //
-//   corner | top ............ 2N         modes: 0 planar, 1 DC, 2 ... 34 directions (10 horizontal, 18 diagonal,
-//   left   |  N x N                      26 vertical)
-//    2N    |
+//   corner | top ......... w + h         modes: 0 planar, 1 DC, 2 ... 34 directions (10 horizontal, 18 diagonal,
+//   left   |  w x h                      26 vertical)
+//  h + w   |
 //
 // References that are not there take the value of the one before.
 
@@ -52,34 +52,32 @@ inline int mode_along(int gx, int gy) {
 }
 
 struct References {
-  int16_t left[2 * MAX_SIDE + 1], top[2 * MAX_SIDE + 1];  // [0] is the corner in both
+  int16_t left[2 * MAX_SIDE + 1], top[2 * MAX_SIDE + 1];  // [0] is the corner in both; w + h more of each
   int n_left, n_top;                                      // how many of each were there, without the corner
 };
 
-// D32. `has_*`: is the block there decoded already? The parts outside the plane never are.
-inline void gather(const Plane& plane, int x, int y, int side, bool has_left, bool has_top, bool has_corner,
-                   bool has_below_left, bool has_above_right, References& r) {
-  r.n_top = has_top ? side + (has_above_right ? std::clamp(plane.width - x - side, 0, side) : 0) : 0;
-  r.n_left = has_left ? side + (has_below_left ? std::clamp(plane.height - y - side, 0, side) : 0) : 0;
+// D32, of the block at (x, y): n_top and n_left samples are decoded of the `n` above and to the left of it.
+inline void gather(const Plane& plane, int x, int y, int n, int n_left, int n_top, References& r) {
+  r.n_top = n_top, r.n_left = n_left;
   if (r.n_top) std::memcpy(r.top + 1, plane.at(x, y - 1), sizeof(int16_t) * r.n_top);
   for (int i = 0; i < r.n_left; ++i) r.left[1 + i] = *plane.at(x - 1, y + i);
-  const int16_t corner = has_corner ? *plane.at(x - 1, y - 1) : r.n_left ? r.left[1] : r.n_top ? r.top[1] : MIDDLE;
+  const int16_t corner = n_left && n_top ? *plane.at(x - 1, y - 1) : r.n_left ? r.left[1] : r.n_top ? r.top[1] : MIDDLE;
   r.left[0] = r.top[0] = corner;
   const int16_t after_top = r.top[r.n_top], after_left = r.left[r.n_left];
-  std::fill(r.top + 1 + r.n_top, r.top + 1 + 2 * side, after_top);
-  std::fill(r.left + 1 + r.n_left, r.left + 1 + 2 * side, after_left);
+  std::fill(r.top + 1 + r.n_top, r.top + 1 + n, after_top);
+  std::fill(r.left + 1 + r.n_left, r.left + 1 + n, after_left);
 }
 
 // D34, H.265 8.4.4.2.3: [1 2 1] along the border, or, for large flat ones, a straight line.
-inline void smooth(const References& r, int side, References& out) {
-  const int n = 2 * side, corner = r.top[0];
+inline void smooth(const References& r, const Shape& shape, References& out) {
+  const int n = shape.width() + shape.height(), middle = n / 2, corner = r.top[0];
   constexpr int FLAT = 1 << (SAMPLE_BITS - 5);
   out.n_left = r.n_left, out.n_top = r.n_top;
-  if (side >= 32 && std::abs(corner + r.top[n] - 2 * r.top[side]) < FLAT &&
-      std::abs(corner + r.left[n] - 2 * r.left[side]) < FLAT) {
+  if (shape.least() >= 5 && std::abs(corner + r.top[n] - 2 * r.top[middle]) < FLAT &&
+      std::abs(corner + r.left[n] - 2 * r.left[middle]) < FLAT) {
     for (int i = 0; i <= n; ++i) {
-      out.top[i] = static_cast<int16_t>(((n - i) * corner + i * r.top[n] + side) / n);
-      out.left[i] = static_cast<int16_t>(((n - i) * corner + i * r.left[n] + side) / n);
+      out.top[i] = static_cast<int16_t>(((n - i) * corner + i * r.top[n] + middle) / n);
+      out.left[i] = static_cast<int16_t>(((n - i) * corner + i * r.left[n] + middle) / n);
     }
     return;
   }
@@ -92,7 +90,8 @@ inline void smooth(const References& r, int side, References& out) {
 }
 
 // D33.
-inline bool wants_smooth(int mode, int log2) {
+inline bool wants_smooth(int mode, const Shape& shape) {
+  const int log2 = shape.log2_area() >> 1;
   if (log2 == 2 || mode == DC) return false;
   if (mode == PLANAR) return true;
   const int distance = std::min(std::abs(mode - HORIZONTAL), std::abs(mode - VERTICAL));
@@ -100,83 +99,86 @@ inline bool wants_smooth(int mode, int log2) {
 }
 
 // DC, its first row and column eased into the border (D36).
-inline void predict_dc(const References& r, int log2, bool eases, int16_t* out) {
-  const int side = 1 << log2;
-  int sum = side;
-  for (int i = 1; i <= side; ++i) sum += r.left[i] + r.top[i];
-  const int mean = sum >> (log2 + 1);
-  std::fill(out, out + side * side, static_cast<int16_t>(mean));
+inline void predict_dc(const References& r, const Shape& shape, bool eases, int16_t* out) {
+  const int width = shape.width(), height = shape.height();
+  int sum = (width + height) / 2;
+  for (int i = 1; i <= width; ++i) sum += r.top[i];
+  for (int i = 1; i <= height; ++i) sum += r.left[i];
+  const int mean = sum / (width + height);
+  std::fill(out, out + shape.area(), static_cast<int16_t>(mean));
   if (!eases) return;
   out[0] = static_cast<int16_t>((r.left[1] + 2 * mean + r.top[1] + 2) >> 2);
-  for (int i = 1; i < side; ++i) {
-    out[i] = static_cast<int16_t>((r.top[i + 1] + 3 * mean + 2) >> 2);
-    out[i * side] = static_cast<int16_t>((r.left[i + 1] + 3 * mean + 2) >> 2);
-  }
+  for (int i = 1; i < width; ++i) out[i] = static_cast<int16_t>((r.top[i + 1] + 3 * mean + 2) >> 2);
+  for (int i = 1; i < height; ++i) out[i * width] = static_cast<int16_t>((r.left[i + 1] + 3 * mean + 2) >> 2);
 }
 
 // A direction (D37): along `main`, the references above, or, transposed, to the left.
-inline void predict_direction(const References& r, int mode, int log2, bool is_cubic, bool eases, int16_t* out) {
-  const int side = 1 << log2, angle = ANGLE[mode];
+inline void predict_direction(const References& r, int mode, const Shape& shape, bool is_cubic, bool eases,
+                              int16_t* out) {
+  const int angle = ANGLE[mode], n = shape.width() + shape.height();
   const bool is_vertical = mode >= DIAGONAL;
+  const Shape along = is_vertical ? shape : shape.transposed();
+  const int width = along.width(), height = along.height();
+  int16_t buffer[MAX_SIDE * MAX_SIDE];
+  int16_t* turned = is_vertical ? out : buffer;
   const int16_t* main = is_vertical ? r.top : r.left;
   const int16_t* other = is_vertical ? r.left : r.top;
   int16_t line[3 * MAX_SIDE + 16];
   int16_t* from = line + MAX_SIDE;
-  std::memcpy(from, main, sizeof(int16_t) * (2 * side + 1));
-  std::fill(from + 2 * side + 1, from + 2 * side + 16, from[2 * side]);
+  std::memcpy(from, main, sizeof(int16_t) * (n + 1));
+  std::fill(from + n + 1, from + n + 16, from[n]);
   if (angle < 0) {
-    const int inverse = INVERSE_ANGLE[mode - 11], last = (side * angle) >> 5;
-    for (int i = -1; i >= last; --i) from[i] = other[std::min((i * inverse + 128) >> 8, 2 * side)];
+    const int inverse = INVERSE_ANGLE[mode - 11], last = (height * angle) >> 5;
+    for (int i = -1; i >= last; --i) from[i] = other[std::min((i * inverse + 128) >> 8, n)];
   }
   if (is_cubic) {
-    kernels::angular_cubic(from, angle, side, out);
+    kernels::angular_cubic(from, angle, width, height, turned);
   } else {
-    kernels::angular(from, angle, side, out);
+    kernels::angular(from, angle, width, height, turned);
   }
   if (angle == 0 && eases)
-    for (int i = 0; i < side; ++i)
-      out[i * side] = static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));
-  if (!is_vertical) kernels::transpose(out, side);
+    for (int i = 0; i < height; ++i)
+      turned[i * width] = static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));
+  if (!is_vertical) kernels::transpose(turned, width, height, out);
 }
 
-// [side, side] samples, rows of `side`. `smoothed` is what `smooth` makes of `plain`, where the mode wants it.
-inline void predict(const References& plain, const References& smoothed, int mode, int log2, bool is_luma,
+// [height, width] samples. `smoothed` is what `smooth` makes of `plain`, where the mode wants it.
+inline void predict(const References& plain, const References& smoothed, int mode, const Shape& shape, bool is_luma,
                     int16_t* out) {
-  const bool is_smooth = wants_smooth(mode, log2), eases = is_luma && log2 < 5;
+  const bool is_smooth = wants_smooth(mode, shape), eases = is_luma && shape.most() < 5;
   const References& r = is_smooth ? smoothed : plain;
   if (mode == PLANAR) {
-    kernels::planar(r.left + 1, r.top + 1, log2, out);
+    kernels::planar(r.left + 1, r.top + 1, shape, out);
   } else if (mode == DC) {
-    predict_dc(r, log2, eases, out);
+    predict_dc(r, shape, eases, out);
   } else {
-    predict_direction(r, mode, log2, is_luma && !is_smooth, eases, out);
+    predict_direction(r, mode, shape, is_luma && !is_smooth, eases, out);
   }
 }
 
 // D38: chroma = mean + slope (luma - mean luma), fitted to the border. `luma` has the block's decoded luma at
-// chroma's resolution, [side, side]; `luma_border` likewise the samples beside `chroma`'s.
-inline void predict_from_luma(const References& chroma, const References& luma_border, const int16_t* luma, int log2,
-                              int16_t* out) {
-  const int side = 1 << log2;
+// chroma's resolution, [height, width]; `luma_border` likewise the samples beside `chroma`'s.
+inline void predict_from_luma(const References& chroma, const References& luma_border, const int16_t* luma,
+                              const Shape& shape, int16_t* out) {
   int64_t n = 0, sum_l = 0, sum_c = 0, sum_ll = 0, sum_lc = 0;
-  const auto add = [&](const int16_t* l, const int16_t* c) {
+  const auto add = [&](const int16_t* l, const int16_t* c, int side) {
     for (int i = 1; i <= side; ++i) {
       sum_l += l[i], sum_c += c[i];
       sum_ll += l[i] * l[i], sum_lc += l[i] * c[i];
     }
     n += side;
   };
-  if (chroma.n_top) add(luma_border.top, chroma.top);
-  if (chroma.n_left) add(luma_border.left, chroma.left);
+  if (chroma.n_top) add(luma_border.top, chroma.top, shape.width());
+  if (chroma.n_left) add(luma_border.left, chroma.left, shape.height());
   if (!n) {
-    std::fill(out, out + side * side, static_cast<int16_t>(MIDDLE));
+    std::fill(out, out + shape.area(), static_cast<int16_t>(MIDDLE));
     return;
   }
   // D39, of 1/256; a variance of about one step is added to that of luma, so that flat borders give no slope.
   const int64_t covariance = n * sum_lc - sum_l * sum_c, variance = n * sum_ll - sum_l * sum_l + n * n * 4;
   const int slope = static_cast<int>(std::clamp<int64_t>(covariance * 256 / variance, -1024, 1024));
   const int mean_l = static_cast<int>(sum_l / n), mean_c = static_cast<int>(sum_c / n);
-  kernels::line(luma, side * side, slope, mean_l, mean_c, out);
+  kernels::line(luma, shape.area(), slope, mean_l, mean_c, out);
 }
 
 }  // namespace ncodec::dct

@@ -1,7 +1,8 @@
-// The samples that everything here works on: 10-bit planes, cut into square blocks.
+// The samples that everything here works on: 10-bit planes, cut into blocks.
 
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -13,10 +14,30 @@ constexpr int SAMPLE_BITS = 10;
 constexpr int SAMPLE_MAX = (1 << SAMPLE_BITS) - 1;
 constexpr int MIDDLE = 1 << (SAMPLE_BITS - 1);
 
-constexpr int MIN_LOG2 = 2;  // blocks of 4x4 ...
-constexpr int MAX_LOG2 = 6;  // ... to 64x64
+constexpr int MIN_LOG2 = 2;  // sides of 4 ...
+constexpr int MAX_LOG2 = 6;  // ... to 64
 constexpr int MAX_SIDE = 1 << MAX_LOG2;
 constexpr int SIZES = MAX_LOG2 - MIN_LOG2 + 1;
+
+// Of a block. Arrays of its samples and frequencies are [height][width].
+struct Shape {
+  int log2_w, log2_h;
+
+  int width() const { return 1 << log2_w; }
+  int height() const { return 1 << log2_h; }
+  int log2_area() const { return log2_w + log2_h; }
+  int area() const { return 1 << log2_area(); }
+  // log2 of the side of about the same area, rounded up.
+  int log2_side() const { return (log2_area() + 1) >> 1; }
+  int size() const { return log2_side() - MIN_LOG2; }  // as contexts count it
+  bool is_odd() const { return log2_area() & 1; }      // its area is no square
+  int least() const { return std::min(log2_w, log2_h); }
+  int most() const { return std::max(log2_w, log2_h); }
+  Shape shrunk(int shift) const { return {log2_w - shift, log2_h - shift}; }
+  Shape transposed() const { return {log2_h, log2_w}; }
+  bool operator==(const Shape& other) const { return log2_w == other.log2_w && log2_h == other.log2_h; }
+};
+inline Shape square_of(int log2) { return {log2, log2}; }
 
 struct Plane {
   int16_t* samples;

@@ -1,12 +1,12 @@
 // A tile as bins, specs/dct.md section 4: one text for encoder, decoder and estimator.
 //
-//   64x64 squares, row by row:  split? --yes--> four quarters, in turn         (down to 4x4 for luma)
+//   64x64 squares, row by row:  split? --yes--> four quarters, or two or three parts of one direction, in turn
 //                                |no
 //                                v
 //   luma mode, coded?, sine?, levels | chroma mode, Cb coded?, levels, Cr coded?, levels
 //
-// The chroma of an 8x8 block that is split is one block, after the four of luma. What later bins depend on (sizes,
-// modes, energies) lies in a map of units of 4x4 luma samples; the levels in a buffer of one square.
+// The chroma of a block whose parts have a side of 4 is one block, after theirs of luma. What later bins depend on
+// (sizes, modes, energies) lies in a map of units of 4x4 luma samples; the levels in a buffer of one square.
 
 #pragma once
 
@@ -26,20 +26,89 @@ constexpr int GROUP_LOG2 = 5;  // squares that have an offset of steps of their 
 
 enum ChromaMode : int { SAME_AS_LUMA = 0, LINEAR = 1, CHROMA_PLANAR = 2, CHROMA_DC = 3 };
 
-// A block of the coding tree, of all planes: its place and size are luma's everywhere.
+// A block of the coding tree, of all planes: its place and shape are luma's everywhere.
 struct Block {
-  int x, y, log2;
+  int x, y;
+  Shape shape;
 
-  int side() const { return 1 << log2; }
-  int size() const { return log2 - MIN_LOG2; }  // as contexts count it
-  Block quarter(int i) const { return {x + ((i & 1) << (log2 - 1)), y + ((i >> 1) << (log2 - 1)), log2 - 1}; }
+  int width() const { return shape.width(); }
+  int height() const { return shape.height(); }
+  int size() const { return shape.size(); }
+  bool is_square() const { return shape.log2_w == shape.log2_h; }
 };
+
+// How a block of the coding tree is cut: into quarters; into halves or into a quarter, a half and a quarter, beside
+// each other (by vertical cuts) or one above the other.
+enum Split : int { NO_SPLIT, QUAD, VERTICAL_HALVES, HORIZONTAL_HALVES, VERTICAL_THIRDS, HORIZONTAL_THIRDS, SPLITS };
+inline bool is_vertical(Split s) { return s == VERTICAL_HALVES || s == VERTICAL_THIRDS; }
+inline bool is_ternary(Split s) { return s == VERTICAL_THIRDS || s == HORIZONTAL_THIRDS; }
+
+constexpr int MAX_BINARY_DEPTH = 3;  // splits in two or three, one within the other; none is cut in quarters again
+
+struct Parts {
+  std::array<Block, 4> blocks;
+  int n;
+};
+
+inline Parts parts_of(const Block& b, Split split) {
+  const auto [w, h] = b.shape;
+  const int half_w = b.width() / 2, half_h = b.height() / 2;
+  switch (split) {
+    case QUAD: {
+      const Shape q = {w - 1, h - 1};
+      return {{{{b.x, b.y, q}, {b.x + half_w, b.y, q}, {b.x, b.y + half_h, q}, {b.x + half_w, b.y + half_h, q}}}, 4};
+    }
+    case VERTICAL_HALVES: return {{{{b.x, b.y, {w - 1, h}}, {b.x + half_w, b.y, {w - 1, h}}}}, 2};
+    case HORIZONTAL_HALVES: return {{{{b.x, b.y, {w, h - 1}}, {b.x, b.y + half_h, {w, h - 1}}}}, 2};
+    case VERTICAL_THIRDS:
+      return {{{{b.x, b.y, {w - 2, h}}, {b.x + half_w / 2, b.y, {w - 1, h}}, {b.x + half_w / 2 * 3, b.y, {w - 2, h}}}},
+              3};
+    case HORIZONTAL_THIRDS:
+      return {{{{b.x, b.y, {w, h - 2}}, {b.x, b.y + half_h / 2, {w, h - 1}}, {b.x, b.y + half_h / 2 * 3, {w, h - 2}}}},
+              3};
+    default: return {{{b}}, 1};
+  }
+}
+
+// A block of the coding tree and how it came about: splits so far, of these binary or ternary; 3 bits of each, the
+// first lowest.
+struct Node {
+  Block block;
+  int depth = 0, binary_depth = 0;
+  uint32_t path = 0;
+
+  bool may(Split s) const {
+    const auto [w, h] = block.shape;
+    const bool may_cut = binary_depth < MAX_BINARY_DEPTH;
+    switch (s) {
+      case NO_SPLIT: return true;
+      case QUAD: return binary_depth == 0 && block.is_square() && w > 2;
+      case VERTICAL_HALVES: return may_cut && w > 2;
+      case HORIZONTAL_HALVES: return may_cut && h > 2;
+      case VERTICAL_THIRDS: return may_cut && w > 3;
+      default: return may_cut && h > 3;
+    }
+  }
+  bool may_split() const { return may(QUAD) || may(VERTICAL_HALVES) || may(HORIZONTAL_HALVES); }
+  // Of a node that contains a block which was cut so.
+  Split split_in(uint32_t path_of_block) const { return static_cast<Split>(path_of_block >> (3 * depth) & 7); }
+  Node part(const Block& b, Split s) const {
+    return {b, depth + 1, binary_depth + (s != QUAD), path | static_cast<uint32_t>(s) << (3 * depth)};
+  }
+};
+
+// Is chroma of a block one block, whatever its luma is cut into?
+inline bool keeps_chroma(const Parts& parts) {
+  for (int i = 0; i < parts.n; ++i)
+    if (parts.blocks[i].shape.least() == MIN_LOG2) return true;
+  return false;
+}
 
 // f(block) for the squares of a tile, in coding order.
 template <class F>
 void for_each_square(const Geometry& geometry, F f) {
   for (int y = 0; y < geometry.height; y += SQUARE)
-    for (int x = 0; x < geometry.width; x += SQUARE) f(Block{x, y, SQUARE_LOG2});
+    for (int x = 0; x < geometry.width; x += SQUARE) f(Block{x, y, square_of(SQUARE_LOG2)});
 }
 
 // The six likely luma modes (HEVC: most probable modes); `votes` says which of left, above and the samples want each.
@@ -53,15 +122,23 @@ struct LikelyModes {
 
 // What is kept of 4x4 luma samples.
 struct Unit {
-  uint8_t log2 = 0, mode = DC, chroma_mode = SAME_AS_LUMA, is_sine = 0;
+  Shape shape = {0, 0};
+  uint32_t path = 0;       // of Node, of the luma block
+  uint8_t is_decoded = 0;  // has luma been, in coding order?
+  uint8_t edges = 0;       // of Edges
+  uint8_t mode = DC, chroma_mode = SAME_AS_LUMA, is_sine = 0;
   std::array<uint8_t, 3> energy = {};
+  std::array<std::array<uint8_t, 2>, 3> last = {};  // of LevelsSeen, by plane
   int8_t offset = 0;  // of the steps
 };
 
+// The borders of blocks that a unit lies at.
+enum Edges : uint8_t { LEFT_OF_LUMA = 1, TOP_OF_LUMA = 2, LEFT_OF_CHROMA = 4, TOP_OF_CHROMA = 8 };
+
 // The energy 0 ... 7 of a block by the sum of its magnitudes (section 4).
-inline int energy_of(int sum_of_levels, int log2) {
+inline int energy_of(int sum_of_levels, const Shape& shape) {
   if (!sum_of_levels) return 0;
-  const int density = (sum_of_levels << 6) >> (2 * log2);  // per 8x8 block
+  const int density = (sum_of_levels << 6) >> shape.log2_area();  // per 8x8 block
   int e = 1;
   while (e < 7 && (2 << e) <= density + 2) ++e;
   return e;
@@ -90,9 +167,8 @@ class Syntax {
   // f(unit) for the units of a block, by rows.
   template <class F>
   void for_each_unit(const Block& b, F f) {
-    const int n = b.side() >> UNIT_LOG2;
-    for (int j = 0; j < n; ++j)
-      for (int i = 0; i < n; ++i)
+    for (int j = 0; j < b.height() >> UNIT_LOG2; ++j)
+      for (int i = 0; i < b.width() >> UNIT_LOG2; ++i)
         f(units_[static_cast<size_t>((b.y >> UNIT_LOG2) + j) * units_wide_ + (b.x >> UNIT_LOG2) + i]);
   }
 
@@ -109,36 +185,70 @@ class Syntax {
 
   bool is_outside(const Block& b) const { return b.x >= geometry_.width || b.y >= geometry_.height; }
   bool must_split(const Block& b) const {
-    return b.x + b.side() > geometry_.width || b.y + b.side() > geometry_.height;
+    return b.x + b.width() > geometry_.width || b.y + b.height() > geometry_.height;
   }
 
-  // Is the block at (x, y) decoded before `now` (D32)? Squares go by rows, within them Z.
-  bool is_decoded(int x, int y, const Block& now) const {
-    if (x < 0 || y < 0 || x >= geometry_.width || y >= geometry_.height) return false;
-    const int sx = x >> SQUARE_LOG2, sy = y >> SQUARE_LOG2, now_x = now.x >> SQUARE_LOG2, now_y = now.y >> SQUARE_LOG2;
-    if (sy != now_y) return sy < now_y;
-    if (sx != now_x) return sx < now_x;
-    return z_order(x, y) < z_order(now.x, now.y);
+  // Is the luma at (x, y) decoded (D32)?
+  bool is_decoded(int x, int y) const { return x < geometry_.width && y < geometry_.height && unit(x, y).is_decoded; }
+
+  // Of what there is of a block.
+  void set_decoded(const Block& b, bool is_decoded) {
+    for_each_unit_inside(b, [&](Unit& u) { u.is_decoded = is_decoded; });
   }
 
-  // [split?] of a block that may be either (D14).
+  // The split of a node that may be any (D14): [split?] [quarters?] [vertical?] [thirds?], where there is a choice.
   template <class Coder>
-  bool code_split(Coder& coder, bool split, const Block& b) const {
+  Split code_split(Coder& coder, Split split, const Node& node) const {
+    if (!node.may_split()) return NO_SPLIT;
+    const Block& b = node.block;
     const Unit *left = left_of(b), *above = above_of(b);
-    const int size = b.log2 - 3;  // 8 ... 64
-    const int smaller = beside(b, [&](const Unit& u) { return u.log2 < b.log2; });
-    const int left_size = left ? left->log2 - 1 : 0, above_size = above ? above->log2 - 1 : 0;
-    return coder.bin(split, {contexts::SPLIT_A(size, smaller), contexts::SPLIT_B(size, energy_around(0, b)),
-                             contexts::SPLIT_C(size, left_size, above_size), mixers::SPLIT()});
+    const int smaller = (left && left->shape.log2_h < b.shape.log2_h) + (above && above->shape.log2_w < b.shape.log2_w);
+    const auto against = [](int beside, int own) { return std::clamp(beside - own, -2, 2) + 2; };
+    const int of_left = left ? against(left->shape.log2_h, b.shape.log2_h) : 2;
+    const int of_above = above ? against(above->shape.log2_w, b.shape.log2_w) : 2;
+    const int area = b.shape.log2_area() - 5, energy = energy_around(0, b), depth = node.binary_depth;
+    const int elongation = b.shape.log2_w - b.shape.log2_h + 4;
+    if (!coder.bin(split != NO_SPLIT, {contexts::SPLIT_A(area, depth, smaller), contexts::SPLIT_B(area, energy),
+                                       contexts::SPLIT_C(area, of_left, of_above), mixers::SPLIT()}))
+      return NO_SPLIT;
+    if (node.may(QUAD)) {
+      const int side = b.shape.log2_w - 3;
+      if (coder.bin(split == QUAD, {contexts::QUAD_A(side, smaller), contexts::QUAD_B(side, energy),
+                                    contexts::QUAD_C(side, of_left, of_above), mixers::QUAD()}))
+        return QUAD;
+    }
+    bool vertical = node.may(VERTICAL_HALVES);
+    if (vertical && node.may(HORIZONTAL_HALVES)) {
+      const auto kind = [](const Unit* u) { return u ? kind_of_mode(u->mode) : static_cast<int>(DC); };
+      vertical = coder.bin(is_vertical(split),
+                           {contexts::VERTICAL_A(elongation, depth), contexts::VERTICAL_B(b.size(), of_left, of_above),
+                            contexts::VERTICAL_C(kind(left), kind(above)), mixers::VERTICAL()});
+    }
+    const bool ternary = node.may(vertical ? VERTICAL_THIRDS : HORIZONTAL_THIRDS) &&
+                         coder.bin(is_ternary(split), {contexts::TERNARY_A(vertical, depth, b.size()),
+                                                       contexts::TERNARY_B(vertical, elongation),
+                                                       contexts::TERNARY_C(vertical, energy), mixers::TERNARY()});
+    if (ternary) return vertical ? VERTICAL_THIRDS : HORIZONTAL_THIRDS;
+    return vertical ? VERTICAL_HALVES : HORIZONTAL_HALVES;
+  }
+
+  // What units know of the luma, the chroma block that they belong to.
+  void begin_luma(const Node& node) {
+    const Block& b = node.block;
+    for_each_unit(b, [&](Unit& u) {
+      u.shape = b.shape, u.path = node.path, u.edges = 0, u.chroma_mode = SAME_AS_LUMA, u.is_sine = 0;
+    });
+    mark_edges(b, LEFT_OF_LUMA, TOP_OF_LUMA);
+  }
+  void begin_chroma(const Block& b) {
+    for_each_unit(b, [&](Unit& u) { u.edges &= LEFT_OF_LUMA | TOP_OF_LUMA; });
+    mark_edges(b, LEFT_OF_CHROMA, TOP_OF_CHROMA);
   }
 
   bool has_offsets() const { return has_offsets_; }
   int offset(const Block& b) const { return unit(b).offset; }
   void set_offset(const Block& b, int offset) {
-    for (int y = b.y; y < std::min(b.y + b.side(), geometry_.height); y += UNIT)
-      for (int x = b.x; x < std::min(b.x + b.side(), geometry_.width); x += UNIT)
-        units_[static_cast<size_t>(y >> UNIT_LOG2) * units_wide_ + (x >> UNIT_LOG2)].offset =
-            static_cast<int8_t>(offset);
+    for_each_unit_inside(b, [&](Unit& u) { u.offset = static_cast<int8_t>(offset); });
   }
 
   // The offset of the steps in a block, as its difference from those beside: [not 0?] [positive?] [> 1?] [> 2?] ...
@@ -153,7 +263,7 @@ class Syntax {
                  contexts::OFFSET_B(i, expected < 0   ? 0
                                        : expected > 0 ? 2
                                                       : 1),
-                 contexts::OFFSET_C(i, b.log2 > GROUP_LOG2), mixers::OFFSET(i)};
+                 contexts::OFFSET_C(i, b.shape.log2_w > GROUP_LOG2), mixers::OFFSET(i)};
     };
     const int wanted = offset - expected;
     if (!coder.bin(wanted != 0, bin(0))) return expected;
@@ -223,7 +333,7 @@ class Syntax {
   // levels at its place are of one block of the same extent.
   template <class Coder>
   bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma) {
-    const int own_log2 = b.log2 - geometry_.shift(plane);
+    const Shape own_shape = b.shape.shrunk(geometry_.shift(plane));
     const Unit& own = unit(b);
     const Surroundings around = surroundings(plane, b, has_luma);
     const int coded_beside = beside(b, [&](const Unit& u) { return u.energy[plane] > 0; });
@@ -232,17 +342,18 @@ class Syntax {
         is_coded, {contexts::CODED_A(plane, b.size(), coded_beside), contexts::CODED_B(plane, b.size(), around.energy),
                    contexts::CODED_C(plane, b.size(), kind), mixers::CODED(plane)});
     if (plane == 0) {
-      const bool is_sine = is_coded && may_be_sine(b.log2) && code_sine(coder, own.is_sine, b, kind, around.energy);
+      const bool is_sine = is_coded && may_be_sine(b.shape) && code_sine(coder, own.is_sine, b, kind, around.energy);
       for_each_unit(b, [&](Unit& u) { u.is_sine = is_sine; });
     }
-    const int sum = is_coded ? code_levels(coder, levels(plane, b), LEVELS_STRIDE, own_log2, around) : 0;
-    const auto energy = static_cast<uint8_t>(energy_of(sum, own_log2));
-    for_each_unit(b, [&](Unit& u) { u.energy[plane] = energy; });
+    const LevelsSeen seen =
+        is_coded ? code_levels(coder, levels(plane, b), LEVELS_STRIDE, own_shape, around) : LevelsSeen{};
+    const auto energy = static_cast<uint8_t>(energy_of(seen.sum, own_shape));
+    for_each_unit(b, [&](Unit& u) { u.energy[plane] = energy, u.last[plane] = seen.last; });
     return is_coded;
   }
 
-  // Luma of 8x8 and 16x16 chooses between the transforms (D18).
-  bool may_be_sine(int log2) const { return has_sine_ && (log2 == 3 || log2 == 4); }
+  // Luma of sides up to 16 chooses between the transforms (D18), but for 4x4.
+  bool may_be_sine(const Shape& shape) const { return has_sine_ && shape.most() <= 4 && shape.most() > 2; }
 
   Surroundings surroundings(int plane, const Block& b, bool has_luma) {
     const int mode = unit(b).mode;
@@ -253,6 +364,12 @@ class Syntax {
     around.luma = plane && has_luma && unit(b).energy[0] ? levels(0, b) : nullptr;
     around.cb = plane == 2 ? levels(1, b) : nullptr;
     around.stride = LEVELS_STRIDE;
+    if (plane == 0) {
+      around.reaches[0] = reaches(left_of(b), b.shape), around.reaches[1] = reaches(above_of(b), b.shape);
+    } else {
+      for (int p = 0; p < plane; ++p)
+        for (int axis = 0; axis < 2; ++axis) around.reaches[p][axis] = (unit(b).last[p][axis] + 1) / 2;
+    }
     return around;
   }
 
@@ -260,10 +377,10 @@ class Syntax {
   int energy_around(int plane, const Block& b) const {
     int sum = 0, n = 0;
     if (b.x)
-      for (int i = 0; i < b.side() && b.y + i < geometry_.height; i += UNIT, ++n)
+      for (int i = 0; i < b.height() && b.y + i < geometry_.height; i += UNIT, ++n)
         sum += unit(b.x - 1, b.y + i).energy[plane];
     if (b.y)
-      for (int i = 0; i < b.side() && b.x + i < geometry_.width; i += UNIT, ++n)
+      for (int i = 0; i < b.width() && b.x + i < geometry_.width; i += UNIT, ++n)
         sum += unit(b.x + i, b.y - 1).energy[plane];
     return n ? (2 * sum + n) / (2 * n) : 0;
   }
@@ -271,9 +388,18 @@ class Syntax {
  private:
   template <class Coder>
   bool code_sine(Coder& coder, bool is_sine, const Block& b, int kind, int energy) const {
-    const int size = b.log2 - 3, sine_beside = beside(b, [](const Unit& u) { return u.is_sine; });
+    const int size = b.size() - 1, sine_beside = beside(b, [](const Unit& u) { return u.is_sine; });
     return coder.bin(is_sine, {contexts::SINE_A(size, energy), contexts::SINE_B(size, kind),
                                contexts::SINE_C(sine_beside), mixers::SINE()});
+  }
+
+  // Of luma's levels in a unit, at the scale of another block.
+  static Reaches reaches(const Unit* u, const Shape& own) {
+    if (!u || !u->last[0][0]) return {0, 0};
+    const auto reach = [](int last, int side, int own_side) {
+      return static_cast<uint8_t>(1 + std::clamp(last - 1 + 2 * (coded_log2(own_side) - coded_log2(side)), 0, 9) / 2);
+    };
+    return {reach(u->last[0][0], u->shape.log2_w, own.log2_w), reach(u->last[0][1], u->shape.log2_h, own.log2_h)};
   }
 
   const Unit* left_of(const Block& b) const { return b.x ? &unit(b.x - 1, b.y) : nullptr; }
@@ -286,11 +412,18 @@ class Syntax {
     return (left && is_true(*left)) + (above && is_true(*above));
   }
 
-  static int z_order(int x, int y) {
-    int z = 0;
-    for (int bit = 0; bit < SQUARE_LOG2 - UNIT_LOG2; ++bit)
-      z |= ((x >> (bit + UNIT_LOG2)) & 1) << (2 * bit) | ((y >> (bit + UNIT_LOG2)) & 1) << (2 * bit + 1);
-    return z;
+  Unit& unit_at(int x, int y) { return units_[static_cast<size_t>(y >> UNIT_LOG2) * units_wide_ + (x >> UNIT_LOG2)]; }
+
+  // As for_each_unit, of a block that may reach beyond the tile.
+  template <class F>
+  void for_each_unit_inside(const Block& b, F f) {
+    for (int y = b.y; y < std::min(b.y + b.height(), geometry_.height); y += UNIT)
+      for (int x = b.x; x < std::min(b.x + b.width(), geometry_.width); x += UNIT) f(unit_at(x, y));
+  }
+
+  void mark_edges(const Block& b, Edges left, Edges top) {
+    for (int y = b.y; y < b.y + b.height(); y += UNIT) unit_at(b.x, y).edges |= left;
+    for (int x = b.x; x < b.x + b.width(); x += UNIT) unit_at(x, b.y).edges |= top;
   }
 
   Geometry geometry_;

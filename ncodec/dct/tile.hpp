@@ -14,15 +14,14 @@
 namespace ncodec::dct {
 
 // Steps as half-steps of what `inverse` takes, of 1/512 (D28): a kind's rows of other norms are scaled here (the sine
-// transform's are the DCT's).
-inline std::vector<int32_t> scale_steps(std::vector<int32_t> steps, Kind kind, int log2) {
-  const size_t side = size_t{1} << coded_log2(log2);
-  const uint16_t* scale = scales(kind, log2);
-  for (size_t v = 0; v < side; ++v)
-    for (size_t u = 0; u < side; ++u) {
-      int32_t& step = steps[v * side + u];
-      step = static_cast<int32_t>((int64_t{step} * scale[v] * scale[u] + (1 << 23)) >> 24);
-    }
+// transform's are the DCT's). `steps`: of a shape that is odd, half an octave coarser.
+inline std::vector<int32_t> scale_steps(std::vector<int32_t> steps, Kind kind, const Shape& shape) {
+  const Shape coded = coded_of(shape);
+  const uint16_t *down = scales(kind, shape.log2_h), *across = scales(kind, shape.log2_w);
+  int32_t* step = steps.data();
+  for (int v = 0; v < coded.height(); ++v)
+    for (int u = 0; u < coded.width(); ++u, ++step)
+      *step = static_cast<int32_t>((int64_t{*step} * down[v] * across[u] + (1 << 23)) >> 24);
   return steps;
 }
 
@@ -35,10 +34,14 @@ class Tile : public Samples {
         parameters_(parameters),
         quality_code_(quality_code) {}
 
-  // Of the planes that there are, at an offset.
-  const Steps& steps(int offset) const { return at_offset(offset).plain; }
+  // The shape of a block of one plane, in its samples.
+  Shape own_shape(int plane, const Block& b) const { return b.shape.shrunk(syntax.geometry().shift(plane)); }
 
-  int own_log2(int plane, const Block& b) const { return b.log2 - syntax.geometry().shift(plane); }
+  // Of a plane's blocks, at an offset.
+  std::vector<int32_t> steps(int plane, const Shape& own, int offset, bool for_inverse) const {
+    const int more = OFFSET_UNIT * offset + (for_inverse && own.is_odd() ? ODD_UNIT : 0);
+    return steps_of(parameters_, quality_code_, plane, own, more);
+  }
 
   // The samples of a block of one plane, rows of the plane's stride.
   int16_t* at(int plane, const Block& b) const {
@@ -48,9 +51,15 @@ class Tile : public Samples {
 
   // What a block of one plane is predicted from (D32).
   void gather_references(int plane, const Block& b, References& r) const {
-    const int s = syntax.geometry().shift(plane), side = b.side();
-    gather(planes[plane], b.x >> s, b.y >> s, side >> s, b.x > 0, b.y > 0, b.x > 0 && b.y > 0,
-           syntax.is_decoded(b.x - side, b.y + side, b), syntax.is_decoded(b.x + side, b.y - side, b), r);
+    const int s = syntax.geometry().shift(plane), n = b.width() + b.height();
+    const auto decoded = [&](int first, auto is_decoded) {  // how many of n, in a row
+      int i = first;
+      while (i < n && is_decoded(i)) i += UNIT;
+      return i;
+    };
+    const int n_top = b.y ? decoded(b.width(), [&](int i) { return syntax.is_decoded(b.x + i, b.y - 1); }) : 0;
+    const int n_left = b.x ? decoded(b.height(), [&](int i) { return syntax.is_decoded(b.x - 1, b.y + i); }) : 0;
+    gather(planes[plane], b.x >> s, b.y >> s, n >> s, n_left >> s, n_top >> s, r);
   }
 
   // The two directions that the luma above and to the left runs in most (JVET's decoder-side intra mode derivation);
@@ -65,9 +74,9 @@ class Tile : public Samples {
       if (gx || gy) counters[mode_along(gx, gy)] += std::abs(gx) + std::abs(gy);
     };
     if (b.y)
-      for (int i = b.x ? -1 : 1; i < b.side() - 1; ++i) add(b.x + i, b.y - 2);
+      for (int i = b.x ? -1 : 1; i < b.width() - 1; ++i) add(b.x + i, b.y - 2);
     if (b.x)
-      for (int j = b.y ? 0 : 1; j < b.side() - 1; ++j) add(b.x - 2, b.y + j);
+      for (int j = b.y ? 0 : 1; j < b.height() - 1; ++j) add(b.x - 2, b.y + j);
     const auto take_largest = [&] {
       const auto largest = std::max_element(counters.begin(), counters.end());
       const int mode = *largest ? static_cast<int>(largest - counters.begin()) : static_cast<int>(DC);
@@ -78,11 +87,11 @@ class Tile : public Samples {
     return {first, take_largest()};
   }
 
-  // The prediction of a block, rows of its side in its plane.
+  // The prediction of a block, [height, width] in its plane.
   void predict_luma(const Block& b, int mode, int16_t* out) const {
     References plain;
     gather_references(0, b, plain);
-    predict_from(plain, mode, b.log2, true, out);
+    predict_from(plain, mode, b.shape, true, out);
   }
 
   void predict_chroma(int plane, const Block& b, int chroma_mode, int16_t* out) const {
@@ -92,104 +101,96 @@ class Tile : public Samples {
       References luma_border;
       int16_t luma[MAX_SIDE * MAX_SIDE];
       gather_luma(b, chroma, luma, luma_border);
-      predict_from_luma(chroma, luma_border, luma, own_log2(plane, b), out);
+      predict_from_luma(chroma, luma_border, luma, own_shape(plane, b), out);
       return;
     }
     const int mode = chroma_mode == SAME_AS_LUMA    ? syntax.unit(b).mode
                      : chroma_mode == CHROMA_PLANAR ? static_cast<int>(PLANAR)
                                                     : static_cast<int>(DC);
-    predict_from(chroma, mode, own_log2(plane, b), false, out);
+    predict_from(chroma, mode, own_shape(plane, b), false, out);
   }
 
   // Adds what the levels say to a prediction, into the plane (D29 to D31). Levels stay.
   void add_residual(int plane, const Block& b, bool is_coded, const int16_t* prediction) {
-    const int log2 = own_log2(plane, b), side = 1 << log2;
+    const Shape own = own_shape(plane, b);
     int16_t residual[MAX_SIDE * MAX_SIDE];
     if (is_coded) {
       int16_t coefficients[MAX_SIDE * MAX_SIDE];
       int rows = 0, columns = 0;
-      dequantise(syntax.levels(plane, b), at_offset(syntax.offset(b)).scaled[plane][log2 - MIN_LOG2], log2,
-                 coefficients, rows, columns);
-      inverse(coefficients, residual, side, log2, kind_of(plane, log2, syntax.unit(b).is_sine), rows, columns);
+      dequantise(syntax.levels(plane, b), scaled_steps(plane, own, syntax.offset(b)), own, coefficients, rows, columns);
+      inverse(coefficients, residual, own.width(), own, kinds_of(plane, own, syntax.unit(b).is_sine), rows, columns);
     } else {
-      std::memset(residual, 0, sizeof(int16_t) * side * side);
+      std::memset(residual, 0, sizeof(int16_t) * own.area());
     }
-    kernels::add(prediction, residual, side, at(plane, b), planes[plane].stride);
+    kernels::add(prediction, residual, own.width(), own.height(), at(plane, b), planes[plane].stride);
   }
 
-  // Residuals of small luma blocks grow away from the border: the sine transform suits those of 4x4 (Han et al. 2012)
-  // and, where the encoder says so, of 8x8 and 16x16.
-  Kind kind_of(int plane, int log2, bool is_sine) const {
-    return kind == Kind::dct && plane == 0 && (log2 == 2 || is_sine) ? Kind::dst : kind;
+  // Residuals of small luma blocks grow away from the border: the sine transform suits sides of 4 (Han et al. 2012)
+  // and, where the encoder says so, of 8 and 16.
+  Kinds kinds_of(int plane, const Shape& own, bool is_sine) const {
+    const auto along = [&](int log2) {
+      return kind == Kind::dct && plane == 0 && (log2 == 2 || is_sine) ? Kind::dst : kind;
+    };
+    return {along(own.log2_w), along(own.log2_h)};
   }
 
   Syntax syntax;
   Kind kind;
 
  private:
-  struct OffsetSteps {
-    Steps plain, scaled;
-  };
-
-  const OffsetSteps& at_offset(int offset) const {
-    std::unique_ptr<OffsetSteps>& found = steps_[offset + MAX_OFFSET];
-    if (!found) {
-      found = std::make_unique<OffsetSteps>();
-      for (int p = 0; p < syntax.geometry().planes; ++p)
-        for (int size = 0; size < SIZES; ++size) {
-          const int log2 = size + MIN_LOG2;
-          found->plain[p][size] = steps_of(parameters_, quality_code_, p, log2, offset);
-          found->scaled[p][size] = scale_steps(found->plain[p][size], kind, log2);
-        }
-    }
-    return *found;
+  const std::vector<int32_t>& scaled_steps(int plane, const Shape& own, int offset) const {
+    std::vector<int32_t>& found = steps_[offset + MAX_OFFSET][plane][own.log2_h - MIN_LOG2][own.log2_w - MIN_LOG2];
+    if (found.empty()) found = scale_steps(steps(plane, own, offset, true), kind, own);
+    return found;
   }
 
-  static void predict_from(const References& plain, int mode, int log2, bool is_luma, int16_t* out) {
+  static void predict_from(const References& plain, int mode, const Shape& shape, bool is_luma, int16_t* out) {
     References smoothed;
-    if (wants_smooth(mode, log2)) smooth(plain, 1 << log2, smoothed);
-    predict(plain, smoothed, mode, log2, is_luma, out);
+    if (wants_smooth(mode, shape)) smooth(plain, shape, smoothed);
+    predict(plain, smoothed, mode, shape, is_luma, out);
   }
 
   // Luma and its border at chroma's resolution (D38).
   void gather_luma(const Block& b, const References& chroma, int16_t* luma, References& border) const {
-    const int s = syntax.geometry().chroma_shift, side = b.side() >> s, x = b.x >> s, y = b.y >> s;
+    const int s = syntax.geometry().chroma_shift, x = b.x >> s, y = b.y >> s;
+    const int width = b.width() >> s, height = b.height() >> s;
     const Plane& p = planes[0];
     const auto mean = [&](int cx, int cy) -> int16_t {
       if (s == 0) return *p.at(cx, cy);
       const int16_t* q = p.at(2 * cx, 2 * cy);
       return static_cast<int16_t>((q[0] + q[1] + q[p.stride] + q[p.stride + 1] + 2) >> 2);
     };
-    for (int j = 0; j < side; ++j)
-      for (int i = 0; i < side; ++i) luma[j * side + i] = mean(x + i, y + j);
+    for (int j = 0; j < height; ++j)
+      for (int i = 0; i < width; ++i) luma[j * width + i] = mean(x + i, y + j);
     if (chroma.n_top)
-      for (int i = 0; i < side; ++i) border.top[1 + i] = mean(x + i, y - 1);
+      for (int i = 0; i < width; ++i) border.top[1 + i] = mean(x + i, y - 1);
     if (chroma.n_left)
-      for (int j = 0; j < side; ++j) border.left[1 + j] = mean(x - 1, y + j);
+      for (int j = 0; j < height; ++j) border.left[1 + j] = mean(x - 1, y + j);
   }
 
   // Coefficients of the rows and columns that have any (D29): what `inverse` reads.
-  static void dequantise(const int16_t* levels, const std::vector<int32_t>& steps, int log2, int16_t* out, int& rows,
-                         int& columns) {
-    const int side = 1 << coded_log2(log2), full = 1 << log2;
+  static void dequantise(const int16_t* levels, const std::vector<int32_t>& steps, const Shape& own, int16_t* out,
+                         int& rows, int& columns) {
+    const int width = coded_of(own).width(), height = coded_of(own).height(), full = own.width();
     uint32_t used_columns = 0;
-    for (int v = 0; v < side; ++v) {
+    for (int v = 0; v < height; ++v) {
       const int16_t* row = levels + v * Syntax::LEVELS_STRIDE;
       uint32_t used = 0;
-      for (int u = 0; u < side; ++u) used |= static_cast<uint32_t>(row[u] != 0) << u;
+      for (int u = 0; u < width; ++u) used |= static_cast<uint32_t>(row[u] != 0) << u;
       if (!used) continue;
       for (; rows < v; ++rows)
-        std::memset(out + rows * full, 0, sizeof(int16_t) * side);  // between those that have any
+        std::memset(out + rows * full, 0, sizeof(int16_t) * width);  // between those that have any
       rows = v + 1;
       used_columns |= used;
-      kernels::scale(row, steps.data() + v * side, side, 9 - coefficient_bits(log2), out + v * full);
+      kernels::scale(row, steps.data() + v * width, width, 9 - coefficient_bits(own), out + v * full);
     }
     while (columns < 32 && used_columns >> columns) ++columns;
   }
 
   const Parameters& parameters_;
   int quality_code_;
-  mutable std::array<std::unique_ptr<OffsetSteps>, 2 * MAX_OFFSET + 1> steps_;  // made when they are asked for
+  // [offset][plane][height][width], made when they are asked for
+  mutable Array<std::vector<int32_t>, 2 * MAX_OFFSET + 1, 3, SIZES, SIZES> steps_;
 };
 
 }  // namespace ncodec::dct

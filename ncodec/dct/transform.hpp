@@ -1,11 +1,11 @@
-// The inverse transforms of square blocks of 10-bit residuals, specs/dct_transforms.md. Exact and normative: the same
+// The inverse transforms of blocks of 10-bit residuals, specs/dct_transforms.md. Exact and normative: the same
 // result from every build.
 //
 //   coefficients --columns--> >> first, clip to int16 --rows--> >> second, clip to int16 --> residual
 //
 // With C(u, v) the orthonormal coefficient of a residual, u the vertical frequency, `inverse` takes, in int16,
 //
-//   C(u, v) * 2^(5 - log2 N) * scales[u] * scales[v] / 2^28     (scales of transform_tables.hpp)
+//   C(u, v) * 2^5 / sqrt(width * height) * scales[u] * scales[v] / 2^28     (scales of transform_tables.hpp)
 //
 // Eight columns at a time, as pairs of int16 products summed to int32 (SSE2's pmaddwd), the even half of each size by
 // the next smaller one.
@@ -18,8 +18,9 @@
 
 namespace ncodec::dct {
 
-// Fractional bits of the coefficients that `inverse` takes; -1 at size 64: |C| <= 1023 N fills int16.
-constexpr int coefficient_bits(int log2_size) { return 15 - SAMPLE_BITS - log2_size; }
+// Fractional bits of the coefficients that `inverse` takes, of shapes that are not odd; |C| <= 1023 sqrt(w h) fits
+// int16.
+inline int coefficient_bits(const Shape& shape) { return 15 - SAMPLE_BITS - shape.log2_side(); }
 
 namespace detail {
 
@@ -111,53 +112,69 @@ inline void inverse_columns(const Columns<WIDTH>& columns, int step, Longs start
   }
 }
 
-// One pass over `n_columns` columns, each written as a row of N.
-template <Kind K, int N, int SHIFT>
-inline void inverse_pass(const int16_t* in, int rows_used, int n_columns, int16_t* out, int out_stride) {
-  constexpr int WIDTH = std::min(N, LANES);
+// One pass over `n_columns` columns, WIDTH at a time, each written as a row of N.
+template <Kind K, int N, int SHIFT, int WIDTH>
+inline void inverse_pass(const int16_t* in, int in_stride, int rows_used, int n_columns, int16_t* out, int out_stride) {
+  constexpr int PART = std::min(N, LANES);  // of a row
   Words words[std::max(N, LANES)];
   for (int n = N; n < LANES; ++n) words[n] = zero();
   for (int column = 0; column < n_columns; column += WIDTH) {
-    const Columns<WIDTH> columns{in + column, N, rows_used};
+    const Columns<WIDTH> columns{in + column, in_stride, rows_used};
     // |sum| <= 2^15 * 64 * 90 + 2^9 < 2^28, and so is every part of it.
     inverse_columns<K, N>(columns, 1, constant(1 << (SHIFT - 1)), [&words](int n, Sums left, Sums right) {
       words[n] = narrow<SHIFT>(left.low, left.high);
       words[N - 1 - n] = narrow<SHIFT>(right.low, right.high);
     });
     int16_t* const rows = out + static_cast<ptrdiff_t>(column) * out_stride;
-    for (int n = 0; n < N; n += WIDTH)
-      transpose<WIDTH>(words + n, rows + n, out_stride, std::min(WIDTH, n_columns - column));
+    for (int n = 0; n < N; n += PART)
+      transpose<PART>(words + n, rows + n, out_stride, std::min(WIDTH, n_columns - column));
   }
 }
 
-template <Kind K, int N>
-inline void inverse_block(const int16_t* coefficients, int16_t* residual, int stride, int rows_used, int columns_used) {
-  // A pass multiplies by sqrt(N) times the amplitude of a row: 64, or 1 of angle.
-  constexpr int FIRST = K == Kind::angle ? 1 : 7;
-  constexpr int SECOND = K == Kind::angle ? 4 : 10;
-  if (K != Kind::dst && rows_used == 1 && columns_used == 1) {
-    // All the products of row 0 are the same.
-    constexpr int AMPLITUDE = MATRIX<K, N>.rows[0][0];
-    const int across = (AMPLITUDE * coefficients[0] + (1 << (FIRST - 1))) >> FIRST;  // in int16
-    const auto value = static_cast<int16_t>((AMPLITUDE * across + (1 << (SECOND - 1))) >> SECOND);
-    for (int y = 0; y < N; ++y) std::fill_n(residual + static_cast<ptrdiff_t>(y) * stride, N, value);
-    return;
-  }
-  int16_t middle[N * N];  // [horizontal frequency][y]
-  inverse_pass<K, N, FIRST>(coefficients, rows_used, columns_used, middle, N);
-  inverse_pass<K, N, SECOND>(middle, columns_used, N, residual, stride);
+// A pass multiplies by sqrt(N) times the amplitude of a row: 64, or 1 of angle.
+constexpr int first_shift(Kind kind) { return kind == Kind::angle ? 1 : 7; }
+constexpr int second_shift(Kind kind) { return kind == Kind::angle ? 4 : 10; }
+
+// `n_columns` of the `width` columns.
+template <bool IS_FIRST>
+inline void inverse_pass(Kind kind, int log2_size, int width, const int16_t* in, int rows_used, int n_columns,
+                         int16_t* out, int out_stride) {
+  with_transform(kind, log2_size, [&](auto tag) {
+    constexpr Kind K = decltype(tag)::KIND;
+    constexpr int N = decltype(tag)::SIZE, SHIFT = IS_FIRST ? first_shift(K) : second_shift(K);
+    if (width < LANES) {
+      inverse_pass<K, N, SHIFT, 4>(in, width, rows_used, n_columns, out, out_stride);
+    } else {
+      inverse_pass<K, N, SHIFT, LANES>(in, width, rows_used, n_columns, out, out_stride);
+    }
+  });
 }
 
 }  // namespace detail
 
-// Writes residual[y * stride + x], int16. Only the first rows_used x columns_used of the [N * N] coefficients
-// are read, and cost time; the others count as zero. 1 <= rows_used, columns_used <= N; is_valid(kind, log2_size).
-inline void inverse(const int16_t* coefficients, int16_t* residual, int stride, int log2_size, Kind kind, int rows_used,
-                    int columns_used) {
-  detail::with_transform(kind, log2_size, [&](auto tag) {
-    detail::inverse_block<decltype(tag)::KIND, decltype(tag)::SIZE>(coefficients, residual, stride, rows_used,
-                                                                    columns_used);
-  });
+// The kinds of a block's transform along rows and columns: both `angle`, or neither.
+struct Kinds {
+  Kind horizontal, vertical;
+};
+
+// Writes residual[y * stride + x], int16. Only the first rows_used x columns_used of the [height * width] coefficients
+// are read, and cost time; the others count as zero. 1 <= rows_used, columns_used; is_valid of both kinds.
+inline void inverse(const int16_t* coefficients, int16_t* residual, int stride, const Shape& shape, const Kinds& kinds,
+                    int rows_used, int columns_used) {
+  const int width = shape.width(), height = shape.height();
+  if (rows_used == 1 && columns_used == 1 && kinds.horizontal != Kind::dst && kinds.vertical != Kind::dst) {
+    // All the products of row 0 are the same.
+    const int amplitude = kinds.horizontal == Kind::angle ? 1 : 64;
+    const int first = detail::first_shift(kinds.vertical), second = detail::second_shift(kinds.horizontal);
+    const int across = (amplitude * coefficients[0] + (1 << (first - 1))) >> first;  // in int16
+    const auto value = static_cast<int16_t>((amplitude * across + (1 << (second - 1))) >> second);
+    for (int y = 0; y < height; ++y) std::fill_n(residual + static_cast<ptrdiff_t>(y) * stride, width, value);
+    return;
+  }
+  int16_t middle[MAX_SIDE * MAX_SIDE];  // [horizontal frequency][y]
+  detail::inverse_pass<true>(kinds.vertical, shape.log2_h, width, coefficients, rows_used, columns_used, middle,
+                             height);
+  detail::inverse_pass<false>(kinds.horizontal, shape.log2_w, height, middle, columns_used, height, residual, stride);
 }
 
 }  // namespace ncodec::dct

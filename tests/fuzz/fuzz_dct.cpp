@@ -87,6 +87,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.most_log2 = std::max(std::max(options.least_log2, 3), 6 - (choices >> 3) % 4);
   options.optimised_levels = !(choices & 32);
   options.full_trials = 1 + (choices >> 6);
+  options.binary_depth = mode >> 6;
+  options.ternary = choices & 1;
   const Parameters parameters = make_parameters(source, mode & 2);
   if (mode & 32) options.tuning = make_tuning(source);
 

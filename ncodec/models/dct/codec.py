@@ -13,7 +13,7 @@ chosen per block. The C++ in ncodec/dct does the work; specs/dct.md says what a 
 decodes the same pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,8 +30,32 @@ from ncodec.quality import lmbda_of
 TRANSFORMS = {"dct": 0, "angle": 2}  # of the payload's first byte, specs/dct.md
 SUBSAMPLINGS = {"4:4:4": 0, "4:2:0": 1}  # log2 of chroma's stride
 SIZES = (4, 8, 16, 32, 64)
-TRIALS = {1: 1, 2: 2, 3: 3, 4: 4}  # luma modes tried in full, by effort
-USUAL_EFFORT = 3
+
+
+@dataclass(frozen=True)
+class Search:
+    """How much an encoder looks at."""
+
+    trials: int  # luma modes in full, 1 … 4
+    cuts: int = 3  # splits in two or three within each other, 0 … 3
+    thirds: bool = True
+    one_way: float = 1.2  # blocks that change so many times as much one way are not cut along it
+    least: int = 4  # sides of blocks, in samples of luma
+    most: int = 64
+
+
+SEARCHES = {
+    1: Search(trials=1, cuts=0, least=8, most=32),
+    2: Search(trials=1, cuts=0),
+    3: Search(trials=1, cuts=1, thirds=False),
+    4: Search(trials=2, cuts=2),
+    5: Search(trials=2, cuts=2, one_way=1.5),
+    6: Search(trials=2, one_way=1.5),
+    7: Search(trials=3, one_way=2),
+    8: Search(trials=4, one_way=4),
+    9: Search(trials=4, one_way=1e9),
+}
+USUAL_EFFORT = 4
 
 
 @dataclass(frozen=True)
@@ -47,28 +71,42 @@ class Options(EncodeOptions):
 
     transform: str = "dct"  # "angle": the angle-similarity approximation
     subsampling: str = "4:4:4"  # "4:2:0"; "auto": whichever costs less
-    least: int = 4  # sides of blocks, in samples of luma
-    most: int = 64
+    least: int | None = (
+        None  # sides of blocks, in samples of luma; None, here and below: as `effort` says
+    )
+    most: int | None = None
     rdoq: bool = True  # levels chosen by bits + lambda x error
-    trials: int | None = None  # luma modes tried in full, 1 … 4; None: as `effort` says
+    trials: int | None = None  # luma modes tried in full, 1 … 4
+    cuts: int | None = None  # splits in two or three within each other, 0 … 3
+    thirds: bool | None = None  # splits in three
 
-    EFFORTS: ClassVar[tuple[int, ...]] = tuple(TRIALS)
+    EFFORTS: ClassVar[tuple[int, ...]] = tuple(SEARCHES)
 
     def __post_init__(self) -> None:
         for name, known in (
+            ("effort", (None, *SEARCHES)),
             ("transform", tuple(TRANSFORMS)),
             ("subsampling", ("auto", *SUBSAMPLINGS)),
-            ("least", SIZES),
-            ("most", SIZES[1:]),  # chroma has no blocks of 2
+            ("least", (None, *SIZES)),
+            ("most", (None, *SIZES[1:])),  # chroma has no blocks of 2
             ("trials", (None, 1, 2, 3, 4)),
+            ("cuts", (None, 0, 1, 2, 3)),
+            ("thirds", (None, False, True)),
         ):
             if getattr(self, name) not in known:
                 raise InputError(
-                    f"dct: expected {name} among {', '.join(str(k) for k in known if k)}, "
+                    f"dct: expected {name} among {', '.join(str(k) for k in known if k is not None)}, "
                     f"found {getattr(self, name)!r}"
                 )
-        if self.least > self.most:
-            raise InputError(f"dct: least {self.least} is more than most {self.most}")
+        search = self.search()
+        if search.least > search.most:
+            raise InputError(f"dct: least {search.least} is more than most {search.most}")
+
+    def search(self) -> Search:
+        """Return what `effort` means, with what is set beside it."""
+        names = ("least", "most", "trials", "cuts", "thirds")
+        chosen = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(SEARCHES[self.effort or USUAL_EFFORT], **chosen)
 
     def for_encoder(self, quality_code: int, tuning: Tuning | None = None) -> _dct.EncoderOptions:
         """Return them as the C++ takes them; `tuning`: of the weights."""
@@ -77,10 +115,14 @@ class Options(EncodeOptions):
         if tuning is not None:
             options.lmbda *= tuning.lmbda
             options.tuning = tuning.for_encoder()
-        options.least_log2 = self.least.bit_length() - 1
-        options.most_log2 = self.most.bit_length() - 1
+        search = self.search()
+        options.least_log2 = search.least.bit_length() - 1
+        options.most_log2 = search.most.bit_length() - 1
         options.optimised_levels = self.rdoq
-        options.full_trials = self.trials or TRIALS[self.effort or USUAL_EFFORT]
+        options.full_trials = search.trials
+        options.binary_depth = search.cuts
+        options.ternary = search.thirds
+        options.one_way = search.one_way
         return options
 
 
