@@ -1,4 +1,4 @@
-"""What each part of family `dct` is worth: BD-rates of encodings that go without it.
+"""What each part of family `dct` and each effort is worth: BD-rates of encodings that go without it, or at it.
 
     python kodak_eval/dct_ablation.py FOLDER [--weights FILE] [--jobs 2]     writes results/dct_ablation.json and .md
 
@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 from ncodec import metrics
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, initial
-from ncodec.models.dct.codec import DctCodec, Options
+from ncodec.models.dct.codec import SEARCHES, DctCodec, Options
 from ncodec.models.protocol import TileFormat, only_payload
 from ncodec.quality import quality_code
 
@@ -53,6 +53,7 @@ def no_class_filter(tensors: Tensors) -> None:
 def no_filters(tensors: Tensors) -> None:
     no_class_filter(tensors)
     tensors["strength"] = tensors["strength"] * np.array([0, 0, 0, 0, 1, 1], np.uint8)
+    tensors.pop("network.gain", None)
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,21 @@ class Variant:
 
 VARIANTS = (
     Variant("everything"),
+    *(Variant(f"effort {effort}", {"effort": effort}) for effort in SEARCHES),
     Variant("blocks of 8 only", {"least": 8, "most": 8}),
-    Variant("blocks up to 8", {"most": 8}),
     Variant("blocks up to 16", {"most": 16}),
-    Variant("blocks up to 32", {"most": 32}),
-    Variant("no blocks of 4", {"least": 8}),
+    Variant("no sides of 4", {"least": 8}),
+    Variant("squares only", {"cuts": 0}),
+    Variant("no thirds", {"thirds": False}),
     Variant("flat matrices", change=flat_matrices),
     Variant("contexts start untrained", change=untrained_contexts),
     Variant("contexts hardly adapt", change=still_contexts),
     Variant("levels rounded, no trellis", {"rdoq": False}),
+    Variant("no network", {"network": False}),
     Variant("no class filter", change=no_class_filter),
     Variant("no filter at all", change=no_filters),
     Variant("4:2:0 always", {"subsampling": "4:2:0"}),
     Variant("angle-similarity transforms", {"transform": "angle"}),
-    Variant("angle-similarity, blocks up to 8", {"transform": "angle", "most": 8}),
     Variant("one luma mode in full", {"trials": 1}),
 )
 

@@ -27,7 +27,7 @@ def read_tables(text):
 
 
 TABLES = read_tables(SPEC.read_text(encoding="utf-8"))
-SQUASH, ANGLE, INVERSE = TABLES["SQUASH"], TABLES["ANGLE"], TABLES["INVERSE"]
+SQUASH, ANGLE = TABLES["SQUASH"], TABLES["ANGLE"]
 CUBIC = np.array(TABLES["CUBIC"]).reshape(32, 4)
 PAIRS = [tuple(TABLES["PAIRS"][i : i + 2]) for i in range(0, 24, 2)]
 
@@ -35,7 +35,7 @@ PAIRS = [tuple(TABLES["PAIRS"][i : i + 2]) for i in range(0, 24, 2)]
 def number_places():
     """Return {name: (first, dimensions)} of contexts and mixers, and how many there are of both."""
     names = list(TABLES)
-    contexts = names[names.index("SIG_A") : names.index("OFFSET_C") + 1]
+    contexts = names[names.index("SIG_A") : names.index("SIGN_C") + 1]
     places, counts = {}, []
     for group in (contexts, [name for name in names if name.startswith("mix ")]):
         n = 0
@@ -239,16 +239,14 @@ def inverse(coefficients, kind_h, kind_v):
 # ---------------------------------------------------------------- prediction
 
 
-def nearest(low, high, angle):
-    return min(range(low, high + 1), key=lambda m: (abs(ANGLE[m] - angle), m))
-
-
-VERTICAL = {a: nearest(18, 34, a) for a in range(-32, 33)}
-HORIZONTAL = {a: nearest(2, 18, a) for a in range(-32, 33)}
+def nearest(angle):
+    """Return the steps from vertical or horizontal whose angle is nearest."""
+    steps = min(range(17), key=lambda s: (abs(ANGLE[s] - abs(angle)), s))
+    return steps if angle >= 0 else -steps
 
 
 def derived_modes(luma, x, y, w, h):
-    counters = [0] * 35
+    counters = [0] * 67
     centres = [(x + i, y - 2) for i in range(-1 if x else 1, w - 1)] if y else []
     centres += [(x - 2, y + j) for j in range(0 if y else 1, h - 1)] if x else []
     for cx, cy in centres:
@@ -257,9 +255,9 @@ def derived_modes(luma, x, y, w, h):
         if not (gx or gy):
             continue
         if abs(gx) >= abs(gy):
-            mode = VERTICAL[towards_zero(32 * gy, gx)]
+            mode = 50 + nearest(towards_zero(32 * gy, gx))
         else:
-            mode = HORIZONTAL[towards_zero(32 * gx, gy)]
+            mode = 18 - nearest(towards_zero(32 * gx, gy))
         counters[mode] += abs(gx) + abs(gy)
     modes = []
     for _ in range(2):
@@ -273,79 +271,79 @@ def likely_modes(left, above, derived):
     candidates = [left, above, derived[0], PLANAR, derived[1], DC]
     for m in (derived[0], left, above):
         if m >= 2:
-            candidates += [2 + (m + 29) % 32, 2 + (m - 1) % 32]
-    return list(dict.fromkeys([*candidates, 26, 10, 18, 2, 34]))[:6]
+            candidates += [2 + (m + 61) % 64, 2 + (m - 1) % 64]
+    return list(dict.fromkeys([*candidates, 50, 18, 34, 2, 66]))[:6]
 
 
-def wants_smooth(mode, w, h):
-    log2 = ((w * h).bit_length() - 1) // 2
-    if log2 == 2 or mode == DC:
-        return False
-    return mode == PLANAR or min(abs(mode - 10), abs(mode - 26)) > {3: 7, 4: 1}.get(log2, 0)
+def border_weights(n, reach):
+    return np.array([32 >> ((2 * v) >> reach) if v < 3 << reach else 0 for v in range(n)])
 
 
-def smoothed(top, left, w, h):
-    n = w + h
-    i = np.arange(n + 1)
-    if min(w, h) >= 32 and all(abs(r[0] + r[n] - 2 * r[n // 2]) < 32 for r in (top, left)):
-        return [((n - i) * r[0] + i * r[n] + n // 2) // n for r in (top, left)]
-    out = []
-    for r in (top, left):
-        s = r.copy()
-        s[1:n] = (r[: n - 1] + 2 * r[1:n] + r[2:] + 2) >> 2
-        s[0] = (left[1] + 2 * r[0] + top[1] + 2) >> 2
-        out.append(s)
-    return out
-
-
-def predict(top, left, mode, is_luma, w, h):
-    """Return [h, w] from references [w + h + 1]."""
-    n, eased, i, j = w + h, is_luma and max(w, h) < 32, np.arange(w), np.arange(h)
-    if is_smooth := wants_smooth(mode, w, h):
-        top, left = smoothed(top, left, w, h)
+def predict(top, left, mode, w, h):
+    """Return [h, w] from references [2w + 1] and [2h + 1]."""
+    if mode >= 2:
+        return predict_direction(top, left, mode, w, h)
+    i, j = np.arange(w), np.arange(h)[:, None]
+    above, beside = top[1 : w + 1], left[1 : h + 1, None]
     if mode == PLANAR:
-        across = (w - 1 - i) * left[1 : h + 1, None] + (i + 1) * top[w + 1]
-        down = (h - 1 - j)[:, None] * top[1 : w + 1] + (j + 1)[:, None] * left[h + 1]
-        return (across * h + down * w + w * h) >> (w * h).bit_length()
-    if mode == DC:
-        mean = (n // 2 + top[1 : w + 1].sum() + left[1 : h + 1].sum()) // n
-        p = np.full((h, w), mean)
-        if eased:
-            p[0] = (top[1 : w + 1] + 3 * mean + 2) >> 2
-            p[:, 0] = (left[1 : h + 1] + 3 * mean + 2) >> 2
-            p[0, 0] = (left[1] + 2 * mean + top[1] + 2) >> 2
-        return p
-    if mode < 18:
+        across = (w - 1 - i) * beside + (i + 1) * top[w + 1]
+        down = (h - 1 - j) * above + (j + 1) * left[h + 1]
+        p = (across * h + down * w + w * h) >> (w * h).bit_length()
+    else:
+        border = ([*above] if w >= h else []) + ([*left[1 : h + 1]] if h >= w else [])
+        p = np.full((h, w), (sum(border) + len(border) // 2) // len(border))
+    reach = ((w * h).bit_length() - 3) // 4
+    of_x, of_y = border_weights(w, reach), border_weights(h, reach)[:, None]
+    return p + ((of_x * (beside - p) + of_y * (above - p) + 32) >> 6)
+
+
+def predict_direction(top, left, mode, w, h):
+    log2 = ((w * h).bit_length() - 1) // 2
+    turned = (0, 6, 10, 12, 14)[abs(w.bit_length() - h.bit_length())]
+    if w > h and mode < 2 + turned:
+        mode += 65
+    elif w < h and mode > 66 - turned:
+        mode -= 65
+    steps = mode - 50 if mode >= 34 else 18 - mode
+    if mode < 34:
         top, left, w, h = left, top, h, w
-    angle = ANGLE[mode]
-    line = np.concatenate([np.zeros(h, int), top, np.full(h + 3, top[n])])  # line[i] at h + i
-    if angle < 0:
-        for k in range(-1, ((h * angle) >> 5) - 1, -1):
-            line[h + k] = left[min((k * INVERSE[mode - 11] + 128) >> 8, n)]
+    angle = ANGLE[steps] if steps >= 0 else -ANGLE[-steps]
+    inverse = (16384 + abs(angle) // 2) // abs(angle) if angle else 0
+    line = np.concatenate([np.zeros(h, int), top, np.full(4, top[2 * w])])  # line[i] at h + i
+    for k in range(-1, ((h * angle) >> 5) - 1, -1):
+        line[h + k] = left[min((256 - k * inverse) >> 9, h)]
     p = np.empty((h, w), int)
     for y in range(h):
         o, f = h + (((y + 1) * angle) >> 5), ((y + 1) * angle) % 32
-        beside = [line[o + j : o + j + w] for j in range(4)]
-        if is_luma and not is_smooth:
-            p[y] = np.clip(
-                (sum(c * b for c, b in zip(CUBIC[f], beside, strict=True)) + 32) >> 6, 0, 1023
-            )
-        else:
-            p[y] = ((32 - f) * beside[1] + f * beside[2] + 16) >> 5
-    if angle == 0 and eased:
-        p[:, 0] = np.clip(top[1] + ((left[1 : h + 1] - left[0]) >> 1), 0, 1023)
-    return p if mode >= 18 else p.T
+        g = f // 2
+        is_sharp = abs(steps) <= {2: 16, 3: 14, 4: 2}.get(log2, 0)
+        taps = CUBIC[f] if is_sharp else (16 - g, 32 - g, 16 + g, g)
+        p[y] = np.clip((sum(t * line[o + i : o + i + w] for i, t in enumerate(taps)) + 32) >> 6, 0, 1023)  # fmt: skip
+    if angle == 0:
+        weights = border_weights(w, ((w * h).bit_length() - 3) // 4)
+        p = np.clip(p + ((weights * (left[1 : h + 1, None] - left[0]) + 32) >> 6), 0, 1023)
+    elif angle > 0:
+        reach = next((r for r in (2, 1, 0) if inverse * 3 << r <= 512 * h), None)
+        for x in range(min(w, 3 << reach) if reach is not None else 0):
+            met = left[1 + (((x + 1) * inverse + 256) >> 9) :][:h]
+            p[:, x] += (border_weights(w, reach)[x] * (met - p[:, x]) + 32) >> 6
+    return p if mode >= 34 else p.T
 
 
-def predict_from_luma(luma, pairs):
-    """`pairs` [2, n]: luma and chroma beside the block."""
-    n = pairs.shape[1]
+def predict_linear(luma, cb, beside):
+    """`beside` [3, n]: luma, Cb and the plane beside the block; Cb is 0 where that is the plane."""
+    n = beside.shape[1]
     if n == 0:
         return np.full(luma.shape, 512)
-    (sl, sc), (ll, lc) = pairs.sum(1).tolist(), (pairs[0] * pairs).sum(1).tolist()
-    slope = towards_zero(256 * (n * lc - sl * sc), n * ll - sl * sl + 4 * n * n)
-    slope = clip(slope, -1024, 1024)
-    return np.clip(sc // n + ((slope * (luma - sl // n) + 128) >> 8), 0, 1023)
+    sums = beside.sum(1)
+    (a, m, p), (_, b, q), _ = (beside @ beside.T - np.outer(sums, sums) // n).tolist()
+    a, b = a + 4 * n, b + 4 * n
+    f, g = (
+        clip(towards_zero(256 * v, a * b - m * m), -1024, 1024)
+        for v in (p * b - q * m, q * a - p * m)
+    )
+    mean_l, mean_b, mean = sums // n
+    return np.clip(mean + ((f * (luma - mean_l) + g * (cb - mean_b) + 128) >> 8), 0, 1023)
 
 
 # ---------------------------------------------------------------- blocks
@@ -413,7 +411,7 @@ class Tile:
                 self.offsets[i // 32, j // 32] = value
 
     def unit(self, x, y):
-        absent = {"mode": DC, "sine": 0, "chroma": 0, "energy": [0] * 3, "last": [None] * 3}
+        absent = {"mode": DC, "sine": 0, "chroma": 0, "whole": 0, "energy": [0] * 3, "last": [None] * 3}
         return self.units[x // 4, y // 4] if x >= 0 and y >= 0 else absent
 
     def beside(self, x, y):
@@ -431,23 +429,31 @@ class Tile:
             return
         if w == 32 and cuts == 0:
             self.decode_offset(x, y, w)
-        if x + w > self.width or y + h > self.height:
-            split = "quad"
-        else:
-            split = self.split(x, y, w, h, cuts)
+        is_free = x + w <= self.width and y + h <= self.height
+        split = self.split(x, y, w, h, cuts) if is_free else "quad"
         if depth == 0 and split != "quad":
             self.decode_offset(x, y, w)
         if split is None:
             self.luma(x, y, w, h)
             if has_chroma:
-                self.chroma(x, y, w, h, has_luma=True)
+                self.chroma(x, y, w, h, is_whole=False)
             return
         parts = parts_of(x, y, w, h, split)
-        keeps = any(min(part[2:]) == 4 for part in parts)
+        is_whole = has_chroma and (
+            any(min(part[2:]) == 4 for part in parts)
+            or (is_free and self.whole(x, y, w, h, split, cuts))
+        )
         for part in parts:
-            self.tree(*part, depth + 1, cuts + (split != "quad"), has_chroma and not keeps)
-        if has_chroma and keeps:
-            self.chroma(x, y, w, h, has_luma=False)
+            self.tree(*part, depth + 1, cuts + (split != "quad"), has_chroma and not is_whole)
+        if is_whole:
+            self.chroma(x, y, w, h, is_whole=True)
+
+    def whole(self, x, y, w, h, split, cuts):
+        area, energies = (w * h).bit_length() - 6, [self.around(p, x, y, w, h) for p in (1, 2)]
+        both = sum(u["whole"] for u in self.beside(x, y))
+        form = 0 if split == "quad" else int(split[1]) - 1
+        k = [area, form], [area, (sum(energies) + 1) >> 1], [cuts, both]
+        return self.bins.mixed("WHOLE", [0], *k)
 
     def split(self, x, y, w, h, cuts):
         may = {"quad": cuts == 0 and w == h > 4, "v2": cuts < 3 and w > 4, "h2": cuts < 3 and h > 4,
@@ -483,11 +489,11 @@ class Tile:
         derived = derived_modes(self.planes[0], x, y, w, h)
         mode = self.luma_mode(x, y, w, h, derived)
         facts = {"log2_w": w.bit_length() - 1, "log2_h": h.bit_length() - 1, "mode": mode, "sine": 0,
-                 "chroma": 0, "energy": [0] * 3, "luma": (x, y)}  # fmt: skip
+                 "chroma": 0, "whole": 0, "luma": (x, y)}  # fmt: skip
         references = self.references(0, x, y, w, h)
         for place in self.for_units(x, y, w, h):
             self.units[place] = facts.copy() | {"energy": [0] * 3, "last": [None] * 3}
-        self.residual(0, x, y, w, h, False, predict(*references, mode, True, w, h))
+        self.residual(0, x, y, w, h, False, predict(*references, mode, w, h))
 
     def luma_mode(self, x, y, w, h, derived):
         left, above = (u["mode"] for u in self.beside(x, y))
@@ -498,11 +504,11 @@ class Tile:
             if self.bins.mixed("LIKELY", [i], [i, z], [i, votes], [i, energy]):
                 return m
         node = 1
-        for _ in range(5):
+        for _ in range(6):
             node = 2 * node + self.bins.single(at("REST", node))
-        return [m for m in range(35) if m not in likely][min(node - 32, 28)]
+        return [m for m in range(67) if m not in likely][min(node - 64, 60)]
 
-    def chroma(self, x, y, w, h, has_luma):
+    def chroma(self, x, y, w, h, is_whole):
         here, beside, z = self.unit(x, y), self.beside(x, y), log2_side(w, h) - 2
         linear, mode = sum(u["chroma"] == LINEAR for u in beside), 2
         for i, choice in enumerate((LINEAR, 0, 3)):
@@ -510,7 +516,7 @@ class Tile:
                 mode = choice
                 break
         for place in self.for_units(x, y, w, h):
-            self.units[place] |= {"chroma": mode, "chroma at": (x, y)}
+            self.units[place] |= {"chroma": mode, "whole": is_whole, "chroma at": (x, y)}
         s = self.is_halved
         for plane in (1, 2):
             top, left = self.references(plane, x, y, w, h)
@@ -518,31 +524,33 @@ class Tile:
                 prediction = self.linear(plane, x >> s, y >> s, w >> s, h >> s, top, left)
             else:
                 chosen = {0: here["mode"], 2: PLANAR, 3: DC}[mode]
-                prediction = predict(top, left, chosen, False, w >> s, h >> s)
-            self.residual(plane, x, y, w, h, has_luma, prediction)
+                prediction = predict(top, left, chosen, w >> s, h >> s)
+            self.residual(plane, x, y, w, h, not is_whole, prediction)
 
     def linear(self, plane, x, y, w, h, top, left):
         s, luma = self.is_halved, self.planes[0]
         if s:
             luma = (luma[::2, ::2] + luma[::2, 1::2] + luma[1::2, ::2] + luma[1::2, 1::2] + 2) >> 2
-        pairs = [(luma[y - 1, x : x + w], top[1 : w + 1])] if y else []
-        pairs += [(luma[y : y + h, x - 1], left[1 : h + 1])] if x else []
-        beside = np.concatenate([np.empty((2, 0), int), *map(np.array, pairs)], 1)
-        return predict_from_luma(luma[y : y + h, x : x + w], beside)
+        cb = self.planes[1] if plane == 2 else np.zeros_like(luma)
+        above, to_left = np.s_[y - 1, x : x + w], np.s_[y : y + h, x - 1]
+        triples = [(luma[above], cb[above], top[1 : w + 1])] if y else []
+        triples += [(luma[to_left], cb[to_left], left[1 : h + 1])] if x else []
+        beside = np.concatenate([np.empty((3, 0), int), *map(np.array, triples)], 1)
+        return predict_linear(luma[y : y + h, x : x + w], cb[y : y + h, x : x + w], beside)
 
     def references(self, plane, x, y, w, h):
         s, samples = self.is_halved if plane else 0, self.planes[plane]
-        n, right, below = w + h, w, h
-        while right < n and ((x + right) // 4, (y - 1) // 4) in self.units:
+        right, below = w, h
+        while right < 2 * w and ((x + right) // 4, (y - 1) // 4) in self.units:
             right += 4
-        while below < n and ((x - 1) // 4, (y + below) // 4) in self.units:
+        while below < 2 * h and ((x - 1) // 4, (y + below) // 4) in self.units:
             below += 4
-        x, y, n = x >> s, y >> s, n >> s
+        x, y = x >> s, y >> s
         top = samples[y - 1, x : x + (right >> s)] if y else samples[:0, 0]
         left = samples[y : y + (below >> s), x - 1] if x else samples[0, :0]
         corner = samples[y - 1, x - 1] if x and y else left[0] if x else top[0] if y else 512
         out = []
-        for there in (top, left):
+        for there, n in ((top, 2 * w >> s), (left, 2 * h >> s)):
             line = np.concatenate([[corner], there])
             out.append(np.concatenate([line, np.full(n + 1 - len(line), line[-1])]))
         return out
@@ -572,14 +580,23 @@ class Tile:
             else:
                 reaches = [reach(u, w, h) for u in beside]
             reaches = (*reaches, [0, 0])[:2]
-            halves, total, last = decode_levels(self.bins, plane, own_w, own_h, energy, reaches, here["mode"], others)  # fmt: skip
-            self.levels[plane] = halves
-            coefficients = np.zeros((own_h, own_w), int)
+            halves, total, order = decode_levels(self.bins, plane, own_w, own_h, energy, reaches, here["mode"], others)  # fmt: skip
+            last = [sum(s <= v for s in TABLES["CLASS_START"]) - 1 for v in order[0]]
             step, shift = self.scaled_steps(plane, own_w, own_h, self.offset(x, y)), log2_side(own_w, own_h) + 4  # fmt: skip
-            scaled = (np.array(halves) * step + (1 << (shift - 1))) >> shift
-            coefficients[: len(halves), : len(halves[0])] = np.clip(scaled, -32768, 32767)
+
+            def dequantise(levels, steps):
+                return np.clip((levels * steps + (1 << (shift - 1))) >> shift, -32768, 32767)
+
             is_sine = plane == 0 and self.kind == "dct"
             kinds = ["dst" if is_sine and (n == 4 or here["sine"]) else self.kind for n in (w, h)]
+            halves = np.array(halves)
+            first = max(int(dequantise(2, step[0, 0])), 1)
+            sides = self.sides(plane, x >> s, y >> s, prediction, kinds, dequantise(halves, step), first)  # fmt: skip
+            other = 4 if plane else mode
+            k = [plane, int("dst" in kinds)], [log2_side(own_w, own_h) - 2, (y > 0) + 2 * (x > 0)], other  # fmt: skip
+            self.levels[plane] = decode_signs(self.bins, halves.tolist(), order[::-1], sides, k, others[1])  # fmt: skip
+            coefficients = np.zeros((own_h, own_w), int)
+            coefficients[: len(halves), : len(halves[0])] = dequantise(np.array(self.levels[plane]), step)  # fmt: skip
             prediction = prediction + inverse(coefficients, *kinds)
             density = total * 64 // (own_w * own_h)
             energy = next(e for e in range(1, 8) if e == 7 or 2 << e > density + 2)
@@ -588,6 +605,47 @@ class Tile:
             self.units[place]["last"][plane] = last if is_coded else None
         x, y = x >> s, y >> s
         self.planes[plane][y : y + own_h, x : x + own_w] = np.clip(prediction, 0, 1023)
+
+    def sides(self, plane, x, y, prediction, kinds, coefficients, first):
+        """Return what the top and left sides say of signs, each if it is there: X, R, the parts P, k by place."""
+        out, samples = [], self.planes[plane]
+        h, w = prediction.shape
+        across, down = (MATRICES["dst" if kind == "dst" else "dct", n] for kind, n in zip(kinds, (w, h), strict=True))  # fmt: skip
+        rows, columns = np.indices(coefficients.shape)
+        for there, n, near, far, inside, along, other, k, v in (
+            (y, w, samples[y - 1, x : x + w], samples[y - 2, x : x + w], prediction[0], across, down, columns, rows),
+            (x, h, samples[y : y + h, x - 1], samples[y : y + h, x - 2], prediction[:, 0], down, across, rows, columns),
+        ):  # fmt: skip
+            if there:
+                expected = along @ (3 * near - far - 2 * inside)
+                noise = 4 * n * w * h * first**2 + (int(((near - far) ** 2).sum()) << 16)
+                parts = (coefficients * other[v, 0] * n) >> 4
+                out.append((expected.tolist(), noise, parts.tolist(), k.tolist()))
+        return out
+
+
+def decode_signs(bins, levels, order, sides, contexts, cb):
+    """Return levels with signs; `contexts`: the first indexes of SIGN_A, SIGN_B and SIGN_C."""
+    a, b, other = contexts
+    unknown = [[0] * len(expected) for expected, *_ in sides]
+    for (_, _, parts, k), sums in zip(sides, unknown, strict=True):
+        for x, y in order:
+            sums[k[y][x]] += parts[y][x] ** 2
+    for x, y in order:
+        hypothesis = 0
+        for (expected, noise, parts, k), sums in zip(sides, unknown, strict=True):
+            f, part = k[y][x], parts[y][x]
+            sums[f] -= part**2
+            hypothesis += towards_zero(32 * part * expected[f], noise + 4 * sums[f])
+        is_expected, strength = hypothesis < 0, min(abs(hypothesis).bit_length(), 8)
+        seen = cb[y][x] if cb else 0
+        c = other + (1 + ((seen < 0) == is_expected) if seen else 0)
+        is_negative = bins.mixed("SIGN", a[:1], [*a, strength], [*b, strength], [c, strength]) != is_expected  # fmt: skip
+        if is_negative:
+            levels[y][x] = -levels[y][x]
+        for expected, _, parts, k in sides:
+            expected[k[y][x]] -= -parts[y][x] if is_negative else parts[y][x]
+    return levels
 
 
 def parts_of(x, y, w, h, split):
@@ -613,7 +671,7 @@ def reach(unit, w, h):
 
 
 def kind_of(mode):
-    return mode if mode < 2 else 2 if mode < 18 else 3
+    return mode if mode < 2 else 2 if mode < 34 else 3
 
 
 def decode_coordinate(bins, axis, plane, z, n, energy, reaches, other):
@@ -628,15 +686,15 @@ def decode_coordinate(bins, axis, plane, z, n, energy, reaches, other):
 
 
 def decode_levels(bins, plane, w, h, energy, reaches, mode, others):
-    """Return [K_h][K_w] levels in half-steps, the sum that the energy is made of, the last place's classes."""
+    """Return [K_h][K_w] levels in half-steps without signs, the sum that the energy is made of, the order (x, y)."""
     z, chroma = log2_side(w, h) - 2, int(plane > 0)
-    direction = 0 if chroma else 1 if 6 <= mode <= 14 else 2 if 22 <= mode <= 30 else 0
+    direction = 0 if chroma else 1 if 10 <= mode <= 26 else 2 if 42 <= mode <= 58 else 0
     cx, last_x = decode_coordinate(bins, 0, plane, z, w, energy, reaches, direction)
-    cy, last_y = decode_coordinate(bins, 1, plane, z, h, energy, reaches, min(cx, 6) // 2)
+    _, last_y = decode_coordinate(bins, 1, plane, z, h, energy, reaches, min(cx, 6) // 2)
     coded_w, coded_h = min(w, 32), min(h, 32)
     k = [[0] * (coded_w + 2) for _ in range(coded_h + 2)]  # magnitudes; a border of zeros
     halves = [[0] * coded_w for _ in range(coded_h)]
-    groups, coded, state, earlier, total = ORDERS[coded_w // 4, coded_h // 4], set(), 0, 0, 0
+    groups, coded, state, earlier, total, order = ORDERS[coded_w // 4, coded_h // 4], set(), 0, 0, 0, []  # fmt: skip
     first = groups.index((last_x // 4, last_y // 4))
     for g in range(first, -1, -1):
         gx, gy = groups[g]
@@ -662,11 +720,11 @@ def decode_levels(bins, plane, w, h, energy, reaches, mode, others):
             is_inferred = False
             m = decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier)
             k[y][x] = m
-            half = 2 * m - state % 2
-            halves[y][x] = -half if bins.bypass(1) else half
+            halves[y][x] = 2 * m - state % 2
+            order.append((x, y))
             state = TABLES["NEXT"][2 * state + m % 2]
             earlier, total = earlier + (m > 1), total + min(m, 255)
-    return halves, total, (cx, cy)
+    return halves, total, order
 
 
 def decode_significance(bins, plane, z, w, h, energy, direction, state, x, y, near, far, others):
@@ -820,15 +878,82 @@ def filter_tile(tile, tensors, code):
     take(bins, tile, outs)
 
 
-def take(bins, tile, filtered):
+def take(bins, tile, filtered, context="FILTERED"):
     for y in range(0, tile.height, 64):
         for x in range(0, tile.width, 64):
-            if not bins.single(at("FILTERED", int(filtered[0][0] > 0))):
+            if not bins.single(at(context, int(filtered[0][0] > 0))):
                 continue
             for plane, samples in filtered:
                 s = tile.is_halved if plane else 0
                 square = np.s_[y >> s : (y + 64) >> s, x >> s : (x + 64) >> s]
                 tile.planes[plane][square] = samples[square]
+
+
+# ---------------------------------------------------------------- network
+
+
+def sat(a):
+    return np.clip(a, -32767, 32767)
+
+
+def around(x, mode):
+    """Return what each place has at the nine places around it, [(u, v), h, w, c]."""
+    h, w, _ = x.shape
+    outside = np.pad(x, ((1, 1), (1, 1), (0, 0)), mode=mode)
+    return np.stack([outside[u : u + h, v : v + w] for u in range(3) for v in range(3)])
+
+
+def network_tile(tile, tensors, code):
+    """All planes once more, by a network that sees cells of 4x4."""
+    planes, (h, w) = tile.planes, (tile.height // 4, tile.width // 4)
+
+    def rounded(sums, shift):
+        return sat((sums + (1 << (shift.astype(np.int64) - 1))) >> shift)
+
+    def layer(name, x):  # [h, w, c] and weights [o, c], or [9, h, w, c] and [c, 3, 3]
+        w, b, s = (
+            tensors[f"network.{name}.{part}"].astype(np.int64)
+            for part in ("weight", "bias", "shift")
+        )
+        sums = x @ w.T if w.ndim == 2 else np.einsum("khwc,ck->hwc", x, w.reshape(-1, 9))
+        return rounded(b + sums, s)
+
+    def table(name):
+        return mid(tensors[f"network.{name}"], code).astype(np.int64)
+
+    def activated(x, k):
+        scaled = rounded(x * table(f"factor.{k}"), np.array(12))
+        return np.clip(sat(scaled + table(f"offset.{k}")), 0, 8191)
+
+    cells = np.zeros((h, w, 48), np.int64)
+    for p, plane in enumerate(planes):
+        of_plane = plane.reshape(h, 4, w, 4).swapaxes(1, 2).reshape(h, w, 16)
+        cells[:, :, 16 * p : 16 * p + 16] = of_plane - 512
+    sides = [[side_inputs(tile, 4 * x, 4 * y) for x in range(w)] for y in range(h)]
+    z = layer("high", around(layer("forward", cells), "edge"))
+    z = np.clip(rounded(z * table("scale"), np.array(8)), -4096, 4096)
+    x = sat(layer("head", z) + layer("sides", np.array(sides)))
+    for k in range(2):
+        patches = np.moveaxis(around(activated(x, k), "constant"), 0, 2).reshape(h, w, -1)
+        x = sat(x + layer(f"conv.{k}", patches))
+    y = rounded(layer("tail", activated(x, 2)) * table("gain"), np.array(15))
+    added = layer("inverse", y).reshape(h, w, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 4 * h, 4 * w)
+    for plane in planes:
+        plane *= 4
+    filtered = [(p, np.clip(plane + added[p], 0, 4092)) for p, plane in enumerate(planes)]
+    take(tile.bins, tile, filtered, "NETWORK")
+
+
+def side_inputs(tile, x, y):
+    def starts(cx, cy, axis):
+        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][
+            axis
+        ] == (cx, cy)[axis]
+
+    unit = tile.unit(x, y)
+    edges = [starts(x, y, 0), starts(x + 4, y, 0), starts(x, y, 1), starts(x, y + 4, 1)]
+    is_zero = [e == 0 for e in unit["energy"]]
+    return [unit["log2_w"] - 2, unit["log2_h"] - 2, *edges, *unit["energy"], *is_zero]
 
 
 # ---------------------------------------------------------------- pixels
@@ -843,29 +968,34 @@ def upsample(plane):
     return (9 * parts[0] + 3 * parts[1] + 3 * parts[2] + parts[3] + 8) >> 4
 
 
-def to_pixels(planes, is_halved, width, height, bit_depth=8):
-    largest, white = (1 << bit_depth) - 1, 255 << 18
+def to_pixels(planes, is_halved, width, height, bit_depth=8, extra=0):
+    """`extra`: bits of samples beyond ten."""
+    largest, white = (1 << bit_depth) - 1, 255 << (18 + extra)
     if len(planes) == 1 and bit_depth != 8:
-        grey = np.minimum(planes[0].astype(np.int64), 1020) * largest + 510
-        return (grey // 1020)[:height, :width].astype(np.uint16)
+        most = 1020 << extra
+        grey = np.minimum(planes[0].astype(np.int64), most) * largest + most // 2
+        return (grey // most)[:height, :width].astype(np.uint16)
     if len(planes) == 1:
-        return np.minimum((planes[0] + 2) >> 2, 255)[:height, :width].astype(np.uint8)
+        return np.minimum((planes[0] + (2 << extra)) >> (2 + extra), 255)[:height, :width].astype(np.uint8)
     y, cb, cr = (upsample(p) if is_halved and i else p for i, p in enumerate(planes))
-    b, r, h = cb - 512, cr - 512, 2**17
+    b, r, h = cb - (512 << extra), cr - (512 << extra), 2 ** (17 + extra)
     rgb = [65536 * y + 91881 * r, 65536 * y - 22553 * b - 46802 * r, 65536 * y + 116130 * b]
     if bit_depth != 8:
         v = np.clip(np.stack(rgb, -1).astype(np.int64), 0, white)
         return ((v * largest + white // 2) // white)[:height, :width].astype(np.uint16)
-    return np.clip(np.stack([(v + h) >> 18 for v in rgb], -1), 0, 255)[:height, :width].astype(np.uint8)  # fmt: skip
+    return np.clip(np.stack([(v + h) >> (18 + extra) for v in rgb], -1), 0, 255)[:height, :width].astype(np.uint8)  # fmt: skip
 
 
 def decode_bins(bins, flags, tensors, code, width, height, is_grey, bit_depth=8):
     """Return the pixels that bins make, [height, width, 3] or [height, width]."""
-    require(flags < 16 and flags >> 1 & 3 in (0, 2) and not (flags & 1 and is_grey), "flags")
+    require(flags < 32 and flags >> 1 & 3 in (0, 2) and not (flags & 1 and is_grey), "flags")
+    require(not flags & 16 or ("network.gain" in tensors and not flags & 1), "flags")
     kind, is_halved, has_offsets = "angle" if flags & 4 else "dct", flags & 1, bool(flags & 8)
     tile = Tile(bins, tensors, code, width, height, is_grey, is_halved, kind, has_offsets)
     filter_tile(tile, tensors, code)
-    return to_pixels(tile.planes, is_halved, width, height, bit_depth)
+    if flags & 16:
+        network_tile(tile, tensors, code)
+    return to_pixels(tile.planes, is_halved, width, height, bit_depth, 2 if flags & 16 else 0)
 
 
 def decode(payload, tensors, code, width, height, is_grey, bit_depth=8):

@@ -17,6 +17,7 @@ import pytest
 from conftest import ROOT, SAMPLE, tuned_dct
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from test_dct_reference import random_network
 
 import ncodec
 from ncodec import container
@@ -256,9 +257,9 @@ def test_left_over(sample, payload):
         decode(payload + b"\0", cut(sample, 135, 201), 60)
 
 
-@pytest.mark.parametrize("flags", [2, 3, 6, 7, 10, 16, 24, 128, 255])
+@pytest.mark.parametrize("flags", [2, 3, 6, 7, 10, 17, 25, 32, 128, 255])
 def test_unknown_flags(sample, payload, flags):
-    """Bit 0: 4:2:0; bits 1 and 2: 0, the exact transform, or 2, the approximation; bit 3: offsets of steps."""
+    """Bit 0: 4:2:0; bits 1 and 2: 0, the exact transform, or 2, the approximation; bit 3: offsets of steps; bit 4: a network, not of 4:2:0."""
     with pytest.raises(CorruptPayloadError):
         decode(bytes([flags]) + payload[1:], cut(sample, 135, 201), 60)
 
@@ -266,7 +267,7 @@ def test_unknown_flags(sample, payload, flags):
 def test_grey_is_not_subsampled(sample):
     grey = cut(sample, 20, 20, True)
     payload = encode(grey)
-    assert payload[0] == 0
+    assert payload[0] & 15 == 0
     with pytest.raises(CorruptPayloadError):
         decode(b"\1" + payload[1:], grey, 60)
 
@@ -326,6 +327,20 @@ def load_weights(path, tensors=TENSORS, tuning=vars(TUNING)):
 ], ids=["missing", "shape", "type", "range"])  # fmt: skip
 def test_other_weights_are_refused(tmp_path, change):
     tensors = {name: tensor for name, tensor in (TENSORS | change).items() if tensor is not None}
+    with pytest.raises(WeightsMismatchError, match=r"other\.safetensors"):
+        load_weights(tmp_path / "other.safetensors", tensors)
+
+
+@pytest.mark.parametrize("change", [
+    {"network.head.weight": None}, {"network.scale": np.zeros((8, 47), np.int16)},
+    {"network.gain": np.full((8, 48), -32768, np.int16)}, {"network.conv.1.bias": np.zeros(64, np.int16)},
+    {"network.tail.weight": np.full((48, 64), 32767, np.int16)}, {"network.inverse.shift": np.zeros(48, np.uint8)},
+    {"network.sides.weight": np.zeros((65, 12), np.int16)},
+], ids=str)  # fmt: skip
+def test_other_networks_are_refused(tmp_path, change):
+    tensors = TENSORS | random_network(0)
+    load_weights(tmp_path / "same.safetensors", tensors)
+    tensors = {name: tensor for name, tensor in (tensors | change).items() if tensor is not None}
     with pytest.raises(WeightsMismatchError, match=r"other\.safetensors"):
         load_weights(tmp_path / "other.safetensors", tensors)
 

@@ -39,7 +39,7 @@ def test_tables():
 
 @pytest.mark.parametrize("name", [
     "SQUASH", "COSINES", "SINES_4", "SINES_8", "SINES_16", "ANGLE", "CUBIC", "CLASS_START", "CLASS_BITS", "PAIRS",
-    "SWAPPED", "MIRRORED", "INVERSE INVERSE_ANGLE", "NEXT NEXT_STATE", "ODD_4 ANGLE_ODD_4", "ODD_8 ANGLE_ODD_8",
+    "SWAPPED", "MIRRORED", "NEXT NEXT_STATE", "ODD_4 ANGLE_ODD_4", "ODD_8 ANGLE_ODD_8",
     "ODD_16 ANGLE_ODD_16",
 ])  # fmt: skip
 def test_numbers(name):
@@ -200,7 +200,7 @@ class RandomBins(reference.Bins):
         return value
 
 
-LARGE = {"OFFSET": 0.9, "SPLIT": 0.1, "QUAD": 0.4, "VERTICAL": 0.5, "TERNARY": 0.4, "LIKELY": 0.1, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "CHROMA": 0.3}  # fmt: skip
+LARGE = {"OFFSET": 0.9, "SPLIT": 0.1, "QUAD": 0.4, "VERTICAL": 0.5, "TERNARY": 0.4, "WHOLE": 0.4, "LIKELY": 0.1, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "SIGN": 0.4, "CHROMA": 0.3}  # fmt: skip
 SMALL = LARGE | {"SPLIT": 0.8, "CODED": 0.5, "SIG": 0.3}
 EXTREME = SMALL | {
     "OFFSET": 0.6,
@@ -209,6 +209,7 @@ EXTREME = SMALL | {
     "SIG": 0.9,
     "GROUP": 0.9,
     "BYPASS": 0.9,
+    "SIGN": 0.8,
 }
 FEW = SMALL | {"OFFSET": 0.6, "SPLIT": 0.3, "CODED": 0.1, "LAST": 0.2, "BIG": 0.05}
 
@@ -228,6 +229,25 @@ def random_parameters(seed):
     return tensors
 
 
+def random_network(seed):
+    """Integers that leave room in every sum, and change most samples."""
+    rng, made = np.random.default_rng(seed), {}
+    layers = {
+        "forward": ((48, 48), 7), "high": ((48, 3, 3), 8), "head": ((64, 48), 9), "sides": ((64, 12), 3),
+        "conv.0": ((64, 576), 12), "conv.1": ((64, 576), 12), "tail": ((48, 64), 9), "inverse": ((48, 48), 12),
+    }  # fmt: skip
+    for name, (shape, shift) in layers.items():
+        made[f"network.{name}.weight"] = rng.integers(-127, 128, shape, np.int16)
+        made[f"network.{name}.bias"] = rng.integers(-1 << shift, 1 << shift, shape[0], np.int32)
+        made[f"network.{name}.shift"] = rng.integers(shift, shift + 2, shape[0], np.uint8)
+    for name in ("scale", "gain"):
+        made[f"network.{name}"] = rng.integers(0, 4000, (8, 48), np.int16)
+    for k in range(3):
+        made[f"network.factor.{k}"] = rng.integers(-8000, 8000, (8, 64), np.int16)
+        made[f"network.offset.{k}"] = rng.integers(-2000, 2000, (8, 64), np.int16)
+    return made
+
+
 def of_random_bins(seed, tensors):
     """Compare the decoders on a payload that is as good as any, though no encoder would make it."""
     rng, is_grey = random.Random(seed), seed % 6 == 5
@@ -235,6 +255,8 @@ def of_random_bins(seed, tensors):
     flags = (0, 12)[flags] if is_grey else (8, 1, 12, 5)[flags]
     (low, width), (_, height) = ((60, 140), (60, 80)) if odds is LARGE else ((1, 60), (1, 40))
     width, height, code = rng.randint(low, width), rng.randint(low, height), rng.randint(0, 140)
+    if "network.gain" in tensors and not flags & 1:
+        flags |= 16
     bins = RandomBins(seed, odds, rng.choice([0, 0.2, 0.9]), tensors, code)
     expected = reference.decode_bins(bins, flags, tensors, code, width, height, is_grey)
     payload = bytes([flags]) + bins.source.payload()
@@ -253,6 +275,26 @@ def test_any_parameters(seed):
     of_random_bins(seed, random_parameters(seed))
 
 
+@pytest.mark.parametrize("seed", [2, 5, 8, 10])
+def test_network(sample, seed):
+    """One that changes most samples, of random bins; and one that adds 1 to luma, of an encoder that may want it."""
+    tensors = TENSORS | random_network(seed)
+    of_random_bins(seed, tensors)
+    for name in ("weight", "bias"):
+        tensors[f"network.tail.{name}"] = np.zeros_like(tensors[f"network.tail.{name}"])
+    tensors["network.inverse.bias"] = (np.arange(48) < 16) << tensors["network.inverse.shift"].astype(np.int32)
+    parameters, pixels = _dct.Parameters(tensors), sample[100:172, 300:440] // 4 + 90
+    for shown in (pixels, pixels[:, :, 1]):
+        (payload,), (plain,) = (
+            DctCodec(parameters).encode_tile(shown, 10 * seed, Options(network=network))[0]
+            for network in (True, False)
+        )
+        assert (payload[0], plain[0]) == (16, 0)
+        assert same(payload, tensors, 10 * seed, 140, 72, shown.ndim == 2)
+        refused = {k: v for k, v in tensors.items() if not k.startswith("network.")}
+        assert not same(payload, refused, 10 * seed, 140, 72, shown.ndim == 2)
+
+
 # ---------------------------------------------------------------- damage
 
 
@@ -260,7 +302,7 @@ def test_refused(sample):
     pixels = sample[100:116, 100:124]
     ((payload,),) = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels, 60, Options())
     assert same(payload, TENSORS, 60, 24, 16, False)
-    flags = [bytes([b]) + payload[1:] for b in (2, 3, 6, 7, 10, 16, 24, 128, 255)]
+    flags = [bytes([b]) + payload[1:] for b in (2, 3, 6, 7, 10, 17, 25, 32, 128, 255)]
     short = [payload[:n] for n in (0, 1, 2, len(payload) // 2, len(payload) - 1)]
     for damaged in (*flags, *short, payload + b"\0", payload[:-1] + bytes([payload[-1] ^ 255])):
         assert not same(damaged, TENSORS, 60, 24, 16, False)

@@ -27,6 +27,7 @@ class EncoderOptions:
     binary_depth: int
     ternary: bool
     one_way: float
+    network: bool
     tuning: Tuning
     def __init__(self) -> None: ...
 
@@ -70,6 +71,9 @@ def filter_sums(
     options: EncoderOptions,
     is_chroma: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def reconstruct(
+    pixels: NDArray[np.uint8], parameters: Parameters, quality_code: int, options: EncoderOptions
+) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]: ...
 def leaf_coefficients(
     pixels: NDArray[np.uint8],
     parameters: Parameters,

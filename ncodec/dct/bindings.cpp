@@ -25,6 +25,18 @@ void take(const nb::dict& tensors, const char* name, T* out, size_t bytes) {
   std::memcpy(static_cast<void*>(out), array.data(), bytes);
 }
 
+// A tensor of the network, as exact::Graph takes it.
+exact::Array array_of(const nb::dict& tensors, const char* name) {
+  if (!tensors.contains(name)) throw nb::key_error(name);
+  const auto array = nb::cast<nb::ndarray<nb::c_contig, nb::device::cpu>>(tensors[name]);
+  exact::Array found{array.data(), "another type", {}, true};
+  if (array.dtype() == nb::dtype<int16_t>()) found.type = "int16";
+  if (array.dtype() == nb::dtype<int32_t>()) found.type = "int32";
+  if (array.dtype() == nb::dtype<uint8_t>()) found.type = "uint8";
+  for (size_t i = 0; i < array.ndim(); ++i) found.shape.push_back(array.shape(i));
+  return found;
+}
+
 // Copies of the tensors of a weights file, their ranges checked.
 Parameters parameters_of(const nb::dict& tensors) {
   Parameters p;
@@ -39,6 +51,9 @@ Parameters parameters_of(const nb::dict& tensors) {
   take(tensors, "start", p.start.data(), p.start.size());
   take(tensors, "confidence", p.confidence.data(), p.confidence.size());
   take(tensors, "weights", p.weights.data(), 2 * p.weights.size());
+  if (tensors.contains("network.gain")) try {
+      p.network = std::make_shared<Network>([&](const std::string& name) { return array_of(tensors, name.c_str()); });
+    } catch (const exact::WeightsError& error) { throw nb::value_error(error.what()); }
   for (const int8_t s : p.start)
     if (s == -128) throw nb::value_error("start: expected -127 to 127, found -128");
   return p;
@@ -156,6 +171,30 @@ nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_c
   return nb::make_tuple(to_numpy(std::move(products), {classes, n, n}), to_numpy(std::move(targets), {classes, n}));
 }
 
+// What the network of a tile sees and what it is to find: decoded and source planes [planes, h, w], side inputs [h / 4,
+// w / 4, SIDES].
+nb::tuple reconstruct(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options) {
+  const Picture picture = picture_of(pixels);
+  std::vector<int16_t> decoded, source, sides;
+  Geometry g;
+  {
+    nb::gil_scoped_release release;
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
+    Counter coder(job.model);
+    encode_with(coder, job, options);
+    g = job.geometry;
+    const size_t n = static_cast<size_t>(g.width) * g.height;
+    for (int p = 0; p < g.planes; ++p) {
+      decoded.insert(decoded.end(), job.tile.planes[p].samples, job.tile.planes[p].samples + n);
+      source.insert(source.end(), job.source.planes[p].samples, job.source.planes[p].samples + n);
+    }
+    sides = Network::sides_of(job.tile);
+  }
+  const auto h = static_cast<size_t>(g.height), w = static_cast<size_t>(g.width), planes = static_cast<size_t>(g.planes);
+  return nb::make_tuple(to_numpy(std::move(decoded), {planes, h, w}), to_numpy(std::move(source), {planes, h, w}),
+                        to_numpy(std::move(sides), {h / UNIT, w / UNIT, size_t{Network::SIDES}}));
+}
+
 // The blocks of an encoding by size 4 ... 64: (plane, mode, energy around, leaf [n, 4], coefficients, levels [n, side,
 // side]).
 nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int quality_code, int kind,
@@ -204,6 +243,7 @@ NB_MODULE(_dct, m) {
       .def_rw("binary_depth", &EncoderOptions::binary_depth)
       .def_rw("ternary", &EncoderOptions::ternary)
       .def_rw("one_way", &EncoderOptions::one_way)
+      .def_rw("network", &EncoderOptions::network)
       .def_rw("tuning", &EncoderOptions::tuning);
   m.def("encode", &encode, "pixels"_a, "parameters"_a, "quality_code"_a, "kind"_a, "chroma_shift"_a, "options"_a,
         "bit_depth"_a = 8);
@@ -211,6 +251,7 @@ NB_MODULE(_dct, m) {
         "bit_depth"_a = 8);
   m.def("count", &count);
   m.def("filter_sums", &filter_sums);
+  m.def("reconstruct", &reconstruct);
   m.def("leaf_coefficients", &leaf_coefficients);
   bind_blocks(m);
 }

@@ -119,9 +119,18 @@ class BlockSyntax {
   void code(Coder& coder, int16_t* levels, bool is_coded) {
     const Surroundings around = surroundings();
     is_coded = coder.bin(is_coded, coded(around));
-    const int sum = is_coded ? code_levels(coder, levels, shape_.width(), shape_, around).sum : 0;
+    const int sum = is_coded ? code_levels(coder, levels, around) : 0;
     left_ = above_[column_] = static_cast<uint8_t>(energy_of(sum, shape_));
     if (++column_ == width_) column_ = 0, ++row_;
+  }
+
+  // Without samples beside it, signs are as likely as not.
+  template <class Coder>
+  int code_levels(Coder& coder, int16_t* levels, const Surroundings& around) const {
+    Places places;
+    const int sum = code_magnitudes(coder, levels, shape_.width(), shape_, around, places);
+    for_each_sign(levels, shape_.width(), places, [&](Place, int level) { return coder.bypass(level < 0); });
+    return sum;
   }
 
  private:

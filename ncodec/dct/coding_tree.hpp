@@ -20,29 +20,26 @@ void code_luma(Coder& coder, Tile& tile, const Node& node) {
   const LikelyModes likely = syntax.likely_modes(b, tile.derive_modes(b));
   const int mode = syntax.code_luma_mode(coder, syntax.unit(b).mode, likely, b);
   if (Coder::DECODES) syntax.for_each_unit(b, [&](Unit& u) { u.mode = static_cast<uint8_t>(mode); });
-  const bool is_coded = syntax.code_residual(coder, 0, b, syntax.unit(b).energy[0] > 0, false);
-  if (Coder::DECODES) {
-    int16_t prediction[MAX_SIDE * MAX_SIDE];
-    tile.predict_luma(b, mode, prediction);
-    tile.add_residual(0, b, is_coded, prediction);
-  }
+  int16_t prediction[MAX_SIDE * MAX_SIDE];
+  tile.predict_luma(b, mode, prediction);
+  const bool is_coded = tile.code_residual(coder, 0, b, syntax.unit(b).energy[0] > 0, false, prediction);
+  if (Coder::DECODES) tile.add_residual(0, b, is_coded, prediction);
   syntax.set_decoded(b, true);
 }
 
-// `has_luma`: luma of the same extent is one block.
+// `is_whole`: luma of the same extent is cut.
 template <class Coder>
-void code_chroma(Coder& coder, Tile& tile, const Block& b, bool has_luma) {
+void code_chroma(Coder& coder, Tile& tile, const Node& node, bool is_whole) {
   Syntax& syntax = tile.syntax;
-  if (Coder::DECODES) syntax.begin_chroma(b);
+  const Block& b = node.block;
+  if (Coder::DECODES) syntax.begin_chroma(node, is_whole);
   const int mode = syntax.code_chroma_mode(coder, syntax.unit(b).chroma_mode, b);
   if (Coder::DECODES) syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(mode); });
   for (int p = 1; p < 3; ++p) {
-    const bool is_coded = syntax.code_residual(coder, p, b, syntax.unit(b).energy[p] > 0, has_luma);
-    if (Coder::DECODES) {
-      int16_t prediction[MAX_SIDE * MAX_SIDE];
-      tile.predict_chroma(p, b, mode, prediction);
-      tile.add_residual(p, b, is_coded, prediction);
-    }
+    int16_t prediction[MAX_SIDE * MAX_SIDE];
+    tile.predict_chroma(p, b, mode, prediction);
+    const bool is_coded = tile.code_residual(coder, p, b, syntax.unit(b).energy[p] > 0, !is_whole, prediction);
+    if (Coder::DECODES) tile.add_residual(p, b, is_coded, prediction);
   }
 }
 
@@ -61,13 +58,16 @@ void code_tree(Coder& coder, Tile& tile, const Node& node, bool has_chroma) {
   if (split != QUAD && node.depth == 0) code_offset();
   if (split == NO_SPLIT) {
     code_luma(coder, tile, node);
-    if (has_chroma) code_chroma(coder, tile, b, true);
+    if (has_chroma) code_chroma(coder, tile, node, false);
     return;
   }
   const Parts parts = parts_of(b, split);
-  const bool keeps = keeps_chroma(parts);
-  for (int i = 0; i < parts.n; ++i) code_tree(coder, tile, node.part(parts.blocks[i], split), has_chroma && !keeps);
-  if (has_chroma && keeps) code_chroma(coder, tile, b, false);
+  const bool is_whole =
+      has_chroma &&
+      (keeps_chroma(parts) ||
+       (!syntax.must_split(b) && syntax.code_whole(coder, syntax.unit(b).chroma_depth == node.depth, node, split)));
+  for (int i = 0; i < parts.n; ++i) code_tree(coder, tile, node.part(parts.blocks[i], split), has_chroma && !is_whole);
+  if (is_whole) code_chroma(coder, tile, node, true);
 }
 
 // Of a square; nothing of it has been coded before.

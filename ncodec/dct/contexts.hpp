@@ -54,13 +54,16 @@ constexpr Numbers<4, 4> VERTICAL_C{VERTICAL_B.end()};           // [kind of mode
 constexpr Numbers<2, 4, 5> TERNARY_A{VERTICAL_C.end()};         // [vertical?][binary depth][size]
 constexpr Numbers<2, 9> TERNARY_B{TERNARY_A.end()};             // [vertical?][elongation]
 constexpr Numbers<2, 8> TERNARY_C{TERNARY_B.end()};             // [vertical?][energy]
-constexpr Numbers<3, 5, 3> CODED_A{TERNARY_C.end()};            // [plane][size][coded neighbours]
+constexpr Numbers<8, 3> WHOLE_A{TERNARY_C.end()};               // [area][quarters, halves, thirds]
+constexpr Numbers<8, 8> WHOLE_B{WHOLE_A.end()};                 // [area][energy of chroma]
+constexpr Numbers<4, 3> WHOLE_C{WHOLE_B.end()};                 // [binary depth][neighbours whose chroma is whole]
+constexpr Numbers<3, 5, 3> CODED_A{WHOLE_C.end()};              // [plane][size][coded neighbours]
 constexpr Numbers<3, 5, 8> CODED_B{CODED_A.end()};              // [plane][size][energy]
 constexpr Numbers<3, 5, 4> CODED_C{CODED_B.end()};              // [plane][size][kind of mode, or planes coded before]
 constexpr Numbers<6, 5> LIKELY_A{CODED_C.end()};                // [number][size]
 constexpr Numbers<6, 24> LIKELY_B{LIKELY_A.end()};              // [number][votes]
 constexpr Numbers<6, 8> LIKELY_C{LIKELY_B.end()};               // [number][energy]
-constexpr Numbers<32> REST{LIKELY_C.end()};                     // [node of a tree of 5 bits]
+constexpr Numbers<64> REST{LIKELY_C.end()};                     // [node of a tree of 6 bits]
 constexpr Numbers<3, 5> CHROMA_A{REST.end()};                   // [number][size]
 constexpr Numbers<3, 4> CHROMA_B{CHROMA_A.end()};               // [number][kind of the luma mode]
 constexpr Numbers<3, 3> CHROMA_C{CHROMA_B.end()};               // [number][linear neighbours]
@@ -71,7 +74,11 @@ constexpr Numbers<2> FILTERED{SINE_C.end()};                    // [chroma?]
 constexpr Numbers<8, 3> OFFSET_A{FILTERED.end()};               // [bin][difference of left and above]
 constexpr Numbers<8, 3> OFFSET_B{OFFSET_A.end()};               // [bin][sign of the prediction]
 constexpr Numbers<8, 2> OFFSET_C{OFFSET_B.end()};               // [bin][larger than a group?]
-constexpr int COUNT = OFFSET_C.end();
+constexpr Numbers<> NETWORK{OFFSET_C.end()};
+constexpr Numbers<3, 2, 9> SIGN_A{NETWORK.end()};  // [plane][sine?][strength]
+constexpr Numbers<5, 4, 9> SIGN_B{SIGN_A.end()};   // [size][sides][strength]
+constexpr Numbers<7, 9> SIGN_C{SIGN_B.end()};      // [kind of mode, or Cb's sign][strength]
+constexpr int COUNT = SIGN_C.end();
 }  // namespace contexts
 
 namespace mixers {
@@ -83,12 +90,14 @@ constexpr Numbers<> SPLIT{LAST.end()};
 constexpr Numbers<> QUAD{SPLIT.end()};
 constexpr Numbers<> VERTICAL{QUAD.end()};
 constexpr Numbers<> TERNARY{VERTICAL.end()};
-constexpr Numbers<3> CODED{TERNARY.end()};  // [plane]
+constexpr Numbers<> WHOLE{TERNARY.end()};
+constexpr Numbers<3> CODED{WHOLE.end()};    // [plane]
 constexpr Numbers<6> LIKELY{CODED.end()};   // [number]
 constexpr Numbers<3> CHROMA{LIKELY.end()};  // [number]
 constexpr Numbers<> SINE{CHROMA.end()};
 constexpr Numbers<8> OFFSET{SINE.end()};  // [bin]
-constexpr int COUNT = OFFSET.end();
+constexpr Numbers<3> SIGN{OFFSET.end()};  // [plane]
+constexpr int COUNT = SIGN.end();
 }  // namespace mixers
 
 }  // namespace ncodec::dct

@@ -1,20 +1,21 @@
 // The payload of a tile to its pixels (specs/dct.md). A decoder needs this file and what it includes, none of which is
 // named enc_*.
 //
-//   payload: | flags: bit 0 4:2:0, bits 1-2 transform, bit 3 offsets | bins |
+//   payload: | flags: bit 0 4:2:0, bits 1-2 transform, bit 3 offsets, bit 4 network | bins |
 
 #pragma once
 
 #include "coding_tree.hpp"
 #include "colour.hpp"
-#include "filter.hpp"
+#include "network.hpp"
 
 namespace ncodec::dct {
 
 // D1.
-inline uint8_t flags_of(const Tile& tile) {
+inline uint8_t flags_of(const Tile& tile, bool has_network) {
   const Syntax& s = tile.syntax;
-  return static_cast<uint8_t>(s.geometry().chroma_shift | static_cast<int>(tile.kind) << 1 | s.has_offsets() << 3);
+  return static_cast<uint8_t>(s.geometry().chroma_shift | static_cast<int>(tile.kind) << 1 | s.has_offsets() << 3 |
+                              has_network << 4);
 }
 
 // `out`: [height, width, channels], 0 … largest. Squares are looked at for truncation one by one, so that few bytes
@@ -25,7 +26,7 @@ BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& 
   if (size < 1) return BinaryStatus::truncated;
   const int flags = payload[0], kind = flags >> 1 & 3;  // D2
   if (kind != static_cast<int>(Kind::dct) && kind != static_cast<int>(Kind::angle)) return BinaryStatus::bad_end;
-  if (flags > 15) return BinaryStatus::bad_end;
+  if (flags > 31 || ((flags & 16) && (!parameters.network || (flags & 1)))) return BinaryStatus::bad_end;
   if ((flags & 1) && channels != 3) return BinaryStatus::bad_end;  // grey has no chroma to be subsampled
   const Geometry g = geometry_of(width, height, channels, flags & 1);
   Tile tile(g, parameters, quality_code, static_cast<Kind>(kind), flags & 8);
@@ -39,8 +40,11 @@ BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& 
   if (coder.status() != BinaryStatus::ok) return coder.status();
   const Filter filter = filter_of(parameters, quality_code);
   filter_tile(coder, tile, filter, [](int, int, const std::array<Plane, 3>&, const Block&) { return false; });
+  if (flags & 16)
+    network_tile(coder, tile, *parameters.network, quality_code,
+                 [](const std::array<Plane, 3>&, const Block&) { return false; });
   const BinaryStatus status = coder.finish();
-  if (status == BinaryStatus::ok) to_picture(tile.planes, g, width, height, largest, out);
+  if (status == BinaryStatus::ok) to_picture(tile.planes, g, flags & 16 ? NETWORK_BITS : 0, width, height, largest, out);
   return status;
 }
 

@@ -46,7 +46,7 @@ class BlockQuantiser {
     const float empty_bits = estimate_bits(model, [&](Estimator& e) { e.bin(0, syntax.coded(around)); });
     const float coded_bits = estimate_bits(model, [&](Estimator& e) {
       e.bin(1, syntax.coded(around));
-      code_levels(e, levels, side, format_.shape(), around);
+      syntax.code_levels(e, levels, around);
     });
     float empty_error = 0, coded_error = 0;
     for (int v = 0; v < coded; ++v)

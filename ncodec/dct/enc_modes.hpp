@@ -1,6 +1,6 @@
 // The encoder's choice of a block's intra modes.
 //
-//   luma: some of the 35 modes by Hadamard --> the best four by transform --> the best of those in full
+//   luma: some of the 67 modes by Hadamard --> the best four by transform --> the best of those in full
 //   chroma: all four by transform --> the best in full
 
 #pragma once
@@ -22,8 +22,7 @@ class LumaSearch {
   float choose(const Model& model, const Node& node, bool may_give_up, float limit) {
     const Block& b = node.block;
     model_ = &model, block_ = b;
-    tile_.gather_references(0, b, plain_);
-    if (b.shape.log2_area() > 5) smooth(plain_, b.shape, smoothed_);
+    tile_.gather_references(0, b, references_);
     tile_.syntax.begin_luma(node);
     likely_ = tile_.syntax.likely_modes(b, tile_.derive_modes(b));
     Known& known = known_of(b);
@@ -93,9 +92,9 @@ class LumaSearch {
     }
   };
 
-  void predict_mode(int mode, int16_t* out) const { predict(plain_, smoothed_, mode, block_.shape, true, out); }
+  void predict_mode(int mode, int16_t* out) const { predict(references_, mode, block_.shape, out); }
 
-  // Every fourth direction, then those beside the best, and the likely modes.
+  // Every eighth direction, then those beside the best, and the likely modes.
   std::array<int, MODES> rank_by_hadamard() {
     const float scale = std::sqrt(residual_.weight(0, block_));
     Ranking ranking;
@@ -110,8 +109,8 @@ class LumaSearch {
       ranking.costs[mode] = mode_bits_[mode] + scale * static_cast<float>(satd);
     };
     look(PLANAR), look(DC);
-    for (int mode = 2; mode < MODES; mode += 4) look(mode);
-    for (const int step : {2, 1}) {
+    for (int mode = 2; mode < MODES; mode += 8) look(mode);
+    for (const int step : {4, 2, 1}) {
       const auto order = ranking.order();
       for (int i = 0; i < 3; ++i)
         if (order[i] >= 2) look(std::max(order[i] - step, 2)), look(order[i] + step);
@@ -166,16 +165,17 @@ class LumaSearch {
   // Of the block:
   const Model* model_ = nullptr;
   Block block_ = {};
-  References plain_, smoothed_;
+  References references_;
   LikelyModes likely_;
   std::array<float, MODES> mode_bits_;  // of the modes looked at
   std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM> predictions_;
 };
 
 // Codes a block's chroma with the best mode; returns its cost.
-inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& model, const Block& b, bool has_luma) {
+inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& model, const Node& node, bool is_whole) {
   Syntax& syntax = tile.syntax;
-  syntax.begin_chroma(b);
+  const Block& b = node.block;
+  syntax.begin_chroma(node, is_whole);
   const int luma_mode = syntax.unit(b).mode;
   const auto mode_bits = [&](int mode) {
     return estimate_bits(model, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
@@ -183,6 +183,7 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& mod
   int16_t prediction[MAX_SIDE * MAX_SIDE];
   float least = NEVER;
   int chosen = LINEAR;
+  residual.place_source(1, b);  // about what Cb will be, to those that predict Cr from it
   for (const int mode : {LINEAR, SAME_AS_LUMA, CHROMA_DC, CHROMA_PLANAR}) {
     if ((mode == CHROMA_DC && luma_mode == DC) || (mode == CHROMA_PLANAR && luma_mode == PLANAR)) continue;
     float total = mode_bits(mode);
@@ -196,7 +197,7 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& mod
   syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(chosen); });
   for (int p = 1; p < 3; ++p) {
     tile.predict_chroma(p, b, chosen, prediction);
-    total += residual.code(model, p, b, has_luma, prediction);
+    total += residual.code(model, p, b, !is_whole, prediction);
   }
   return total;
 }

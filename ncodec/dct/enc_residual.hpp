@@ -18,6 +18,7 @@ struct EncoderOptions {
   int binary_depth = 2;          // splits in two or three, one within the other, at most MAX_BINARY_DEPTH
   bool ternary = true;           // splits in three too
   float one_way = 1.2f;          // blocks that change so many times as much one way are not cut along it
+  bool network = true;           // where the weights have one
   Tuning tuning;
 };
 
@@ -60,6 +61,15 @@ class ResidualTrial {
     return kernels::estimate_cost(ratio, errors_of(plane, b, errors), coded_of(tile_.own_shape(plane, b)).area());
   }
 
+  // The source's samples in the place of a block's.
+  void place_source(int plane, const Block& b) {
+    const Shape own = tile_.own_shape(plane, b);
+    const int s = tile_.syntax.geometry().shift(plane);
+    for (int y = 0; y < own.height(); ++y)
+      std::memcpy(tile_.at(plane, b) + y * tile_.planes[plane].stride, source_[plane].at(b.x >> s, (b.y >> s) + y),
+                  sizeof(int16_t) * own.width());
+  }
+
   // Codes the residual of a prediction: levels, samples, units' energies. Returns the cost without the mode's.
   float code(const Model& model, int plane, const Block& b, bool has_luma, const int16_t* prediction) {
     Syntax& syntax = tile_.syntax;
@@ -73,7 +83,7 @@ class ResidualTrial {
                                                             syntax.surroundings(plane, b, has_luma), model)
                                         : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
     const float bits =
-        estimate_bits(model, [&](Estimator& e) { syntax.code_residual(e, plane, b, is_coded, has_luma); });
+        estimate_bits(model, [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); });
     tile_.add_residual(plane, b, is_coded, prediction);
     if (tuning_.is_visual) return bits + beyond + weighted_error(ratio, levels, errors, own);
     const int s = syntax.geometry().shift(plane);

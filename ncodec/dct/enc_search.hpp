@@ -21,6 +21,7 @@ class Search {
         residual_(tile, source, options, masking),
         luma_(tile, source[0], residual_, options.full_trials) {
     for (auto& best : best_) best = std::make_unique<Snapshot>();
+    for (auto& apart : apart_) apart = std::make_unique<Snapshot>();
   }
 
   // Chooses for a square: afterwards the tile's units and levels hold the choice.
@@ -31,31 +32,37 @@ class Search {
   }
 
  private:
+  // Of a node; chroma's is part of the total.
+  struct Cost {
+    float total = NEVER, chroma = 0;
+  };
+
   // Returns the cost of a node as chosen, or more than `limit` (then what it leaves behind is no choice).
-  float choose_tree(const Node& node, float limit, bool has_chroma) {
+  Cost choose_tree(const Node& node, float limit, bool has_chroma) {
     const Block& b = node.block;
-    if (tile_.syntax.is_outside(b)) return 0;
+    if (tile_.syntax.is_outside(b)) return {0, 0};
     const bool is_group = node.binary_depth == 0 && b.shape.log2_w == GROUP_LOG2;
     const float offset_bits = is_group ? choose_offset(b) : 0;
     limit -= offset_bits;
-    if (tile_.syntax.must_split(b)) return offset_bits + choose_split(node, QUAD, NEVER, has_chroma);
+    const auto with_offset = [&](const Cost& c) { return Cost{c.total + offset_bits, c.chroma}; };
+    if (tile_.syntax.must_split(b)) return with_offset(choose_split(node, QUAD, NEVER, has_chroma));
 
     const int last_plane = has_chroma ? last_plane_ : 0;
     Snapshot& kept = *best_[node.depth];
-    float best = NEVER;
+    Cost best;
     bool is_kept = false;  // or the tile holds it
     const bool may_split =
         is_allowed(node, QUAD) || is_allowed(node, VERTICAL_HALVES) || is_allowed(node, HORIZONTAL_HALVES);
     if (b.shape.most() <= options_.most_log2) {
       best = choose_leaf(node, may_split, limit, has_chroma);
-      if (!may_split || (best < NEVER && is_empty(b, has_chroma) && b.shape.log2_area() <= 8))
-        return offset_bits + best;
+      if (!may_split || (best.total < NEVER && is_empty(b, has_chroma) && b.shape.log2_area() <= 8))
+        return with_offset(best);
     }
     const auto try_split = [&](Split split) {
-      if (best < NEVER && !is_kept) kept.save(tile_, b, 0, last_plane);
-      const float cost = choose_split(node, split, std::min(best, limit), has_chroma);
-      is_kept = cost >= best;
-      best = std::min(best, cost);
+      if (best.total < NEVER && !is_kept) kept.save(tile_, b, 0, last_plane);
+      const Cost cost = choose_split(node, split, std::min(best.total, limit), has_chroma);
+      is_kept = cost.total >= best.total;
+      if (!is_kept) best = cost;
       return !is_kept;
     };
     if (is_allowed(node, QUAD)) try_split(QUAD);
@@ -65,7 +72,7 @@ class Search {
       if (try_split(halves) && options_.ternary && is_allowed(node, thirds)) try_split(thirds);
     }
     if (is_kept) kept.restore(tile_, b, 0, last_plane);
-    return offset_bits + best;
+    return with_offset(best);
   }
 
   bool is_allowed(const Node& node, Split split) const {
@@ -76,29 +83,58 @@ class Search {
   }
 
   // The node unsplit; NEVER if it had better be split (LumaSearch::choose).
-  float choose_leaf(const Node& node, bool may_split, float limit, bool has_chroma) {
+  Cost choose_leaf(const Node& node, bool may_split, float limit, bool has_chroma) {
     const Block& b = node.block;
     tile_.syntax.set_decoded(b, false);
     const float before = (node.depth == 0 ? choose_offset(b) : 0) + split_bits(node, NO_SPLIT);
-    float total = luma_.choose(*model_, node, may_split, limit);
-    if (total == NEVER) return NEVER;
-    total += before;
-    if (has_chroma && total < limit) total += choose_chroma(tile_, residual_, *model_, b, true);
-    return total;
+    Cost cost = {luma_.choose(*model_, node, may_split, limit), 0};
+    if (cost.total == NEVER) return cost;
+    cost.total += before;
+    if (has_chroma && cost.total < limit) {
+      cost.chroma = choose_chroma(tile_, residual_, *model_, node, false);
+      cost.total += cost.chroma;
+    }
+    return cost;
   }
 
   // The parts of a node, as far as they cost less than `limit`.
-  float choose_split(const Node& node, Split split, float limit, bool has_chroma) {
+  Cost choose_split(const Node& node, Split split, float limit, bool has_chroma) {
     const Block& b = node.block;
+    const bool is_free = !tile_.syntax.must_split(b);
     tile_.syntax.set_decoded(b, false);
-    float total = tile_.syntax.must_split(b) ? 0 : split_bits(node, split);
-    if (node.depth == 0 && split != QUAD) total += choose_offset(b);
+    Cost cost = {is_free ? split_bits(node, split) : 0, 0};
+    if (node.depth == 0 && split != QUAD) cost.total += choose_offset(b);
     const Parts parts = parts_of(b, split);
-    const bool keeps = keeps_chroma(parts);
-    for (int i = 0; i < parts.n && total < limit; ++i)
-      total += choose_tree(node.part(parts.blocks[i], split), limit - total, has_chroma && !keeps);
-    if (has_chroma && keeps && total < limit) total += choose_chroma(tile_, residual_, *model_, b, false);
-    return total;
+    const bool keeps = keeps_chroma(parts), may_be_whole = has_chroma && !keeps && is_free;
+    const float apart_bits = may_be_whole ? whole_bits(node, split, false) : 0;
+    for (int i = 0; i < parts.n && cost.total + apart_bits < limit; ++i) {
+      const float left = limit - cost.total - apart_bits;
+      const Cost part = choose_tree(node.part(parts.blocks[i], split), left, has_chroma && !keeps);
+      cost.total += part.total, cost.chroma += part.chroma;
+    }
+    cost.total += apart_bits, cost.chroma += apart_bits;
+    if (!has_chroma || cost.total >= limit) return cost;
+    if (keeps) {
+      cost.chroma = choose_chroma(tile_, residual_, *model_, node, true);
+      cost.total += cost.chroma;
+    } else if (may_be_whole) {
+      choose_whole(node, split, cost);
+    }
+    return cost;
+  }
+
+  // Chroma of a node whose parts are chosen as one block, if that costs less.
+  void choose_whole(const Node& node, Split split, Cost& cost) {
+    Snapshot& apart = *apart_[node.depth];
+    apart.save(tile_, node.block, 1, 2);
+    const float bits = whole_bits(node, split, true);
+    const float whole = bits + choose_chroma(tile_, residual_, *model_, node, true);
+    if (whole >= cost.chroma) return apart.restore(tile_, node.block, 1, 2);
+    cost = {cost.total - cost.chroma + whole, whole};
+  }
+
+  float whole_bits(const Node& node, Split split, bool is_whole) const {
+    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_whole(e, is_whole, node, split); });
   }
 
   // Sets the offset of a block's steps; returns its bits.
@@ -126,7 +162,7 @@ class Search {
   ResidualTrial residual_;
   LumaSearch luma_;
   const Model* model_ = nullptr;
-  std::array<std::unique_ptr<Snapshot>, 8> best_;  // by depth
+  std::array<std::unique_ptr<Snapshot>, 8> best_, apart_;  // by depth
 };
 
 }  // namespace ncodec::dct

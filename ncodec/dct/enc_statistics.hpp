@@ -131,9 +131,10 @@ struct Leaves {
     const Split split = tile.syntax.must_split(b) ? QUAD : node.split_in(tile.syntax.unit(b).path);
     if (split == NO_SPLIT) return add_leaf(tile, source, b, true, has_chroma);
     const Parts parts = parts_of(b, split);
-    const bool keeps = keeps_chroma(parts);
-    for (int i = 0; i < parts.n; ++i) add_tree(tile, source, node.part(parts.blocks[i], split), has_chroma && !keeps);
-    if (has_chroma && keeps) add_leaf(tile, source, b, false, true);
+    const bool is_whole = has_chroma && !tile.syntax.must_split(b) && tile.syntax.unit(b).chroma_depth == node.depth;
+    for (int i = 0; i < parts.n; ++i)
+      add_tree(tile, source, node.part(parts.blocks[i], split), has_chroma && !is_whole);
+    if (is_whole) add_leaf(tile, source, b, false, true);
   }
 
   void add_leaf(Tile& tile, const Samples& source, const Block& b, bool has_luma, bool has_chroma) {
@@ -182,18 +183,17 @@ inline void predict_all(const Plane& source, const Plane& reference, int log2, i
   int16_t prediction[MAX_SIDE * MAX_SIDE];
   for (int y = 0; y < source.height; y += side)
     for (int x = 0; x < source.width; x += side) {
-      References plain, smoothed;
+      References r;
       const int n_top = y ? std::min(2 * side, source.width - x) : 0, n_left = x ? side : 0;
-      gather(reference, x, y, 2 * side, n_left, n_top, plain);
-      if (log2 > 2) smooth(plain, shape, smoothed);
+      gather(reference, x, y, shape, n_left, n_top, r);
       int best = 0;
       int64_t least = std::numeric_limits<int64_t>::max();
       for (int mode = 0; mode < MODES; ++mode) {
-        predict(plain, smoothed, mode, shape, true, prediction);
+        predict(r, mode, shape, prediction);
         const int64_t cost = kernels::satd(source.at(x, y), source.stride, prediction, side, side);
         if (cost < least) least = cost, best = mode;
       }
-      predict(plain, smoothed, best, shape, true, prediction);
+      predict(r, best, shape, prediction);
       kernels::subtract(source.at(x, y), source.stride, prediction, side, side, residuals);
       residuals += side * side;
       *modes++ = static_cast<uint8_t>(best);

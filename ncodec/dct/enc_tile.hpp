@@ -15,6 +15,8 @@ struct TileJob {
   Samples source;
   Model model;
   Filter filter;
+  const Parameters& parameters;
+  int quality_code;
 
   TileJob(const Picture& picture, const Parameters& parameters, int quality_code, Kind kind, int chroma_shift,
           bool has_offsets)
@@ -22,8 +24,15 @@ struct TileJob {
         tile(geometry, parameters, quality_code, kind, has_offsets),
         source(geometry),
         model(start_of(parameters, quality_code)),
-        filter(filter_of(parameters, quality_code)) {
+        filter(filter_of(parameters, quality_code)),
+        parameters(parameters),
+        quality_code(quality_code) {
     from_picture(picture, geometry, source);
+  }
+
+  // The network that is to run, if any; chroma of 4:2:0 has none.
+  const Network* network(const EncoderOptions& options) const {
+    return options.network && !geometry.chroma_shift ? parameters.network.get() : nullptr;
   }
 };
 
@@ -39,25 +48,32 @@ void encode_squares(Coder& coder, TileJob& job, const EncoderOptions& options, c
   });
 }
 
-// Codes a tile with any coder of Encoder's kind; afterwards the job's tile has the decoder's samples.
+// Codes a tile with any coder of Encoder's kind; afterwards the job's tile has the decoder's samples, and its
+// source as many bits.
 template <class Coder>
 void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
   const Masking masking(job.source.planes[0], options.tuning);
   encode_squares(coder, job, options, masking, [](const Block&) {});
-  filter_tile(
-      coder, job.tile, job.filter, [&](int first, int last, const std::array<Plane, 3>& filtered, const Block& square) {
-        float gain = 0;  // how much less the square's error weighs with the filter
-        for (int p = first; p <= last; ++p) {
-          const Plane &source = job.source.planes[p], &plain = job.tile.planes[p];
-          const int s = job.geometry.shift(p);
-          const auto less = [&](const Block& b) {
-            return static_cast<float>(squared_error(source, plain, b, s) - squared_error(source, filtered[p], b, s));
-          };
-          gain += weight_of(options, job.geometry, p) *
-                  (options.tuning.is_visual ? masking.sum(square, less) : less(square));
-        }
-        return gain > 0;
-      });
+  const auto is_better = [&](int first, int last, const std::array<Plane, 3>& filtered, const Block& square) {
+    float gain = 0;  // how much less the square's error weighs with the filter
+    for (int p = first; p <= last; ++p) {
+      const Plane &source = job.source.planes[p], &plain = job.tile.planes[p];
+      const int s = job.geometry.shift(p);
+      const auto less = [&](const Block& b) {
+        return static_cast<float>(squared_error(source, plain, b, s) - squared_error(source, filtered[p], b, s));
+      };
+      gain += weight_of(options, job.geometry, p) *
+              (options.tuning.is_visual ? masking.sum(square, less) : less(square));
+    }
+    return gain > 0;
+  };
+  filter_tile(coder, job.tile, job.filter, is_better);
+  if (const Network* network = job.network(options)) {
+    add_bits(job.source.planes);
+    network_tile(coder, job.tile, *network, job.quality_code, [&](const auto& filtered, const Block& square) {
+      return is_better(0, job.geometry.planes - 1, filtered, square);
+    });
+  }
 }
 
 inline std::vector<uint8_t> encode_tile(const Picture& picture, const Parameters& parameters, int quality_code,
@@ -65,7 +81,7 @@ inline std::vector<uint8_t> encode_tile(const Picture& picture, const Parameters
   TileJob job(picture, parameters, quality_code, kind, chroma_shift, options.tuning.is_visual);
   Encoder coder(job.model);
   encode_with(coder, job, options);
-  std::vector<uint8_t> payload = {flags_of(job.tile)};
+  std::vector<uint8_t> payload = {flags_of(job.tile, job.network(options))};
   const std::vector<uint8_t> bins = coder.finish();
   payload.insert(payload.end(), bins.begin(), bins.end());
   return payload;

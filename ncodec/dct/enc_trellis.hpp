@@ -45,7 +45,8 @@ class Trellis {
     const int top = find_worth(ratio, shape, is_worth);
     if (top < 0) return false;
     Run run(ratio, error, shape, around, model);
-    for (int s = 0; s < STATES; ++s) now_[s] = &survivors_[s], next_[s] = &survivors_[STATES + s], now_[s]->cost = NEVER;
+    for (int s = 0; s < STATES; ++s)
+      now_[s] = &survivors_[s], next_[s] = &survivors_[STATES + s], now_[s]->cost = NEVER;
     for (Survivor& s : survivors_) s.magnitudes.clear(run.coded);
     stages_.clear();
     for (int g = top; g >= 0; --g) {

@@ -183,6 +183,13 @@ class ClassFilter {
   std::vector<BlockClass> classes_;
 };
 
+// The samples of a square of one plane, chroma's shift s.
+inline void copy_square(const Plane& from, const Block& square, int s, const Plane& to) {
+  const int left = square.x >> s, top = square.y >> s, side = SQUARE >> s;
+  const int right = std::min(left + side, to.width), bottom = std::min(top + side, to.height);
+  for (int y = top; y < bottom; ++y) std::memcpy(to.at(left, y), from.at(left, y), sizeof(int16_t) * (right - left));
+}
+
 // Deblocks a tile and filters its squares, one flag for luma (D45) and one for both planes of chroma (D47). The encoder
 // says of a square by `decide(first plane, last plane, filtered planes, square)` whether it is filtered.
 template <class Coder, class Decide>
@@ -190,19 +197,13 @@ void filter_tile(Coder& coder, Tile& tile, const Filter& filter, Decide decide) 
   const Geometry& g = tile.syntax.geometry();
   for (int p = 0; p < g.planes; ++p) deblock(tile, p, filter.deblocking[p]);
   const ClassFilter by_class(tile, filter);
-  const auto keep = [&](const Plane& out, int p, const Block& square) {
-    const int s = g.shift(p), left = square.x >> s, top = square.y >> s;
-    const int right = std::min(left + (SQUARE >> s), out.width), bottom = std::min(top + (SQUARE >> s), out.height);
-    for (int y = top; y < bottom; ++y)
-      std::memcpy(tile.planes[p].at(left, y), out.at(left, y), sizeof(int16_t) * (right - left));
-  };
   const auto filter_planes = [&](int first, int last) {
     const Samples filtered(g, first, last);
     for (int p = first; p <= last; ++p)
       p == 0 ? by_class.filter_luma(filtered.planes[p]) : by_class.filter_chroma(p, tile.planes[0], filtered.planes[p]);
     for_each_square(g, [&](const Block& square) {
       if (!coder.bit(decide(first, last, filtered.planes, square), contexts::FILTERED(first > 0))) return;
-      for (int p = first; p <= last; ++p) keep(filtered.planes[p], p, square);
+      for (int p = first; p <= last; ++p) copy_square(filtered.planes[p], square, g.shift(p), tile.planes[p]);
     });
   };
   filter_planes(0, 0);

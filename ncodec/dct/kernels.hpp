@@ -23,16 +23,6 @@ NCODEC_CLONES static void planar(const int16_t* left, const int16_t* top, const 
     }
 }
 
-// D37: between two samples by the line.
-NCODEC_CLONES static void angular(const int16_t* from, int angle, int width, int height, int16_t* out) {
-  for (int y = 0; y < height; ++y) {
-    const int offset = ((y + 1) * angle) >> 5, fraction = ((y + 1) * angle) & 31;
-    const int16_t* p = from + offset + 1;
-    for (int x = 0; x < width; ++x)
-      out[y * width + x] = static_cast<int16_t>(((32 - fraction) * p[x] + fraction * p[x + 1] + 16) >> 5);
-  }
-}
-
 // D37: between samples by the four beside (H.266 8.4.5.2.13, table 25), of 1/64.
 constexpr int8_t CUBIC[32][4] = {
     {0, 64, 0, 0},    {-1, 63, 2, 0},   {-2, 62, 4, 0},   {-2, 60, 7, -1},  {-2, 58, 10, -2}, {-3, 57, 12, -2},
@@ -42,14 +32,66 @@ constexpr int8_t CUBIC[32][4] = {
     {-2, 16, 54, -4}, {-2, 15, 55, -4}, {-2, 14, 56, -4}, {-2, 12, 57, -3}, {-2, 10, 58, -2}, {-1, 7, 60, -2},
     {0, 4, 62, -2},   {0, 2, 63, -1}};
 
-NCODEC_CLONES static void angular_cubic(const int16_t* from, int angle, int width, int height, int16_t* out) {
-  for (int y = 0; y < height; ++y) {
-    const int offset = ((y + 1) * angle) >> 5;
-    const int8_t* c = CUBIC[((y + 1) * angle) & 31];
-    const int16_t* p = from + offset;
-    for (int x = 0; x < width; ++x)
-      out[y * width + x] = static_cast<int16_t>(
+// The same for what is to be smooth: [1 2 1] / 4 between two samples by the line.
+struct Taps {
+  int8_t gauss[32][4];
+  constexpr Taps() : gauss{} {
+    for (int f = 0; f < 32; ++f)
+      for (int j = 0; j < 4; ++j)
+        gauss[f][j] = static_cast<int8_t>((j == 1 ? 32 : j == 3 ? 0 : 16) + (j < 2 ? -1 : 1) * (f / 2));
+  }
+};
+constexpr Taps TAPS;
+
+NCODEC_CLONES static void angular(const int16_t* from, int angle, int w, int h, const int8_t (*taps)[4], int16_t* out) {
+  for (int y = 0; y < h; ++y) {
+    const int8_t* c = taps[((y + 1) * angle) & 31];
+    const int16_t* p = from + (((y + 1) * angle) >> 5);
+    for (int x = 0; x < w; ++x)
+      out[y * w + x] = static_cast<int16_t>(
           std::clamp((c[0] * p[x] + c[1] * p[x + 1] + c[2] * p[x + 2] + c[3] * p[x + 3] + 32) >> 6, 0, SAMPLE_MAX));
+  }
+}
+
+// D922, H.266's position-dependent combination: predictions are drawn to the borders beside them by weights of 1/64
+// that fall with the distance.
+inline int border_weight(int distance, int reach) {
+  return 2 * distance >> reach > 5 ? 0 : 32 >> (2 * distance >> reach);
+}
+
+// Columns to what the direction meets at the other border,
+NCODEC_CLONES static void ease_along(const int16_t* other, int inverse, int w, int h, int reach, int16_t* out) {
+  for (int x = 0; x < std::min(3 << reach, w); ++x) {
+    const int16_t* met = other + 1 + (((x + 1) * inverse + 256) >> 9);
+    const int weight = border_weight(x, reach);
+    for (int y = 0; y < h; ++y) {
+      int16_t& p = out[y * w + x];
+      p = static_cast<int16_t>(p + ((weight * (met[y] - p) + 32) >> 6));
+    }
+  }
+}
+
+// by the other border's differences from the corner,
+NCODEC_CLONES static void ease_straight(const int16_t* other, int w, int h, int reach, int16_t* out) {
+  for (int x = 0; x < std::min(3 << reach, w); ++x) {
+    const int weight = border_weight(x, reach);
+    for (int y = 0; y < h; ++y) {
+      int16_t& p = out[y * w + x];
+      p = static_cast<int16_t>(std::clamp(p + ((weight * (other[1 + y] - other[0]) + 32) >> 6), 0, SAMPLE_MAX));
+    }
+  }
+}
+
+// or to both borders.
+NCODEC_CLONES static void ease_both(const int16_t* left, const int16_t* top, int w, int h, int reach, int16_t* out) {
+  int across[MAX_SIDE];
+  for (int x = 0; x < w; ++x) across[x] = border_weight(x, reach);
+  for (int y = 0; y < h; ++y) {
+    const int down = border_weight(y, reach), end = down ? w : std::min(w, 16);
+    for (int x = 0; x < end; ++x) {
+      int16_t& p = out[y * w + x];
+      p = static_cast<int16_t>(p + ((across[x] * (left[y] - p) + down * (top[x] - p) + 32) >> 6));
+    }
   }
 }
 
@@ -59,17 +101,31 @@ inline void transpose(const int16_t* in, int width, int height, int16_t* out) {
     for (int x = 0; x < width; ++x) out[x * height + y] = in[y * width + x];
 }
 
-// D38: luma to chroma.
-NCODEC_CLONES static void line(const int16_t* in, int n, int slope, int mean_in, int mean_out, int16_t* out) {
-  for (int i = 0; i < n; ++i)
-    out[i] = static_cast<int16_t>(std::clamp(mean_out + ((slope * (in[i] - mean_in) + 128) >> 8), 0, SAMPLE_MAX));
+// D38: luma and Cb to chroma.
+NCODEC_CLONES static void plane(const int16_t* luma, const int16_t* cb, int n, int slope_l, int slope_b, int mean_l,
+                                int mean_b, int mean_out, int16_t* out) {
+  for (int i = 0; i < n; ++i) {
+    const int more = (slope_l * (luma[i] - mean_l) + slope_b * (cb[i] - mean_b) + 128) >> 8;
+    out[i] = static_cast<int16_t>(std::clamp(mean_out + more, 0, SAMPLE_MAX));
+  }
 }
 
 // D29: half-steps times scaled step, >> shift; clipped to what the inverse transform takes.
+NCODEC_INLINE int16_t scale(int level, int step, int shift) {
+  const int64_t c = (int64_t{level} * step + (int64_t{1} << (shift - 1))) >> shift;
+  return static_cast<int16_t>(std::clamp<int64_t>(c, -32768, 32767));
+}
+
 NCODEC_CLONES static void scale(const int16_t* levels, const int32_t* steps, int n, int shift, int16_t* out) {
-  for (int i = 0; i < n; ++i) {
-    const int64_t c = (int64_t{levels[i]} * steps[i] + (int64_t{1} << (shift - 1))) >> shift;
-    out[i] = static_cast<int16_t>(std::clamp<int64_t>(c, -32768, 32767));
+  for (int i = 0; i < n; ++i) out[i] = scale(levels[i], steps[i], shift);
+}
+
+// The first `rows` frequencies of n samples.
+NCODEC_CLONES static void project(const int16_t* samples, int n, const int8_t* matrix, int rows, int32_t* out) {
+  for (int k = 0; k < rows; ++k) {
+    int sum = 0;
+    for (int i = 0; i < n; ++i) sum += samples[i] * matrix[k * n + i];
+    out[k] = sum;
   }
 }
 

@@ -29,7 +29,7 @@ struct Surroundings {
   int direction = 0;              // of luma's prediction: 0 none or diagonal, 1 horizontal, 2 vertical
   const int16_t* luma = nullptr;  // levels of the same block in luma and Cb, where contexts see them
   const int16_t* cb = nullptr;
-  int stride = 0;  // of both
+  int stride = 0;                         // of both
   Reaches reaches[2] = {{0, 0}, {0, 0}};  // of the blocks left and above; for chroma, of luma and Cb
 };
 

@@ -2,7 +2,7 @@
 // and estimator.
 //
 //   [last significant position] then, from there back to DC, 4x4 groups in diagonal order:
-//   [group coded?] then each level: [> 0?] [> 1?] [> 2?] ... escape, sign
+//   [group coded?] then each level: [> 0?] [> 1?] [> 2?] ... escape; signs after all (signs.hpp)
 //
 // Quantisation is dependent (H.266 8.7.3): eight states, moved on by the parity of each magnitude k; in even
 // states k stands for 2k half-steps, in odd ones for 2k - 1. Buffers hold half-steps, with their sign; bins code k.
@@ -122,15 +122,17 @@ inline Place find_last(const int16_t* levels, int stride, const Shape& shape) {
   return {0, 0};
 }
 
-// What later blocks may know of the levels of one.
-struct LevelsSeen {
-  int sum = 0;                    // of magnitudes, each at most 255
-  std::array<uint8_t, 2> last{};  // classes of the last position's x and y, + 1; 0 if there is none
+// The places of a block's levels that are not 0, in coding order.
+struct Places {
+  std::array<Place, MAX_CODED * MAX_CODED> at;
+  int n = 0;
 };
 
-// Codes the levels of a block that has any. The decoder finds `levels` zero and fills it in.
+// Codes the magnitudes of the levels of a block that has any. The decoder finds `levels` zero and fills it in, without
+// signs; returns the sum of magnitudes, each at most 255.
 template <class Coder>
-LevelsSeen code_levels(Coder& coder, int16_t* levels, int stride, const Shape& shape, const Surroundings& around) {
+int code_magnitudes(Coder& coder, int16_t* levels, int stride, const Shape& shape, const Surroundings& around,
+                    Places& places) {
   const LevelContexts bins(around, shape);
   const Place* groups = SCAN.groups_of(shape);
   const Place last = code_last(coder, Coder::DECODES ? Place{0, 0} : find_last(levels, stride, shape), bins, shape);
@@ -164,15 +166,26 @@ LevelsSeen code_levels(Coder& coder, int16_t* levels, int stride, const Shape& s
       is_empty = false;
       const int odd = state & 1, wanted = (std::abs(static_cast<int>(level)) + odd) / 2;
       const int magnitude = code_magnitude(coder, wanted, bins, state, at, sum, earlier);
-      const bool is_negative = coder.bypass(level < 0);
-      if (Coder::DECODES) level = static_cast<int16_t>(is_negative ? odd - 2 * magnitude : 2 * magnitude - odd);
+      if (Coder::DECODES) level = static_cast<int16_t>(2 * magnitude - odd);
+      places.at[places.n++] = at;
       state = NEXT_STATE[state][magnitude & 1];
       earlier += magnitude > 1;
       magnitudes.set(at, magnitude);
       sum_of_levels += std::min(magnitude, 255);
     }
   }
-  return {sum_of_levels, {static_cast<uint8_t>(1 + class_of(last.x)), static_cast<uint8_t>(1 + class_of(last.y))}};
+  return sum_of_levels;
+}
+
+// Signs, from low frequencies to high ones. `code(place, level)` codes whether a level is negative.
+template <class F>
+void for_each_sign(int16_t* levels, int stride, const Places& places, F code) {
+  for (int i = places.n - 1; i >= 0; --i) {
+    const Place at = places.at[i];
+    int16_t& level = levels[at.y * stride + at.x];
+    const int magnitude = std::abs(level);
+    level = static_cast<int16_t>(code(at, level) ? -magnitude : magnitude);
+  }
 }
 
 }  // namespace ncodec::dct

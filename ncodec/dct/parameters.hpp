@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "levels.hpp"
@@ -33,6 +34,8 @@ struct Nested<T, N, Sizes...> {
 template <class T, size_t... Sizes>
 using Array = typename Nested<T, Sizes...>::Type;
 
+class Network;  // network.hpp
+
 struct Parameters {
   Array<int16_t, ANCHORS, 3> log_step;          // [quality][plane]: of 1/256 octave
   Array<int8_t, ANCHORS, 2, SIZES, 64> matrix;  // [quality][chroma?][size][8x8]: of 1/32 octave
@@ -42,6 +45,7 @@ struct Parameters {
   std::vector<int8_t> start;        // [2][contexts::COUNT]: of 1/16 stretch, at quality 1 and 8
   std::vector<uint8_t> confidence;  // [contexts::COUNT]: bins that the start is worth
   std::vector<int16_t> weights;     // [mixers::COUNT][3]: of 2^14
+  std::shared_ptr<const Network> network;  // if there is one
 };
 
 // Parameters between the qualities that have them (D5).

@@ -1,9 +1,9 @@
-// Intra prediction of a block from the decoded samples around it, as in HEVC (H.265 8.4.4.2), and of chroma from
-// luma (the linear model of H.266 8.4.5.2.14, its slope by least squares): specs/dct.md section 6. Exact.
+// Intra prediction of a block from the decoded samples around it, as in H.266 (8.4.5.2), and of chroma from luma (its
+// linear model, the slope by least squares): specs/dct.md section 6. Exact.
 //
-//   corner | top ......... w + h         modes: 0 planar, 1 DC, 2 ... 34 directions (10 horizontal, 18 diagonal,
-//   left   |  w x h                      26 vertical)
-//  h + w   |
+//   corner | top ............ 2w         modes: 0 planar, 1 DC, 2 ... 66 directions (18 horizontal, 34 diagonal,
+//   left   |  w x h                      50 vertical)
+//    2h    |
 //
 // References that are not there take the value of the one before.
 
@@ -13,172 +13,154 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 
 #include "kernels.hpp"
 
 namespace ncodec::dct {
 
-enum Mode : int { PLANAR = 0, DC = 1, HORIZONTAL = 10, DIAGONAL = 18, VERTICAL = 26, MODES = 35 };
+enum Mode : int { PLANAR = 0, DC = 1, HORIZONTAL = 18, DIAGONAL = 34, VERTICAL = 50, MODES = 67 };
 
-// Displacement of a row, of 1/32 sample.
-constexpr int ANGLE[MODES] = {0,   0,   32,  26,  21,  17, 13, 9,  5, 2, 0, -2, -5, -9, -13, -17, -21, -26,
-                              -32, -26, -21, -17, -13, -9, -5, -2, 0, 2, 5, 9,  13, 17, 21,  26,  32};
-// 8192 / angle, for the modes 11 ... 25 that also look at the other side.
-constexpr int INVERSE_ANGLE[15] = {-4096, -1638, -910, -630, -482, -390,  -315, -256,
-                                   -315,  -390,  -482, -630, -910, -1638, -4096};
+// Displacement of a row, of 1/32 sample, by the steps from vertical (or horizontal); beyond 16 those of rectangles.
+constexpr int ANGLE[31] = {0,  1,  2,  3,  4,  6,  8,  10, 12, 14,  16,  18,  20,  23,  26, 29,
+                           32, 35, 39, 45, 51, 57, 64, 73, 86, 102, 128, 171, 256, 341, 512};
 
-struct NearestModes {
-  uint8_t horizontal[65], vertical[65];  // of angle + 32: the first of the nearest
+// D921: where a mode of a block points, -16 ... 30 steps from vertical or horizontal. The modes furthest towards the
+// shorter side of a rectangle stand for as many beyond the last of the longer side.
+struct Direction {
+  bool is_vertical;
+  int steps;
 
-  NearestModes() {
-    for (int angle = -32; angle <= 32; ++angle) {
-      horizontal[angle + 32] = nearest(2, DIAGONAL, angle);
-      vertical[angle + 32] = nearest(DIAGONAL, MODES - 1, angle);
+  Direction(int mode, const Shape& shape) {
+    const int ratio = std::abs(shape.log2_w - shape.log2_h), turned = ratio > 1 ? 6 + 2 * ratio : 6 * ratio;
+    if (shape.log2_w > shape.log2_h && mode < 2 + turned) mode += 65;
+    if (shape.log2_w < shape.log2_h && mode > 66 - turned) mode -= 65;
+    is_vertical = mode >= DIAGONAL;
+    steps = is_vertical ? mode - VERTICAL : HORIZONTAL - mode;
+  }
+  int angle() const { return steps < 0 ? -ANGLE[-steps] : ANGLE[steps]; }
+};
+
+// The steps 0 ... 16 whose angle is nearest to one of 0 ... 32, the first of equals.
+struct NearestSteps {
+  int steps[33];
+
+  NearestSteps() {
+    for (int angle = 0, s = 0; angle <= 32; ++angle) {
+      while (s < 16 && ANGLE[s + 1] - angle < angle - ANGLE[s]) ++s;
+      steps[angle] = s;
     }
   }
-
-  static uint8_t nearest(int first, int last, int angle) {
-    int best = first;
-    for (int mode = first + 1; mode <= last; ++mode)
-      if (std::abs(ANGLE[mode] - angle) < std::abs(ANGLE[best] - angle)) best = mode;
-    return static_cast<uint8_t>(best);
-  }
+  int operator()(int angle) const { return angle < 0 ? -steps[-angle] : steps[angle]; }
 };
-inline const NearestModes NEAREST;
+inline const NearestSteps NEAREST;
 
 // The mode whose direction is at right angles to a gradient (down and to the right; not 0, 0).
 inline int mode_along(int gx, int gy) {
-  return std::abs(gx) >= std::abs(gy) ? NEAREST.vertical[32 * gy / gx + 32] : NEAREST.horizontal[32 * gx / gy + 32];
+  return std::abs(gx) >= std::abs(gy) ? VERTICAL + NEAREST(32 * gy / gx) : HORIZONTAL - NEAREST(32 * gx / gy);
 }
 
 struct References {
-  int16_t left[2 * MAX_SIDE + 1], top[2 * MAX_SIDE + 1];  // [0] is the corner in both; w + h more of each
+  int16_t left[2 * MAX_SIDE + 1], top[2 * MAX_SIDE + 1];  // [0] is the corner in both
   int n_left, n_top;                                      // how many of each were there, without the corner
 };
 
-// D32, of the block at (x, y): n_top and n_left samples are decoded of the `n` above and to the left of it.
-inline void gather(const Plane& plane, int x, int y, int n, int n_left, int n_top, References& r) {
+// D32, of the block at (x, y): n_top and n_left samples are decoded of those above and to the left of it.
+inline void gather(const Plane& plane, int x, int y, const Shape& shape, int n_left, int n_top, References& r) {
   r.n_top = n_top, r.n_left = n_left;
   if (r.n_top) std::memcpy(r.top + 1, plane.at(x, y - 1), sizeof(int16_t) * r.n_top);
   for (int i = 0; i < r.n_left; ++i) r.left[1 + i] = *plane.at(x - 1, y + i);
   const int16_t corner = n_left && n_top ? *plane.at(x - 1, y - 1) : r.n_left ? r.left[1] : r.n_top ? r.top[1] : MIDDLE;
   r.left[0] = r.top[0] = corner;
   const int16_t after_top = r.top[r.n_top], after_left = r.left[r.n_left];
-  std::fill(r.top + 1 + r.n_top, r.top + 1 + n, after_top);
-  std::fill(r.left + 1 + r.n_left, r.left + 1 + n, after_left);
+  std::fill(r.top + 1 + r.n_top, r.top + 1 + 2 * shape.width(), after_top);
+  std::fill(r.left + 1 + r.n_left, r.left + 1 + 2 * shape.height(), after_left);
 }
 
-// D34, H.265 8.4.4.2.3: [1 2 1] along the border, or, for large flat ones, a straight line.
-inline void smooth(const References& r, const Shape& shape, References& out) {
-  const int n = shape.width() + shape.height(), middle = n / 2, corner = r.top[0];
-  constexpr int FLAT = 1 << (SAMPLE_BITS - 5);
-  out.n_left = r.n_left, out.n_top = r.n_top;
-  if (shape.least() >= 5 && std::abs(corner + r.top[n] - 2 * r.top[middle]) < FLAT &&
-      std::abs(corner + r.left[n] - 2 * r.left[middle]) < FLAT) {
-    for (int i = 0; i <= n; ++i) {
-      out.top[i] = static_cast<int16_t>(((n - i) * corner + i * r.top[n] + middle) / n);
-      out.left[i] = static_cast<int16_t>(((n - i) * corner + i * r.left[n] + middle) / n);
-    }
-    return;
-  }
-  out.top[0] = out.left[0] = static_cast<int16_t>((r.left[1] + 2 * corner + r.top[1] + 2) >> 2);
-  for (int i = 1; i < n; ++i) {
-    out.top[i] = static_cast<int16_t>((r.top[i - 1] + 2 * r.top[i] + r.top[i + 1] + 2) >> 2);
-    out.left[i] = static_cast<int16_t>((r.left[i - 1] + 2 * r.left[i] + r.left[i + 1] + 2) >> 2);
-  }
-  out.top[n] = r.top[n], out.left[n] = r.left[n];
-}
+// D922: how far borders reach into planar, DC, horizontal and vertical blocks.
+inline int reach_of(const Shape& shape) { return (shape.log2_area() - 2) / 4; }
 
-// D33.
-inline bool wants_smooth(int mode, const Shape& shape) {
-  const int log2 = shape.log2_area() >> 1;
-  if (log2 == 2 || mode == DC) return false;
-  if (mode == PLANAR) return true;
-  const int distance = std::min(std::abs(mode - HORIZONTAL), std::abs(mode - VERTICAL));
-  return distance > (log2 == 3 ? 7 : log2 == 4 ? 1 : 0);
-}
-
-// DC, its first row and column eased into the border (D36).
-inline void predict_dc(const References& r, const Shape& shape, bool eases, int16_t* out) {
-  const int width = shape.width(), height = shape.height();
-  int sum = (width + height) / 2;
-  for (int i = 1; i <= width; ++i) sum += r.top[i];
-  for (int i = 1; i <= height; ++i) sum += r.left[i];
-  const int mean = sum / (width + height);
-  std::fill(out, out + shape.area(), static_cast<int16_t>(mean));
-  if (!eases) return;
-  out[0] = static_cast<int16_t>((r.left[1] + 2 * mean + r.top[1] + 2) >> 2);
-  for (int i = 1; i < width; ++i) out[i] = static_cast<int16_t>((r.top[i + 1] + 3 * mean + 2) >> 2);
-  for (int i = 1; i < height; ++i) out[i * width] = static_cast<int16_t>((r.left[i + 1] + 3 * mean + 2) >> 2);
+// DC (D36): the mean of the longer side, or of both.
+inline void predict_dc(const References& r, const Shape& shape, int16_t* out) {
+  const int w = shape.width(), h = shape.height();
+  int sum = 0, n = 0;
+  if (w >= h) sum += std::accumulate(r.top + 1, r.top + 1 + w, 0), n += w;
+  if (h >= w) sum += std::accumulate(r.left + 1, r.left + 1 + h, 0), n += h;
+  std::fill(out, out + shape.area(), static_cast<int16_t>((sum + n / 2) / n));
 }
 
 // A direction (D37): along `main`, the references above, or, transposed, to the left.
-inline void predict_direction(const References& r, int mode, const Shape& shape, bool is_cubic, bool eases,
-                              int16_t* out) {
-  const int angle = ANGLE[mode], n = shape.width() + shape.height();
-  const bool is_vertical = mode >= DIAGONAL;
+inline void predict_direction(const References& r, int mode, const Shape& shape, int16_t* out) {
+  const Direction direction(mode, shape);
+  const bool is_vertical = direction.is_vertical;
   const Shape along = is_vertical ? shape : shape.transposed();
-  const int width = along.width(), height = along.height();
-  int16_t buffer[MAX_SIDE * MAX_SIDE];
-  int16_t* turned = is_vertical ? out : buffer;
+  const int w = along.width(), h = along.height(), angle = direction.angle();
+  const int inverse = angle ? (16384 + std::abs(angle) / 2) / std::abs(angle) : 0;  // of 1/512
   const int16_t* main = is_vertical ? r.top : r.left;
   const int16_t* other = is_vertical ? r.left : r.top;
+  int16_t buffer[MAX_SIDE * MAX_SIDE];
+  int16_t* turned = is_vertical ? out : buffer;
   int16_t line[3 * MAX_SIDE + 16];
   int16_t* from = line + MAX_SIDE;
-  std::memcpy(from, main, sizeof(int16_t) * (n + 1));
-  std::fill(from + n + 1, from + n + 16, from[n]);
-  if (angle < 0) {
-    const int inverse = INVERSE_ANGLE[mode - 11], last = (height * angle) >> 5;
-    for (int i = -1; i >= last; --i) from[i] = other[std::min((i * inverse + 128) >> 8, n)];
+  std::memcpy(from, main, sizeof(int16_t) * (2 * w + 1));
+  std::fill(from + 2 * w + 1, from + 2 * w + 16, from[2 * w]);
+  if (angle < 0)
+    for (int i = -1; i >= (h * angle) >> 5; --i) from[i] = other[std::min((-i * inverse + 256) >> 9, h)];
+  constexpr int SHARP[5] = {16, 14, 2, 0, 0};  // steps from vertical that are interpolated sharply, by size
+  const bool is_sharp = std::abs(direction.steps) <= SHARP[shape.log2_area() / 2 - MIN_LOG2];
+  kernels::angular(from, angle, w, h, is_sharp ? kernels::CUBIC : kernels::TAPS.gauss, turned);
+  if (angle == 0) {
+    kernels::ease_straight(other, w, h, reach_of(shape), turned);
+  } else if (angle > 0) {
+    int reach = 2;
+    while (reach >= 0 && 3 * inverse << reach > 512 * h) --reach;
+    if (reach >= 0) kernels::ease_along(other, inverse, w, h, reach, turned);
   }
-  if (is_cubic) {
-    kernels::angular_cubic(from, angle, width, height, turned);
-  } else {
-    kernels::angular(from, angle, width, height, turned);
-  }
-  if (angle == 0 && eases)
-    for (int i = 0; i < height; ++i)
-      turned[i * width] = static_cast<int16_t>(std::clamp(main[1] + ((other[i + 1] - other[0]) >> 1), 0, SAMPLE_MAX));
-  if (!is_vertical) kernels::transpose(turned, width, height, out);
+  if (!is_vertical) kernels::transpose(turned, w, h, out);
 }
 
-// [height, width] samples. `smoothed` is what `smooth` makes of `plain`, where the mode wants it.
-inline void predict(const References& plain, const References& smoothed, int mode, const Shape& shape, bool is_luma,
-                    int16_t* out) {
-  const bool is_smooth = wants_smooth(mode, shape), eases = is_luma && shape.most() < 5;
-  const References& r = is_smooth ? smoothed : plain;
-  if (mode == PLANAR) {
-    kernels::planar(r.left + 1, r.top + 1, shape, out);
-  } else if (mode == DC) {
-    predict_dc(r, shape, eases, out);
-  } else {
-    predict_direction(r, mode, shape, is_luma && !is_smooth, eases, out);
-  }
+// [height, width] samples.
+inline void predict(const References& r, int mode, const Shape& shape, int16_t* out) {
+  if (mode >= 2) return predict_direction(r, mode, shape, out);
+  if (mode == PLANAR) kernels::planar(r.left + 1, r.top + 1, shape, out);
+  if (mode == DC) predict_dc(r, shape, out);
+  kernels::ease_both(r.left + 1, r.top + 1, shape.width(), shape.height(), reach_of(shape), out);
 }
 
-// D38: chroma = mean + slope (luma - mean luma), fitted to the border. `luma` has the block's decoded luma at
-// chroma's resolution, [height, width]; `luma_border` likewise the samples beside `chroma`'s.
-inline void predict_from_luma(const References& chroma, const References& luma_border, const int16_t* luma,
-                              const Shape& shape, int16_t* out) {
-  int64_t n = 0, sum_l = 0, sum_c = 0, sum_ll = 0, sum_lc = 0;
-  const auto add = [&](const int16_t* l, const int16_t* c, int side) {
+// What linear chroma is predicted from: a block's samples, [height, width], and those beside it.
+struct Regressor {
+  References border;
+  int16_t samples[MAX_SIDE * MAX_SIDE];
+};
+
+// D38: chroma = mean + a (luma - mean luma) + b (Cb - mean Cb), fitted to the border. For Cb, b is 0.
+inline void predict_linear(const References& chroma, const Regressor& luma, const Regressor* cb, const Shape& shape,
+                           int16_t* out) {
+  int64_t n = 0, sum_l = 0, sum_b = 0, sum_c = 0, ll = 0, lb = 0, bb = 0, lc = 0, bc = 0;
+  const auto add = [&](const int16_t* l, const int16_t* b, const int16_t* c, int side) {
     for (int i = 1; i <= side; ++i) {
-      sum_l += l[i], sum_c += c[i];
-      sum_ll += l[i] * l[i], sum_lc += l[i] * c[i];
+      sum_l += l[i], sum_c += c[i], ll += l[i] * l[i], lc += l[i] * c[i];
+      if (b) sum_b += b[i], lb += l[i] * b[i], bb += b[i] * b[i], bc += b[i] * c[i];
     }
     n += side;
   };
-  if (chroma.n_top) add(luma_border.top, chroma.top, shape.width());
-  if (chroma.n_left) add(luma_border.left, chroma.left, shape.height());
+  if (chroma.n_top) add(luma.border.top, cb ? cb->border.top : nullptr, chroma.top, shape.width());
+  if (chroma.n_left) add(luma.border.left, cb ? cb->border.left : nullptr, chroma.left, shape.height());
   if (!n) {
     std::fill(out, out + shape.area(), static_cast<int16_t>(MIDDLE));
     return;
   }
-  // D39, of 1/256; a variance of about one step is added to that of luma, so that flat borders give no slope.
-  const int64_t covariance = n * sum_lc - sum_l * sum_c, variance = n * sum_ll - sum_l * sum_l + n * n * 4;
-  const int slope = static_cast<int>(std::clamp<int64_t>(covariance * 256 / variance, -1024, 1024));
-  const int mean_l = static_cast<int>(sum_l / n), mean_c = static_cast<int>(sum_c / n);
-  kernels::line(luma, shape.area(), slope, mean_l, mean_c, out);
+  // D39: covariances, of n samples; variances of about one step are added, so that flat borders give no slope.
+  ll += 4 * n - sum_l * sum_l / n, lb -= sum_l * sum_b / n, bb += 4 * n - sum_b * sum_b / n;
+  lc -= sum_l * sum_c / n, bc -= sum_b * sum_c / n;
+  const int64_t determinant = ll * bb - lb * lb;
+  const auto slope = [&](int64_t numerator) {  // of 1/256
+    return static_cast<int>(std::clamp<int64_t>(256 * numerator / determinant, -1024, 1024));
+  };
+  const int mean_l = static_cast<int>(sum_l / n), mean_b = static_cast<int>(sum_b / n);
+  const int mean_c = static_cast<int>(sum_c / n);
+  kernels::plane(luma.samples, (cb ? *cb : luma).samples, shape.area(), slope(lc * bb - bc * lb), slope(bc * ll - lc * lb),
+                 mean_l, mean_b, mean_c, out);
 }
 
 }  // namespace ncodec::dct

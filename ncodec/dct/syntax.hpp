@@ -123,13 +123,15 @@ struct LikelyModes {
 // What is kept of 4x4 luma samples.
 struct Unit {
   Shape shape = {0, 0};
-  uint32_t path = 0;       // of Node, of the luma block
-  uint8_t is_decoded = 0;  // has luma been, in coding order?
-  uint8_t edges = 0;       // of Edges
+  uint32_t path = 0;         // of Node, of the luma block
+  uint8_t is_decoded = 0;    // has luma been, in coding order?
+  uint8_t edges = 0;         // of Edges
+  uint8_t chroma_depth = 0;  // of the node that its chroma block belongs to
+  uint8_t is_whole = 0;      // is that block chroma of several luma blocks?
   uint8_t mode = DC, chroma_mode = SAME_AS_LUMA, is_sine = 0;
   std::array<uint8_t, 3> energy = {};
-  std::array<std::array<uint8_t, 2>, 3> last = {};  // of LevelsSeen, by plane
-  int8_t offset = 0;  // of the steps
+  std::array<std::array<uint8_t, 2>, 3> last = {};  // by plane: classes of the last x and y, + 1; 0: no levels
+  int8_t offset = 0;                                // of the steps
 };
 
 // The borders of blocks that a unit lies at.
@@ -232,6 +234,19 @@ class Syntax {
     return vertical ? VERTICAL_HALVES : HORIZONTAL_HALVES;
   }
 
+  // [one block of chroma, whatever luma is cut into?] of a node that is split.
+  template <class Coder>
+  bool code_whole(Coder& coder, bool is_whole, const Node& node, Split split) const {
+    const Block& b = node.block;
+    const int area = b.shape.log2_area() - 5, energy = (energy_around(1, b) + energy_around(2, b) + 1) / 2;
+    const int beside_whole = beside(b, [](const Unit& u) { return u.is_whole; });
+    return coder.bin(is_whole, {contexts::WHOLE_A(area, split == QUAD       ? 0
+                                                        : is_ternary(split) ? 2
+                                                                            : 1),
+                                contexts::WHOLE_B(area, energy), contexts::WHOLE_C(node.binary_depth, beside_whole),
+                                mixers::WHOLE()});
+  }
+
   // What units know of the luma, the chroma block that they belong to.
   void begin_luma(const Node& node) {
     const Block& b = node.block;
@@ -240,8 +255,11 @@ class Syntax {
     });
     mark_edges(b, LEFT_OF_LUMA, TOP_OF_LUMA);
   }
-  void begin_chroma(const Block& b) {
-    for_each_unit(b, [&](Unit& u) { u.edges &= LEFT_OF_LUMA | TOP_OF_LUMA; });
+  void begin_chroma(const Node& node, bool is_whole) {
+    const Block& b = node.block;
+    for_each_unit(b, [&](Unit& u) {
+      u.edges &= LEFT_OF_LUMA | TOP_OF_LUMA, u.chroma_depth = static_cast<uint8_t>(node.depth), u.is_whole = is_whole;
+    });
     mark_edges(b, LEFT_OF_CHROMA, TOP_OF_CHROMA);
   }
 
@@ -288,8 +306,8 @@ class Syntax {
     };
     add(left), add(above), add(derived[0]), add(PLANAR), add(derived[1]), add(DC);
     for (const int mode : {derived[0], left, above})
-      if (mode >= 2) add(2 + (mode + 29) % 32), add(2 + (mode - 1) % 32);
-    add(VERTICAL), add(HORIZONTAL), add(DIAGONAL), add(2), add(34);
+      if (mode >= 2) add(2 + (mode + 61) % 64), add(2 + (mode - 1) % 64);
+    add(VERTICAL), add(HORIZONTAL), add(DIAGONAL), add(2), add(66);
     return likely;
   }
 
@@ -309,8 +327,8 @@ class Syntax {
     int rank = mode;
     for (const int l : sorted) rank -= mode > l;
     int node = 1;
-    for (int i = 4; i >= 0; --i) node = 2 * node + static_cast<int>(coder.bit((rank >> i) & 1, contexts::REST(node)));
-    rank = std::min(node - 32, MODES - LikelyModes::COUNT - 1);
+    for (int i = 5; i >= 0; --i) node = 2 * node + static_cast<int>(coder.bit((rank >> i) & 1, contexts::REST(node)));
+    rank = std::min(node - 64, MODES - LikelyModes::COUNT - 1);
     for (const int l : sorted) rank += rank >= l;
     return rank;
   }
@@ -330,9 +348,9 @@ class Syntax {
   }
 
   // [coded?] (D17), for luma [sine?], and levels of one plane's block; sets the units' energies. `has_luma`: the luma
-  // levels at its place are of one block of the same extent.
-  template <class Coder>
-  bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma) {
+  // levels at its place are of one block of the same extent. `code_signs(places, around)`.
+  template <class Coder, class F>
+  bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma, F code_signs) {
     const Shape own_shape = b.shape.shrunk(geometry_.shift(plane));
     const Unit& own = unit(b);
     const Surroundings around = surroundings(plane, b, has_luma);
@@ -345,10 +363,16 @@ class Syntax {
       const bool is_sine = is_coded && may_be_sine(b.shape) && code_sine(coder, own.is_sine, b, kind, around.energy);
       for_each_unit(b, [&](Unit& u) { u.is_sine = is_sine; });
     }
-    const LevelsSeen seen =
-        is_coded ? code_levels(coder, levels(plane, b), LEVELS_STRIDE, own_shape, around) : LevelsSeen{};
-    const auto energy = static_cast<uint8_t>(energy_of(seen.sum, own_shape));
-    for_each_unit(b, [&](Unit& u) { u.energy[plane] = energy, u.last[plane] = seen.last; });
+    int sum = 0;
+    std::array<uint8_t, 2> last = {};
+    if (is_coded) {
+      Places places;
+      sum = code_magnitudes(coder, levels(plane, b), LEVELS_STRIDE, own_shape, around, places);
+      code_signs(places, around);
+      last = {static_cast<uint8_t>(1 + class_of(places.at[0].x)), static_cast<uint8_t>(1 + class_of(places.at[0].y))};
+    }
+    const auto energy = static_cast<uint8_t>(energy_of(sum, own_shape));
+    for_each_unit(b, [&](Unit& u) { u.energy[plane] = energy, u.last[plane] = last; });
     return is_coded;
   }
 
@@ -360,7 +384,7 @@ class Syntax {
     Surroundings around;
     around.plane = plane;
     around.energy = energy_around(plane, b);
-    around.direction = plane ? 0 : mode >= 6 && mode <= 14 ? 1 : mode >= 22 && mode <= 30 ? 2 : 0;
+    around.direction = plane ? 0 : mode >= 10 && mode <= 26 ? 1 : mode >= 42 && mode <= 58 ? 2 : 0;
     around.luma = plane && has_luma && unit(b).energy[0] ? levels(0, b) : nullptr;
     around.cb = plane == 2 ? levels(1, b) : nullptr;
     around.stride = LEVELS_STRIDE;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "parameters.hpp"
+#include "signs.hpp"
 #include "syntax.hpp"
 
 namespace ncodec::dct {
@@ -51,15 +52,15 @@ class Tile : public Samples {
 
   // What a block of one plane is predicted from (D32).
   void gather_references(int plane, const Block& b, References& r) const {
-    const int s = syntax.geometry().shift(plane), n = b.width() + b.height();
-    const auto decoded = [&](int first, auto is_decoded) {  // how many of n, in a row
-      int i = first;
-      while (i < n && is_decoded(i)) i += UNIT;
+    const int s = syntax.geometry().shift(plane);
+    const auto decoded = [](int side, auto is_decoded) {  // how many of twice the side, in a row
+      int i = side;
+      while (i < 2 * side && is_decoded(i)) i += UNIT;
       return i;
     };
     const int n_top = b.y ? decoded(b.width(), [&](int i) { return syntax.is_decoded(b.x + i, b.y - 1); }) : 0;
     const int n_left = b.x ? decoded(b.height(), [&](int i) { return syntax.is_decoded(b.x - 1, b.y + i); }) : 0;
-    gather(planes[plane], b.x >> s, b.y >> s, n >> s, n_left >> s, n_top >> s, r);
+    gather(planes[plane], b.x >> s, b.y >> s, own_shape(plane, b), n_left >> s, n_top >> s, r);
   }
 
   // The two directions that the luma above and to the left runs in most (JVET's decoder-side intra mode derivation);
@@ -89,25 +90,32 @@ class Tile : public Samples {
 
   // The prediction of a block, [height, width] in its plane.
   void predict_luma(const Block& b, int mode, int16_t* out) const {
-    References plain;
-    gather_references(0, b, plain);
-    predict_from(plain, mode, b.shape, true, out);
+    References r;
+    gather_references(0, b, r);
+    predict(r, mode, b.shape, out);
   }
 
   void predict_chroma(int plane, const Block& b, int chroma_mode, int16_t* out) const {
     References chroma;
     gather_references(plane, b, chroma);
     if (chroma_mode == LINEAR) {
-      References luma_border;
-      int16_t luma[MAX_SIDE * MAX_SIDE];
-      gather_luma(b, chroma, luma, luma_border);
-      predict_from_luma(chroma, luma_border, luma, own_shape(plane, b), out);
-      return;
+      Regressor luma, cb;
+      gather_regressor(0, b, chroma, luma);
+      if (plane == 2) gather_regressor(1, b, chroma, cb);
+      return predict_linear(chroma, luma, plane == 2 ? &cb : nullptr, own_shape(plane, b), out);
     }
     const int mode = chroma_mode == SAME_AS_LUMA    ? syntax.unit(b).mode
                      : chroma_mode == CHROMA_PLANAR ? static_cast<int>(PLANAR)
                                                     : static_cast<int>(DC);
-    predict_from(chroma, mode, own_shape(plane, b), false, out);
+    predict(chroma, mode, own_shape(plane, b), out);
+  }
+
+  // The bins of a block's residual, whose prediction is `prediction` (Syntax::code_residual).
+  template <class Coder>
+  bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma, const int16_t* prediction) {
+    return syntax.code_residual(coder, plane, b, is_coded, has_luma, [&](const Places& places, const Surroundings& a) {
+      code_signs(coder, plane, b, places, a, prediction);
+    });
   }
 
   // Adds what the levels say to a prediction, into the plane (D29 to D31). Levels stay.
@@ -144,28 +152,41 @@ class Tile : public Samples {
     return found;
   }
 
-  static void predict_from(const References& plain, int mode, const Shape& shape, bool is_luma, int16_t* out) {
-    References smoothed;
-    if (wants_smooth(mode, shape)) smooth(plain, shape, smoothed);
-    predict(plain, smoothed, mode, shape, is_luma, out);
+  template <class Coder>
+  void code_signs(Coder& coder, int plane, const Block& b, const Places& places, const Surroundings& around,
+                  const int16_t* prediction) {
+    const Shape own = own_shape(plane, b);
+    const Kinds kinds = kinds_of(plane, own, syntax.unit(b).is_sine);
+    const std::vector<int32_t>& steps = scaled_steps(plane, own, syntax.offset(b));
+    const int coded_width = coded_of(own).width(), shift = 9 - coefficient_bits(own);
+    const auto coefficient = [&](Place at, int level) {
+      return kernels::scale(level, steps[at.y * coded_width + at.x], shift);
+    };
+    Sides sides(own, kinds, places, coefficient({0, 0}, 2));
+    const int16_t* corner = at(plane, b);
+    const int stride = planes[plane].stride;
+    if (b.y) sides.begin_top(corner - stride, stride, prediction);
+    if (b.x) sides.begin_left(corner - 1, stride, prediction);
+    dct::code_signs(coder, syntax.levels(plane, b), Syntax::LEVELS_STRIDE, places, coefficient, sides,
+                    {plane, kind_of_mode(syntax.unit(b).mode), own, kinds, around});
   }
 
-  // Luma and its border at chroma's resolution (D38).
-  void gather_luma(const Block& b, const References& chroma, int16_t* luma, References& border) const {
+  // A plane's block and its border at chroma's resolution (D38).
+  void gather_regressor(int plane, const Block& b, const References& chroma, Regressor& r) const {
     const int s = syntax.geometry().chroma_shift, x = b.x >> s, y = b.y >> s;
     const int width = b.width() >> s, height = b.height() >> s;
-    const Plane& p = planes[0];
+    const Plane& p = planes[plane];
     const auto mean = [&](int cx, int cy) -> int16_t {
-      if (s == 0) return *p.at(cx, cy);
+      if (s == 0 || plane) return *p.at(cx, cy);
       const int16_t* q = p.at(2 * cx, 2 * cy);
       return static_cast<int16_t>((q[0] + q[1] + q[p.stride] + q[p.stride + 1] + 2) >> 2);
     };
     for (int j = 0; j < height; ++j)
-      for (int i = 0; i < width; ++i) luma[j * width + i] = mean(x + i, y + j);
+      for (int i = 0; i < width; ++i) r.samples[j * width + i] = mean(x + i, y + j);
     if (chroma.n_top)
-      for (int i = 0; i < width; ++i) border.top[1 + i] = mean(x + i, y - 1);
+      for (int i = 0; i < width; ++i) r.border.top[1 + i] = mean(x + i, y - 1);
     if (chroma.n_left)
-      for (int j = 0; j < height; ++j) border.left[1 + j] = mean(x - 1, y + j);
+      for (int j = 0; j < height; ++j) r.border.left[1 + j] = mean(x - 1, y + j);
   }
 
   // Coefficients of the rows and columns that have any (D29): what `inverse` reads.

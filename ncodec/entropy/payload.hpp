@@ -16,7 +16,7 @@ namespace ncodec {
 enum class Variant { scalar, vector };  // vector: AVX2 or NEON
 
 inline const char* vector_name() {  // nullptr where there is none
-#if defined(NCODEC_AVX2)
+#if defined(NCODEC_RANS_AVX2)
   return has_avx2() ? "avx2" : nullptr;
 #elif defined(NCODEC_NEON)
   return "neon";
@@ -200,7 +200,7 @@ inline void run_encoder(ChunkEncoder& c, const int32_t* symbols, const uint16_t*
   const size_t whole = n / c.lanes * c.lanes;
   c.run(symbols, rows, whole, n);
   size_t end = whole;
-#if defined(NCODEC_AVX2)
+#if defined(NCODEC_RANS_AVX2)
   if (variant == Variant::vector) {
     if (c.lanes == 32) encode_groups<4>(c, symbols, rows, end);
     if (c.lanes == 16) encode_groups<2>(c, symbols, rows, end);
@@ -216,7 +216,7 @@ inline Status run_decoder(ChunkDecoder& d, const uint16_t* rows, size_t& at, siz
                           Variant variant) {
   while (at < n) {
     if (variant == Variant::vector) {
-#if defined(NCODEC_AVX2)
+#if defined(NCODEC_RANS_AVX2)
       if (d.lanes == 32) decode_groups<4>(d, rows, at, n, symbols);
       if (d.lanes == 16) decode_groups<2>(d, rows, at, n, symbols);
       if (d.lanes == 8) decode_groups<1>(d, rows, at, n, symbols);

@@ -8,7 +8,7 @@
 #include "rans.hpp"
 
 #if defined(__x86_64__) || defined(_M_X64)
-#define NCODEC_AVX2 1
+#define NCODEC_RANS_AVX2 1
 #include <immintrin.h>
 #ifdef _MSC_VER
 #include <intrin.h>

@@ -42,6 +42,27 @@ static Parameters make_parameters(Source& source, bool any) {
   return p;
 }
 
+// One that adds a little, or much.
+static std::shared_ptr<const Network> make_network(Source& source) {
+  const int largest = 1 << source.u8() % 8;
+  Stream stream(source);
+  std::vector<int16_t> numbers(64 * 576);
+  for (auto& v : numbers) v = static_cast<int16_t>(stream.u8() % (2 * largest) - largest);
+  const std::vector<int32_t> biases(64, stream.u8());
+  const std::vector<uint8_t> shifts(64, 12);
+  return std::make_shared<Network>([&](const std::string& name) -> ncodec::exact::Array {
+    const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+    const bool is_wide = has("head") || has("sides") || has("conv") || has("factor") || has("offset");
+    const size_t outputs = is_wide ? 64 : 48;
+    if (has(".bias")) return {biases.data(), "int32", {outputs}, true};
+    if (has(".shift")) return {shifts.data(), "uint8", {outputs}, true};
+    if (has("high")) return {numbers.data(), "int16", {48, 3, 3}, true};
+    if (!has(".weight")) return {numbers.data(), "int16", {8, outputs}, true};
+    const size_t inputs = has("conv") ? 576 : has("sides") ? 12 : has("tail") ? 64 : 48;
+    return {numbers.data(), "int16", {outputs, inputs}, true};
+  });
+}
+
 // Any that ncodec/dct/parameters.py accepts.
 static Tuning make_tuning(Source& source) {
   Stream stream(source);
@@ -87,9 +108,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.most_log2 = std::max(std::max(options.least_log2, 3), 6 - (choices >> 3) % 4);
   options.optimised_levels = !(choices & 32);
   options.full_trials = 1 + (choices >> 6);
-  options.binary_depth = mode >> 6;
+  options.binary_depth = choices >> 2 & 3;
   options.ternary = choices & 1;
-  const Parameters parameters = make_parameters(source, mode & 2);
+  Parameters parameters = make_parameters(source, mode & 2);
+  if (mode & 64) parameters.network = make_network(source);
   if (mode & 32) options.tuning = make_tuning(source);
 
   std::vector<uint8_t> payload, expected;
@@ -104,7 +126,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Encoder coder(job.model);
     encode_with(coder, job, options);
     expected.resize(pixels.size());
-    to_picture(job.tile.planes, job.geometry, width, height, 255, expected.data());
+    to_picture(job.tile.planes, job.geometry, job.network(options) ? NETWORK_BITS : 0, width, height, 255, expected.data());
     const std::vector<uint8_t> before = payload;
     edit(source, payload);
     is_valid = payload == before;

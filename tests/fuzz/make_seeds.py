@@ -102,6 +102,10 @@ def dct_seeds() -> dict[str, bytes]:
         rest = rng.choice([b"", bytes(1)]) + rng.randbytes(200) if is_raw else edits
         seeds[f"{k:02d}"] = settings + parameters + tuning + (picture if mode & 1 else b"") + rest
     seeds["22"] = bytes([0, 60, 95, 79, 0, 8]) + random.Random(22).randbytes(200)  # offsets
+    for k in range(23, 27):  # networks
+        rng = random.Random(k)
+        settings = bytes([65 | (k % 2) << 4 | (k == 25) << 2, 5 * k, 70 + k, 99 - k, 160, k])
+        seeds[f"{k:02d}"] = settings + generated(rng) + bytes([rng.randrange(16)]) + generated(rng)
     return seeds
 
 

@@ -71,14 +71,14 @@ class Options(EncodeOptions):
 
     transform: str = "dct"  # "angle": the angle-similarity approximation
     subsampling: str = "4:4:4"  # "4:2:0"; "auto": whichever costs less
-    least: int | None = (
-        None  # sides of blocks, in samples of luma; None, here and below: as `effort` says
-    )
+    # Of what is None `effort` says what it is.
+    least: int | None = None  # sides of blocks, in samples of luma
     most: int | None = None
     rdoq: bool = True  # levels chosen by bits + lambda x error
     trials: int | None = None  # luma modes tried in full, 1 … 4
     cuts: int | None = None  # splits in two or three within each other, 0 … 3
     thirds: bool | None = None  # splits in three
+    network: bool = True  # the neural filter, where the weights have one
 
     EFFORTS: ClassVar[tuple[int, ...]] = tuple(SEARCHES)
 
@@ -123,6 +123,7 @@ class Options(EncodeOptions):
         options.binary_depth = search.cuts
         options.ternary = search.thirds
         options.one_way = search.one_way
+        options.network = self.network
         return options
 
 
@@ -130,6 +131,7 @@ class DctCodec:
     """A `protocol.Codec` of learned parameters."""
 
     OVERLAP = 0  # pixels: a tile's border is predicted and filtered like any picture's
+    ONE_THREAD = True
     batch_pixels = 0
 
     def __init__(self, parameters: _dct.Parameters, tuning: Tuning | None = None) -> None:
