@@ -63,7 +63,7 @@ class PlainQuantiser {
     for (int k = 15; k >= 0; --k) {
       const Place at = SCAN.place(group, k);
       const float signed_ratio = ratio_[at.y * coded_of(shape_).width() + at.x], r = std::abs(signed_ratio);
-      const int odd = state_ / 2;
+      const int odd = state_ & 1;
       const int level = std::min(static_cast<int>((r + static_cast<float>(odd)) / 2 + 1.f / 3), LEVEL_MAX);
       if (!level && !any_ && !writes) continue;  // above the last: the state waits
       if (level) any_ = any_here = true;

@@ -4,8 +4,8 @@
 //   [last significant position] then, from there back to DC, 4x4 groups in diagonal order:
 //   [group coded?] then each level: [> 0?] [> 1?] [> 2?] ... escape; signs after all (signs.hpp)
 //
-// Quantisation is dependent (H.266 8.7.3): four states, moved on by the parity of each magnitude k; in states 0 and 1
-// k stands for 2k half-steps, in 2 and 3 for 2k - 1. Buffers hold half-steps, with their sign; bins code k.
+// Quantisation is dependent (H.266 8.7.3): eight states, moved on by the parity of each magnitude k; in even
+// states k stands for 2k half-steps, in odd ones for 2k - 1. Buffers hold half-steps, with their sign; bins code k.
 
 #pragma once
 
@@ -16,8 +16,8 @@ namespace ncodec::dct {
 constexpr int LEVEL_MAX = 16383;  // 2k half-steps fit int16
 constexpr int MAX_UNARY = 15;     // magnitudes from here on are escaped by Exp-Golomb
 
-// The next state after an even and an odd magnitude (D27).
-constexpr uint8_t NEXT_STATE[4][2] = {{0, 2}, {2, 0}, {1, 3}, {3, 1}};
+// The next state after an even and an odd magnitude (D27): a trellis of Ungerboeck 1982.
+constexpr uint8_t NEXT_STATE[STATES][2] = {{0, 1}, {3, 2}, {5, 4}, {6, 7}, {1, 0}, {2, 3}, {4, 5}, {7, 6}};
 
 // Diagonals from (0, 0), each from the lower left to the upper right.
 struct Scan {
@@ -164,7 +164,7 @@ int code_magnitudes(Coder& coder, int16_t* levels, int stride, const Shape& shap
         continue;
       }
       is_empty = false;
-      const int odd = state / 2, wanted = (std::abs(static_cast<int>(level)) + odd) / 2;
+      const int odd = state & 1, wanted = (std::abs(static_cast<int>(level)) + odd) / 2;
       const int magnitude = code_magnitude(coder, wanted, bins, state, at, sum, earlier);
       if (Coder::DECODES) level = static_cast<int16_t>(2 * magnitude - odd);
       places.at[places.n++] = at;
