@@ -37,6 +37,7 @@ from ncodec.models.load import LoadedModel, find_device, load_by_name, load_for
 from ncodec.models.protocol import EncodeOptions, options_of
 from ncodec.quality import quality_code
 from ncodec.search import Target, encode_to_target, target_of
+from ncodec.threads import get_num_threads, side_by_side
 from ncodec.tiles import (
     OpenFile,
     Piece,
@@ -253,12 +254,16 @@ def _encode_tiles(
     progress: Progress = lambda done, total: None,
 ) -> list[container.Parts]:
     """Return the payloads of the tiles of pixels [H, W] or [H, W, channels]."""
-    tiles = []
-    for left, top, right, bottom in header.tile_boxes():
+
+    def encoded(box: Box) -> container.Parts:
+        left, top, right, bottom = box
         piece = pixels[top:bottom, left:right]
-        tiles.append(
-            loaded.codec.encode_tile(piece, header.quality_code, options, header.bit_depth)
-        )
+        return loaded.codec.encode_tile(piece, header.quality_code, options, header.bit_depth)
+
+    at_once = _at_once([header], Limits()) if loaded.codec.ONE_THREAD else 1
+    tiles = []
+    for parts in side_by_side(encoded, header.tile_boxes(), at_once):
+        tiles.append(parts)
         progress(len(tiles), header.n_tiles)
     return tiles
 
@@ -283,32 +288,49 @@ def _check_memory(
     container.check_memory(header, family.stride, family.bytes_a_pixel, limits, held)
 
 
+def _at_once(headers: list[Header], limits: Limits) -> int:
+    """Return how many tiles there is memory for, of colour and alpha each: not more than keep all threads busy."""
+    families = [family_by_id(header.family) for header in headers]
+    tile_bytes = sum(
+        header.largest_tile(family.stride) * family.bytes_a_pixel
+        for header, family in zip(headers, families, strict=True)
+    )
+    room = limits.memory_bytes - sum(map(container.memory_of_image, headers))
+    return max(min(room // tile_bytes, 2 * get_num_threads()), 1)
+
+
 def _open(
     name: str, parsed: Container, model: str | Path | None, device: str, limits: Limits
+) -> tuple[OpenFile, OpenFile | None]:
+    """Return a parsed file of tiles, and the alpha that a chunk of it holds, each with what decodes it.
+
+    Raises:
+        CorruptPayloadError: alpha is of a family that holds more than a grey plane, or in layers.
+    """
+    colour, alpha = _opened(name, parsed, model, device, limits), None
+    headers = [parsed.header]
+    if parsed.alpha is not None:
+        with named("alpha: "):
+            family = family_by_id(parsed.alpha.header.family)
+            if family.holds != "tiles" or family.is_layered:
+                raise CorruptPayloadError(f"family {family.name} does not code alpha")
+            room = max(limits.memory_bytes - container.memory_of_image(parsed.header), 0)
+            _check_memory(parsed.alpha.header, family, replace(limits, memory_bytes=room))
+            alpha = _opened(name, parsed.alpha, None, device, limits)
+        headers.append(parsed.alpha.header)
+    at_once = _at_once(headers, limits)  # of each: colour's go on while alpha's are decoded
+    return colour._replace(at_once=at_once), alpha and alpha._replace(at_once=at_once)
+
+
+def _opened(
+    name: str, parsed: Container, model: str | Path | None, device: str, limits: Limits
 ) -> OpenFile:
-    """Return a parsed file of tiles, or the alpha of one, with what decodes it."""
+    """Return tiles of one family with what decodes them, one after the other."""
     family = family_by_id(parsed.header.family)
     loaded = load_for(parsed.header, model, device)
     room = limits.memory_bytes - container.memory_of_image(parsed.header)
     most = min(loaded.codec.batch_pixels, room // family.bytes_a_pixel)
     return OpenFile(name, parsed, loaded.codec, family.stride, most)
-
-
-def _open_alpha(name: str, parsed: Container, device: str, limits: Limits) -> OpenFile | None:
-    """Return the alpha that a chunk of a file holds, with what decodes it.
-
-    Raises:
-        CorruptPayloadError: of a family that holds more than a grey plane, or in layers.
-    """
-    if parsed.alpha is None:
-        return None
-    with named("alpha: "):
-        family = family_by_id(parsed.alpha.header.family)
-        if family.holds != "tiles" or family.is_layered:
-            raise CorruptPayloadError(f"family {family.name} does not code alpha")
-        room = max(limits.memory_bytes - container.memory_of_image(parsed.header), 0)
-        _check_memory(parsed.alpha.header, family, replace(limits, memory_bytes=room))
-        return _open(name, parsed.alpha, None, device, limits)
 
 
 def _decode_named(
@@ -330,8 +352,8 @@ def _decode_named(
                 find_device(device)
                 pictures[number] = family.load().picture_of(parsed, limits)
                 continue
-            colour[number] = _open(name, parsed, model, device, limits)
-            if opened := _open_alpha(name, parsed, device, limits):
+            colour[number], opened = _open(name, parsed, model, device, limits)
+            if opened is not None:
                 alpha[number] = opened
     opened_files = [*colour.values(), *alpha.values()]
     decoded = decode_files(opened_files)
@@ -464,9 +486,8 @@ def _decode_part(
     header = parsed.header
     region = parsed.region or (0, 0, header.width, header.height)
     _check_memory(header, family, limits, parsed.region, factor)
-    colour = _open("", parsed, model, device, limits)
-    opened = _open_alpha("", parsed, device, limits)
-    alphas = None if opened is None else bands(opened, region)
+    colour, alpha_file = _open("", parsed, model, device, limits)
+    alphas = None if alpha_file is None else bands(alpha_file, region)
 
     def pieces() -> Iterator[Piece]:
         for band in bands(colour, region, progress):
@@ -575,7 +596,7 @@ def decode_batch(
     """Return the images in the bytes of several `.nc` files, in their order.
 
     Images of equal size, model and quality are decoded together, which is faster on a GPU: the pixels
-    are those of `decode`.
+    are those of `decode`. Others are decoded side by side, where a tile takes one thread.
 
     Args:
         files: of each what `decode` takes.

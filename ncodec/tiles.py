@@ -1,16 +1,16 @@
 """Tiles of pictures: cut for the encoder; decoded in groups and put together.
 
     many files of a tile each --group by size, codec, quality--> decode_tiles --> pixels
-    one file of many tiles --a row of tiles at a time--> decode_tiles --fade--> band --reduce--> pixels
-                                                                          |
-                                     overlapping tiles fade into what is there, in file order
+    one file of many tiles --some ahead, on threads--> decode_tiles --fade--> row of tiles: band --reduce--> pixels
+                                                                        |
+                                   overlapping tiles fade into what is there, in file order
 
 Tiles keep the memory of large images bounded: of a region or a reduced picture only some are decoded, and a
-row of them is there at once.
+row of them is there at once, with those that are decoded ahead.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ncodec.container import MIN_TILE, Box, Container, Header, Parts
 from ncodec.errors import InputError, NcodecError, named
 from ncodec.models.protocol import Codec, TileFormat
+from ncodec.threads import side_by_side
 
 USUAL_TILE = 2048  # pixels
 LOST = 128  # of the 8-bit pixels of a tile that is lost
@@ -57,6 +58,7 @@ class OpenFile(NamedTuple):
     codec: Codec
     stride: int  # of the family (pixels)
     batch_pixels: int  # tiles are decoded together up to so many coded ones; 0: one by one
+    at_once: int = 1  # so many of its tiles may be decoded, or wait to be drawn, where its codec has ONE_THREAD
 
 
 class _Tile(NamedTuple):
@@ -109,9 +111,12 @@ def decode_files(files: list[OpenFile]) -> list[NDArray[Any]]:
             format = format_of(header, header.tile_boxes()[0])
             key = (id(file.codec), header.quality_code, len(parts), len(parts[0]), format)
             groups.setdefault(key, []).append(number)
-    for numbers in groups.values():
-        tiles = [_tiles_of(files[number])[0] for number in numbers]
-        found |= zip(numbers, _decode(tiles), strict=True)
+    batches = [
+        batch
+        for numbers in groups.values()
+        for batch in _batches([_tiles_of(files[number])[0] for number in numbers])
+    ]
+    found |= zip(chain(*groups.values()), _decode(batches), strict=True)
     return [found[number] for number in range(len(files))]
 
 
@@ -134,7 +139,7 @@ def bands(
     left, top, right, bottom = region
     tiles = [tile for tile in _tiles_of(file) if _meet(tile.box, region)]
     if not header.tile:
-        (pixels,) = _decode(tiles)
+        (pixels,) = _decode([tiles])
         yield pixels[top:bottom, left:right]
         progress(1, 1)
         return
@@ -145,9 +150,9 @@ def bands(
     shape = (n_rows, last - first, *[header.channels] * (header.channels > 1))
     canvas = np.zeros(shape, dtype_of(header))  # rows of pixels from `row_top` on
     n_done = 0
+    decoded = _decode([batch for row in rows for batch in _batches(row)])
     for number, row in enumerate(rows):
         row_top, row_bottom = row[0].box[1], row[0].box[3]
-        decoded = _decode(row)
         for tile in row:
             pixels = next(decoded)
             area = canvas[: row_bottom - row_top, tile.box[0] - first : tile.box[2] - first]
@@ -180,14 +185,25 @@ def _meet(box: Box, region: Box) -> bool:
     return box[0] < region[2] and box[2] > region[0] and box[1] < region[3] and box[3] > region[1]
 
 
-def _decode(tiles: list[_Tile]) -> Iterator[NDArray[Any]]:
-    """Yield the pixels of tiles of one weights file and quality, those of one size together."""
+def _batches(tiles: list[_Tile]) -> Iterator[list[_Tile]]:
+    """Yield tiles of one weights file and quality in lists that are decoded together, each of one size."""
     for _, same in groupby(tiles, key=lambda tile: tile.format):
         group = list(same)
         pixels = min(tile.file.batch_pixels for tile in group)
         most = max(pixels // group[0].format.coded_pixels(group[0].file.stride), 1)
         for first in range(0, len(group), most):
-            yield from _decode_together(group[first : first + most])
+            yield group[first : first + most]
+
+
+def _decode(batches: list[list[_Tile]]) -> Iterator[NDArray[Any]]:
+    """Yield the pixels of the tiles of batches, in their order."""
+
+    def most(batch: list[_Tile]) -> int:
+        file = batch[0].file
+        return file.at_once if file.codec.ONE_THREAD else 1
+
+    for at_once, some in groupby(batches, most):
+        yield from chain.from_iterable(side_by_side(_decode_together, list(some), at_once))
 
 
 def _decode_together(tiles: list[_Tile]) -> list[NDArray[Any]]:

@@ -27,6 +27,7 @@ Options = EncodeOptions
 
 class FlatCodec:
     OVERLAP = 0
+    ONE_THREAD = False
     batch_pixels = 64 * 64 * 2
 
     def __init__(self, steps):

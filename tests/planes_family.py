@@ -27,7 +27,7 @@ def rows_of(height, ranges):
 
 
 class PlanesCodec:
-    OVERLAP, batch_pixels = 0, 1 << 20
+    OVERLAP, ONE_THREAD, batch_pixels = 0, False, 1 << 20
 
     def layout(self, quality_code, options):
         return min(1 + -(-quality_code // 20), MOST), options.ranges

@@ -330,15 +330,20 @@ def predict_direction(top, left, mode, w, h):
     return p if mode >= 34 else p.T
 
 
-def predict_from_luma(luma, pairs):
-    """`pairs` [2, n]: luma and chroma beside the block."""
-    n = pairs.shape[1]
+def predict_linear(luma, cb, beside):
+    """`beside` [3, n]: luma, Cb and the plane beside the block; Cb is 0 where that is the plane."""
+    n = beside.shape[1]
     if n == 0:
         return np.full(luma.shape, 512)
-    (sl, sc), (ll, lc) = pairs.sum(1).tolist(), (pairs[0] * pairs).sum(1).tolist()
-    slope = towards_zero(256 * (n * lc - sl * sc), n * ll - sl * sl + 4 * n * n)
-    slope = clip(slope, -1024, 1024)
-    return np.clip(sc // n + ((slope * (luma - sl // n) + 128) >> 8), 0, 1023)
+    sums = beside.sum(1)
+    (a, m, p), (_, b, q), _ = (beside @ beside.T - np.outer(sums, sums) // n).tolist()
+    a, b = a + 4 * n, b + 4 * n
+    f, g = (
+        clip(towards_zero(256 * v, a * b - m * m), -1024, 1024)
+        for v in (p * b - q * m, q * a - p * m)
+    )
+    mean_l, mean_b, mean = sums // n
+    return np.clip(mean + ((f * (luma - mean_l) + g * (cb - mean_b) + 128) >> 8), 0, 1023)
 
 
 # ---------------------------------------------------------------- blocks
@@ -526,10 +531,12 @@ class Tile:
         s, luma = self.is_halved, self.planes[0]
         if s:
             luma = (luma[::2, ::2] + luma[::2, 1::2] + luma[1::2, ::2] + luma[1::2, 1::2] + 2) >> 2
-        pairs = [(luma[y - 1, x : x + w], top[1 : w + 1])] if y else []
-        pairs += [(luma[y : y + h, x - 1], left[1 : h + 1])] if x else []
-        beside = np.concatenate([np.empty((2, 0), int), *map(np.array, pairs)], 1)
-        return predict_from_luma(luma[y : y + h, x : x + w], beside)
+        cb = self.planes[1] if plane == 2 else np.zeros_like(luma)
+        above, to_left = np.s_[y - 1, x : x + w], np.s_[y : y + h, x - 1]
+        triples = [(luma[above], cb[above], top[1 : w + 1])] if y else []
+        triples += [(luma[to_left], cb[to_left], left[1 : h + 1])] if x else []
+        beside = np.concatenate([np.empty((3, 0), int), *map(np.array, triples)], 1)
+        return predict_linear(luma[y : y + h, x : x + w], cb[y : y + h, x : x + w], beside)
 
     def references(self, plane, x, y, w, h):
         s, samples = self.is_halved if plane else 0, self.planes[plane]
@@ -886,7 +893,10 @@ def network_tile(tile, tensors, code):
         return sat((sums + (1 << (shift.astype(np.int64) - 1))) >> shift)
 
     def layer(name, x):  # [h, w, c] and weights [o, c], or [9, h, w, c] and [c, 3, 3]
-        w, b, s = (tensors[f"network.{name}.{part}"].astype(np.int64) for part in ("weight", "bias", "shift"))
+        w, b, s = (
+            tensors[f"network.{name}.{part}"].astype(np.int64)
+            for part in ("weight", "bias", "shift")
+        )
         sums = x @ w.T if w.ndim == 2 else np.einsum("khwc,ck->hwc", x, w.reshape(-1, 9))
         return rounded(b + sums, s)
 
@@ -910,13 +920,17 @@ def network_tile(tile, tensors, code):
         x = sat(x + layer(f"conv.{k}", patches))
     y = rounded(layer("tail", activated(x, 2)) * table("gain"), np.array(15))
     added = layer("inverse", y).reshape(h, w, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 4 * h, 4 * w)
-    filtered = [(p, np.clip(plane + added[p], 0, 1023)) for p, plane in enumerate(planes)]
+    for plane in planes:
+        plane *= 4
+    filtered = [(p, np.clip(plane + added[p], 0, 4092)) for p, plane in enumerate(planes)]
     take(tile.bins, tile, filtered, "NETWORK")
 
 
 def side_inputs(tile, x, y):
     def starts(cx, cy, axis):
-        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][axis] == (cx, cy)[axis]
+        return (cx, cy)[axis] == (tile.width, tile.height)[axis] or tile.unit(cx, cy)["luma"][
+            axis
+        ] == (cx, cy)[axis]
 
     unit = tile.unit(x, y)
     edges = [starts(x, y, 0), starts(x + 4, y, 0), starts(x, y, 1), starts(x, y + 4, 1)]
@@ -936,20 +950,22 @@ def upsample(plane):
     return (9 * parts[0] + 3 * parts[1] + 3 * parts[2] + parts[3] + 8) >> 4
 
 
-def to_pixels(planes, is_halved, width, height, bit_depth=8):
-    largest, white = (1 << bit_depth) - 1, 255 << 18
+def to_pixels(planes, is_halved, width, height, bit_depth=8, extra=0):
+    """`extra`: bits of samples beyond ten."""
+    largest, white = (1 << bit_depth) - 1, 255 << (18 + extra)
     if len(planes) == 1 and bit_depth != 8:
-        grey = np.minimum(planes[0].astype(np.int64), 1020) * largest + 510
-        return (grey // 1020)[:height, :width].astype(np.uint16)
+        most = 1020 << extra
+        grey = np.minimum(planes[0].astype(np.int64), most) * largest + most // 2
+        return (grey // most)[:height, :width].astype(np.uint16)
     if len(planes) == 1:
-        return np.minimum((planes[0] + 2) >> 2, 255)[:height, :width].astype(np.uint8)
+        return np.minimum((planes[0] + (2 << extra)) >> (2 + extra), 255)[:height, :width].astype(np.uint8)
     y, cb, cr = (upsample(p) if is_halved and i else p for i, p in enumerate(planes))
-    b, r, h = cb - 512, cr - 512, 2**17
+    b, r, h = cb - (512 << extra), cr - (512 << extra), 2 ** (17 + extra)
     rgb = [65536 * y + 91881 * r, 65536 * y - 22553 * b - 46802 * r, 65536 * y + 116130 * b]
     if bit_depth != 8:
         v = np.clip(np.stack(rgb, -1).astype(np.int64), 0, white)
         return ((v * largest + white // 2) // white)[:height, :width].astype(np.uint16)
-    return np.clip(np.stack([(v + h) >> 18 for v in rgb], -1), 0, 255)[:height, :width].astype(np.uint8)  # fmt: skip
+    return np.clip(np.stack([(v + h) >> (18 + extra) for v in rgb], -1), 0, 255)[:height, :width].astype(np.uint8)  # fmt: skip
 
 
 def decode_bins(bins, flags, tensors, code, width, height, is_grey, bit_depth=8):
@@ -961,7 +977,7 @@ def decode_bins(bins, flags, tensors, code, width, height, is_grey, bit_depth=8)
     filter_tile(tile, tensors, code)
     if flags & 16:
         network_tile(tile, tensors, code)
-    return to_pixels(tile.planes, is_halved, width, height, bit_depth)
+    return to_pixels(tile.planes, is_halved, width, height, bit_depth, 2 if flags & 16 else 0)
 
 
 def decode(payload, tensors, code, width, height, is_grey, bit_depth=8):

@@ -17,7 +17,7 @@ class Options(EncodeOptions):
 
 
 class StoredCodec:
-    OVERLAP, batch_pixels = 0, 0
+    OVERLAP, ONE_THREAD, batch_pixels = 0, True, 0
 
     def layout(self, quality_code, options):
         return 1, 1

@@ -18,7 +18,8 @@ WIDTH, HEIGHT = 1008, 512
 MODELS = [model.name for model in ncodec.list_models()]
 # Decodes the second file where no more than so many bytes can be allocated beyond what the first took.
 PROGRAM = """
-import resource, sys, ncodec
+import resource, sys, threading, ncodec
+threading.stack_size(1 << 20)
 one, large = (open(path, "rb").read() for path in sys.argv[1:3])
 ncodec.decode(one, device="cpu")
 lines = open("/proc/self/status").read().splitlines()
@@ -28,7 +29,9 @@ ncodec.decode(large, device="cpu", limits=ncodec.Limits(memory_bytes=int(sys.arg
 """
 
 
-def decodes_within(folder: Path, model: str, data: bytes, size: int, limit: int = 4 << 30) -> bool:
+def decodes_within(
+    folder: Path, model: str, data: bytes, size: int, limit: int = 4 << 30, threads: int = 1
+) -> bool:
     """Return whether decoding takes no more bytes beyond the model and a pixel, in a process of its own."""
     quality = None if model == "lossless" else 1
     one = ncodec.encode(np.zeros((1, 1, 3), np.uint8), quality, model)
@@ -37,7 +40,7 @@ def decodes_within(folder: Path, model: str, data: bytes, size: int, limit: int 
     (folder / "program.py").write_text(PROGRAM)
     command = [sys.executable, "program.py", "one.nc", "large.nc", str(size), str(limit)]
     # Large blocks by mmap: what glibc keeps of those that it takes from its heap is a matter of luck.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0 or "alloc" in done.stderr.lower(), done.stderr
     return done.returncode == 0
@@ -80,6 +83,20 @@ def test_memory_of_tiles(tmp_path, model, height, width, tile, overlap):
     data = container.write(container.Container(header, tiles))
     limit = max(counted(data), 4 << 20)  # what Python and torch take for themselves
     assert decodes_within(tmp_path, model, data, limit, limit)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc")
+@pytest.mark.parametrize("model", ["dct", "lossless"])
+def test_memory_of_tiles_at_once(tmp_path, model):
+    """On four threads as many tiles as there is memory for: two, three."""
+    data = ncodec.encode(np.zeros((1024, 4096, 3), np.uint8), model=model, effort=1, tile=1024)
+    header = container.peek_header(data)
+    family = next(f for f in FAMILIES if f.wire_id == header.family)
+    tile = header.largest_tile(family.stride) * family.bytes_a_pixel
+    for n in (2, 3):
+        limit = counted(data) + (n - 1) * tile
+        size = limit + (4 << 20)  # what Python takes for itself, and the threads' stacks
+        assert decodes_within(tmp_path, model, data, size, limit, threads=4)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc")

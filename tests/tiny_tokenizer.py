@@ -39,6 +39,7 @@ class Stage(NamedTuple):
 
 class TinyCodec:
     OVERLAP = batch_pixels = 0
+    ONE_THREAD = False
     stages = (Stage(27),) * 8
 
     def __init__(self, steps):

@@ -1,4 +1,4 @@
-// 10-bit YCbCr (BT.601, full range), 4:4:4 or 4:2:0, or grey, to RGB or grey of 8 to 16 bits (specs/dct.md section 8).
+// YCbCr (BT.601, full range) of 10 bits and `extra` ones, 4:4:4 or 4:2:0, or grey, to RGB or grey of 8 to 16 bits (specs/dct.md section 8).
 // Exact.
 
 #pragma once
@@ -12,36 +12,41 @@ namespace ncodec::dct {
 
 namespace kernels {
 
-// D50. Y + of Cr, Cb: 2^16 times 1.402, 1.772, 0.344136, 0.714136. |sums| < 2^28.
-NCODEC_CLONES static void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, uint8_t* out) {
-  constexpr int HALF = 1 << 17;
+// D50. Y + of Cr, Cb: 2^16 times 1.402, 1.772, 0.344136, 0.714136. |sums| < 2^30.
+NCODEC_CLONES static void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int extra,
+                                 uint8_t* out) {
+  const int shift = 18 + extra, half = 1 << (shift - 1), middle = MIDDLE << extra;
   for (int i = 0; i < n; ++i) {
-    const int luma = y[i] * 65536, b = cb[i] - MIDDLE, r = cr[i] - MIDDLE;
-    out[3 * i] = static_cast<uint8_t>(std::clamp((luma + 91881 * r + HALF) >> 18, 0, 255));
-    out[3 * i + 1] = static_cast<uint8_t>(std::clamp((luma - 22553 * b - 46802 * r + HALF) >> 18, 0, 255));
-    out[3 * i + 2] = static_cast<uint8_t>(std::clamp((luma + 116130 * b + HALF) >> 18, 0, 255));
+    const int luma = y[i] * 65536, b = cb[i] - middle, r = cr[i] - middle;
+    out[3 * i] = static_cast<uint8_t>(std::clamp((luma + 91881 * r + half) >> shift, 0, 255));
+    out[3 * i + 1] = static_cast<uint8_t>(std::clamp((luma - 22553 * b - 46802 * r + half) >> shift, 0, 255));
+    out[3 * i + 2] = static_cast<uint8_t>(std::clamp((luma + 116130 * b + half) >> shift, 0, 255));
   }
 }
 
-inline void to_grey(const int16_t* y, int n, int, uint8_t* out) {  // D48
-  for (int i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(std::min((y[i] + 2) >> 2, 255));
+inline void to_grey(const int16_t* y, int n, int extra, int, uint8_t* out) {  // D48
+  for (int i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(std::min((y[i] + (2 << extra)) >> (2 + extra), 255));
 }
 
-inline void to_grey(const int16_t* y, int n, int largest, uint16_t* out) {  // D52
-  for (int i = 0; i < n; ++i) out[i] = static_cast<uint16_t>((std::min<int>(y[i], 1020) * largest + 510) / 1020);
+inline void to_grey(const int16_t* y, int n, int extra, int largest, uint16_t* out) {  // D52
+  const int64_t white = 1020 << extra;
+  for (int i = 0; i < n; ++i)
+    out[i] = static_cast<uint16_t>((std::min<int64_t>(y[i], white) * largest + white / 2) / white);
 }
 
-inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int, uint8_t* out) {
-  to_rgb(y, cb, cr, n, out);
+inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int extra, int, uint8_t* out) {
+  to_rgb(y, cb, cr, n, extra, out);
 }
 
-inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int largest, uint16_t* out) {  // D53
-  constexpr int64_t WHITE = int64_t{255} << 18;
+inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int extra, int largest,
+                   uint16_t* out) {  // D53
+  const int64_t white = int64_t{255} << (18 + extra);
+  const int middle = MIDDLE << extra;
   const auto scaled = [&](int v) {
-    return static_cast<uint16_t>((std::clamp<int64_t>(v, 0, WHITE) * largest + WHITE / 2) / WHITE);
+    return static_cast<uint16_t>((std::clamp<int64_t>(v, 0, white) * largest + white / 2) / white);
   };
   for (int i = 0; i < n; ++i) {
-    const int luma = y[i] * 65536, b = cb[i] - MIDDLE, r = cr[i] - MIDDLE;
+    const int luma = y[i] * 65536, b = cb[i] - middle, r = cr[i] - middle;
     out[3 * i] = scaled(luma + 91881 * r);
     out[3 * i + 1] = scaled(luma - 22553 * b - 46802 * r);
     out[3 * i + 2] = scaled(luma + 116130 * b);
@@ -62,17 +67,18 @@ inline void upsample_row(const Plane& plane, int y, int width, int16_t* out) {
 
 // `out`: [height, width, 3] or, of grey, [height, width], 0 … largest (255 of uint8_t). What is beyond is cut off (D4).
 template <class Out>
-void to_picture(const std::array<Plane, 3>& planes, const Geometry& g, int width, int height, int largest, Out* out) {
+void to_picture(const std::array<Plane, 3>& planes, const Geometry& g, int extra, int width, int height, int largest,
+                Out* out) {
   std::vector<int16_t> cb(width), cr(width);
   for (int y = 0; y < height; ++y, out += static_cast<ptrdiff_t>(width) * g.planes) {
     if (!g.has_chroma()) {
-      kernels::to_grey(planes[0].at(0, y), width, largest, out);
+      kernels::to_grey(planes[0].at(0, y), width, extra, largest, out);
     } else if (g.chroma_shift == 0) {
-      kernels::to_rgb(planes[0].at(0, y), planes[1].at(0, y), planes[2].at(0, y), width, largest, out);
+      kernels::to_rgb(planes[0].at(0, y), planes[1].at(0, y), planes[2].at(0, y), width, extra, largest, out);
     } else {
       upsample_row(planes[1], y, width, cb.data());
       upsample_row(planes[2], y, width, cr.data());
-      kernels::to_rgb(planes[0].at(0, y), cb.data(), cr.data(), width, largest, out);
+      kernels::to_rgb(planes[0].at(0, y), cb.data(), cr.data(), width, extra, largest, out);
     }
   }
 }

@@ -44,7 +44,7 @@ BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& 
     network_tile(coder, tile, *parameters.network, quality_code,
                  [](const std::array<Plane, 3>&, const Block&) { return false; });
   const BinaryStatus status = coder.finish();
-  if (status == BinaryStatus::ok) to_picture(tile.planes, g, width, height, largest, out);
+  if (status == BinaryStatus::ok) to_picture(tile.planes, g, flags & 16 ? NETWORK_BITS : 0, width, height, largest, out);
   return status;
 }
 

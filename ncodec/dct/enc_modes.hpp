@@ -180,6 +180,7 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& mod
   int16_t prediction[MAX_SIDE * MAX_SIDE];
   float least = NEVER;
   int chosen = LINEAR;
+  residual.place_source(1, b);  // about what Cb will be, to those that predict Cr from it
   for (const int mode : {LINEAR, SAME_AS_LUMA, CHROMA_DC, CHROMA_PLANAR}) {
     if ((mode == CHROMA_DC && luma_mode == DC) || (mode == CHROMA_PLANAR && luma_mode == PLANAR)) continue;
     float total = mode_bits(mode);

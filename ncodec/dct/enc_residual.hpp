@@ -62,6 +62,15 @@ class ResidualTrial {
                                   coded_of(tile_.own_shape(plane, b)).area());
   }
 
+  // The source's samples in the place of a block's.
+  void place_source(int plane, const Block& b) {
+    const Shape own = tile_.own_shape(plane, b);
+    const int s = tile_.syntax.geometry().shift(plane);
+    for (int y = 0; y < own.height(); ++y)
+      std::memcpy(tile_.at(plane, b) + y * tile_.planes[plane].stride, source_[plane].at(b.x >> s, (b.y >> s) + y),
+                  sizeof(int16_t) * own.width());
+  }
+
   // Codes the residual of a prediction: levels, samples, units' energies. Returns the cost without the mode's.
   float code(const Model& model, int plane, const Block& b, bool has_luma, const int16_t* prediction) {
     Syntax& syntax = tile_.syntax;

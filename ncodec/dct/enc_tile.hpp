@@ -48,7 +48,8 @@ void encode_squares(Coder& coder, TileJob& job, const EncoderOptions& options, c
   });
 }
 
-// Codes a tile with any coder of Encoder's kind; afterwards the job's tile has the decoder's samples.
+// Codes a tile with any coder of Encoder's kind; afterwards the job's tile has the decoder's samples, and its
+// source as many bits.
 template <class Coder>
 void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
   const Masking masking(job.source.planes[0], options.tuning);
@@ -67,10 +68,12 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
     return gain > 0;
   };
   filter_tile(coder, job.tile, job.filter, is_better);
-  if (const Network* network = job.network(options))
+  if (const Network* network = job.network(options)) {
+    add_bits(job.source.planes);
     network_tile(coder, job.tile, *network, job.quality_code, [&](const auto& filtered, const Block& square) {
       return is_better(0, job.geometry.planes - 1, filtered, square);
     });
+  }
 }
 
 inline std::vector<uint8_t> encode_tile(const Picture& picture, const Parameters& parameters, int quality_code,

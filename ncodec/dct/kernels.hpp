@@ -101,10 +101,13 @@ inline void transpose(const int16_t* in, int width, int height, int16_t* out) {
     for (int x = 0; x < width; ++x) out[x * height + y] = in[y * width + x];
 }
 
-// D38: luma to chroma.
-NCODEC_CLONES static void line(const int16_t* in, int n, int slope, int mean_in, int mean_out, int16_t* out) {
-  for (int i = 0; i < n; ++i)
-    out[i] = static_cast<int16_t>(std::clamp(mean_out + ((slope * (in[i] - mean_in) + 128) >> 8), 0, SAMPLE_MAX));
+// D38: luma and Cb to chroma.
+NCODEC_CLONES static void plane(const int16_t* luma, const int16_t* cb, int n, int slope_l, int slope_b, int mean_l,
+                                int mean_b, int mean_out, int16_t* out) {
+  for (int i = 0; i < n; ++i) {
+    const int more = (slope_l * (luma[i] - mean_l) + slope_b * (cb[i] - mean_b) + 128) >> 8;
+    out[i] = static_cast<int16_t>(std::clamp(mean_out + more, 0, SAMPLE_MAX));
+  }
 }
 
 // D29: half-steps times scaled step, >> shift; clipped to what the inverse transform takes.

@@ -16,6 +16,15 @@
 
 namespace ncodec::dct {
 
+constexpr int NETWORK_BITS = 2;  // that samples have more of, once there was a network
+
+// Samples of so many more bits.
+inline void add_bits(const std::array<Plane, 3>& planes) {
+  for (const Plane& p : planes)
+    for (int y = 0; y < p.height; ++y)
+      for (int x = 0; x < p.width; ++x) *p.at(x, y) = static_cast<int16_t>(*p.at(x, y) << NETWORK_BITS);
+}
+
 class Network {
  public:
   static constexpr size_t SAMPLES = 48, SIDES = 12, WIDTH = 64, BLOCKS = 2;  // channels of a cell
@@ -179,26 +188,31 @@ class Network {
         const int16_t* from = tile.planes[p].at(left, top + j);
         int16_t* to = out.planes[p].at(left, top + j);
         for (int i = 0; i < UNIT; ++i)
-          to[i] = static_cast<int16_t>(std::clamp(from[i] + added[(p * UNIT + j) * UNIT + i], 0, SAMPLE_MAX));
+          to[i] = static_cast<int16_t>(std::clamp((from[i] << NETWORK_BITS) + added[(p * UNIT + j) * UNIT + i], 0,
+                                                  SAMPLE_MAX << NETWORK_BITS));
       }
   }
 };
 
-// Runs the network over a tile, one flag a square for all planes. The encoder says of a square by `decide(filtered
+// Runs the network over a tile, one flag a square for all planes, which have more bits then. The encoder says of a square by `decide(filtered
 // planes, square)` whether it takes what the network makes.
 template <class Coder, class Decide>
 void network_tile(Coder& coder, Tile& tile, const Network& network, int quality_code, Decide decide) {
   const Geometry& g = tile.syntax.geometry();
   const Samples filtered(g);
   std::vector<uint8_t> is_wanted(static_cast<size_t>((g.height + SQUARE - 1) / SQUARE), !Coder::DECODES);
-  if (!Coder::DECODES) network.run(tile, quality_code, is_wanted, filtered);
+  const auto run = [&] {
+    network.run(tile, quality_code, is_wanted, filtered);
+    add_bits(tile.planes);
+  };
+  if (!Coder::DECODES) run();
   std::vector<Block> taken;
   for_each_square(g, [&](const Block& square) {
     if (!coder.bit(decide(filtered.planes, square), contexts::NETWORK())) return;
     taken.push_back(square);
     is_wanted[static_cast<size_t>(square.y / SQUARE)] = 1;
   });
-  if (Coder::DECODES) network.run(tile, quality_code, is_wanted, filtered);
+  if (Coder::DECODES) run();
   for (const Block& square : taken)
     for (int p = 0; p < g.planes; ++p) copy_square(filtered.planes[p], square, 0, tile.planes[p]);
 }

@@ -127,29 +127,40 @@ inline void predict(const References& r, int mode, const Shape& shape, int16_t* 
   kernels::ease_both(r.left + 1, r.top + 1, shape.width(), shape.height(), reach_of(shape), out);
 }
 
-// D38: chroma = mean + slope (luma - mean luma), fitted to the border. `luma` has the block's decoded luma at
-// chroma's resolution, [height, width]; `luma_border` likewise the samples beside `chroma`'s.
-inline void predict_from_luma(const References& chroma, const References& luma_border, const int16_t* luma,
-                              const Shape& shape, int16_t* out) {
-  int64_t n = 0, sum_l = 0, sum_c = 0, sum_ll = 0, sum_lc = 0;
-  const auto add = [&](const int16_t* l, const int16_t* c, int side) {
+// What linear chroma is predicted from: a block's samples, [height, width], and those beside it.
+struct Regressor {
+  References border;
+  int16_t samples[MAX_SIDE * MAX_SIDE];
+};
+
+// D38: chroma = mean + a (luma - mean luma) + b (Cb - mean Cb), fitted to the border. For Cb, b is 0.
+inline void predict_linear(const References& chroma, const Regressor& luma, const Regressor* cb, const Shape& shape,
+                           int16_t* out) {
+  int64_t n = 0, sum_l = 0, sum_b = 0, sum_c = 0, ll = 0, lb = 0, bb = 0, lc = 0, bc = 0;
+  const auto add = [&](const int16_t* l, const int16_t* b, const int16_t* c, int side) {
     for (int i = 1; i <= side; ++i) {
-      sum_l += l[i], sum_c += c[i];
-      sum_ll += l[i] * l[i], sum_lc += l[i] * c[i];
+      sum_l += l[i], sum_c += c[i], ll += l[i] * l[i], lc += l[i] * c[i];
+      if (b) sum_b += b[i], lb += l[i] * b[i], bb += b[i] * b[i], bc += b[i] * c[i];
     }
     n += side;
   };
-  if (chroma.n_top) add(luma_border.top, chroma.top, shape.width());
-  if (chroma.n_left) add(luma_border.left, chroma.left, shape.height());
+  if (chroma.n_top) add(luma.border.top, cb ? cb->border.top : nullptr, chroma.top, shape.width());
+  if (chroma.n_left) add(luma.border.left, cb ? cb->border.left : nullptr, chroma.left, shape.height());
   if (!n) {
     std::fill(out, out + shape.area(), static_cast<int16_t>(MIDDLE));
     return;
   }
-  // D39, of 1/256; a variance of about one step is added to that of luma, so that flat borders give no slope.
-  const int64_t covariance = n * sum_lc - sum_l * sum_c, variance = n * sum_ll - sum_l * sum_l + n * n * 4;
-  const int slope = static_cast<int>(std::clamp<int64_t>(covariance * 256 / variance, -1024, 1024));
-  const int mean_l = static_cast<int>(sum_l / n), mean_c = static_cast<int>(sum_c / n);
-  kernels::line(luma, shape.area(), slope, mean_l, mean_c, out);
+  // D39: covariances, of n samples; variances of about one step are added, so that flat borders give no slope.
+  ll += 4 * n - sum_l * sum_l / n, lb -= sum_l * sum_b / n, bb += 4 * n - sum_b * sum_b / n;
+  lc -= sum_l * sum_c / n, bc -= sum_b * sum_c / n;
+  const int64_t determinant = ll * bb - lb * lb;
+  const auto slope = [&](int64_t numerator) {  // of 1/256
+    return static_cast<int>(std::clamp<int64_t>(256 * numerator / determinant, -1024, 1024));
+  };
+  const int mean_l = static_cast<int>(sum_l / n), mean_b = static_cast<int>(sum_b / n);
+  const int mean_c = static_cast<int>(sum_c / n);
+  kernels::plane(luma.samples, (cb ? *cb : luma).samples, shape.area(), slope(lc * bb - bc * lb), slope(bc * ll - lc * lb),
+                 mean_l, mean_b, mean_c, out);
 }
 
 }  // namespace ncodec::dct

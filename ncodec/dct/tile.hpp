@@ -99,11 +99,10 @@ class Tile : public Samples {
     References chroma;
     gather_references(plane, b, chroma);
     if (chroma_mode == LINEAR) {
-      References luma_border;
-      int16_t luma[MAX_SIDE * MAX_SIDE];
-      gather_luma(b, chroma, luma, luma_border);
-      predict_from_luma(chroma, luma_border, luma, own_shape(plane, b), out);
-      return;
+      Regressor luma, cb;
+      gather_regressor(0, b, chroma, luma);
+      if (plane == 2) gather_regressor(1, b, chroma, cb);
+      return predict_linear(chroma, luma, plane == 2 ? &cb : nullptr, own_shape(plane, b), out);
     }
     const int mode = chroma_mode == SAME_AS_LUMA    ? syntax.unit(b).mode
                      : chroma_mode == CHROMA_PLANAR ? static_cast<int>(PLANAR)
@@ -172,22 +171,22 @@ class Tile : public Samples {
                     {plane, kind_of_mode(syntax.unit(b).mode), own, kinds, around});
   }
 
-  // Luma and its border at chroma's resolution (D38).
-  void gather_luma(const Block& b, const References& chroma, int16_t* luma, References& border) const {
+  // A plane's block and its border at chroma's resolution (D38).
+  void gather_regressor(int plane, const Block& b, const References& chroma, Regressor& r) const {
     const int s = syntax.geometry().chroma_shift, x = b.x >> s, y = b.y >> s;
     const int width = b.width() >> s, height = b.height() >> s;
-    const Plane& p = planes[0];
+    const Plane& p = planes[plane];
     const auto mean = [&](int cx, int cy) -> int16_t {
-      if (s == 0) return *p.at(cx, cy);
+      if (s == 0 || plane) return *p.at(cx, cy);
       const int16_t* q = p.at(2 * cx, 2 * cy);
       return static_cast<int16_t>((q[0] + q[1] + q[p.stride] + q[p.stride + 1] + 2) >> 2);
     };
     for (int j = 0; j < height; ++j)
-      for (int i = 0; i < width; ++i) luma[j * width + i] = mean(x + i, y + j);
+      for (int i = 0; i < width; ++i) r.samples[j * width + i] = mean(x + i, y + j);
     if (chroma.n_top)
-      for (int i = 0; i < width; ++i) border.top[1 + i] = mean(x + i, y - 1);
+      for (int i = 0; i < width; ++i) r.border.top[1 + i] = mean(x + i, y - 1);
     if (chroma.n_left)
-      for (int j = 0; j < height; ++j) border.left[1 + j] = mean(x - 1, y + j);
+      for (int j = 0; j < height; ++j) r.border.left[1 + j] = mean(x - 1, y + j);
   }
 
   // Coefficients of the rows and columns that have any (D29): what `inverse` reads.

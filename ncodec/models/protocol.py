@@ -101,6 +101,8 @@ class Codec(Protocol):
     """A family with its parameters, ready to run."""
 
     OVERLAP: int  # pixels by which the tiles of an encoded image overlap
+    ONE_THREAD: bool  # a tile keeps one thread busy, which holds no GIL: several are coded at once; otherwise the codec
+    # itself uses all threads, a tile at a time
 
     @property
     def batch_pixels(self) -> int:

@@ -131,6 +131,7 @@ class DctCodec:
     """A `protocol.Codec` of learned parameters."""
 
     OVERLAP = 0  # pixels: a tile's border is predicted and filtered like any picture's
+    ONE_THREAD = True
     batch_pixels = 0
 
     def __init__(self, parameters: _dct.Parameters, tuning: Tuning | None = None) -> None:

@@ -84,6 +84,7 @@ class HyperpriorCodec:
     graphs: ClassVar[Any] = graphs  # the networks
     SECTIONS = ("z", "y")
     OVERLAP = 32  # pixels
+    ONE_THREAD = False
     batch_pixels = 0
 
     def __init__(

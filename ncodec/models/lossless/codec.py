@@ -29,6 +29,7 @@ class LosslessCodec:
     """A `protocol.Codec`."""
 
     OVERLAP = 0  # pixels: nothing to fade
+    ONE_THREAD = True
     batch_pixels = 0
 
     def layout(self, quality_code: int, options: EncodeOptions) -> tuple[int, int]:

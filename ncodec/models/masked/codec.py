@@ -56,6 +56,7 @@ class MaskedCodec:
     """
 
     OVERLAP = 32  # pixels
+    ONE_THREAD = False
     batch_pixels = 0
 
     def __init__(self, tensors: Mapping[str, Array], config: MaskedConfig, skip_below: int) -> None:

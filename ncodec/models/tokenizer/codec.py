@@ -68,6 +68,7 @@ class TokenizerCodec:
     """
 
     OVERLAP = 32  # pixels
+    ONE_THREAD = False
     batch_pixels = 0
 
     def __init__(

@@ -26,8 +26,8 @@ COEFFICIENTS, SIDES, WIDTH, BLOCKS = 48, 12, 64, 2
 CLIP = 8.0  # sigmas
 PLANE_WEIGHT = (1.0, 1.086, 0.825)  # enc_residual.hpp
 SHARES = (1.0, 0.3, 0.06)  # of the learning rate, of the 3x3 convolutions, all else, the tail
-# Of integers: fractions of coefficients, of what is clipped, of what the tail makes; the most that relu leaves.
-COEFFICIENT_BITS, Z_BITS, TAIL_BITS, LARGEST_H = 3, 9, 10, 8191
+# Of integers: fractions of coefficients, of what is clipped, of what the tail makes, of samples; the most that relu leaves.
+COEFFICIENT_BITS, Z_BITS, TAIL_BITS, SAMPLE_BITS, LARGEST_H = 3, 9, 10, 2, 8191
 MEANS = (0, 16, 32)  # coefficients that are means: only their differences from those around matter
 
 
@@ -175,7 +175,7 @@ def integers(network: "Network", batches: list[tuple[Tensor, ...]]) -> Tensors:
         "head": layer(head[:, :COEFFICIENTS], 0.0, Z_BITS, x_bits, round(CLIP * 2**Z_BITS)),
         "sides": layer(head[:, COEFFICIENTS:], p["head.bias"] - head @ p["mean"], 0, x_bits, 7),
         "tail": layer(p["tail.weight"][:, :, 0, 0], p["tail.bias"], h_bits, TAIL_BITS, LARGEST_H),
-        "inverse": layer(d.T, 0.0, COEFFICIENT_BITS, 0, 32767),
+        "inverse": layer(np.ascontiguousarray(d.T), 0.0, COEFFICIENT_BITS, SAMPLE_BITS, 32767),
     }
     for k in range(BLOCKS):  # a row of patches is (u, v, channel)
         w = p[f"convs.{k}"].reshape(WIDTH, WIDTH, 9).transpose(0, 2, 1).reshape(WIDTH, 9 * WIDTH)
