@@ -411,7 +411,14 @@ class Tile:
                 self.offsets[i // 32, j // 32] = value
 
     def unit(self, x, y):
-        absent = {"mode": DC, "sine": 0, "chroma": 0, "whole": 0, "energy": [0] * 3, "last": [None] * 3}
+        absent = {
+            "mode": DC,
+            "sine": 0,
+            "chroma": 0,
+            "whole": 0,
+            "energy": [0] * 3,
+            "last": [None] * 3,
+        }
         return self.units[x // 4, y // 4] if x >= 0 and y >= 0 else absent
 
     def beside(self, x, y):
@@ -576,7 +583,9 @@ class Tile:
         if is_coded:
             others = [self.levels[0] if plane and has_luma else None, self.levels[1] if plane == 2 else None]  # fmt: skip
             if plane:
-                reaches = [[1 + c // 2 for c in here["last"][p] or []] or [0, 0] for p in range(plane)]
+                reaches = [
+                    [1 + c // 2 for c in here["last"][p] or []] or [0, 0] for p in range(plane)
+                ]
             else:
                 reaches = [reach(u, w, h) for u in beside]
             reaches = (*reaches, [0, 0])[:2]

@@ -27,7 +27,7 @@ struct Numbers {
 };
 
 namespace contexts {
-constexpr Numbers<8, 2, 5, 6, 8> SIG_A{0};                      // [state][chroma?][size][far][near]
+constexpr Numbers<4, 2, 5, 6, 8> SIG_A{0};                      // [state][chroma?][size][far][near]
 constexpr Numbers<5, 3, 64, 3> SIG_B_LUMA{SIG_A.end()};         // [size][form][place][direction]
 constexpr Numbers<5, 3, 64> SIG_B_CHROMA{SIG_B_LUMA.end()};     // [size][form][place]
 constexpr Numbers<5, 8, 5, 3> SIG_C_LUMA{SIG_B_CHROMA.end()};   // [size][energy][near][far]
@@ -82,7 +82,7 @@ constexpr int COUNT = SIGN_C.end();
 }  // namespace contexts
 
 namespace mixers {
-constexpr Numbers<8, 2, 5> SIG{0};          // [state][chroma?][size]
+constexpr Numbers<4, 2, 5> SIG{0};          // [state][chroma?][size]
 constexpr Numbers<3, 2> BIG{SIG.end()};     // [threshold][chroma?]
 constexpr Numbers<2> GROUP{BIG.end()};      // [chroma?]
 constexpr Numbers<2, 2> LAST{GROUP.end()};  // [axis][chroma?]

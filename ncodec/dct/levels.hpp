@@ -4,7 +4,7 @@
 //   [last significant position] then, from there back to DC, 4x4 groups in diagonal order:
 //   [group coded?] then each level: [> 0?] [> 1?] [> 2?] ... escape; signs after all (signs.hpp)
 //
-// Quantisation is dependent (H.266 8.7.3): eight states, moved on by the parity of each magnitude k; in even
+// Quantisation is dependent (H.266 8.7.3): four states, moved on by the parity of each magnitude k; in even
 // states k stands for 2k half-steps, in odd ones for 2k - 1. Buffers hold half-steps, with their sign; bins code k.
 
 #pragma once
@@ -16,8 +16,8 @@ namespace ncodec::dct {
 constexpr int LEVEL_MAX = 16383;  // 2k half-steps fit int16
 constexpr int MAX_UNARY = 15;     // magnitudes from here on are escaped by Exp-Golomb
 
-// The next state after an even and an odd magnitude (D27): a trellis of Ungerboeck 1982.
-constexpr uint8_t NEXT_STATE[STATES][2] = {{0, 1}, {3, 2}, {5, 4}, {6, 7}, {1, 0}, {2, 3}, {4, 5}, {7, 6}};
+// The next state after an even and an odd magnitude (D27).
+constexpr uint8_t NEXT_STATE[STATES][2] = {{0, 1}, {2, 3}, {1, 0}, {3, 2}};
 
 // Diagonals from (0, 0), each from the lower left to the upper right.
 struct Scan {
