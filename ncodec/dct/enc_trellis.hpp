@@ -215,7 +215,7 @@ class Trellis {
   NCODEC_INLINE void go_on(const Run& run, const Coefficient& c, int s, Candidates& best) const {
     const Survivor& v = *now_[s];
     const int odd = s & 1, sum = v.magnitudes.template_sum(c.at);
-    const bool is_known = c.ends_group && !v.any_in_group;  // D22
+    const bool is_known = c.ends_group && !v.any_in_group;  // D23
     const int p = is_known ? 65535 : mix(run.model, run.bins.sig(s, c.at, sum)).p;
     const auto before = static_cast<int8_t>(s);
     if (!is_known) offer(best, s, 0, v.cost + c.r * c.r * c.error + cost(p, 0), before);

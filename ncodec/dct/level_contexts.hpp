@@ -19,7 +19,7 @@ constexpr int MAX_CODED = 32;  // of larger blocks the 32x32 low frequencies are
 inline int coded_log2(int log2) { return std::min(log2, 5); }
 inline Shape coded_of(const Shape& shape) { return {coded_log2(shape.log2_w), coded_log2(shape.log2_h)}; }
 
-// How far the last levels of another block lie out along x and y: 0 if it has none, 1 ... 5 (D20).
+// How far the last levels of another block lie out along x and y: 0 if it has none, 1 ... 5 (D21).
 using Reaches = std::array<uint8_t, 2>;
 
 // What the contexts of a block's levels know of its surroundings.
@@ -38,7 +38,7 @@ struct Place {
   bool operator==(const Place& other) const { return x == other.x && y == other.y; }
 };
 
-// Classes that contexts make of sums and places (D22).
+// Classes that contexts make of sums and places (D23).
 struct ContextClasses {
   uint8_t near[64];      // of the sum of five magnitudes, each at most 7
   uint8_t far[64];       // of x + y
@@ -71,7 +71,7 @@ class LevelContexts {
         place_x_(CLASSES.place[std::min(sides_[0], 2)]),
         place_y_(CLASSES.place[std::min(sides_[1], 2)]) {}
 
-  // [level not 0?] (D23). `sum`: of the template, its magnitudes at most 7 each.
+  // [level not 0?] (D24). `sum`: of the template, its magnitudes at most 7 each.
   Bin sig(int state, Place at, int sum) const {
     const int near = CLASSES.near[sum], far = CLASSES.far[at.x + at.y], place = place_x_[at.x] + 8 * place_y_[at.y];
     Bin bin;
@@ -87,7 +87,7 @@ class LevelContexts {
     return bin;
   }
 
-  // [magnitude over `threshold` 1, 2, 3?] (D24). `earlier`: magnitudes over 1 so far in the block.
+  // [magnitude over `threshold` 1, 2, 3?] (D25). `earlier`: magnitudes over 1 so far in the block.
   Bin big(int state, int threshold, Place at, int sum, int earlier) const {
     const int near = CLASSES.near[sum], far = std::min<int>(CLASSES.far[at.x + at.y], 3), number = threshold - 1;
     return {contexts::BIG_A(number, is_chroma_, size_ < 2, state & 1, far, near),
@@ -95,14 +95,14 @@ class LevelContexts {
             contexts::BIG_C(number, is_chroma_, energy_, std::min(earlier, 3)), mixers::BIG(number, is_chroma_)};
   }
 
-  // [group coded?] (D21). `neighbours`: how many of the groups to its right and below are.
+  // [group coded?] (D22). `neighbours`: how many of the groups to its right and below are.
   Bin group(Place group, int neighbours) const {
     return {contexts::GROUP_A(is_chroma_, size_, neighbours),
             contexts::GROUP_B(is_chroma_, size_, std::min(group.x, 3) + 4 * std::min(group.y, 3)),
             contexts::GROUP_C(is_chroma_, energy_, neighbours), mixers::GROUP(is_chroma_)};
   }
 
-  // Bin `number` of the class of a coordinate of the last significant position (D20). `other`: `direction` of x;
+  // Bin `number` of the class of a coordinate of the last significant position (D21). `other`: `direction` of x;
   // of y, which is coded second, what is known of x.
   Bin last(int axis, int number, int other) const {
     return {contexts::LAST_A(axis, is_chroma_, sides_[axis], energy_, number),

@@ -58,7 +58,7 @@ inline int class_of(int value) {
   return c;
 }
 
-// What the contexts of the last position's y know of its x (D20).
+// What the contexts of the last position's y know of its x (D21).
 inline int seen_by_y(int x_class) { return std::min(x_class, 6) / 2; }
 
 template <class Coder>
@@ -80,7 +80,7 @@ Place code_last(Coder& coder, Place last, const LevelContexts& bins, const Shape
   return {x, y};
 }
 
-// Exp-Golomb of order 0, at most 15 bits of value (D25).
+// Exp-Golomb of order 0, at most 15 bits of value (D26).
 template <class Coder>
 int code_escape(Coder& coder, int value) {
   int length = 0;
@@ -91,7 +91,7 @@ int code_escape(Coder& coder, int value) {
   return decoded - 1;
 }
 
-// The magnitude of a level that is not 0 (D24, D25).
+// The magnitude of a level that is not 0 (D25, D26).
 template <class Coder>
 NCODEC_INLINE int code_magnitude(Coder& coder, int wanted, const LevelContexts& bins, int state, Place at, int sum,
                                  int earlier) {
@@ -157,7 +157,7 @@ int code_magnitudes(Coder& coder, int16_t* levels, int stride, const Shape& shap
       const Place at = SCAN.place(group, k);
       int16_t& level = levels[at.y * stride + at.x];
       const int sum = magnitudes.template_sum(at);
-      // D22: the last position has a level, and so has number 0 of a coded group without any other.
+      // D23: the last position has a level, and so has number 0 of a coded group without any other.
       const bool is_known = (is_first && k == first_in_group) || (has_flag && is_empty && k == 0);
       if (!is_known && !coder.bin(level != 0, bins.sig(state, at, sum))) {
         state = NEXT_STATE[state][0];

@@ -146,7 +146,7 @@ inline int energy_of(int sum_of_levels, const Shape& shape) {
   return e;
 }
 
-// The kind of a luma mode that contexts know (D17): planar, DC, horizontal, vertical.
+// The kind of a luma mode that contexts know (D18): planar, DC, horizontal, vertical.
 inline int kind_of_mode(int mode) { return mode < 2 ? mode : mode < DIAGONAL ? 2 : 3; }
 
 class Syntax {
@@ -190,7 +190,7 @@ class Syntax {
     return b.x + b.width() > geometry_.width || b.y + b.height() > geometry_.height;
   }
 
-  // Is the luma at (x, y) decoded (D32)?
+  // Is the luma at (x, y) decoded (D35)?
   bool is_decoded(int x, int y) const { return x < geometry_.width && y < geometry_.height && unit(x, y).is_decoded; }
 
   // Of what there is of a block.
@@ -311,7 +311,7 @@ class Syntax {
     return likely;
   }
 
-  // One of the likely modes, asked for in turn (D15), or the rank among the others (D16).
+  // One of the likely modes, asked for in turn (D16), or the rank among the others (D17).
   template <class Coder>
   int code_luma_mode(Coder& coder, int mode, const LikelyModes& likely, const Block& b) const {
     const int energy = energy_around(0, b);
@@ -333,7 +333,7 @@ class Syntax {
     return rank;
   }
 
-  // D19.
+  // D20.
   template <class Coder>
   int code_chroma_mode(Coder& coder, int chroma_mode, const Block& b) const {
     const int kind = kind_of_mode(unit(b).mode);
@@ -347,7 +347,7 @@ class Syntax {
     return coder.bin(chroma_mode == CHROMA_DC, bin(2)) ? CHROMA_DC : CHROMA_PLANAR;
   }
 
-  // [coded?] (D17), for luma [sine?], and levels of one plane's block; sets the units' energies. `has_luma`: the luma
+  // [coded?] (D18), for luma [sine?], and levels of one plane's block; sets the units' energies. `has_luma`: the luma
   // levels at its place are of one block of the same extent. `code_signs(places, around)`.
   template <class Coder, class F>
   bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma, F code_signs) {
@@ -376,7 +376,7 @@ class Syntax {
     return is_coded;
   }
 
-  // Luma of sides up to 16 chooses between the transforms (D18), but for 4x4.
+  // Luma of sides up to 16 chooses between the transforms (D19), but for 4x4.
   bool may_be_sine(const Shape& shape) const { return has_sine_ && shape.most() <= 4 && shape.most() > 2; }
 
   Surroundings surroundings(int plane, const Block& b, bool has_luma) {
