@@ -411,7 +411,14 @@ class Tile:
                 self.offsets[i // 32, j // 32] = value
 
     def unit(self, x, y):
-        absent = {"mode": DC, "sine": 0, "chroma": 0, "whole": 0, "energy": [0] * 3}
+        absent = {
+            "mode": DC,
+            "sine": 0,
+            "chroma": 0,
+            "whole": 0,
+            "energy": [0] * 3,
+            "last": [None] * 3,
+        }
         return self.units[x // 4, y // 4] if x >= 0 and y >= 0 else absent
 
     def beside(self, x, y):
@@ -492,7 +499,7 @@ class Tile:
                  "chroma": 0, "whole": 0, "luma": (x, y)}  # fmt: skip
         references = self.references(0, x, y, w, h)
         for place in self.for_units(x, y, w, h):
-            self.units[place] = facts.copy() | {"energy": [0] * 3}
+            self.units[place] = facts.copy() | {"energy": [0] * 3, "last": [None] * 3}
         self.residual(0, x, y, w, h, False, predict(*references, mode, w, h))
 
     def luma_mode(self, x, y, w, h, derived):
@@ -575,7 +582,15 @@ class Tile:
         self.levels[plane] = None
         if is_coded:
             others = [self.levels[0] if plane and has_luma else None, self.levels[1] if plane == 2 else None]  # fmt: skip
-            halves, total, order = decode_levels(self.bins, plane, own_w, own_h, energy, here["mode"], others)  # fmt: skip
+            if plane:
+                reaches = [
+                    [1 + c // 2 for c in here["last"][p] or []] or [0, 0] for p in range(plane)
+                ]
+            else:
+                reaches = [reach(u, w, h) for u in beside]
+            reaches = (*reaches, [0, 0])[:2]
+            halves, total, order = decode_levels(self.bins, plane, own_w, own_h, energy, reaches, here["mode"], others)  # fmt: skip
+            last = [sum(s <= v for s in TABLES["CLASS_START"]) - 1 for v in order[0]]
             step, shift = self.scaled_steps(plane, own_w, own_h, self.offset(x, y)), log2_side(own_w, own_h) + 4  # fmt: skip
 
             def dequantise(levels, steps):
@@ -596,6 +611,7 @@ class Tile:
             energy = next(e for e in range(1, 8) if e == 7 or 2 << e > density + 2)
         for place in self.for_units(x, y, w, h):
             self.units[place]["energy"][plane] = energy if is_coded else 0
+            self.units[place]["last"][plane] = last if is_coded else None
         x, y = x >> s, y >> s
         self.planes[plane][y : y + own_h, x : x + own_w] = np.clip(prediction, 0, 1023)
 
@@ -654,25 +670,36 @@ def parts_of(x, y, w, h, split):
     return parts
 
 
+def reach(unit, w, h):
+    """How far luma's levels there lie out along x and y, as a block of w x h sees it."""
+    if not unit["last"][0]:
+        return [0, 0]
+    theirs = unit["log2_w"], unit["log2_h"]
+    shifts = [min(n.bit_length() - 1, 5) - min(t, 5) for n, t in zip((w, h), theirs, strict=True)]
+    return [1 + clip(c + 2 * s, 0, 9) // 2 for c, s in zip(unit["last"][0], shifts, strict=True)]
+
+
 def kind_of(mode):
     return mode if mode < 2 else 2 if mode < 34 else 3
 
 
-def decode_coordinate(bins, axis, chroma, z, n, energy, other):
-    c, k, log2 = 0, [axis, chroma], n.bit_length() - 1
+def decode_coordinate(bins, axis, plane, z, n, energy, reaches, other):
+    """Return a coordinate's class, and itself."""
+    c, k, log2 = 0, [axis, int(plane > 0)], n.bit_length() - 1
+    b = [axis, plane, *(r[axis] for r in reaches)]
     while c < 2 * min(log2, 5) - 1 and bins.mixed(
-        "LAST", k, [*k, log2 - 2, c], [*k, energy, c], [*k, z, other, c]
+        "LAST", k, [*k, log2 - 2, energy, c], [*b, c], [*k, z, other, c]
     ):
         c += 1
     return c, TABLES["CLASS_START"][c] + bins.bypass(TABLES["CLASS_BITS"][c])
 
 
-def decode_levels(bins, plane, w, h, energy, mode, others):
+def decode_levels(bins, plane, w, h, energy, reaches, mode, others):
     """Return [K_h][K_w] levels in half-steps without signs, the sum that the energy is made of, the order (x, y)."""
     z, chroma = log2_side(w, h) - 2, int(plane > 0)
     direction = 0 if chroma else 1 if 10 <= mode <= 26 else 2 if 42 <= mode <= 58 else 0
-    c, last_x = decode_coordinate(bins, 0, chroma, z, w, energy, direction)
-    _, last_y = decode_coordinate(bins, 1, chroma, z, h, energy, min(c, 6) // 2)
+    cx, last_x = decode_coordinate(bins, 0, plane, z, w, energy, reaches, direction)
+    _, last_y = decode_coordinate(bins, 1, plane, z, h, energy, reaches, min(cx, 6) // 2)
     coded_w, coded_h = min(w, 32), min(h, 32)
     k = [[0] * (coded_w + 2) for _ in range(coded_h + 2)]  # magnitudes; a border of zeros
     halves = [[0] * coded_w for _ in range(coded_h)]
@@ -702,7 +729,7 @@ def decode_levels(bins, plane, w, h, energy, mode, others):
             is_inferred = False
             m = decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier)
             k[y][x] = m
-            halves[y][x] = 2 * m - (state >= 2)
+            halves[y][x] = 2 * m - state % 2
             order.append((x, y))
             state = TABLES["NEXT"][2 * state + m % 2]
             earlier, total = earlier + (m > 1), total + min(m, 255)
@@ -711,7 +738,7 @@ def decode_levels(bins, plane, w, h, energy, mode, others):
 
 def decode_significance(bins, plane, z, w, h, energy, direction, state, x, y, near, far, others):
     px, py = (min(v, 7) if n <= 8 else COARSE[v] for v, n in ((x, w), (y, h)))
-    place, form, k = px + 8 * py, (w > h) + 2 * (w < h), [max(state - 1, 0), int(plane > 0), z]
+    place, form, k = px + 8 * py, (w > h) + 2 * (w < h), [state, int(plane > 0), z]
     if plane == 0:
         c, ends = [z, energy, min(near, 4), min(far // 2, 2)], ("_A", "_B_LUMA", "_C_LUMA")
         return bins.mixed("SIG", k, [*k, far, near], [z, form, place, direction], c, ends=ends)
@@ -723,7 +750,7 @@ def decode_significance(bins, plane, z, w, h, energy, direction, state, x, y, ne
 
 def decode_magnitude(bins, chroma, z, energy, state, x, y, near, far, earlier):
     for i in range(3):
-        a = [i, chroma, int(z < 2), state // 2, min(far, 3), near]
+        a = [i, chroma, int(z < 2), state % 2, min(far, 3), near]
         b, c = [i, chroma, z, min(x, 3) + 4 * min(y, 3)], [i, chroma, energy, min(earlier, 3)]
         if not bins.mixed("BIG", [i, chroma], a, b, c):
             return 1 + i

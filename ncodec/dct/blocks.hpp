@@ -37,7 +37,7 @@ inline void isolate(Model& model) {
     }
   };
   keep(0, mixers::COUNT, 1);
-  keep(mixers::LAST.first, mixers::LAST.end(), 0);
+  keep(mixers::LAST.first, mixers::LAST.end(), 2);
   keep(mixers::CODED.first, mixers::CODED.end(), 2);
 }
 

@@ -27,7 +27,7 @@ struct Numbers {
 };
 
 namespace contexts {
-constexpr Numbers<3, 2, 5, 6, 8> SIG_A{0};                      // [state][chroma?][size][far][near]
+constexpr Numbers<4, 2, 5, 6, 8> SIG_A{0};                      // [state][chroma?][size][far][near]
 constexpr Numbers<5, 3, 64, 3> SIG_B_LUMA{SIG_A.end()};         // [size][form][place][direction]
 constexpr Numbers<5, 3, 64> SIG_B_CHROMA{SIG_B_LUMA.end()};     // [size][form][place]
 constexpr Numbers<5, 8, 5, 3> SIG_C_LUMA{SIG_B_CHROMA.end()};   // [size][energy][near][far]
@@ -39,8 +39,8 @@ constexpr Numbers<8, 12> UNARY{BIG_C.end()};                    // [near][thresh
 constexpr Numbers<2, 5, 3> GROUP_A{UNARY.end()};                // [chroma?][size][coded neighbours]
 constexpr Numbers<2, 5, 16> GROUP_B{GROUP_A.end()};             // [chroma?][size][place]
 constexpr Numbers<2, 8, 3> GROUP_C{GROUP_B.end()};              // [chroma?][energy][coded neighbours]
-constexpr Numbers<2, 2, 5, 10> LAST_A{GROUP_C.end()};           // [axis][chroma?][side][bin]
-constexpr Numbers<2, 2, 8, 10> LAST_B{LAST_A.end()};            // [axis][chroma?][energy][bin]
+constexpr Numbers<2, 2, 5, 8, 10> LAST_A{GROUP_C.end()};        // [axis][chroma?][side][energy][bin]
+constexpr Numbers<2, 3, 6, 6, 10> LAST_B{LAST_A.end()};         // [axis][plane][reach][another][bin]
 constexpr Numbers<2, 2, 5, 4, 10> LAST_C{LAST_B.end()};         // [axis][chroma?][size][direction, or of y: x][bin]
 constexpr Numbers<8, 4, 3> SPLIT_A{LAST_C.end()};               // [area][binary depth][smaller neighbours]
 constexpr Numbers<8, 8> SPLIT_B{SPLIT_A.end()};                 // [area][energy]
@@ -75,14 +75,14 @@ constexpr Numbers<8, 3> OFFSET_A{FILTERED.end()};               // [bin][differe
 constexpr Numbers<8, 3> OFFSET_B{OFFSET_A.end()};               // [bin][sign of the prediction]
 constexpr Numbers<8, 2> OFFSET_C{OFFSET_B.end()};               // [bin][larger than a group?]
 constexpr Numbers<> NETWORK{OFFSET_C.end()};
-constexpr Numbers<3, 2, 9> SIGN_A{NETWORK.end()};               // [plane][sine?][strength]
-constexpr Numbers<5, 4, 9> SIGN_B{SIGN_A.end()};                // [size][sides][strength]
-constexpr Numbers<7, 9> SIGN_C{SIGN_B.end()};                   // [kind of mode, or Cb's sign][strength]
+constexpr Numbers<3, 2, 9> SIGN_A{NETWORK.end()};  // [plane][sine?][strength]
+constexpr Numbers<5, 4, 9> SIGN_B{SIGN_A.end()};   // [size][sides][strength]
+constexpr Numbers<7, 9> SIGN_C{SIGN_B.end()};      // [kind of mode, or Cb's sign][strength]
 constexpr int COUNT = SIGN_C.end();
 }  // namespace contexts
 
 namespace mixers {
-constexpr Numbers<3, 2, 5> SIG{0};          // [state][chroma?][size]
+constexpr Numbers<4, 2, 5> SIG{0};          // [state][chroma?][size]
 constexpr Numbers<3, 2> BIG{SIG.end()};     // [threshold][chroma?]
 constexpr Numbers<2> GROUP{BIG.end()};      // [chroma?]
 constexpr Numbers<2, 2> LAST{GROUP.end()};  // [axis][chroma?]

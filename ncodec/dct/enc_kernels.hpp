@@ -31,8 +31,9 @@ NCODEC_CLONES static int64_t squared_error(const int16_t* a, int a_stride, const
   return total;
 }
 
-// About bits + weighted error of coefficients in half-steps: each is dropped, or costs some bits and log2 of it.
-NCODEC_CLONES static float estimate_cost(const float* ratio, const float* error, int n) {
+// About bits + weighted error of coefficients in half-steps: each is dropped, or costs bits for its place and log2 of
+// it.
+NCODEC_CLONES static float estimate_cost(const float* ratio, const float* error, const float* place_bits, int n) {
   float total = 0;
   for (int i = 0; i < n; ++i) {
     const float r = std::abs(ratio[i]);
@@ -42,7 +43,7 @@ NCODEC_CLONES static float estimate_cost(const float* ratio, const float* error,
       int32_t i;
     } bits = {1 + r};
     const float log2 = static_cast<float>(bits.i - 0x3F800000) * (1.f / (1 << 23));
-    total += std::min(r * r * error[i], 3 + 1.75f * log2 + error[i] * (1.f / 3));
+    total += std::min(r * r * error[i], place_bits[i] + 1.75f * log2 + error[i] * (1.f / 3));
   }
   return total;
 }

@@ -1,6 +1,6 @@
 // The encoder's choice of a block's intra modes.
 //
-//   luma: some of the 67 modes by Hadamard --> the best four by transform --> the best of those in full
+//   luma: some of the 67 modes by Hadamard --> the best four by transforms --> the best of these in full
 //   chroma: all four by transform --> the best in full
 
 #pragma once
@@ -52,7 +52,7 @@ class LumaSearch {
     const int16_t* prediction;
     bool operator<(const Candidate& other) const { return cost < other.cost; }
   };
-  using Candidates = std::array<Candidate, BY_TRANSFORM>;
+  using Candidates = std::vector<Candidate>;
 
   // What was chosen for a block when it was reached by other splits of the same square.
   struct Known {
@@ -67,14 +67,12 @@ class LumaSearch {
   }
 
   Candidates recall(const Known& known) {
-    Candidates out;
     int16_t* prediction = predictions_[0].data();
     predict_mode(known.mode, prediction);
     mode_bits_[known.mode] =
         estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, known.mode, likely_, block_); });
-    out[0] = {mode_bits_[known.mode] + residual_.estimate_cost(0, block_, known.is_sine, prediction), known.mode,
-              known.is_sine, prediction};
-    return out;
+    return {{mode_bits_[known.mode] + residual_.estimate_cost(0, block_, known.is_sine, prediction), known.mode,
+             known.is_sine, prediction}};
   }
 
   // Modes by cost, those that were not looked at last; the first BY_TRANSFORM are in order.
@@ -119,17 +117,16 @@ class LumaSearch {
     return ranking.order();
   }
 
-  // The first of an order, each with the better of its transforms.
+  // The first of an order, with each of their transforms.
   Candidates rank_by_transform(const std::array<int, MODES>& order) {
     Candidates out;
     for (int i = 0; i < BY_TRANSFORM; ++i) {
       const int mode = order[i];
       int16_t* prediction = predictions_[i].data();
       predict_mode(mode, prediction);
-      out[i] = {mode_bits_[mode] + residual_.estimate_cost(0, block_, false, prediction), mode, false, prediction};
-      if (!tile_.syntax.may_be_sine(block_.shape)) continue;
-      const float sine = mode_bits_[mode] + residual_.estimate_cost(0, block_, true, prediction);
-      if (sine < out[i].cost) out[i] = {sine, mode, true, prediction};
+      for (int sine = 0; sine <= tile_.syntax.may_be_sine(block_.shape); ++sine)
+        out.push_back(
+            {mode_bits_[mode] + residual_.estimate_cost(0, block_, sine, prediction), mode, sine > 0, prediction});
     }
     std::sort(out.begin(), out.end());
     return out;

@@ -58,7 +58,8 @@ class ResidualTrial {
   float estimate_cost(int plane, const Block& b, bool is_sine, const int16_t* prediction) const {
     float ratio[MAX_CODED * MAX_CODED], errors[MAX_CODED * MAX_CODED];
     transform(plane, b, is_sine, prediction, ratio);
-    return kernels::estimate_cost(ratio, errors_of(plane, b, errors), coded_of(tile_.own_shape(plane, b)).area());
+    return kernels::estimate_cost(ratio, errors_of(plane, b, errors), quantiser(plane, b).place_bits.data(),
+                                  coded_of(tile_.own_shape(plane, b)).area());
   }
 
   // The source's samples in the place of a block's.

@@ -1,6 +1,6 @@
 // Rate-distortion optimised quantisation (RDOQ) of one block: levels that minimise bits + weight x error.
 //
-// A trellis from the highest frequency down, in coding order: four paths, one to each state of the dependent
+// A trellis from the highest frequency down, in coding order: a path to each state of the dependent
 // quantiser. At each coefficient a path goes on with the two magnitudes next to it or with 0, or begins (its first
 // level is the last one of the block); a path may pass over each 4x4 group. Each knows its own template.
 
@@ -45,7 +45,8 @@ class Trellis {
     const int top = find_worth(ratio, shape, is_worth);
     if (top < 0) return false;
     Run run(ratio, error, shape, around, model);
-    for (int s = 0; s < 4; ++s) now_[s] = &survivors_[s], next_[s] = &survivors_[4 + s], now_[s]->cost = NEVER;
+    for (int s = 0; s < STATES; ++s)
+      now_[s] = &survivors_[s], next_[s] = &survivors_[STATES + s], now_[s]->cost = NEVER;
     for (Survivor& s : survivors_) s.magnitudes.clear(run.coded);
     stages_.clear();
     for (int g = top; g >= 0; --g) {
@@ -72,7 +73,7 @@ class Trellis {
   // The steps to all states at one coefficient, or after a group with a flag (y is PASSED, x the group's first stage).
   struct Stage {
     int x, y;
-    std::array<Step, 4> steps;
+    std::array<Step, STATES> steps;
   };
   static constexpr int PASSED = -1;
 
@@ -141,7 +142,7 @@ class Trellis {
     int magnitude = 0;
     int8_t before = STARTS;
   };
-  using Candidates = std::array<Candidate, 4>;
+  using Candidates = std::array<Candidate, STATES>;
 
   static void offer(Candidates& best, int state, int magnitude, float cost, int8_t before) {
     Candidate& c = best[NEXT_STATE[state][magnitude & 1]];
@@ -160,7 +161,7 @@ class Trellis {
   }
 
   void search_group(Run& run, Place group, bool has_flag) {
-    const std::array<float, 4> passed = enter_group(run, group, has_flag);
+    const std::array<float, STATES> passed = enter_group(run, group, has_flag);
     const size_t first_stage = stages_.size();
     for (int k = 15; k >= 0; --k) {
       const Place at = SCAN.place(group, k);
@@ -178,11 +179,11 @@ class Trellis {
   }
 
   // Every path, with the group coded; returns the costs of passing over it, by state.
-  std::array<float, 4> enter_group(const Run& run, Place group, bool has_flag) {
-    std::array<float, 4> passed;
+  std::array<float, STATES> enter_group(const Run& run, Place group, bool has_flag) {
+    std::array<float, STATES> passed;
     passed.fill(NEVER);
     const float error = run.error_of_nothing(group);
-    for (int s = 0; s < 4; ++s) {
+    for (int s = 0; s < STATES; ++s) {
       Survivor& v = *now_[s];
       if (v.cost == NEVER) continue;
       if (has_flag) {
@@ -201,20 +202,20 @@ class Trellis {
     Candidates best;
     float least = NEVER;
     for (const Survivor* s : now_) least = std::min(least, s->cost);
-    for (int s = 0; s < 4; ++s)
+    for (int s = 0; s < STATES; ++s)
       if (now_[s]->cost < NEVER && now_[s]->cost <= least + HOPELESS) go_on(run, c, s, best);
     if (c.r >= LEAST) begin(run, c, best);
     take_over(best, c.at, run.coded);
     Stage stage = {c.at.x, c.at.y, {}};
-    for (int t = 0; t < 4; ++t) stage.steps[t] = {static_cast<int16_t>(best[t].magnitude), best[t].before};
+    for (int t = 0; t < STATES; ++t) stage.steps[t] = {static_cast<int16_t>(best[t].magnitude), best[t].before};
     stages_.push_back(stage);
   }
 
   // The path to state s, with 0 and with the two magnitudes nearest.
   NCODEC_INLINE void go_on(const Run& run, const Coefficient& c, int s, Candidates& best) const {
     const Survivor& v = *now_[s];
-    const int odd = s / 2, sum = v.magnitudes.template_sum(c.at);
-    const bool is_known = c.ends_group && !v.any_in_group;  // D22
+    const int odd = s & 1, sum = v.magnitudes.template_sum(c.at);
+    const bool is_known = c.ends_group && !v.any_in_group;  // D23
     const int p = is_known ? 65535 : mix(run.model, run.bins.sig(s, c.at, sum)).p;
     const auto before = static_cast<int8_t>(s);
     if (!is_known) offer(best, s, 0, v.cost + c.r * c.r * c.error + cost(p, 0), before);
@@ -240,12 +241,12 @@ class Trellis {
 
   // Survivors move on; the last to follow one takes over its memory.
   void take_over(const Candidates& best, Place at, const Shape& coded) {
-    std::array<int, 4> followers = {};
+    std::array<int, STATES> followers = {};
     for (const Candidate& c : best)
       if (c.cost < NEVER && c.before >= 0) ++followers[c.before];
-    std::array<Survivor*, 4> taken = {};
-    std::array<bool, 8> is_used = {};
-    for (int t = 0; t < 4; ++t) {
+    std::array<Survivor*, STATES> taken = {};
+    std::array<bool, 2 * STATES> is_used = {};
+    for (int t = 0; t < STATES; ++t) {
       const Candidate& c = best[t];
       if (c.cost == NEVER || c.before == STARTS) continue;
       const bool is_last = --followers[c.before] == 0;
@@ -259,7 +260,7 @@ class Trellis {
       is_used[free] = true;
       return &survivors_[free];
     };
-    for (int t = 0; t < 4; ++t) {
+    for (int t = 0; t < STATES; ++t) {
       const Candidate& c = best[t];
       if (!taken[t]) {
         taken[t] = take_free();
@@ -277,9 +278,9 @@ class Trellis {
   }
 
   // States for which the group is better passed over return to what they were before it.
-  void pass_over(const std::array<float, 4>& passed, Place group, size_t first_stage) {
+  void pass_over(const std::array<float, STATES>& passed, Place group, size_t first_stage) {
     Stage stage = {static_cast<int>(first_stage), PASSED, {}};
-    for (int s = 0; s < 4; ++s) {
+    for (int s = 0; s < STATES; ++s) {
       const bool is_passed = passed[s] < now_[s]->cost;
       stage.steps[s] = {is_passed, static_cast<int8_t>(s)};
       if (!is_passed) continue;
@@ -293,7 +294,7 @@ class Trellis {
   // Writes the levels of the best path; false if none at all cost less.
   bool trace_back(const Run& run, int16_t* levels, int stride) const {
     int state = 0;
-    for (int s = 1; s < 4; ++s)
+    for (int s = 1; s < STATES; ++s)
       if (now_[s]->cost < now_[state]->cost) state = s;
     if (now_[state]->cost >= run.nothing) return false;
     for (size_t n = stages_.size(); n-- > 0;) {
@@ -305,7 +306,7 @@ class Trellis {
       }
       const int before = step.before == STARTS ? 0 : step.before;
       if (step.magnitude) {
-        const int half_steps = 2 * step.magnitude - before / 2;
+        const int half_steps = 2 * step.magnitude - (before & 1);
         levels[y * stride + x] = static_cast<int16_t>(run.ratio[y * run.width + x] < 0 ? -half_steps : half_steps);
       }
       if (step.before == STARTS) break;
@@ -314,9 +315,9 @@ class Trellis {
     return true;
   }
 
-  std::array<Survivor, 8> survivors_;
-  std::array<Survivor, 4> before_;       // the group that is being searched
-  std::array<Survivor*, 4> now_, next_;  // by state; memory that is free
+  std::array<Survivor, 2 * STATES> survivors_;
+  std::array<Survivor, STATES> before_;       // the group that is being searched
+  std::array<Survivor*, STATES> now_, next_;  // by state; memory that is free
   std::vector<Stage> stages_;
 };
 

@@ -13,10 +13,14 @@
 
 namespace ncodec::dct {
 
+constexpr int STATES = 4;      // of the dependent quantiser: in odd ones levels are odd half-steps
 constexpr int MAX_CODED = 32;  // of larger blocks the 32x32 low frequencies are coded
 
 inline int coded_log2(int log2) { return std::min(log2, 5); }
 inline Shape coded_of(const Shape& shape) { return {coded_log2(shape.log2_w), coded_log2(shape.log2_h)}; }
+
+// How far the last levels of another block lie out along x and y: 0 if it has none, 1 ... 5 (D21).
+using Reaches = std::array<uint8_t, 2>;
 
 // What the contexts of a block's levels know of its surroundings.
 struct Surroundings {
@@ -25,7 +29,8 @@ struct Surroundings {
   int direction = 0;              // of luma's prediction: 0 none or diagonal, 1 horizontal, 2 vertical
   const int16_t* luma = nullptr;  // levels of the same block in luma and Cb, where contexts see them
   const int16_t* cb = nullptr;
-  int stride = 0;  // of both
+  int stride = 0;                         // of both
+  Reaches reaches[2] = {{0, 0}, {0, 0}};  // of the blocks left and above; for chroma, of luma and Cb
 };
 
 struct Place {
@@ -33,7 +38,7 @@ struct Place {
   bool operator==(const Place& other) const { return x == other.x && y == other.y; }
 };
 
-// Classes that contexts make of sums and places (D22).
+// Classes that contexts make of sums and places (D23).
 struct ContextClasses {
   uint8_t near[64];      // of the sum of five magnitudes, each at most 7
   uint8_t far[64];       // of x + y
@@ -66,12 +71,11 @@ class LevelContexts {
         place_x_(CLASSES.place[std::min(sides_[0], 2)]),
         place_y_(CLASSES.place[std::min(sides_[1], 2)]) {}
 
-  // [level not 0?] (D23). `sum`: of the template, its magnitudes at most 7 each.
+  // [level not 0?] (D24). `sum`: of the template, its magnitudes at most 7 each.
   Bin sig(int state, Place at, int sum) const {
     const int near = CLASSES.near[sum], far = CLASSES.far[at.x + at.y], place = place_x_[at.x] + 8 * place_y_[at.y];
-    const int of_state = std::max(state - 1, 0);
     Bin bin;
-    bin.a = contexts::SIG_A(of_state, is_chroma_, size_, far, near);
+    bin.a = contexts::SIG_A(state, is_chroma_, size_, far, near);
     if (is_chroma_) {
       bin.b = contexts::SIG_B_CHROMA(size_, form_, place);
       bin.c = contexts::SIG_C_CHROMA(std::min(size_, 2), energy_ / 2, other_planes(at), std::min(near, 3));
@@ -79,30 +83,30 @@ class LevelContexts {
       bin.b = contexts::SIG_B_LUMA(size_, form_, place, around_.direction);
       bin.c = contexts::SIG_C_LUMA(size_, energy_, std::min(near, 4), std::min(far / 2, 2));
     }
-    bin.mixer = mixers::SIG(of_state, is_chroma_, size_);
+    bin.mixer = mixers::SIG(state, is_chroma_, size_);
     return bin;
   }
 
-  // [magnitude over `threshold` 1, 2, 3?] (D24). `earlier`: magnitudes over 1 so far in the block.
+  // [magnitude over `threshold` 1, 2, 3?] (D25). `earlier`: magnitudes over 1 so far in the block.
   Bin big(int state, int threshold, Place at, int sum, int earlier) const {
     const int near = CLASSES.near[sum], far = std::min<int>(CLASSES.far[at.x + at.y], 3), number = threshold - 1;
-    return {contexts::BIG_A(number, is_chroma_, size_ < 2, state / 2, far, near),
+    return {contexts::BIG_A(number, is_chroma_, size_ < 2, state & 1, far, near),
             contexts::BIG_B(number, is_chroma_, size_, std::min(at.x, 3) + 4 * std::min(at.y, 3)),
             contexts::BIG_C(number, is_chroma_, energy_, std::min(earlier, 3)), mixers::BIG(number, is_chroma_)};
   }
 
-  // [group coded?] (D21). `neighbours`: how many of the groups to its right and below are.
+  // [group coded?] (D22). `neighbours`: how many of the groups to its right and below are.
   Bin group(Place group, int neighbours) const {
     return {contexts::GROUP_A(is_chroma_, size_, neighbours),
             contexts::GROUP_B(is_chroma_, size_, std::min(group.x, 3) + 4 * std::min(group.y, 3)),
             contexts::GROUP_C(is_chroma_, energy_, neighbours), mixers::GROUP(is_chroma_)};
   }
 
-  // Bin `number` of the class of a coordinate of the last significant position (D20). `other`: `direction` of x;
+  // Bin `number` of the class of a coordinate of the last significant position (D21). `other`: `direction` of x;
   // of y, which is coded second, what is known of x.
   Bin last(int axis, int number, int other) const {
-    return {contexts::LAST_A(axis, is_chroma_, sides_[axis], number),
-            contexts::LAST_B(axis, is_chroma_, energy_, number),
+    return {contexts::LAST_A(axis, is_chroma_, sides_[axis], energy_, number),
+            contexts::LAST_B(axis, around_.plane, around_.reaches[0][axis], around_.reaches[1][axis], number),
             contexts::LAST_C(axis, is_chroma_, size_, other, number), mixers::LAST(axis, is_chroma_)};
   }
 

@@ -4,8 +4,8 @@
 //   [last significant position] then, from there back to DC, 4x4 groups in diagonal order:
 //   [group coded?] then each level: [> 0?] [> 1?] [> 2?] ... escape; signs after all (signs.hpp)
 //
-// Quantisation is dependent (H.266 8.7.3): four states, moved on by the parity of each magnitude k; in states 0 and 1
-// k stands for 2k half-steps, in 2 and 3 for 2k - 1. Buffers hold half-steps, with their sign; bins code k.
+// Quantisation is dependent (H.266 8.7.3): four states, moved on by the parity of each magnitude k; in even
+// states k stands for 2k half-steps, in odd ones for 2k - 1. Buffers hold half-steps, with their sign; bins code k.
 
 #pragma once
 
@@ -17,7 +17,7 @@ constexpr int LEVEL_MAX = 16383;  // 2k half-steps fit int16
 constexpr int MAX_UNARY = 15;     // magnitudes from here on are escaped by Exp-Golomb
 
 // The next state after an even and an odd magnitude (D27).
-constexpr uint8_t NEXT_STATE[4][2] = {{0, 2}, {2, 0}, {1, 3}, {3, 1}};
+constexpr uint8_t NEXT_STATE[STATES][2] = {{0, 1}, {2, 3}, {1, 0}, {3, 2}};
 
 // Diagonals from (0, 0), each from the lower left to the upper right.
 struct Scan {
@@ -58,7 +58,7 @@ inline int class_of(int value) {
   return c;
 }
 
-// What the contexts of the last position's y know of its x (D20).
+// What the contexts of the last position's y know of its x (D21).
 inline int seen_by_y(int x_class) { return std::min(x_class, 6) / 2; }
 
 template <class Coder>
@@ -80,7 +80,7 @@ Place code_last(Coder& coder, Place last, const LevelContexts& bins, const Shape
   return {x, y};
 }
 
-// Exp-Golomb of order 0, at most 15 bits of value (D25).
+// Exp-Golomb of order 0, at most 15 bits of value (D26).
 template <class Coder>
 int code_escape(Coder& coder, int value) {
   int length = 0;
@@ -91,7 +91,7 @@ int code_escape(Coder& coder, int value) {
   return decoded - 1;
 }
 
-// The magnitude of a level that is not 0 (D24, D25).
+// The magnitude of a level that is not 0 (D25, D26).
 template <class Coder>
 NCODEC_INLINE int code_magnitude(Coder& coder, int wanted, const LevelContexts& bins, int state, Place at, int sum,
                                  int earlier) {
@@ -157,14 +157,14 @@ int code_magnitudes(Coder& coder, int16_t* levels, int stride, const Shape& shap
       const Place at = SCAN.place(group, k);
       int16_t& level = levels[at.y * stride + at.x];
       const int sum = magnitudes.template_sum(at);
-      // D22: the last position has a level, and so has number 0 of a coded group without any other.
+      // D23: the last position has a level, and so has number 0 of a coded group without any other.
       const bool is_known = (is_first && k == first_in_group) || (has_flag && is_empty && k == 0);
       if (!is_known && !coder.bin(level != 0, bins.sig(state, at, sum))) {
         state = NEXT_STATE[state][0];
         continue;
       }
       is_empty = false;
-      const int odd = state / 2, wanted = (std::abs(static_cast<int>(level)) + odd) / 2;
+      const int odd = state & 1, wanted = (std::abs(static_cast<int>(level)) + odd) / 2;
       const int magnitude = code_magnitude(coder, wanted, bins, state, at, sum, earlier);
       if (Coder::DECODES) level = static_cast<int16_t>(2 * magnitude - odd);
       places.at[places.n++] = at;

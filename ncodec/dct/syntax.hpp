@@ -130,7 +130,8 @@ struct Unit {
   uint8_t is_whole = 0;      // is that block chroma of several luma blocks?
   uint8_t mode = DC, chroma_mode = SAME_AS_LUMA, is_sine = 0;
   std::array<uint8_t, 3> energy = {};
-  int8_t offset = 0;  // of the steps
+  std::array<std::array<uint8_t, 2>, 3> last = {};  // by plane: classes of the last x and y, + 1; 0: no levels
+  int8_t offset = 0;                                // of the steps
 };
 
 // The borders of blocks that a unit lies at.
@@ -145,7 +146,7 @@ inline int energy_of(int sum_of_levels, const Shape& shape) {
   return e;
 }
 
-// The kind of a luma mode that contexts know (D17): planar, DC, horizontal, vertical.
+// The kind of a luma mode that contexts know (D18): planar, DC, horizontal, vertical.
 inline int kind_of_mode(int mode) { return mode < 2 ? mode : mode < DIAGONAL ? 2 : 3; }
 
 class Syntax {
@@ -189,7 +190,7 @@ class Syntax {
     return b.x + b.width() > geometry_.width || b.y + b.height() > geometry_.height;
   }
 
-  // Is the luma at (x, y) decoded (D32)?
+  // Is the luma at (x, y) decoded (D35)?
   bool is_decoded(int x, int y) const { return x < geometry_.width && y < geometry_.height && unit(x, y).is_decoded; }
 
   // Of what there is of a block.
@@ -310,7 +311,7 @@ class Syntax {
     return likely;
   }
 
-  // One of the likely modes, asked for in turn (D15), or the rank among the others (D16).
+  // One of the likely modes, asked for in turn (D16), or the rank among the others (D17).
   template <class Coder>
   int code_luma_mode(Coder& coder, int mode, const LikelyModes& likely, const Block& b) const {
     const int energy = energy_around(0, b);
@@ -332,7 +333,7 @@ class Syntax {
     return rank;
   }
 
-  // D19.
+  // D20.
   template <class Coder>
   int code_chroma_mode(Coder& coder, int chroma_mode, const Block& b) const {
     const int kind = kind_of_mode(unit(b).mode);
@@ -346,7 +347,7 @@ class Syntax {
     return coder.bin(chroma_mode == CHROMA_DC, bin(2)) ? CHROMA_DC : CHROMA_PLANAR;
   }
 
-  // [coded?] (D17), for luma [sine?], and levels of one plane's block; sets the units' energies. `has_luma`: the luma
+  // [coded?] (D18), for luma [sine?], and levels of one plane's block; sets the units' energies. `has_luma`: the luma
   // levels at its place are of one block of the same extent. `code_signs(places, around)`.
   template <class Coder, class F>
   bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma, F code_signs) {
@@ -363,17 +364,19 @@ class Syntax {
       for_each_unit(b, [&](Unit& u) { u.is_sine = is_sine; });
     }
     int sum = 0;
+    std::array<uint8_t, 2> last = {};
     if (is_coded) {
       Places places;
       sum = code_magnitudes(coder, levels(plane, b), LEVELS_STRIDE, own_shape, around, places);
       code_signs(places, around);
+      last = {static_cast<uint8_t>(1 + class_of(places.at[0].x)), static_cast<uint8_t>(1 + class_of(places.at[0].y))};
     }
     const auto energy = static_cast<uint8_t>(energy_of(sum, own_shape));
-    for_each_unit(b, [&](Unit& u) { u.energy[plane] = energy; });
+    for_each_unit(b, [&](Unit& u) { u.energy[plane] = energy, u.last[plane] = last; });
     return is_coded;
   }
 
-  // Luma of sides up to 16 chooses between the transforms (D18), but for 4x4.
+  // Luma of sides up to 16 chooses between the transforms (D19), but for 4x4.
   bool may_be_sine(const Shape& shape) const { return has_sine_ && shape.most() <= 4 && shape.most() > 2; }
 
   Surroundings surroundings(int plane, const Block& b, bool has_luma) {
@@ -385,6 +388,12 @@ class Syntax {
     around.luma = plane && has_luma && unit(b).energy[0] ? levels(0, b) : nullptr;
     around.cb = plane == 2 ? levels(1, b) : nullptr;
     around.stride = LEVELS_STRIDE;
+    if (plane == 0) {
+      around.reaches[0] = reaches(left_of(b), b.shape), around.reaches[1] = reaches(above_of(b), b.shape);
+    } else {
+      for (int p = 0; p < plane; ++p)
+        for (int axis = 0; axis < 2; ++axis) around.reaches[p][axis] = (unit(b).last[p][axis] + 1) / 2;
+    }
     return around;
   }
 
@@ -406,6 +415,15 @@ class Syntax {
     const int size = b.size() - 1, sine_beside = beside(b, [](const Unit& u) { return u.is_sine; });
     return coder.bin(is_sine, {contexts::SINE_A(size, energy), contexts::SINE_B(size, kind),
                                contexts::SINE_C(sine_beside), mixers::SINE()});
+  }
+
+  // Of luma's levels in a unit, at the scale of another block.
+  static Reaches reaches(const Unit* u, const Shape& own) {
+    if (!u || !u->last[0][0]) return {0, 0};
+    const auto reach = [](int last, int side, int own_side) {
+      return static_cast<uint8_t>(1 + std::clamp(last - 1 + 2 * (coded_log2(own_side) - coded_log2(side)), 0, 9) / 2);
+    };
+    return {reach(u->last[0][0], u->shape.log2_w, own.log2_w), reach(u->last[0][1], u->shape.log2_h, own.log2_h)};
   }
 
   const Unit* left_of(const Block& b) const { return b.x ? &unit(b.x - 1, b.y) : nullptr; }
