@@ -67,6 +67,10 @@ Batch = tuple[
 class Network(nn.Module):
     """Of coefficients [n, 48, h, w], side inputs [n, 12, h, w] and qualities [n], 0 ... 7, what is to be added."""
 
+    sigma: Tensor  # [8, 48], of errors
+    mean: Tensor  # [60], of features
+    whitening: Tensor  # [60, 60]
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("sigma", torch.ones(QUALITIES, COEFFICIENTS))
@@ -74,6 +78,7 @@ class Network(nn.Module):
         self.register_buffer("whitening", torch.eye(COEFFICIENTS + SIDES))
         self.head = nn.Conv2d(COEFFICIENTS + SIDES, WIDTH, 1)
         nn.init.orthogonal_(self.head.weight)
+        assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
         self.convs = nn.ParameterList(
             torch.randn(WIDTH, WIDTH * 9) / math.sqrt(WIDTH * 9) for _ in range(BLOCKS)
@@ -83,6 +88,7 @@ class Network(nn.Module):
         self.offsets = nn.ParameterList(torch.zeros(QUALITIES, WIDTH) for _ in range(BLOCKS + 1))
         self.tail = nn.Conv2d(WIDTH, COEFFICIENTS, 1)
         nn.init.zeros_(self.tail.weight)
+        assert self.tail.bias is not None
         nn.init.zeros_(self.tail.bias)
 
     def features(self, decoded: Tensor, sides: Tensor, quality: Tensor) -> Tensor:
@@ -99,6 +105,7 @@ class Network(nn.Module):
     def trunk(self, decoded: Tensor, sides: Tensor, quality: Tensor) -> list[Tensor]:
         """Return what the head makes, and that after each block."""
         z = self.features(decoded, sides, quality)
+        assert self.head.bias is not None
         weight = self.head.weight[:, :, 0, 0] @ self.whitening
         x = [F.conv2d(z, weight[:, :, None, None], self.head.bias - weight @ self.mean)]
         for k, (conv, bias) in enumerate(zip(self.convs, self.biases, strict=True)):
@@ -138,18 +145,12 @@ def at(table: Tensor, quality: Tensor) -> Tensor:
     return (table[low] * (1 - part) + table[low + 1] * part)[:, :, None, None]
 
 
-def loss_of(
-    network: Network,
-    decoded: Tensor,
-    error: Tensor,
-    sides: Tensor,
-    quality: Tensor,
-    is_grey: Tensor,
-) -> Tensor:
+def loss_of(network: Network, batch: Batch, is_grey: Tensor) -> Tensor:
     """Return [n], the part of the weighted squared error that is left; of grey only luma is known and counts.
 
     A tenth of what is usual at the quality is added to both, lest crops that have hardly any error decide.
     """
+    decoded, error, sides, quality = batch
     weight = (
         torch.tensor(PLANE_WEIGHT)
         .repeat_interleave(16)[None, :, None, None]
@@ -197,8 +198,9 @@ def layer(
 
 
 @torch.no_grad()
-def integers(network: "Network", batches: list[Batch]) -> Tensors:
+def integers(network: nn.Module, batches: list[Batch]) -> Tensors:
     """Return the tensors of a weights file (specs/dct.md, section 12); `batches` show how large values are."""
+    assert isinstance(network, Network)
     seen: list[list[float]] = [[], []]  # largest of what stays, of what relu makes
     for decoded, _, sides, quality in batches:
         for k, x in enumerate(network.trunk(decoded, sides, quality)):
@@ -215,7 +217,7 @@ def integers(network: "Network", batches: list[Batch]) -> Tensors:
     high[:, 1, 1] = 1 << 11
     high[MEANS, :, :] = -455  # 2^12 / 9
     high[MEANS, 1, 1] = 8 * 455
-    layers = {
+    layers: dict[str, Tensors] = {
         "forward": layer(d, 0.0, 0, COEFFICIENT_BITS, 512),
         "high": {
             "weight": high,
@@ -272,7 +274,7 @@ def encode(arguments: argparse.Namespace) -> None:
             made = (np.stack(part).round().astype(np.int16) for part in zip(*chunk, strict=True))
             path = arguments.data / f"{arguments.seed}-{time.time_ns()}.npz"
             with path.with_suffix(".new").open("wb") as file:
-                np.savez(file, **dict(zip(PARTS, made, strict=True)))
+                np.savez(file, **dict(zip(PARTS, made, strict=True)))  # type: ignore[arg-type]
             path.with_suffix(".new").rename(path)
             chunk.clear()
 
@@ -297,7 +299,7 @@ def transposed(decoded: Tensor, error: Tensor, sides: Tensor, quality: Tensor) -
 
 def batches_of(folder: Path, most: int = 64) -> list[Batch]:
     """Return the first pairs of a folder, in batches of 4."""
-    every = torch.arange(32).split(4)
+    every = torch.arange(32).split(4)  # type: ignore[no-untyped-call]
     return [
         batch_of(load(path), few)
         for path in sorted(folder.glob("*.npz"))[: most // 32]
@@ -309,16 +311,17 @@ def batches_of(folder: Path, most: int = 64) -> list[Batch]:
 
 
 @torch.no_grad()
-def average_weights(average: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
+def average_weights(average: Any, current: Any, steps: Tensor | int) -> None:
     """Move an average on: of a thousand steps, at first of a tenth of those done."""
     torch._foreach_lerp_(average, current, max(0.001, 10 / (10 + float(steps))))
 
 
 @torch.no_grad()
-def gain(network: Network, batches: list[Batch]) -> float:
+def gain(network: nn.Module, batches: list[Batch]) -> float:
     """Return the mean gain, dB."""
+    assert isinstance(network, Network)
     is_grey = torch.zeros(4, dtype=torch.bool)
-    left = torch.cat([loss_of(network, *batch, is_grey) for batch in batches])
+    left = torch.cat([loss_of(network, batch, is_grey) for batch in batches])
     return float(-10 * left.log10().mean())
 
 
@@ -327,7 +330,7 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(time.time_ns())
     arguments.run.mkdir(parents=True, exist_ok=True)
-    network = Network().to(memory_format=torch.channels_last)
+    network = Network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=average_weights)
     tail = list(network.tail.parameters())
     others = [p for p in network.parameters() if not any(p is q for q in (*network.convs, *tail))]
@@ -363,7 +366,7 @@ def train(arguments: argparse.Namespace) -> None:
         paths = sorted(arguments.data.glob("*.npz"))
         chosen = [load(paths[i]) for i in torch.randperm(len(paths))[:6].tolist()]
         chunk = tuple(torch.cat(part) for part in zip(*chosen, strict=True))
-        for few in torch.randperm(len(chunk[0])).split(4):
+        for few in torch.randperm(len(chunk[0])).split(4):  # type: ignore[no-untyped-call]
             if arguments.minutes is not None:
                 progress = (time.monotonic() - began) / (60 * max(arguments.minutes, 1e-9))
             if progress >= 1:
@@ -375,11 +378,11 @@ def train(arguments: argparse.Namespace) -> None:
             batch = batch_of(chunk, few)
             if steps % 4 == 0 and progress < 0.6:
                 batch = transposed(*batch)
-            loss = loss_of(network, *batch, torch.rand(len(few)) < GREY)
+            loss = loss_of(network, batch, torch.rand(len(few)) < GREY)
             network.zero_grad()
-            loss.log().mean().backward()
+            loss.log().mean().backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            muon.step()
+            muon.step()  # type: ignore[no-untyped-call]
             adamw.step()
             average.update_parameters(network)
             logged.append(float(-10 * loss.detach().log10().mean()))
