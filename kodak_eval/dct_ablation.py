@@ -79,7 +79,7 @@ VARIANTS = (
     Variant("levels rounded, no trellis", {"rdoq": False}),
     Variant("no network", {"network": False}),
     Variant("no class filter", change=no_class_filter),
-    Variant("no filter at all", change=no_filters),
+    Variant("no filter at all", {"network": False}, no_filters),
     Variant("4:2:0 always", {"subsampling": "4:2:0"}),
     Variant("angle-similarity transforms", {"transform": "angle"}),
     Variant("one luma mode in full", {"trials": 1}),
