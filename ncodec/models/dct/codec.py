@@ -48,11 +48,11 @@ SEARCHES = {
     1: Search(trials=1, cuts=0, least=8, most=32),
     2: Search(trials=1, cuts=0),
     3: Search(trials=1, cuts=1, thirds=False),
-    4: Search(trials=2, cuts=2),
-    5: Search(trials=2, cuts=2, one_way=1.5),
-    6: Search(trials=2, one_way=1.5),
-    7: Search(trials=3, one_way=2),
-    8: Search(trials=4, one_way=4),
+    4: Search(trials=2, cuts=2, thirds=False),
+    5: Search(trials=2, cuts=2),
+    6: Search(trials=2),
+    7: Search(trials=2, one_way=1.5),
+    8: Search(trials=3, one_way=3),
     9: Search(trials=4, one_way=1e9),
 }
 USUAL_EFFORT = 4
