@@ -260,7 +260,7 @@ def test_notices(clear, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((*DCT, "--effort", 99), ", effort: expected 1, 2, 3, 4, found 99"),
+        ((*DCT, "--effort", 99), ", effort: expected 1, 2, 3, 4, 5, 6, 7, 8, 9, found 99"),
         (
             ("--model", "vq-s", "--effort", 2),
             "model vq-s, effort: expected 1, as these weights have no masked transformer, found 2",
@@ -282,7 +282,7 @@ def test_notices(clear, tmp_path):
         ((*DCT, "--option", "device=cpu"), "no option 'device'"),
         ((*DCT, "--option", "transform"), "expected KEY=VALUE, found 'transform'"),
         ((*DCT, "--effort", 1, "--option", "effort=2"), "'effort' is given twice"),
-        (("--effort", 5), ", effort: expected 1, 2, 3, 4, found 5"),
+        (("--effort", 10), ", effort: expected 1, 2, 3, 4, 5, 6, 7, 8, 9, found 10"),
         (("--tile", 63), "expected 0 or at least 64 pixels, found 63"),
         (("-q", 9), "--quality': quality: expected 1 (smallest file) to 8 (best), found 9.0\n"),
         (("-q", 90), "found 90.0; 4 looks like a JPEG of quality 50, 6 like one of 75, 8 like one"),

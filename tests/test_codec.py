@@ -65,7 +65,7 @@ def test_padding_costs_little(model, sample):
         odd = len(ncodec.encode(sample[:497, :753], quality, model))
         pixels = 497 * 753 / (496 * 752)
         assert odd / even / pixels < (
-            1.055 if has_tokens(model) else 1.03
+            1.055 if has_tokens(model) else 1.04
         )  # places all have tokens
 
 

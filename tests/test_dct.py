@@ -94,7 +94,7 @@ def test_extremes(pixels, code, codec):
     decoded = decode(encode(pixels, code, codec), pixels, code, codec)
     assert psnr(pixels, decoded) > (30 if code == 140 else 7)
     if pixels.min() == pixels.max():
-        assert np.abs(decoded.astype(int) - pixels).max() <= 1
+        assert np.abs(decoded.astype(int) - pixels).max() <= 2
 
 
 def test_parameters_that_know_nothing(crop):

@@ -164,7 +164,7 @@ def test_integers_are_the_network(quantiser, small, quality):
         tokens = codec.analyse(pixels, code)
         found = codec.coder.values(tokens, depth_of_last(code, codec.stages)) * scale
         same = (np.abs(found - values) <= scale / 2).all(2)
-        assert same.mean() > 0.7  # of all stages: a token that differs changes those after it
+        assert same.mean() > 0.6  # of all stages: a token that differs changes those after it
         decoded = codec.synthesise(tokens, code).astype(np.uint8)
         assert psnr(expected, decoded) > 40
         assert abs(psnr(pixels, decoded) - psnr(pixels, expected)) < 0.1

@@ -421,7 +421,7 @@ def dct_attacks() -> dict[str, tuple[str, bytes]]:
     corrupt = {
         "dct_transform_1": dct_pixel(b"\x02\x00"),
         "dct_transform_3": dct_pixel(b"\x06\x00"),
-        "dct_bit_4": dct_pixel(b"\x10\x00"),
+        "dct_bit_5": dct_pixel(b"\x20\x00"),
         "dct_grey_subsampled": dct_pixel(b"\x01\x00", flags=1),
         "dct_left_over": dct_pixel(b"\x00" + b"\x55" * 64),
         "dct_offsets_left_over": dct_pixel(b"\x08" + b"\x55" * 64),
