@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from ncodec.dct.parameters import Tensors, Tuning, with_contexts
+from ncodec.dct.parameters import Tensors, Tuning
 from ncodec.models.weights import find_by_name
 from ncodec.training.dct.visual import Knobs
 
@@ -30,7 +30,7 @@ SAMPLE = ROOT / "kodak_eval" / "kodim23.png"
 def tuned_dct() -> tuple[Tensors, Tuning]:
     """Weights of family dct whose encoder is tuned for eyes, more than those that ship."""
     sensitivity = np.tile([1, 1.5, 1.5, 1, 0.5, -0.5, -1.5], (3, 1))
-    start = with_contexts(load_file(find_by_name("dct", "psnr")))
+    start = load_file(find_by_name("dct", "psnr"))
     return Knobs(offset_slope=0.4).apply(start, sensitivity)
 
 

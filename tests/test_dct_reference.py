@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from ncodec import container
 from ncodec.dct import _dct
-from ncodec.dct.parameters import initial, with_contexts
+from ncodec.dct.parameters import initial
 from ncodec.errors import CorruptPayloadError, TruncatedError
 from ncodec.models.dct.codec import SUBSAMPLINGS, TRANSFORMS, DctCodec, Options
 from ncodec.models.protocol import TileFormat, only_payload
@@ -26,7 +26,7 @@ from ncodec.quality import quality_code
 FOLDER = ROOT / "tests" / "vectors" / "v1"
 VECTORS = sorted(path.stem for path in FOLDER.glob("dct-*.nc"))
 MOST_PIXELS = 100_000  # of a vector: 10 s
-TENSORS = with_contexts(load_file(find_by_name("dct", "psnr")))
+TENSORS = load_file(find_by_name("dct", "psnr"))
 
 
 def test_tables():

@@ -71,16 +71,6 @@ NUMBERS = {
 }
 
 
-def with_contexts(tensors: Tensors) -> Tensors:
-    """Return parameters of an earlier version, with contexts and mixers that it had not as `initial` has them: they are the last."""
-    blank = initial()
-    for name, axis in (("start", 1), ("confidence", 0), ("weights", 0)):
-        known = tensors[name].shape[axis]
-        added = np.take(blank[name], range(known, blank[name].shape[axis]), axis)
-        tensors = tensors | {name: np.concatenate([tensors[name], added], axis)}
-    return tensors
-
-
 def initial() -> Tensors:
     """Return parameters that know nothing: flat matrices, even odds, no filters but deblocking."""
     # A uniform quantiser's error falls as fast as lambda asks at step^2 = 6 / (lambda ln 2), of 8 bits.

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from ncodec.dct import _dct
-from ncodec.dct.parameters import Tensors, with_contexts
+from ncodec.dct.parameters import Tensors
 from ncodec.models.dct.codec import Options
 from ncodec.training.dct.program import crops
 
@@ -255,7 +255,7 @@ def encode(arguments: argparse.Namespace) -> None:
     tensors = {
         k: v for k, v in load_file(arguments.weights).items() if not k.startswith("network.")
     }
-    parameters, rng = _dct.Parameters(with_contexts(tensors)), np.random.default_rng(arguments.seed)
+    parameters, rng = _dct.Parameters(tensors), np.random.default_rng(arguments.seed)
     arguments.data.mkdir(parents=True, exist_ok=True)
     chunk: list[tuple[Any, ...]] = []
     each = arguments.images // len(arguments.packs)
@@ -401,7 +401,7 @@ def export(arguments: argparse.Namespace) -> None:
     )
     with safe_open(arguments.weights, "np") as file:
         about = file.metadata()
-    tensors = with_contexts(dict(load_file(arguments.weights)))
+    tensors = dict(load_file(arguments.weights))
     save_file(
         tensors | integers(average.module, batches_of(arguments.data)), arguments.weights, about
     )

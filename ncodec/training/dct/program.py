@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ncodec.dct import _dct
-from ncodec.dct.parameters import Tensors, Tuning, initial, with_contexts
+from ncodec.dct.parameters import Tensors, Tuning, initial
 from ncodec.models.dct.codec import Options
 from ncodec.quality import QUALITY_STEPS
 
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     images = crops(arguments.packs, arguments.images)
-    tensors = with_contexts(dict(load_file(arguments.start))) if arguments.start else initial()
+    tensors = dict(load_file(arguments.start)) if arguments.start else initial()
     began = time.monotonic()
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for number in range(arguments.rounds):

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from ncodec.dct import _dct
-from ncodec.dct.parameters import Tensors, Tuning, with_contexts
+from ncodec.dct.parameters import Tensors, Tuning
 from ncodec.errors import InputError
 from ncodec.metrics import bd_rate, bpp
 from ncodec.models.dct.codec import Options
@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     images = crops(arguments.packs, max(arguments.images, arguments.contexts))
-    start = with_contexts(dict(load_file(arguments.start)))
+    start = dict(load_file(arguments.start))
     with ProcessPoolExecutor(arguments.jobs) as pool:
         search = Search(
             start, images[:: max(len(images) // arguments.images, 1)][: arguments.images], pool
