@@ -132,7 +132,9 @@ def main() -> None:
             print(f"{variant.name}: {row['bd_rate']:+.2f} %", flush=True)
     report = {"qualities": QUALITIES, "pictures": len(pictures), "variants": rows}
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
-    lines = ["| variant | BD-rate | encode, s | decode, s |", "|---|---|---|---|"]
+    names = ", ".join(picture.stem for picture in pictures)
+    lines = [f"Of {len(pictures)} pictures: {names}.", ""]
+    lines += ["| variant | BD-rate | encode, s | decode, s |", "|---|---|---|---|"]
     lines += [
         f"| {r['name']} | {r['bd_rate']:+.2f} % | {r['encode_s']:.2f} | {r['decode_s']:.4f} |"
         for r in rows
