@@ -47,7 +47,7 @@ class Family:
 
 
 FAMILIES = (
-    Family("dct", 2, "ncodec.models.dct.codec", stride=8, bytes_a_pixel=48),
+    Family("dct", 2, "ncodec.models.dct.codec", stride=8, bytes_a_pixel=58),
     Family(
         "jpeg", 3, "ncodec.models.jpeg.codec", holds="file", has_weights=False, has_quality=False,
         stride=8, bytes_a_pixel=20,

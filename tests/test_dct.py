@@ -97,6 +97,17 @@ def test_extremes(pixels, code, codec):
         assert np.abs(decoded.astype(int) - pixels).max() <= 2
 
 
+@pytest.mark.parametrize(("rows", "columns", "quality", "way"), [
+    ((150, 230), (200, 264), 4, {"transform": "angle", "least": 8, "most": 8}), ((146, 226), (241, 341), 2, {"most": 16}),
+])  # fmt: skip
+def test_what_is_given_up_is_never_chosen(sample, rows, columns, quality, way):
+    """A split that was given up at just the cost of the best so far was once taken for a choice."""
+    pixels = sample[slice(*rows), slice(*columns)]
+    for some in (pixels, pixels[:, :, 0]):
+        picture = ncodec.decode(ncodec.encode(some.copy(), quality, "dct", **way), kind="numpy")
+        assert psnr(some, picture) > 20
+
+
 def test_parameters_that_know_nothing(crop):
     """Those that training starts from, and any that it might end with."""
     naive = DctCodec(_dct.Parameters(initial()))

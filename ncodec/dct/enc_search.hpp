@@ -32,12 +32,13 @@ class Search {
   }
 
  private:
-  // Of a node; chroma's is part of the total.
+  // Of a node; chroma's is part of the total, which is NEVER if the search was given up: then what it leaves behind is
+  // no choice.
   struct Cost {
     float total = NEVER, chroma = 0;
   };
 
-  // Returns the cost of a node as chosen, or more than `limit` (then what it leaves behind is no choice).
+  // Returns the cost of a node as chosen; it may be given up if that is `limit` or more.
   Cost choose_tree(const Node& node, float limit, bool has_chroma) {
     const Block& b = node.block;
     if (tile_.syntax.is_outside(b)) return {0, 0};
@@ -71,7 +72,7 @@ class Search {
       if (!is_allowed(node, halves) || gradients_.run_across(b, halves, options_.one_way)) continue;
       if (try_split(halves) && options_.ternary && is_allowed(node, thirds)) try_split(thirds);
     }
-    if (is_kept) kept.restore(tile_, b, 0, last_plane);
+    if (is_kept && best.total < NEVER) kept.restore(tile_, b, 0, last_plane);
     return with_offset(best);
   }
 
@@ -90,10 +91,10 @@ class Search {
     Cost cost = {luma_.choose(*model_, node, may_split, limit), 0};
     if (cost.total == NEVER) return cost;
     cost.total += before;
-    if (has_chroma && cost.total < limit) {
-      cost.chroma = choose_chroma(tile_, residual_, *model_, node, false);
-      cost.total += cost.chroma;
-    }
+    if (!has_chroma) return cost;
+    if (cost.total >= limit) return {};
+    cost.chroma = choose_chroma(tile_, residual_, *model_, node, false);
+    cost.total += cost.chroma;
     return cost;
   }
 
@@ -107,13 +108,16 @@ class Search {
     const Parts parts = parts_of(b, split);
     const bool keeps = keeps_chroma(parts), may_be_whole = has_chroma && !keeps && is_free;
     const float apart_bits = may_be_whole ? whole_bits(node, split, false) : 0;
-    for (int i = 0; i < parts.n && cost.total + apart_bits < limit; ++i) {
+    for (int i = 0; i < parts.n; ++i) {
+      if (cost.total + apart_bits >= limit) return {};
       const float left = limit - cost.total - apart_bits;
       const Cost part = choose_tree(node.part(parts.blocks[i], split), left, has_chroma && !keeps);
+      if (part.total == NEVER) return {};
       cost.total += part.total, cost.chroma += part.chroma;
     }
     cost.total += apart_bits, cost.chroma += apart_bits;
-    if (!has_chroma || cost.total >= limit) return cost;
+    if (!has_chroma) return cost;
+    if (cost.total >= limit) return {};
     if (keeps) {
       cost.chroma = choose_chroma(tile_, residual_, *model_, node, true);
       cost.total += cost.chroma;
