@@ -26,7 +26,7 @@ class EncoderOptions:
     full_trials: int
     binary_depth: int
     ternary: bool
-    one_way: float
+    price: float
     network: bool
     tuning: Tuning
     def __init__(self) -> None: ...

@@ -243,7 +243,7 @@ NB_MODULE(_dct, m) {
       .def_rw("full_trials", &EncoderOptions::full_trials)
       .def_rw("binary_depth", &EncoderOptions::binary_depth)
       .def_rw("ternary", &EncoderOptions::ternary)
-      .def_rw("one_way", &EncoderOptions::one_way)
+      .def_rw("price", &EncoderOptions::price)
       .def_rw("network", &EncoderOptions::network)
       .def_rw("tuning", &EncoderOptions::tuning);
   m.def("encode", &encode, "pixels"_a, "parameters"_a, "quality_code"_a, "kind"_a, "chroma_shift"_a, "options"_a,

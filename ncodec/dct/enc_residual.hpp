@@ -17,7 +17,7 @@ struct EncoderOptions {
   int full_trials = 3;           // luma modes coded in full, at most 4
   int binary_depth = 2;          // splits in two or three, one within the other, at most MAX_BINARY_DEPTH
   bool ternary = true;           // splits in three too
-  float one_way = 1.2f;          // blocks that change so many times as much one way are not cut along it
+  float price = 2;               // of time: what a split saves by its time is more, if it is tried; 0: all are
   bool network = true;           // where the weights have one
   Tuning tuning;
 };

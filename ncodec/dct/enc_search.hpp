@@ -1,12 +1,12 @@
 // The encoder's choices for a tile: the partition, modes and levels that minimise bits + weight x squared error.
 //
 //   square -> leaf, or one of five splits? at every node: leaf = best modes (enc_modes.hpp), a split = the sum over its
-//   parts. Costs come from the model as it stood before the square; the samples from real reconstruction.
+//   parts; splits that promise little (enc_worth.hpp) are not tried. Costs come from the model as it stood before the square; the samples from real reconstruction.
 
 #pragma once
 
-#include "enc_gradients.hpp"
 #include "enc_modes.hpp"
+#include "enc_worth.hpp"
 
 namespace ncodec::dct {
 
@@ -17,7 +17,7 @@ class Search {
         options_(options),
         last_plane_(tile.syntax.geometry().planes - 1),
         masking_(masking),
-        gradients_(source[0]),
+        worth_(tile.syntax, source[0]),
         residual_(tile, source, options, masking),
         luma_(tile, source[0], residual_, options.full_trials) {
     for (auto& best : best_) best = std::make_unique<Snapshot>();
@@ -54,23 +54,21 @@ class Search {
     bool is_kept = false;  // or the tile holds it
     const bool may_split =
         is_allowed(node, QUAD) || is_allowed(node, VERTICAL_HALVES) || is_allowed(node, HORIZONTAL_HALVES);
+    Progress progress(limit, node.depth ? of_leaf_[node.depth - 1] : NEVER, has_chroma);
     if (b.shape.most() <= options_.most_log2) {
       best = choose_leaf(node, may_split, limit, has_chroma);
-      if (!may_split || (best.total < NEVER && is_empty(b, has_chroma) && b.shape.log2_area() <= 8))
-        return with_offset(best);
+      if (!may_split) return with_offset(best);
+      progress.leaf = best.total, progress.unit = tile_.syntax.unit(b);
     }
-    const auto try_split = [&](Split split) {
+    of_leaf_[node.depth] = best.total < NEVER ? best.total / static_cast<float>(b.shape.area()) : progress.around;
+    for (const Split split : {QUAD, VERTICAL_HALVES, VERTICAL_THIRDS, HORIZONTAL_HALVES, HORIZONTAL_THIRDS}) {
+      progress.best = best.total;
+      if (!is_allowed(node, split) || !is_worth(node, split, progress)) continue;
       if (best.total < NEVER && !is_kept) kept.save(tile_, b, 0, last_plane);
       const Cost cost = choose_split(node, split, std::min(best.total, limit), has_chroma);
+      progress.costs[split] = cost.total;
       is_kept = cost.total >= best.total;
       if (!is_kept) best = cost;
-      return !is_kept;
-    };
-    if (is_allowed(node, QUAD)) try_split(QUAD);
-    for (const auto& [halves, thirds] :
-         {std::pair{VERTICAL_HALVES, VERTICAL_THIRDS}, std::pair{HORIZONTAL_HALVES, HORIZONTAL_THIRDS}}) {
-      if (!is_allowed(node, halves) || gradients_.run_across(b, halves, options_.one_way)) continue;
-      if (try_split(halves) && options_.ternary && is_allowed(node, thirds)) try_split(thirds);
     }
     if (is_kept && best.total < NEVER) kept.restore(tile_, b, 0, last_plane);
     return with_offset(best);
@@ -79,8 +77,15 @@ class Search {
   bool is_allowed(const Node& node, Split split) const {
     if (!node.may(split)) return false;
     if (split != QUAD && node.binary_depth >= options_.binary_depth) return false;
+    if (is_ternary(split) && !options_.ternary) return false;
     const Parts parts = parts_of(node.block, split);
     return parts.blocks[0].shape.least() >= options_.least_log2;
+  }
+
+  // Where nothing is chosen yet, and something must be, every split is.
+  bool is_worth(const Node& node, Split split, const Progress& progress) const {
+    if (!options_.price || (progress.best == NEVER && progress.limit == NEVER)) return true;
+    return worth_(node, split, progress, residual_.weight(0, node.block)) > std::log(options_.price);
   }
 
   // The node unsplit; NEVER if it had better be split (LumaSearch::choose).
@@ -153,20 +158,16 @@ class Search {
     return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_split(e, split, node); });
   }
 
-  bool is_empty(const Block& b, bool has_chroma) const {
-    const Unit& u = tile_.syntax.unit(b);
-    return !u.energy[0] && (!has_chroma || (!u.energy[1] && !u.energy[2]));
-  }
-
   Tile& tile_;
   EncoderOptions options_;
   int last_plane_;
   const Masking& masking_;
-  Gradients gradients_;
+  Worth worth_;
   ResidualTrial residual_;
   LumaSearch luma_;
   const Model* model_ = nullptr;
   std::array<std::unique_ptr<Snapshot>, 8> best_, apart_;  // by depth
+  std::array<float, 8> of_leaf_;  // by depth: the cost of a sample of the node unsplit, or of one around it
 };
 
 }  // namespace ncodec::dct

@@ -39,21 +39,21 @@ class Search:
     trials: int  # luma modes in full, 1 … 4
     cuts: int = 3  # splits in two or three within each other, 0 … 3
     thirds: bool = True
-    one_way: float = 1.2  # blocks that change so many times as much one way are not cut along it
+    price: float = 0  # of time: splits that promise less than it are not tried; 0: all are
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
 
 
 SEARCHES = {
     1: Search(trials=1, cuts=0, least=8, most=32),
-    2: Search(trials=1, cuts=0),
-    3: Search(trials=1, cuts=1, thirds=False),
-    4: Search(trials=2, cuts=2, thirds=False),
-    5: Search(trials=2, cuts=2),
-    6: Search(trials=2),
-    7: Search(trials=2, one_way=1.5),
-    8: Search(trials=3, one_way=3),
-    9: Search(trials=4, one_way=1e9),
+    2: Search(trials=1, price=25),
+    3: Search(trials=1, price=12),
+    4: Search(trials=2, price=5),
+    5: Search(trials=2, price=3),
+    6: Search(trials=2, price=2),
+    7: Search(trials=3, price=1),
+    8: Search(trials=4, price=0.5),
+    9: Search(trials=4, price=0.2),
 }
 USUAL_EFFORT = 4
 
@@ -122,7 +122,7 @@ class Options(EncodeOptions):
         options.full_trials = search.trials
         options.binary_depth = search.cuts
         options.ternary = search.thirds
-        options.one_way = search.one_way
+        options.price = search.price
         options.network = self.network
         return options
 
