@@ -220,8 +220,37 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
   return out;
 }
 
+// Trials of leaves and splits (enc_worth.hpp): features [n, FEATURES], [n, (parent, split, x, y, width's log2,
+// height's)], [n, (probability, cost, work)].
+nb::tuple split_trials(Pixels pixels, const Parameters& parameters, int quality_code, EncoderOptions options,
+                       nb::ndarray<const float, nb::c_contig, nb::device::cpu> networks, float exploration, float slack,
+                       uint32_t seed) {
+  const Picture picture = picture_of(pixels);
+  TrialLog log{{}, exploration, slack, {}, std::minstd_rand(seed), 1};
+  if (networks.nbytes() != sizeof log.networks) throw nb::value_error("networks: expected another size");
+  std::memcpy(log.networks.data(), networks.data(), sizeof log.networks);
+  std::vector<float> features, results;
+  std::vector<int32_t> about;
+  {
+    nb::gil_scoped_release release;
+    options.log = &log;
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
+    Counter coder(job.model);
+    encode_squares(coder, job, options, Masking(job.source.planes[0], options.tuning), [](const Block&) {});
+    for (const auto& [x, b, parent, split, probability, cost, work] : log.trials) {
+      features.insert(features.end(), x.begin(), x.end());
+      about.insert(about.end(), {parent, split, b.x, b.y, b.shape.log2_w, b.shape.log2_h});
+      results.insert(results.end(), {probability, cost, work});
+    }
+  }
+  const size_t n = log.trials.size();
+  return nb::make_tuple(to_numpy(std::move(features), {n, worth::FEATURES}), to_numpy(std::move(about), {n, 6}),
+                        to_numpy(std::move(results), {n, 3}));
+}
+
 NB_MODULE(_dct, m) {
   m.attr("CONTEXTS") = static_cast<int>(contexts::COUNT);
+  m.attr("WORTH_SHAPE") = nb::make_tuple(worth::Networks().size(), worth::FEATURES, worth::HIDDEN);
   m.attr("MIXERS") = static_cast<int>(mixers::COUNT);
   nb::class_<Parameters>(m, "Parameters").def("__init__", [](Parameters* self, const nb::dict& tensors) {
     new (self) Parameters(parameters_of(tensors));
@@ -254,5 +283,6 @@ NB_MODULE(_dct, m) {
   m.def("filter_sums", &filter_sums);
   m.def("reconstruct", &reconstruct);
   m.def("leaf_coefficients", &leaf_coefficients);
+  m.def("split_trials", &split_trials);
   bind_blocks(m);
 }

@@ -33,7 +33,8 @@ class Activity {
       }
     for (int j = 1; j <= luma.height / UNIT; ++j)
       for (int i = 1; i < wide_; ++i)
-        for (size_t k = 0; k < Sums().size(); ++k) at(i, j)[k] += at(i - 1, j)[k] + at(i, j - 1)[k] - at(i - 1, j - 1)[k];
+        for (size_t k = 0; k < Sums().size(); ++k)
+          at(i, j)[k] += at(i - 1, j)[k] + at(i, j - 1)[k] - at(i - 1, j - 1)[k];
   }
 
   Of operator()(const Block& b) const {

@@ -6,6 +6,7 @@
 #include "enc_kernels.hpp"
 #include "enc_masking.hpp"
 #include "enc_trellis.hpp"
+#include "enc_worth.hpp"
 #include "tile.hpp"
 
 namespace ncodec::dct {
@@ -20,6 +21,7 @@ struct EncoderOptions {
   float price = 2;               // of time: what a split saves by its time is more, if it is tried; 0: all are
   bool network = true;           // where the weights have one
   Tuning tuning;
+  TrialLog* log = nullptr;
 };
 
 // What an error of a plane's samples weighs in the mean squared error of R, G and B (BT.601: an error of Cb moves G

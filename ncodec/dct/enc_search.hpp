@@ -1,7 +1,8 @@
 // The encoder's choices for a tile: the partition, modes and levels that minimise bits + weight x squared error.
 //
 //   square -> leaf, or one of five splits? at every node: leaf = best modes (enc_modes.hpp), a split = the sum over its
-//   parts; splits that promise little (enc_worth.hpp) are not tried. Costs come from the model as it stood before the square; the samples from real reconstruction.
+//   parts; splits that promise little (enc_worth.hpp) are not tried. Costs come from the model as it stood before the
+//   square; the samples from real reconstruction.
 
 #pragma once
 
@@ -17,7 +18,7 @@ class Search {
         options_(options),
         last_plane_(tile.syntax.geometry().planes - 1),
         masking_(masking),
-        worth_(tile.syntax, source[0]),
+        worth_(tile.syntax, source[0], options.log ? options.log->networks : worth::NETWORKS),
         residual_(tile, source, options, masking),
         luma_(tile, source[0], residual_, options.full_trials) {
     for (auto& best : best_) best = std::make_unique<Snapshot>();
@@ -55,8 +56,8 @@ class Search {
     const bool may_split =
         is_allowed(node, QUAD) || is_allowed(node, VERTICAL_HALVES) || is_allowed(node, HORIZONTAL_HALVES);
     Progress progress(limit, node.depth ? of_leaf_[node.depth - 1] : NEVER, has_chroma);
-    if (b.shape.most() <= options_.most_log2) {
-      best = choose_leaf(node, may_split, limit, has_chroma);
+    if (b.shape.most() <= options_.most_log2 && (!may_split || is_worth(node, NO_SPLIT, progress))) {
+      best = logged(node, NO_SPLIT, progress, [&] { return choose_leaf(node, may_split, limit, has_chroma); });
       if (!may_split) return with_offset(best);
       progress.leaf = best.total, progress.unit = tile_.syntax.unit(b);
     }
@@ -65,7 +66,8 @@ class Search {
       progress.best = best.total;
       if (!is_allowed(node, split) || !is_worth(node, split, progress)) continue;
       if (best.total < NEVER && !is_kept) kept.save(tile_, b, 0, last_plane);
-      const Cost cost = choose_split(node, split, std::min(best.total, limit), has_chroma);
+      const float most = std::min((options_.log ? options_.log->slack : 1) * std::min(best.total, limit), NEVER);
+      const Cost cost = logged(node, split, progress, [&] { return choose_split(node, split, most, has_chroma); });
       progress.costs[split] = cost.total;
       is_kept = cost.total >= best.total;
       if (!is_kept) best = cost;
@@ -84,8 +86,29 @@ class Search {
 
   // Where nothing is chosen yet, and something must be, every split is.
   bool is_worth(const Node& node, Split split, const Progress& progress) const {
-    if (!options_.price || (progress.best == NEVER && progress.limit == NEVER)) return true;
-    return worth_(node, split, progress, residual_.weight(0, node.block)) > std::log(options_.price);
+    if (split != NO_SPLIT && progress.best == NEVER && progress.limit == NEVER) return true;
+    const bool is_promising =
+        !options_.price || worth_(node, split, progress, residual_.weight(0, node.block)) > std::log(options_.price);
+    return options_.log ? options_.log->explore(is_promising) : is_promising;
+  }
+
+  // Chooses, and logs that if wanted.
+  template <class F>
+  Cost logged(const Node& node, Split split, const Progress& progress, F choose) {
+    if (!options_.log) return choose();
+    auto& trials = options_.log->trials;
+    const int parent = trial_;
+    trial_ = static_cast<int>(trials.size());
+    const worth::Features features = worth_.features(node, split, progress, residual_.weight(0, node.block));
+    trials.push_back({features, node.block, parent, split, options_.log->probability, NEVER, 0});
+    options_.log->probability = 1;  // of what must be tried
+    const Cost cost = choose();
+    Trial& trial = trials[trial_];
+    trial.cost = cost.total;
+    if (split == NO_SPLIT) trial.work = static_cast<float>(node.block.shape.area()) * (cost.total < NEVER ? 1 : .3f);
+    if (parent >= 0) trials[parent].work += trial.work;
+    trial_ = parent;
+    return cost;
   }
 
   // The node unsplit; NEVER if it had better be split (LumaSearch::choose).
@@ -166,6 +189,7 @@ class Search {
   ResidualTrial residual_;
   LumaSearch luma_;
   const Model* model_ = nullptr;
+  int trial_ = -1;                                         // the number of the one that is being made, in a log
   std::array<std::unique_ptr<Snapshot>, 8> best_, apart_;  // by depth
   std::array<float, 8> of_leaf_;  // by depth: the cost of a sample of the node unsplit, or of one around it
 };
