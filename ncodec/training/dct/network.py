@@ -1,14 +1,15 @@
 """Trains the neural filter of family `dct`: `python -m ncodec.training.dct.network encode|train|export` (specs/training.md).
 
-    decoded planes -> DCT of 4x4 cells -> / sigma(quality) -> clip -> head -+-> x + conv3x3(relu(FiLM(x))), twice -> tail -> x sigma(quality)
-    blocks' sizes, borders, energies -------------------------------> head -+                                         = what is to be added
+    decoded planes -> DCT of 4x4 cells -> / sigma(quality) -> clip -> head -+-> x + conv3x3(relu(FiLM(squeeze x))), four times -> relu(FiLM(x))
+    blocks' sizes, borders, energies -------------------------------> head -+        -> tail -> x sigma(quality) = what is to be added
 
 Everything is linear in cells but the clipping and relu, so that the network sees and makes coefficients and the error is
-theirs. FiLM (Perez et al. 2018): a factor and an offset of each channel, interpolated between the eight qualities. Muon for the
-3x3 convolutions, AdamW for the rest; the weights' moving average is what a run exports.
+theirs. FiLM (Perez et al. 2018): a factor and an offset of each channel, interpolated between the eight qualities. Muon for
+`squeeze` and the 3x3 convolutions, AdamW for the rest; the weights' moving average is what a run exports.
 """
 
 import argparse
+import json
 import math
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -20,18 +21,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from ncodec.dct import _dct
-from ncodec.dct.parameters import Tensors
+from ncodec.dct.parameters import Tensors, Tuning
 from ncodec.models.dct.codec import Options
 from ncodec.training.dct.program import crops
 
 QUALITIES, QUALITY_STEPS = 8, 20
-COEFFICIENTS, SIDES, WIDTH, BLOCKS = 48, 12, 64, 2
+COEFFICIENTS, SIDES, WIDTH, SQUEEZED, BLOCKS = 48, 12, 64, 32, 4
 CLIP = 8.0  # sigmas
 PLANE_WEIGHT = (1.0, 1.086, 0.825)  # enc_residual.hpp
 PARTS = ("decoded", "error", "sides", "code")  # of a chunk
@@ -82,12 +83,16 @@ class Network(nn.Module):
         nn.init.orthogonal_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
+        self.squeezes = nn.ParameterList(
+            torch.randn(SQUEEZED, WIDTH) / math.sqrt(SQUEEZED) for _ in range(BLOCKS)
+        )
         self.convs = nn.ParameterList(
-            torch.randn(WIDTH, WIDTH * 9) / math.sqrt(WIDTH * 9) for _ in range(BLOCKS)
+            torch.randn(WIDTH, SQUEEZED * 9) / math.sqrt(SQUEEZED * 9) for _ in range(BLOCKS)
         )
         self.biases = nn.ParameterList(torch.zeros(WIDTH) for _ in range(BLOCKS))
-        self.factors = nn.ParameterList(torch.ones(QUALITIES, WIDTH) for _ in range(BLOCKS + 1))
-        self.offsets = nn.ParameterList(torch.zeros(QUALITIES, WIDTH) for _ in range(BLOCKS + 1))
+        channels = BLOCKS * (SQUEEZED,) + (WIDTH,)
+        self.factors = nn.ParameterList(torch.ones(QUALITIES, n) for n in channels)
+        self.offsets = nn.ParameterList(torch.zeros(QUALITIES, n) for n in channels)
         self.tail = nn.Conv2d(WIDTH, COEFFICIENTS, 1)
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None
@@ -101,27 +106,26 @@ class Network(nn.Module):
         return torch.cat([(high * at(1 / self.sigma, quality)).clamp(-CLIP, CLIP), sides], 1)
 
     def forward(self, decoded: Tensor, sides: Tensor, quality: Tensor) -> Tensor:
-        x = self.trunk(decoded, sides, quality)[-1]
+        x = self.trunk(decoded, sides, quality)[0][-1]
         return self.tail(self.activate(BLOCKS, x, quality)) * at(self.sigma, quality)
 
-    def trunk(self, decoded: Tensor, sides: Tensor, quality: Tensor) -> list[Tensor]:
-        """Return what the head makes, and that after each block."""
+    def trunk(
+        self, decoded: Tensor, sides: Tensor, quality: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what the head makes and that after each block; what relu makes within them."""
         z = self.features(decoded, sides, quality)
         assert self.head.bias is not None
         weight = self.head.weight[:, :, 0, 0] @ self.whitening
         x = [F.conv2d(z, weight[:, :, None, None], self.head.bias - weight @ self.mean)]
+        h = []
         for k, (conv, bias) in enumerate(zip(self.convs, self.biases, strict=True)):
-            x.append(
-                x[k]
-                + F.conv2d(
-                    self.activate(k, x[k], quality), conv.view(WIDTH, WIDTH, 3, 3), bias, padding=1
-                )
-            )
-        return x
+            h.append(self.activate(k, F.conv2d(x[k], self.squeezes[k][:, :, None, None]), quality))
+            x.append(x[k] + F.conv2d(h[k], conv.view(WIDTH, SQUEEZED, 3, 3), bias, padding=1))
+        return x, h
 
     def matrices(self) -> list[nn.Parameter]:
         """Return what Muon trains."""
-        return list(self.convs)
+        return [*self.squeezes, *self.convs]
 
     def activate(self, k: int, x: Tensor, quality: Tensor) -> Tensor:
         return F.relu(x * at(self.factors[k], quality) + at(self.offsets[k], quality))
@@ -208,9 +212,10 @@ def integers(network: nn.Module, batches: list[Batch]) -> Tensors:
     assert isinstance(network, Network)
     seen: list[list[float]] = [[], []]  # largest of what stays, of what relu makes
     for decoded, _, sides, quality in batches:
-        for k, x in enumerate(network.trunk(decoded, sides, quality)):
-            seen[0].append(float(x.abs().max()))
-            seen[1].append(float(network.activate(k, x, quality).max()))
+        x, h = network.trunk(decoded, sides, quality)
+        squeezed = [F.conv2d(x[k], s[:, :, None, None]) for k, s in enumerate(network.squeezes)]
+        seen[0].extend(float(v.abs().max()) for v in (*x, *squeezed))
+        seen[1].extend(float(v.max()) for v in (*h, network.activate(BLOCKS, x[-1], quality)))
     x_bits, h_bits = (
         math.floor(math.log2(most / max(s)))
         for most, s in zip((20000, LARGEST_H), seen, strict=True)
@@ -235,8 +240,9 @@ def integers(network: nn.Module, batches: list[Batch]) -> Tensors:
         "inverse": layer(np.ascontiguousarray(d.T), 0.0, COEFFICIENT_BITS, SAMPLE_BITS, 32767),
     }
     for k in range(BLOCKS):  # a row of patches is (u, v, channel)
-        w = p[f"convs.{k}"].reshape(WIDTH, WIDTH, 9).transpose(0, 2, 1).reshape(WIDTH, 9 * WIDTH)
+        w = p[f"convs.{k}"].reshape(WIDTH, SQUEEZED, 9).transpose(0, 2, 1).reshape(WIDTH, -1)
         layers[f"conv.{k}"] = layer(w, p[f"biases.{k}"], h_bits, x_bits, LARGEST_H)
+        layers[f"squeeze.{k}"] = layer(p[f"squeezes.{k}"], 0.0, x_bits, x_bits, 32767)
     tables = {
         "scale": 2.0 ** (Z_BITS + 8 - COEFFICIENT_BITS) / p["sigma"],
         "gain": 2.0 ** (COEFFICIENT_BITS + 15 - TAIL_BITS) * p["sigma"],
@@ -255,11 +261,17 @@ def integers(network: nn.Module, batches: list[Batch]) -> Tensors:
 # ---------------------------------------------------------------- data
 
 
-def pair(work: tuple[NDArray[np.uint8], int], tensors: Tensors) -> list[Any]:
+def read(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Return a weights file's tensors and what it says of itself."""
+    with safe_open(path, "np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+
+
+def pair(work: tuple[NDArray[np.uint8], int], tensors: Tensors, tuning: Tuning | None) -> list[Any]:
     """Return what a chunk has of a crop, encoded at a quality code; in any process."""
     image, code = work
     decoded, source, sides = _dct.reconstruct(
-        image, _dct.Parameters(tensors), code, Options().for_encoder(code)
+        image, _dct.Parameters(tensors), code, Options().for_encoder(code, tuning)
     )
     of_decoded = cells(decoded)
     numbers = (of_decoded * 8, (cells(source) - of_decoded) * 8, sides.transpose(2, 0, 1))
@@ -268,18 +280,16 @@ def pair(work: tuple[NDArray[np.uint8], int], tensors: Tensors) -> list[Any]:
 
 def encode(arguments: argparse.Namespace) -> None:
     """Encode crops at random qualities, once, to chunks of 32 in a folder."""
-    tensors = {
-        k: v for k, v in load_file(arguments.weights).items() if not k.startswith("network.")
-    }
+    tensors, about = read(arguments.weights)
+    tensors = {k: v for k, v in tensors.items() if not k.startswith("network.")}
+    of_one = partial(pair, tensors=tensors, tuning=Tuning.of(json.loads(about["ncodec"])))
     rng = np.random.default_rng(arguments.seed)
     arguments.data.mkdir(parents=True, exist_ok=True)
     chunk: list[list[Any]] = []
     images = [x for x in crops(arguments.packs, arguments.images) if x.shape == (SIDE, SIDE, 3)]
     codes = rng.integers(0, QUALITY_STEPS * (QUALITIES - 1) + 1, len(images)).tolist()
     with ProcessPoolExecutor(arguments.jobs) as pool:
-        for made_of_one in pool.map(
-            partial(pair, tensors=tensors), zip(images, codes, strict=True)
-        ):
+        for made_of_one in pool.map(of_one, zip(images, codes, strict=True)):
             chunk.append(made_of_one)
             if len(chunk) < 32:
                 continue
@@ -418,9 +428,7 @@ def export(arguments: argparse.Namespace) -> None:
             "average"
         ]
     )
-    with safe_open(arguments.weights, "np") as file:
-        about = file.metadata()
-    tensors = dict(load_file(arguments.weights))
+    tensors, about = read(arguments.weights)
     save_file(
         tensors | integers(average.module, batches_of(arguments.data)), arguments.weights, about
     )
