@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 CONTEXTS: int
 MIXERS: int
+WORTH_SHAPE: tuple[int, int, int]
 
 class Parameters:
     def __init__(self, tensors: dict[str, Any]) -> None: ...
@@ -81,6 +82,17 @@ def leaf_coefficients(
     kind: int,
     options: EncoderOptions,
 ) -> list[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int16]]]: ...
+def worth_networks() -> NDArray[np.float32]: ...
+def split_trials(
+    pixels: NDArray[np.uint8],
+    parameters: Parameters,
+    quality_code: int,
+    options: EncoderOptions,
+    networks: NDArray[np.float32],
+    exploration: float,
+    slack: float,
+    seed: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]: ...
 def encode_blocks(
     blocks: NDArray[np.int16],
     width: int,

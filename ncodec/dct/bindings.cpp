@@ -220,6 +220,13 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
   return out;
 }
 
+// The networks that are compiled in, as split_trials takes them.
+nb::object worth_networks() {
+  std::vector<float> values(sizeof worth::NETWORKS / sizeof(float));
+  std::memcpy(values.data(), worth::NETWORKS.data(), sizeof worth::NETWORKS);
+  return nb::cast(to_numpy(std::move(values), {worth::NETWORKS.size(), sizeof(worth::Network) / sizeof(float)}));
+}
+
 // Trials of leaves and splits (enc_worth.hpp): features [n, FEATURES], [n, (parent, split, x, y, width's log2,
 // height's)], [n, (probability, cost, work)].
 nb::tuple split_trials(Pixels pixels, const Parameters& parameters, int quality_code, EncoderOptions options,
@@ -250,8 +257,8 @@ nb::tuple split_trials(Pixels pixels, const Parameters& parameters, int quality_
 
 NB_MODULE(_dct, m) {
   m.attr("CONTEXTS") = static_cast<int>(contexts::COUNT);
-  m.attr("WORTH_SHAPE") = nb::make_tuple(worth::Networks().size(), worth::FEATURES, worth::HIDDEN);
   m.attr("MIXERS") = static_cast<int>(mixers::COUNT);
+  m.attr("WORTH_SHAPE") = nb::make_tuple(worth::NETWORKS.size(), worth::FEATURES, worth::HIDDEN);
   nb::class_<Parameters>(m, "Parameters").def("__init__", [](Parameters* self, const nb::dict& tensors) {
     new (self) Parameters(parameters_of(tensors));
   });
@@ -283,6 +290,7 @@ NB_MODULE(_dct, m) {
   m.def("filter_sums", &filter_sums);
   m.def("reconstruct", &reconstruct);
   m.def("leaf_coefficients", &leaf_coefficients);
+  m.def("worth_networks", &worth_networks);
   m.def("split_trials", &split_trials);
   bind_blocks(m);
 }

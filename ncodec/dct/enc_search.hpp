@@ -86,6 +86,7 @@ class Search {
 
   // Where nothing is chosen yet, and something must be, every split is.
   bool is_worth(const Node& node, Split split, const Progress& progress) const {
+    if (split == NO_SPLIT) return true;
     if (split != NO_SPLIT && progress.best == NEVER && progress.limit == NEVER) return true;
     const bool is_promising =
         !options_.price || worth_(node, split, progress, residual_.weight(0, node.block)) > std::log(options_.price);
