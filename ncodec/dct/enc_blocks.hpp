@@ -33,18 +33,20 @@ class BlockQuantiser {
     quantiser_.scale(coefficients, format_.shape(), ratio);
     if (!is_optimised_) return quantise_plainly(ratio, levels, side, format_.shape());
     const Surroundings around = syntax.surroundings();
-    if (!trellis_.quantise(ratio, quantiser_.error.data(), levels, side, format_.shape(), around, model)) return false;
-    if (is_worth_levels(ratio, levels, syntax, around, model)) return true;
+    prices_.take(model);
+    if (!trellis_.quantise(ratio, quantiser_.error.data(), levels, side, format_.shape(), around, prices_))
+      return false;
+    if (is_worth_levels(ratio, levels, syntax, around)) return true;
     std::fill_n(levels, side * side, int16_t{0});
     return false;
   }
 
  private:
-  bool is_worth_levels(const float* ratio, int16_t* levels, const BlockSyntax& syntax, const Surroundings& around,
-                       const Model& model) const {
+  bool is_worth_levels(const float* ratio, int16_t* levels, const BlockSyntax& syntax,
+                       const Surroundings& around) const {
     const int side = 1 << format_.log2, coded = 1 << coded_log2(format_.log2);
-    const float empty_bits = estimate_bits(model, [&](Estimator& e) { e.bin(0, syntax.coded(around)); });
-    const float coded_bits = estimate_bits(model, [&](Estimator& e) {
+    const float empty_bits = estimate_bits(prices_, [&](Estimator& e) { e.bin(0, syntax.coded(around)); });
+    const float coded_bits = estimate_bits(prices_, [&](Estimator& e) {
       e.bin(1, syntax.coded(around));
       syntax.code_levels(e, levels, around);
     });
@@ -62,6 +64,7 @@ class BlockQuantiser {
   BlockFormat format_;
   Quantiser quantiser_;
   bool is_optimised_;
+  Prices prices_;
   Trellis trellis_;
 };
 

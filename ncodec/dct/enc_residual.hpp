@@ -72,7 +72,7 @@ class ResidualTrial {
   }
 
   // Codes the residual of a prediction: levels, samples, units' energies. Returns the cost without the mode's.
-  float code(const Model& model, int plane, const Block& b, bool has_luma, const int16_t* prediction) {
+  float code(const Prices& prices, int plane, const Block& b, bool has_luma, const int16_t* prediction) {
     Syntax& syntax = tile_.syntax;
     const Shape own = tile_.own_shape(plane, b);
     float ratio[MAX_CODED * MAX_CODED], buffer[MAX_CODED * MAX_CODED];
@@ -81,10 +81,10 @@ class ResidualTrial {
     int16_t* levels = syntax.levels(plane, b);
     clear(levels, own);
     const bool is_coded = is_optimised_ ? trellis_.quantise(ratio, errors, levels, Syntax::LEVELS_STRIDE, own,
-                                                            syntax.surroundings(plane, b, has_luma), model)
+                                                            syntax.surroundings(plane, b, has_luma), prices)
                                         : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
     const float bits =
-        estimate_bits(model, [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); });
+        estimate_bits(prices, [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); });
     tile_.add_residual(plane, b, is_coded, prediction);
     if (tuning_.is_visual) return bits + beyond + weighted_error(ratio, levels, errors, own);
     const int s = syntax.geometry().shift(plane);

@@ -11,27 +11,43 @@
 
 namespace ncodec::dct {
 
-// What contexts need to know of the levels of one path through the trellis.
-struct Survivor {
-  float cost;   // bits and weighted error of everything above the current place
-  int earlier;  // magnitudes over 1
-  bool any_in_group;
-  GroupFlags coded;
-  Magnitudes magnitudes;
+// The places of a group, 4 y + x, whose template (Magnitudes::template_sum) sees (x, y), which may lie in the next
+// groups: a 1 in their bytes.
+using Bytes = std::array<uint64_t, 2>;
+struct SeenFrom {
+  std::array<std::array<Bytes, 6>, 6> at;  // [y][x]
 
-  void copy_levels(const Survivor& from, const Shape& coded_shape) {
-    earlier = from.earlier, any_in_group = from.any_in_group, coded = from.coded;
-    for (int y = 0; y < coded_shape.height(); ++y)
-      std::memcpy(magnitudes.values + y * Magnitudes::STRIDE, from.magnitudes.values + y * Magnitudes::STRIDE,
-                  coded_shape.width());
+  SeenFrom() : at{} {
+    for (int y = 0; y < 6; ++y)
+      for (int x = 0; x < 6; ++x)
+        for (const auto& [dx, dy] : {Place{1, 0}, {2, 0}, {0, 1}, {1, 1}, {0, 2}})
+          if (x >= dx && x - dx < 4 && y >= dy && y - dy < 4)
+            at[y][x][(y - dy) >> 1] += uint64_t{1} << (8 * (4 * ((y - dy) & 1) + x - dx));
+  }
+};
+inline const SeenFrom SEEN_FROM;
+
+// A path through the trellis: its cost, and what contexts need to know of its levels in the group where it is.
+struct Path {
+  float cost = NEVER;   // bits and weighted error of everything above the current place
+  uint8_t earlier = 0;  // magnitudes over 1, at most 3
+  uint8_t history = 0;  // of all groups above: number of Trellis::histories_
+  bool any_in_group = false;
+  uint64_t levels = 0;  // magnitudes, at most 7, of 4 bits each, by rows
+  Bytes sums = {};      // of the templates, by rows
+
+  int sum_at(int place) const { return static_cast<int>(sums[place >> 3] >> (8 * (place & 7)) & 255); }
+  void add_to_sums(uint64_t magnitude, int x, int y) {
+    const Bytes& seen_from = SEEN_FROM.at[y][x];
+    sums[0] += magnitude * seen_from[0], sums[1] += magnitude * seen_from[1];
   }
 
-  // For a path that begins in a group.
-  void begin(Place group, const Shape& coded_shape) {
-    earlier = 0, any_in_group = false;
-    coded = {};
-    coded.set(group, true);
-    magnitudes.clear(coded_shape);
+  void set(Place in_group, int magnitude) {
+    const uint64_t seen = std::min(magnitude, 7);
+    levels |= seen << (4 * (4 * in_group.y + in_group.x));
+    add_to_sums(seen, in_group.x, in_group.y);
+    earlier = static_cast<uint8_t>(std::min(earlier + (magnitude > 1), 3));
+    any_in_group = true;
   }
 };
 
@@ -40,15 +56,14 @@ class Trellis {
   // Chooses the half-steps of a block. `ratio`: [coded height, coded width] coefficients in half-steps; `error`: what a
   // squared error of one half-step weighs, in bits. `levels` (cleared before) gets them; returns whether there are any.
   bool quantise(const float* ratio, const float* error, int16_t* levels, int stride, const Shape& shape,
-                const Surroundings& around, const Model& model) {
+                const Surroundings& around, const Prices& prices) {
     std::array<bool, 64> is_worth;
     const int top = find_worth(ratio, shape, is_worth);
     if (top < 0) return false;
-    Run run(ratio, error, shape, around, model);
-    for (int s = 0; s < STATES; ++s)
-      now_[s] = &survivors_[s], next_[s] = &survivors_[STATES + s], now_[s]->cost = NEVER;
-    for (Survivor& s : survivors_) s.magnitudes.clear(run.coded);
-    stages_.clear();
+    Run run(ratio, error, shape, around, prices);
+    paths_ = {};
+    histories_ = {};
+    n_stages_ = 0;
     for (int g = top; g >= 0; --g) {
       if (!is_worth[g] && (!run.is_alive || g > 0)) {
         skip_group(run, run.groups[g]);
@@ -77,6 +92,12 @@ class Trellis {
   };
   static constexpr int PASSED = -1;
 
+  // By group, with a border to the right and below: 0 where a path has not coded it, or else 1 + its state after the
+  // group, by which its levels are found. Number 0 of the histories is of paths that begin; then those of the states.
+  static constexpr int WIDE = 9;
+  using History = std::array<uint8_t, WIDE * WIDE>;
+  static int number_of(Place group) { return group.y * WIDE + group.x; }
+
   // f(index) for the frequencies of a group, by rows.
   template <class F>
   static void for_each_in_group(Place group, int width, F f) {
@@ -101,39 +122,34 @@ class Trellis {
   struct Run {
     const float *ratio, *error;
     const Place* groups;
-    Shape coded;
     int width;  // of coded frequencies
-    const Model& model;
+    const Prices& prices;
     LevelContexts bins;
     LastCosts last_costs;
     float nothing = 0;      // weighted error of all that is above, if all of it is 0
     bool is_alive = false;  // has a path begun?
 
-    Run(const float* ratio_, const float* error_, const Shape& shape, const Surroundings& around, const Model& model_)
+    Run(const float* ratio_, const float* error_, const Shape& shape, const Surroundings& around, const Prices& prices_)
         : ratio(ratio_),
           error(error_),
           groups(SCAN.groups_of(shape)),
-          coded(coded_of(shape)),
-          width(coded.width()),
-          model(model_),
+          width(coded_of(shape).width()),
+          prices(prices_),
           bins(around, shape),
-          last_costs(model_, bins, shape) {}
+          last_costs(prices_, bins, shape) {}
 
     float error_of_nothing(Place group) const {
       float sum = 0;
       for_each_in_group(group, width, [&](int i) { sum += ratio[i] * ratio[i] * error[i]; });
       return sum;
     }
-
-    float flag_bits(const Survivor& s, Place group, bool is_coded) const {
-      return cost(mix(model, bins.group(group, s.coded.neighbours(group))).p, is_coded);
-    }
   };
 
   struct Coefficient {
-    Place at;
+    Place in_group;
     float r, error;   // magnitude in half-steps; weight of a squared error
     bool ends_group;  // number 0 of a group with a flag
+    LevelBins bins;
   };
 
   // The best way into a state.
@@ -149,159 +165,147 @@ class Trellis {
     if (cost < c.cost) c = {cost, magnitude, before};
   }
 
+  const BinBits& flag_bits(const Run& run, const Path& p, Place group) const {
+    const uint8_t* h = histories_[p.history].data() + number_of(group);
+    return run.prices.of(run.bins.group(group, (h[1] > 0) + (h[WIDE] > 0)));
+  }
+
   // A group without levels, on every path.
   void skip_group(Run& run, Place group) {
     const float error = run.error_of_nothing(group);
-    for (Survivor* s : now_)
-      if (s->cost < NEVER) {
-        s->cost += error + run.flag_bits(*s, group, false);
-        s->coded.set(group, false);
-      }
+    for (Path& p : paths_)
+      if (p.cost < NEVER) p.cost += error + flag_bits(run, p, group)[0];
     run.nothing += error;
   }
 
   void search_group(Run& run, Place group, bool has_flag) {
-    const std::array<float, STATES> passed = enter_group(run, group, has_flag);
-    const size_t first_stage = stages_.size();
+    const std::array<Path, STATES> passed = enter_group(run, group, has_flag);
+    const int first_stage = n_stages_;
     for (int k = 15; k >= 0; --k) {
       const Place at = SCAN.place(group, k);
       const int i = at.y * run.width + at.x;
-      const Coefficient c = {at, std::abs(run.ratio[i]), run.error[i], k == 0 && has_flag};
-      const bool is_step = run.is_alive || c.r >= LEAST;
-      if (is_step) advance(run, c);
-      run.nothing += c.r * c.r * c.error;
-      if (is_step && !run.is_alive) {
-        run.is_alive = true;
-        for (Survivor* s : now_) s->coded.set(group, true);
-      }
+      const float r = std::abs(run.ratio[i]), error = run.error[i];
+      if (run.is_alive || r >= LEAST)
+        advance(run, at, {SCAN.in_group[k], r, error, k == 0 && has_flag, run.bins.at(at)});
+      run.nothing += r * r * error;
     }
-    if (has_flag) pass_over(passed, group, first_stage);
+    leave_group(group, passed, first_stage);
   }
 
-  // Every path, with the group coded; returns the costs of passing over it, by state.
-  std::array<float, STATES> enter_group(const Run& run, Place group, bool has_flag) {
-    std::array<float, STATES> passed;
-    passed.fill(NEVER);
+  // Every path, with the group coded; returns them with it passed over, by state.
+  std::array<Path, STATES> enter_group(const Run& run, Place group, bool has_flag) {
+    std::array<Path, STATES> passed;
     const float error = run.error_of_nothing(group);
     for (int s = 0; s < STATES; ++s) {
-      Survivor& v = *now_[s];
-      if (v.cost == NEVER) continue;
+      Path& p = paths_[s];
+      if (p.cost == NEVER) continue;
       if (has_flag) {
-        passed[s] = v.cost + error + run.flag_bits(v, group, false);
-        v.cost += run.flag_bits(v, group, true);
-        before_[s] = v;
+        const BinBits& flag = flag_bits(run, p, group);
+        passed[s] = p;
+        passed[s].cost += error + flag[0];
+        p.cost += flag[1];
       }
-      v.coded.set(group, true);
-      v.any_in_group = false;
+      begin_templates(p, group);
     }
     return passed;
   }
 
+  // What templates see of the groups to the right, below and between.
+  void begin_templates(Path& p, Place group) const {
+    p.any_in_group = false, p.levels = 0, p.sums = {};
+    const auto see = [&](int dx, int dy, int width, int height) {
+      const int number = number_of({group.x + dx, group.y + dy}), state = histories_[p.history][number];
+      const uint64_t levels = state ? levels_[number][state - 1] : 0;
+      if (!levels) return;
+      for (int y = 0; y < height; ++y)
+        for (int x = 0; x < width; ++x) p.add_to_sums(levels >> (4 * (4 * y + x)) & 15, 4 * dx + x, 4 * dy + y);
+    };
+    see(1, 0, 2, 4), see(0, 1, 4, 2), see(1, 1, 1, 1);
+  }
+
   // All states over one coefficient.
-  void advance(Run& run, const Coefficient& c) {
+  void advance(Run& run, Place at, const Coefficient& c) {
     Candidates best;
     float least = NEVER;
-    for (const Survivor* s : now_) least = std::min(least, s->cost);
+    for (const Path& p : paths_) least = std::min(least, p.cost);
     for (int s = 0; s < STATES; ++s)
-      if (now_[s]->cost < NEVER && now_[s]->cost <= least + HOPELESS) go_on(run, c, s, best);
-    if (c.r >= LEAST) begin(run, c, best);
-    take_over(best, c.at, run.coded);
-    Stage stage = {c.at.x, c.at.y, {}};
-    for (int t = 0; t < STATES; ++t) stage.steps[t] = {static_cast<int16_t>(best[t].magnitude), best[t].before};
-    stages_.push_back(stage);
+      if (paths_[s].cost < NEVER && paths_[s].cost <= least + HOPELESS) go_on(run, c, s, best);
+    if (c.r >= LEAST) begin(run, at, c, best);
+    run.is_alive = true;
+    const std::array<Path, STATES> before = paths_;
+    Stage& stage = stages_[n_stages_++];
+    stage.x = at.x, stage.y = at.y;
+    for (int t = 0; t < STATES; ++t) {
+      const Candidate& way = best[t];
+      paths_[t] = way.before == STARTS ? Path{} : before[way.before];
+      paths_[t].cost = way.cost;
+      if (way.magnitude) paths_[t].set(c.in_group, way.magnitude);
+      stage.steps[t] = {static_cast<int16_t>(way.magnitude), way.before};
+    }
   }
 
   // The path to state s, with 0 and with the two magnitudes nearest.
   NCODEC_INLINE void go_on(const Run& run, const Coefficient& c, int s, Candidates& best) const {
-    const Survivor& v = *now_[s];
-    const int odd = s & 1, sum = v.magnitudes.template_sum(c.at);
-    const bool is_known = c.ends_group && !v.any_in_group;  // D23
-    const int p = is_known ? 65535 : mix(run.model, run.bins.sig(s, c.at, sum)).p;
+    const Path& p = paths_[s];
+    const int odd = s & 1, near = CLASSES.near[p.sum_at(4 * c.in_group.y + c.in_group.x)];
+    const bool is_known = c.ends_group && !p.any_in_group;  // D23
     const auto before = static_cast<int8_t>(s);
-    if (!is_known) offer(best, s, 0, v.cost + c.r * c.r * c.error + cost(p, 0), before);
-    const float sig_bits = is_known ? 0 : cost(p, 1);
+    float sig_bits = 0;
+    if (!is_known) {
+      const BinBits& sig = run.prices.of(c.bins.sig(s, near));
+      offer(best, s, 0, p.cost + c.r * c.r * c.error + sig[0], before);
+      sig_bits = sig[1];
+    }
     const int nearest = std::min(static_cast<int>((c.r + static_cast<float>(odd)) / 2 + 0.5f), LEVEL_MAX);
-    for (int k = std::max(nearest, is_known ? 1 : 0); k >= std::max(nearest - 1, 1); --k) {
+    const int most = std::max(nearest, is_known ? 1 : 0);
+    if (!most) return;
+    const auto bits = level_bits(run.prices, c.bins, s, near, p.earlier, most);
+    for (int k = most; k >= std::max(nearest - 1, 1); --k) {
       const float d = c.r - static_cast<float>(2 * k - odd);
-      offer(best, s, k,
-            v.cost + d * d * c.error + sig_bits + level_bits(run.model, run.bins, s, c.at, sum, v.earlier, k), before);
+      offer(best, s, k, p.cost + d * d * c.error + sig_bits + bits[most - k], before);
     }
   }
 
   // A path from here, in state 0.
-  void begin(Run& run, const Coefficient& c, Candidates& best) const {
-    const float position = run.last_costs.bits(c.at);
+  void begin(Run& run, Place at, const Coefficient& c, Candidates& best) const {
+    const float position = run.last_costs.bits(at);
     const int nearest = std::max(std::min(static_cast<int>(c.r / 2 + 0.5f), LEVEL_MAX), 1);
+    const auto bits = level_bits(run.prices, c.bins, 0, 0, 0, nearest);
     for (int k = nearest; k >= std::max(nearest - 1, 1); --k) {
       const float d = c.r - static_cast<float>(2 * k);
-      offer(best, 0, k, run.nothing + d * d * c.error + position + level_bits(run.model, run.bins, 0, c.at, 0, 0, k),
-            STARTS);
+      offer(best, 0, k, run.nothing + d * d * c.error + position + bits[nearest - k], STARTS);
     }
-  }
-
-  // Survivors move on; the last to follow one takes over its memory.
-  void take_over(const Candidates& best, Place at, const Shape& coded) {
-    std::array<int, STATES> followers = {};
-    for (const Candidate& c : best)
-      if (c.cost < NEVER && c.before >= 0) ++followers[c.before];
-    std::array<Survivor*, STATES> taken = {};
-    std::array<bool, 2 * STATES> is_used = {};
-    for (int t = 0; t < STATES; ++t) {
-      const Candidate& c = best[t];
-      if (c.cost == NEVER || c.before == STARTS) continue;
-      const bool is_last = --followers[c.before] == 0;
-      taken[t] = is_last ? now_[c.before] : next_[t];
-      if (!is_last) taken[t]->copy_levels(*now_[c.before], coded);
-      is_used[taken[t] - survivors_.data()] = true;
-    }
-    int free = 0;
-    const auto take_free = [&]() -> Survivor* {
-      while (is_used[free]) ++free;
-      is_used[free] = true;
-      return &survivors_[free];
-    };
-    for (int t = 0; t < STATES; ++t) {
-      const Candidate& c = best[t];
-      if (!taken[t]) {
-        taken[t] = take_free();
-        if (c.cost < NEVER) taken[t]->begin({at.x >> 2, at.y >> 2}, coded);
-      }
-      Survivor& v = *taken[t];
-      v.cost = c.cost;
-      if (c.cost == NEVER || c.magnitude == 0) continue;
-      v.magnitudes.set(at, c.magnitude);
-      v.earlier += c.magnitude > 1;
-      v.any_in_group = true;
-    }
-    now_ = taken;
-    for (Survivor*& next : next_) next = take_free();
   }
 
   // States for which the group is better passed over return to what they were before it.
-  void pass_over(const std::array<float, STATES>& passed, Place group, size_t first_stage) {
-    Stage stage = {static_cast<int>(first_stage), PASSED, {}};
+  void leave_group(Place group, const std::array<Path, STATES>& passed, int first_stage) {
+    const std::array<History, STATES + 1> before = histories_;
+    const int number = number_of(group);
+    Stage stage = {first_stage, PASSED, {}};
     for (int s = 0; s < STATES; ++s) {
-      const bool is_passed = passed[s] < now_[s]->cost;
+      Path& p = paths_[s];
+      const bool is_passed = passed[s].cost < p.cost;
       stage.steps[s] = {is_passed, static_cast<int8_t>(s)};
-      if (!is_passed) continue;
-      *now_[s] = before_[s];
-      now_[s]->cost = passed[s];
-      now_[s]->coded.set(group, false);
+      if (is_passed) p = passed[s];
+      histories_[1 + s] = before[p.history];
+      histories_[1 + s][number] = static_cast<uint8_t>(is_passed ? 0 : 1 + s);
+      levels_[number][s] = p.levels;
+      p.history = static_cast<uint8_t>(1 + s);
     }
-    stages_.push_back(stage);
+    stages_[n_stages_++] = stage;
   }
 
   // Writes the levels of the best path; false if none at all cost less.
   bool trace_back(const Run& run, int16_t* levels, int stride) const {
     int state = 0;
     for (int s = 1; s < STATES; ++s)
-      if (now_[s]->cost < now_[state]->cost) state = s;
-    if (now_[state]->cost >= run.nothing) return false;
-    for (size_t n = stages_.size(); n-- > 0;) {
+      if (paths_[s].cost < paths_[state].cost) state = s;
+    if (paths_[state].cost >= run.nothing) return false;
+    for (int n = n_stages_; n-- > 0;) {
       const auto& [x, y, steps] = stages_[n];
       const Step& step = steps[state];
       if (y == PASSED) {
-        if (step.magnitude) n = static_cast<size_t>(x);  // over the group's stages
+        if (step.magnitude) n = x;  // over the group's stages
         continue;
       }
       const int before = step.before == STARTS ? 0 : step.before;
@@ -315,10 +319,11 @@ class Trellis {
     return true;
   }
 
-  std::array<Survivor, 2 * STATES> survivors_;
-  std::array<Survivor, STATES> before_;       // the group that is being searched
-  std::array<Survivor*, STATES> now_, next_;  // by state; memory that is free
-  std::vector<Stage> stages_;
+  std::array<Path, STATES> paths_;  // by state
+  std::array<History, STATES + 1> histories_;
+  std::array<std::array<uint64_t, STATES>, WIDE * WIDE> levels_;  // of groups, by state after them
+  std::array<Stage, MAX_CODED * MAX_CODED + 64> stages_;
+  int n_stages_ = 0;
 };
 
 }  // namespace ncodec::dct
