@@ -7,7 +7,7 @@
 
 namespace ncodec::dct {
 
-// [side, side] coefficients * 2^FORWARD_BITS of 10-bit samples.
+// [coded side, coded side] coefficients * 2^FORWARD_BITS of 10-bit samples.
 inline void transform_block(const int16_t* block, const BlockFormat& format, int32_t* coefficients) {
   const int side = 1 << format.log2, scale = 1 << (SAMPLE_BITS - format.bit_depth);
   int16_t samples[MAX_SIDE * MAX_SIDE];
@@ -27,10 +27,10 @@ class BlockQuantiser {
   // For the model as it stands. `levels` (0 before) gets them; returns whether there are any.
   bool choose(const int16_t* block, const BlockSyntax& syntax, const Model& model, int16_t* levels) {
     const int side = 1 << format_.log2;
-    int32_t coefficients[MAX_SIDE * MAX_SIDE];
+    int32_t coefficients[MAX_CODED * MAX_CODED];
     float ratio[MAX_CODED * MAX_CODED];
     transform_block(block, format_, coefficients);
-    quantiser_.scale(coefficients, format_.shape(), ratio);
+    quantiser_.scale(coefficients, ratio);
     if (!is_optimised_) return quantise_plainly(ratio, levels, side, format_.shape());
     const Surroundings around = syntax.surroundings();
     prices_.take(model);

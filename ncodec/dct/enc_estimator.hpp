@@ -43,7 +43,7 @@ class Prices {
     for (size_t i = 0; i < stretched_.size(); ++i) stretched_[i] = static_cast<int16_t>(model.contexts[i].stretched());
   }
 
-  const BinBits& of(const Bin& at) const {
+  NCODEC_INLINE const BinBits& of(const Bin& at) const {
     const auto& w = model_->mixers[at.mixer].w;
     const int sum = w[0] * stretched_[at.a] + w[1] * stretched_[at.b] + w[2] * stretched_[at.c];
     return MIXTURE.bits[std::clamp(sum >> 16, -2048, 2047) + 2048];

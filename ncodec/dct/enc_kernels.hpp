@@ -31,6 +31,10 @@ NCODEC_CLONES static int64_t squared_error(const int16_t* a, int a_stride, const
   return total;
 }
 
+NCODEC_CLONES static void scale(const int32_t* in, const float* factors, int n, float* out) {
+  for (int i = 0; i < n; ++i) out[i] = static_cast<float>(in[i]) * factors[i];
+}
+
 // About bits + weighted error of coefficients in half-steps: each is dropped, or costs bits for its place and log2 of
 // it.
 NCODEC_CLONES static float estimate_cost(const float* ratio, const float* error, const float* place_bits, int n) {

@@ -59,8 +59,8 @@ inline float escape_bits(int magnitude, int near, const Prices& prices) {
 }
 
 // Of a level that is known not to be 0, magnitude and sign: of the magnitudes `most` and, if that is over 1, one less.
-inline std::array<float, 2> level_bits(const Prices& prices, const LevelBins& bins, int state, int near, int earlier,
-                                       int most) {
+NCODEC_INLINE std::array<float, 2> level_bits(const Prices& prices, const LevelBins& bins, int state, int near,
+                                              int earlier, int most) {
   float bits = 1, one_less = 0;
   for (int t = 1; t <= std::min(most, 3); ++t) {
     const BinBits& more = prices.of(bins.big(state, t, near, earlier));

@@ -13,8 +13,7 @@
 
 namespace ncodec::dct {
 
-constexpr int STATES = 4;      // of the dependent quantiser: in odd ones levels are odd half-steps
-constexpr int MAX_CODED = 32;  // of larger blocks the 32x32 low frequencies are coded
+constexpr int STATES = 4;  // of the dependent quantiser: in odd ones levels are odd half-steps
 
 inline int coded_log2(int log2) { return std::min(log2, 5); }
 inline Shape coded_of(const Shape& shape) { return {coded_log2(shape.log2_w), coded_log2(shape.log2_h)}; }
