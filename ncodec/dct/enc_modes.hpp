@@ -1,6 +1,7 @@
 // The encoder's choice of a block's intra modes.
 //
 //   luma: some of the 67 modes by Hadamard --> the best four by transforms --> the best of these in full
+//         learned modes by low frequencies --> the best --^
 //   chroma: all four by transform --> the best in full
 
 #pragma once
@@ -90,7 +91,7 @@ class LumaSearch {
     }
   };
 
-  void predict_mode(int mode, int16_t* out) const { predict(references_, mode, block_.shape, out); }
+  void predict_mode(int mode, int16_t* out) const { tile_.predict_luma(references_, mode, block_.shape, out); }
 
   // Every eighth direction, then those beside the best, and the likely modes.
   std::array<int, MODES> rank_by_hadamard() {
@@ -117,11 +118,41 @@ class LumaSearch {
     return ranking.order();
   }
 
-  // The first of an order, with each of their transforms.
+  // The learned mode whose low frequencies are nearest to the source's; 0 if there is none. Sets its bits.
+  int best_learned() {
+    const Shape& shape = block_.shape;
+    const int modes = learned_modes(shape);
+    if (!modes) return 0;
+    constexpr int MAX_AREA = 1 << (2 * MAX_LEARNED_LOG2);
+    const LearnedBorder border(references_, shape);
+    int16_t residual[MAX_AREA], wanted[2][LEARNED_OUTPUTS], found[LEARNED_OUTPUTS];
+    int32_t coefficients[MAX_AREA];
+    std::fill_n(residual, shape.area(), static_cast<int16_t>(border.mean()));
+    kernels::subtract(source_.at(block_.x, block_.y), source_.stride, residual, shape.width(), shape.height(), residual);
+    forward(residual, shape.width(), coefficients, shape, learned_kinds(shape));
+    for (int v = 0; v < LEARNED_SIDE; ++v)
+      for (int u = 0; u < LEARNED_SIDE; ++u)  // at the scale of the inverse transform
+        wanted[0][v * LEARNED_SIDE + u] = wanted[1][u * LEARNED_SIDE + v] =
+            static_cast<int16_t>(coefficients[v * shape.width() + u] >> shape.log2_h);
+    int least = INT32_MAX, best = 0;
+    for (int mode = MODES; mode < MODES + modes; ++mode) {
+      border.frequencies(tile_.learned(), mode, found);
+      const int16_t* target = wanted[border.is_turned(mode)];
+      int sum = 0;
+      for (int k = 0; k < LEARNED_OUTPUTS; ++k) sum += std::abs(target[k] - found[k]);
+      if (sum < least) least = sum, best = mode;
+    }
+    mode_bits_[best] =
+        estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, best, likely_, block_); });
+    return best;
+  }
+
+  // The first of an order, and a learned one, with each of their transforms.
   Candidates rank_by_transform(const std::array<int, MODES>& order) {
     Candidates out;
-    for (int i = 0; i < BY_TRANSFORM; ++i) {
-      const int mode = order[i];
+    const int learned = best_learned();
+    for (int i = 0; i < BY_TRANSFORM + (learned >= MODES); ++i) {
+      const int mode = i < BY_TRANSFORM ? order[i] : learned;
       int16_t* prediction = predictions_[i].data();
       predict_mode(mode, prediction);
       for (int sine = 0; sine <= tile_.syntax.may_be_sine(block_.shape); ++sine)
@@ -164,8 +195,8 @@ class LumaSearch {
   Block block_ = {};
   References references_;
   LikelyModes likely_;
-  std::array<float, MODES> mode_bits_;  // of the modes looked at
-  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM> predictions_;
+  std::array<float, MODES + 2 * LEARNED_MATRICES> mode_bits_;  // of the modes looked at
+  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM + 1> predictions_;
 };
 
 // Codes a block's chroma with the best mode; returns its cost.
@@ -173,7 +204,7 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& mod
   Syntax& syntax = tile.syntax;
   const Block& b = node.block;
   syntax.begin_chroma(node, is_whole);
-  const int luma_mode = syntax.unit(b).mode;
+  const int luma_mode = usual_mode(syntax.unit(b).mode);
   const auto mode_bits = [&](int mode) {
     return estimate_bits(model, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
   };
