@@ -532,7 +532,9 @@ class Tile:
         left, above = map(usual, beside)
         likely, z = likely_modes(left, above, derived), log2_side(w, h) - 2
         energy = self.around(0, x, y, w, h)
-        votes = [8 * min(m, 2) + 4 * (m == derived[0]) + 2 * (m == left) + (m == above) for m in likely]
+        votes = [
+            8 * min(m, 2) + 4 * (m == derived[0]) + 2 * (m == left) + (m == above) for m in likely
+        ]
         if max(w, h) <= 16:
             s, n = shape_number(w, h), sum(m >= 67 for m in beside)
             if self.bins.mixed("LEARNED", [0], [s, n], [s, energy], [s, votes[0]]):

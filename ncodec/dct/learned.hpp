@@ -1,9 +1,10 @@
-// Learned prediction of luma (specs/dct.md D61 to D64): a block's low frequencies are linear in the samples around it.
+// Learned prediction of luma (specs/dct.md D61 to D63): a block's low frequencies are linear in the samples around it.
 //
 //   top, left --less their mean--> 32 inputs --matrix--> 4x4 frequencies --inverse transform, plus mean--> prediction
 //
-// A matrix is of a mode and of shapes that are at least as wide as high. Of a block that is *turned* top and left change
-// places and the prediction is transposed: it is higher than wide, or square and of the second half of the modes.
+// A matrix is of a mode and of shapes that are at least as wide as high. Of a block that is *turned* top and left
+// change places and the prediction is transposed: it is higher than wide, or square and of the second half of the
+// modes.
 
 #pragma once
 

@@ -316,7 +316,7 @@ class Syntax {
     return likely;
   }
 
-  // D63, D64: [learned?] and the bits of which, or a usual mode.
+  // D61: [learned?] and the bits of which, or a usual mode.
   template <class Coder>
   int code_luma_mode(Coder& coder, int mode, const LikelyModes& likely, const Block& b) const {
     const int energy = energy_around(0, b), modes = learned_modes(b.shape);
