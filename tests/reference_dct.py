@@ -982,10 +982,11 @@ def network_tile(tile, tensors, code):
     z = layer("high", around(layer("forward", cells), "edge"))
     z = np.clip(rounded(z * table("scale"), np.array(8)), -4096, 4096)
     x = sat(layer("head", z) + layer("sides", np.array(sides)))
-    for k in range(2):
-        patches = np.moveaxis(around(activated(x, k), "constant"), 0, 2).reshape(h, w, -1)
+    for k in range(4):
+        squeezed = activated(layer(f"squeeze.{k}", x), k)
+        patches = np.moveaxis(around(squeezed, "constant"), 0, 2).reshape(h, w, -1)
         x = sat(x + layer(f"conv.{k}", patches))
-    y = rounded(layer("tail", activated(x, 2)) * table("gain"), np.array(15))
+    y = rounded(layer("tail", activated(x, 4)) * table("gain"), np.array(15))
     added = (
         layer("inverse", y).reshape(h, w, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 4 * h, 4 * w)
     )
