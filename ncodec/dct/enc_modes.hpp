@@ -148,7 +148,7 @@ class LumaSearch {
     for (int i = 0; i < LEARNED_BY_TRANSFORM; ++i) {
       const int mode = distances[i].second;
       mode_bits_[mode] =
-          estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); });
+          estimate_bits(*prices_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); });
       best.push_back(mode);
     }
     return best;
