@@ -200,7 +200,7 @@ class RandomBins(reference.Bins):
         return value
 
 
-LARGE = {"OFFSET": 0.9, "SPLIT": 0.1, "QUAD": 0.4, "VERTICAL": 0.5, "TERNARY": 0.4, "WHOLE": 0.4, "LIKELY": 0.1, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "SIGN": 0.4, "CHROMA": 0.3}  # fmt: skip
+LARGE = {"OFFSET": 0.9, "SPLIT": 0.1, "QUAD": 0.4, "VERTICAL": 0.5, "TERNARY": 0.4, "WHOLE": 0.4, "LIKELY": 0.1, "LEARNED": 0.4, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "SIGN": 0.4, "CHROMA": 0.3}  # fmt: skip
 SMALL = LARGE | {"SPLIT": 0.8, "CODED": 0.5, "SIG": 0.3}
 EXTREME = SMALL | {
     "OFFSET": 0.6,

@@ -88,10 +88,7 @@ def split_trials(
     parameters: Parameters,
     quality_code: int,
     options: EncoderOptions,
-    networks: NDArray[np.float32],
-    exploration: float,
     slack: float,
-    seed: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]: ...
 def encode_blocks(
     blocks: NDArray[np.int16],

@@ -48,6 +48,7 @@ Parameters parameters_of(const nb::dict& tensors) {
   take(tensors, "strength", &p.strength[0][0], sizeof p.strength);
   take(tensors, "luma_filter", &p.luma_filter[0][0][0], sizeof p.luma_filter);
   take(tensors, "chroma_filter", &p.chroma_filter[0][0][0][0], sizeof p.chroma_filter);
+  take(tensors, "learned", &p.learned[0][0][0][0], sizeof p.learned);
   take(tensors, "start", p.start.data(), p.start.size());
   take(tensors, "confidence", p.confidence.data(), p.confidence.size());
   take(tensors, "weights", p.weights.data(), 2 * p.weights.size());
@@ -228,14 +229,11 @@ nb::object worth_networks() {
 }
 
 // Trials of leaves and splits (enc_worth.hpp): features [n, FEATURES], [n, (parent, split, x, y, width's log2,
-// height's)], [n, (probability, cost, work)].
+// height's)], [n, (limit, cost, milliseconds)].
 nb::tuple split_trials(Pixels pixels, const Parameters& parameters, int quality_code, EncoderOptions options,
-                       nb::ndarray<const float, nb::c_contig, nb::device::cpu> networks, float exploration, float slack,
-                       uint32_t seed) {
+                       float slack) {
   const Picture picture = picture_of(pixels);
-  TrialLog log{{}, exploration, slack, {}, std::minstd_rand(seed), 1};
-  if (networks.nbytes() != sizeof log.networks) throw nb::value_error("networks: expected another size");
-  std::memcpy(log.networks.data(), networks.data(), sizeof log.networks);
+  TrialLog log{slack, {}};
   std::vector<float> features, results;
   std::vector<int32_t> about;
   {
@@ -244,10 +242,10 @@ nb::tuple split_trials(Pixels pixels, const Parameters& parameters, int quality_
     TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
     Counter coder(job.model);
     encode_squares(coder, job, options, Masking(job.source.planes[0], options.tuning), [](const Block&) {});
-    for (const auto& [x, b, parent, split, probability, cost, work] : log.trials) {
+    for (const auto& [x, b, parent, split, limit, cost, milliseconds] : log.trials) {
       features.insert(features.end(), x.begin(), x.end());
       about.insert(about.end(), {parent, split, b.x, b.y, b.shape.log2_w, b.shape.log2_h});
-      results.insert(results.end(), {probability, cost, work});
+      results.insert(results.end(), {limit, cost, milliseconds});
     }
   }
   const size_t n = log.trials.size();

@@ -1,6 +1,7 @@
 // The encoder's choice of a block's intra modes.
 //
 //   luma: some of the 67 modes by Hadamard --> the best four by transforms --> the best of these in full
+//         learned modes by low frequencies --> the best two --^
 //   chroma: all four by transform --> the best in full
 
 #pragma once
@@ -19,9 +20,9 @@ class LumaSearch {
 
   // Codes a block's luma with the best mode. Returns its cost; NEVER, if the block may and had better be split: large
   // busy ones take long, and are never chosen; or if it would hardly cost less than `limit`.
-  float choose(const Model& model, const Node& node, bool may_give_up, float limit) {
+  float choose(const Prices& prices, const Node& node, bool may_give_up, float limit) {
     const Block& b = node.block;
-    model_ = &model, block_ = b;
+    prices_ = &prices, block_ = b;
     tile_.gather_references(0, b, references_);
     tile_.syntax.begin_luma(node);
     likely_ = tile_.syntax.likely_modes(b, tile_.derive_modes(b));
@@ -41,7 +42,7 @@ class LumaSearch {
   void begin_square() { ++square_; }
 
  private:
-  static constexpr int BY_TRANSFORM = 4;
+  static constexpr int BY_TRANSFORM = 4, LEARNED_BY_TRANSFORM = 2;
   static constexpr float BUSY = 1;         // bits + weighted error of a sample
   static constexpr float HOPELESS = 1.1f;  // times the limit, by estimate
 
@@ -70,7 +71,7 @@ class LumaSearch {
     int16_t* prediction = predictions_[0].data();
     predict_mode(known.mode, prediction);
     mode_bits_[known.mode] =
-        estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, known.mode, likely_, block_); });
+        estimate_bits(*prices_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, known.mode, likely_, block_); });
     return {{mode_bits_[known.mode] + residual_.estimate_cost(0, block_, known.is_sine, prediction), known.mode,
              known.is_sine, prediction}};
   }
@@ -90,7 +91,7 @@ class LumaSearch {
     }
   };
 
-  void predict_mode(int mode, int16_t* out) const { predict(references_, mode, block_.shape, out); }
+  void predict_mode(int mode, int16_t* out) const { tile_.predict_luma(references_, mode, block_.shape, out); }
 
   // Every eighth direction, then those beside the best, and the likely modes.
   std::array<int, MODES> rank_by_hadamard() {
@@ -103,7 +104,7 @@ class LumaSearch {
       const int satd =
           kernels::satd(source_.at(block_.x, block_.y), source_.stride, prediction, block_.width(), block_.height());
       const auto code = [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); };
-      mode_bits_[mode] = estimate_bits(*model_, code);
+      mode_bits_[mode] = estimate_bits(*prices_, code);
       ranking.costs[mode] = mode_bits_[mode] + scale * static_cast<float>(satd);
     };
     look(PLANAR), look(DC);
@@ -117,11 +118,49 @@ class LumaSearch {
     return ranking.order();
   }
 
-  // The first of an order, with each of their transforms.
+  // The learned modes whose low frequencies are nearest to the source's, the best first. Sets their bits.
+  std::vector<int> rank_learned() {
+    const Shape& shape = block_.shape;
+    const int modes = learned_modes(shape);
+    if (!modes) return {};
+    constexpr int MAX_AREA = 1 << (2 * MAX_LEARNED_LOG2);
+    const LearnedBorder border(references_, shape);
+    int16_t residual[MAX_AREA], wanted[2][LEARNED_OUTPUTS], found[LEARNED_OUTPUTS];
+    int32_t coefficients[MAX_AREA];
+    std::fill_n(residual, shape.area(), static_cast<int16_t>(border.mean()));
+    kernels::subtract(source_.at(block_.x, block_.y), source_.stride, residual, shape.width(), shape.height(),
+                      residual);
+    forward(residual, shape.width(), coefficients, shape, learned_kinds(shape));
+    for (int v = 0; v < LEARNED_SIDE; ++v)
+      for (int u = 0; u < LEARNED_SIDE; ++u)  // at the scale of the inverse transform
+        wanted[0][v * LEARNED_SIDE + u] = wanted[1][u * LEARNED_SIDE + v] =
+            static_cast<int16_t>(coefficients[v * shape.width() + u] >> shape.log2_h);
+    std::array<std::pair<int, int>, 2 * LEARNED_MATRICES> distances;  // and modes
+    for (int mode = MODES; mode < MODES + modes; ++mode) {
+      border.frequencies(tile_.learned(), mode, found);
+      const int16_t* target = wanted[border.is_turned(mode)];
+      int sum = 0;
+      for (int k = 0; k < LEARNED_OUTPUTS; ++k) sum += std::abs(target[k] - found[k]);
+      distances[mode - MODES] = {sum, mode};
+    }
+    std::partial_sort(distances.begin(), distances.begin() + LEARNED_BY_TRANSFORM, distances.begin() + modes);
+    std::vector<int> best;
+    for (int i = 0; i < LEARNED_BY_TRANSFORM; ++i) {
+      const int mode = distances[i].second;
+      mode_bits_[mode] =
+          estimate_bits(*prices_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); });
+      best.push_back(mode);
+    }
+    return best;
+  }
+
+  // The first of an order, and of the learned ones, with each of their transforms.
   Candidates rank_by_transform(const std::array<int, MODES>& order) {
     Candidates out;
-    for (int i = 0; i < BY_TRANSFORM; ++i) {
-      const int mode = order[i];
+    std::vector<int> modes = rank_learned();
+    modes.insert(modes.end(), order.begin(), order.begin() + BY_TRANSFORM);
+    for (size_t i = 0; i < modes.size(); ++i) {
+      const int mode = modes[i];
       int16_t* prediction = predictions_[i].data();
       predict_mode(mode, prediction);
       for (int sine = 0; sine <= tile_.syntax.may_be_sine(block_.shape); ++sine)
@@ -141,7 +180,7 @@ class LumaSearch {
       if (i && c.cost > 1.1f * candidates[0].cost + 2) break;
       tile_.syntax.for_each_unit(block_,
                                  [&](Unit& u) { u.mode = static_cast<uint8_t>(c.mode), u.is_sine = c.is_sine; });
-      const float total = mode_bits_[c.mode] + residual_.code(*model_, 0, block_, false, c.prediction);
+      const float total = mode_bits_[c.mode] + residual_.code(*prices_, 0, block_, false, c.prediction);
       last = i;
       if (total < best) {
         best = total, chosen = i;
@@ -160,22 +199,22 @@ class LumaSearch {
   uint32_t square_ = 0;  // counts them
   std::vector<Known> known_ = std::vector<Known>((SQUARE / UNIT) * (SQUARE / UNIT) * SIZES * SIZES);
   // Of the block:
-  const Model* model_ = nullptr;
+  const Prices* prices_ = nullptr;
   Block block_ = {};
   References references_;
   LikelyModes likely_;
-  std::array<float, MODES> mode_bits_;  // of the modes looked at
-  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM> predictions_;
+  std::array<float, MODES + 2 * LEARNED_MATRICES> mode_bits_;  // of the modes looked at
+  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM + LEARNED_BY_TRANSFORM> predictions_;
 };
 
 // Codes a block's chroma with the best mode; returns its cost.
-inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& model, const Node& node, bool is_whole) {
+inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& prices, const Node& node, bool is_whole) {
   Syntax& syntax = tile.syntax;
   const Block& b = node.block;
   syntax.begin_chroma(node, is_whole);
-  const int luma_mode = syntax.unit(b).mode;
+  const int luma_mode = usual_mode(syntax.unit(b).mode);
   const auto mode_bits = [&](int mode) {
-    return estimate_bits(model, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
+    return estimate_bits(prices, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
   };
   int16_t prediction[MAX_SIDE * MAX_SIDE];
   float least = NEVER;
@@ -194,7 +233,7 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& mod
   syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(chosen); });
   for (int p = 1; p < 3; ++p) {
     tile.predict_chroma(p, b, chosen, prediction);
-    total += residual.code(model, p, b, !is_whole, prediction);
+    total += residual.code(prices, p, b, !is_whole, prediction);
   }
   return total;
 }

@@ -6,6 +6,8 @@
 
 #pragma once
 
+#include <chrono>
+
 #include "enc_modes.hpp"
 #include "enc_worth.hpp"
 
@@ -18,7 +20,7 @@ class Search {
         options_(options),
         last_plane_(tile.syntax.geometry().planes - 1),
         masking_(masking),
-        worth_(tile.syntax, source[0], options.log ? options.log->networks : worth::NETWORKS),
+        worth_(tile.syntax, source[0]),
         residual_(tile, source, options, masking),
         luma_(tile, source[0], residual_, options.full_trials) {
     for (auto& best : best_) best = std::make_unique<Snapshot>();
@@ -27,7 +29,7 @@ class Search {
 
   // Chooses for a square: afterwards the tile's units and levels hold the choice.
   void choose(const Model& model, const Block& square) {
-    model_ = &model;
+    prices_.take(model);
     luma_.begin_square();
     choose_tree({square}, NEVER, last_plane_ > 0);
   }
@@ -56,7 +58,7 @@ class Search {
     const bool may_split =
         is_allowed(node, QUAD) || is_allowed(node, VERTICAL_HALVES) || is_allowed(node, HORIZONTAL_HALVES);
     Progress progress(limit, node.depth ? of_leaf_[node.depth - 1] : NEVER, has_chroma);
-    if (b.shape.most() <= options_.most_log2 && (!may_split || is_worth(node, NO_SPLIT, progress))) {
+    if (b.shape.most() <= options_.most_log2) {
       best = logged(node, NO_SPLIT, progress, [&] { return choose_leaf(node, may_split, limit, has_chroma); });
       if (!may_split) return with_offset(best);
       progress.leaf = best.total, progress.unit = tile_.syntax.unit(b);
@@ -86,11 +88,8 @@ class Search {
 
   // Where nothing is chosen yet, and something must be, every split is.
   bool is_worth(const Node& node, Split split, const Progress& progress) const {
-    if (split == NO_SPLIT) return true;
-    if (split != NO_SPLIT && progress.best == NEVER && progress.limit == NEVER) return true;
-    const bool is_promising =
-        !options_.price || worth_(node, split, progress, residual_.weight(0, node.block)) > std::log(options_.price);
-    return options_.log ? options_.log->explore(is_promising) : is_promising;
+    if (!options_.price || (progress.best == NEVER && progress.limit == NEVER)) return true;
+    return worth_(node, split, progress, residual_.weight(0, node.block)) > std::log(options_.price);
   }
 
   // Chooses, and logs that if wanted.
@@ -98,16 +97,15 @@ class Search {
   Cost logged(const Node& node, Split split, const Progress& progress, F choose) {
     if (!options_.log) return choose();
     auto& trials = options_.log->trials;
+    const auto began = std::chrono::steady_clock::now();
     const int parent = trial_;
     trial_ = static_cast<int>(trials.size());
-    const worth::Features features = worth_.features(node, split, progress, residual_.weight(0, node.block));
-    trials.push_back({features, node.block, parent, split, options_.log->probability, NEVER, 0});
-    options_.log->probability = 1;  // of what must be tried
+    const auto features = worth_.features(node, split, progress, residual_.weight(0, node.block));
+    trials.push_back({features, node.block, parent, split, progress.limit, NEVER, 0});
     const Cost cost = choose();
-    Trial& trial = trials[trial_];
-    trial.cost = cost.total;
-    if (split == NO_SPLIT) trial.work = static_cast<float>(node.block.shape.area()) * (cost.total < NEVER ? 1 : .3f);
-    if (parent >= 0) trials[parent].work += trial.work;
+    trials[trial_].cost = cost.total;
+    trials[trial_].milliseconds =
+        std::chrono::duration<float, std::milli>(std::chrono::steady_clock::now() - began).count();
     trial_ = parent;
     return cost;
   }
@@ -117,12 +115,12 @@ class Search {
     const Block& b = node.block;
     tile_.syntax.set_decoded(b, false);
     const float before = (node.depth == 0 ? choose_offset(b) : 0) + split_bits(node, NO_SPLIT);
-    Cost cost = {luma_.choose(*model_, node, may_split, limit), 0};
+    Cost cost = {luma_.choose(prices_, node, may_split, limit), 0};
     if (cost.total == NEVER) return cost;
     cost.total += before;
     if (!has_chroma) return cost;
     if (cost.total >= limit) return {};
-    cost.chroma = choose_chroma(tile_, residual_, *model_, node, false);
+    cost.chroma = choose_chroma(tile_, residual_, prices_, node, false);
     cost.total += cost.chroma;
     return cost;
   }
@@ -148,7 +146,7 @@ class Search {
     if (!has_chroma) return cost;
     if (cost.total >= limit) return {};
     if (keeps) {
-      cost.chroma = choose_chroma(tile_, residual_, *model_, node, true);
+      cost.chroma = choose_chroma(tile_, residual_, prices_, node, true);
       cost.total += cost.chroma;
     } else if (may_be_whole) {
       choose_whole(node, split, cost);
@@ -161,13 +159,13 @@ class Search {
     Snapshot& apart = *apart_[node.depth];
     apart.save(tile_, node.block, 1, 2);
     const float bits = whole_bits(node, split, true);
-    const float whole = bits + choose_chroma(tile_, residual_, *model_, node, true);
+    const float whole = bits + choose_chroma(tile_, residual_, prices_, node, true);
     if (whole >= cost.chroma) return apart.restore(tile_, node.block, 1, 2);
     cost = {cost.total - cost.chroma + whole, whole};
   }
 
   float whole_bits(const Node& node, Split split, bool is_whole) const {
-    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_whole(e, is_whole, node, split); });
+    return estimate_bits(prices_, [&](Estimator& e) { tile_.syntax.code_whole(e, is_whole, node, split); });
   }
 
   // Sets the offset of a block's steps; returns its bits.
@@ -175,11 +173,11 @@ class Search {
     if (!tile_.syntax.has_offsets()) return 0;
     const int offset = masking_.offset(b);
     tile_.syntax.set_offset(b, offset);
-    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_offset(e, offset, b); });
+    return estimate_bits(prices_, [&](Estimator& e) { tile_.syntax.code_offset(e, offset, b); });
   }
 
   float split_bits(const Node& node, Split split) const {
-    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_split(e, split, node); });
+    return estimate_bits(prices_, [&](Estimator& e) { tile_.syntax.code_split(e, split, node); });
   }
 
   Tile& tile_;
@@ -189,9 +187,9 @@ class Search {
   Worth worth_;
   ResidualTrial residual_;
   LumaSearch luma_;
-  const Model* model_ = nullptr;
-  int trial_ = -1;                                         // the number of the one that is being made, in a log
+  Prices prices_;
   std::array<std::unique_ptr<Snapshot>, 8> best_, apart_;  // by depth
+  int trial_ = -1;                                         // the number of the one that is being made, in a log
   std::array<float, 8> of_leaf_;  // by depth: the cost of a sample of the node unsplit, or of one around it
 };
 

@@ -7,7 +7,7 @@
 
 namespace ncodec::dct::worth {
 
-constexpr int FEATURES = 33, HIDDEN = 16;
+constexpr int FEATURES = 36, HIDDEN = 16;
 using Features = std::array<float, FEATURES>;
 
 struct Network {
@@ -24,6 +24,6 @@ struct Network {
     return out;
   }
 };
-using Networks = std::array<Network, 4>;  // of leaves, quarters, halves, thirds
+using Networks = std::array<Network, 3>;  // of quarters, halves, thirds
 
 }  // namespace ncodec::dct::worth

@@ -89,10 +89,15 @@ class Tile : public Samples {
   }
 
   // The prediction of a block, [height, width] in its plane.
+  void predict_luma(const References& r, int mode, const Shape& shape, int16_t* out) const {
+    if (mode >= MODES) return predict_learned(r, parameters_.learned, mode, shape, out);
+    predict(r, mode, shape, out);
+  }
+
   void predict_luma(const Block& b, int mode, int16_t* out) const {
     References r;
     gather_references(0, b, r);
-    predict(r, mode, b.shape, out);
+    predict_luma(r, mode, b.shape, out);
   }
 
   void predict_chroma(int plane, const Block& b, int chroma_mode, int16_t* out) const {
@@ -104,11 +109,13 @@ class Tile : public Samples {
       if (plane == 2) gather_regressor(1, b, chroma, cb);
       return predict_linear(chroma, luma, plane == 2 ? &cb : nullptr, own_shape(plane, b), out);
     }
-    const int mode = chroma_mode == SAME_AS_LUMA    ? syntax.unit(b).mode
+    const int mode = chroma_mode == SAME_AS_LUMA    ? usual_mode(syntax.unit(b).mode)
                      : chroma_mode == CHROMA_PLANAR ? static_cast<int>(PLANAR)
                                                     : static_cast<int>(DC);
     predict(chroma, mode, own_shape(plane, b), out);
   }
+
+  const Learned& learned() const { return parameters_.learned; }
 
   // The bins of a block's residual, whose prediction is `prediction` (Syntax::code_residual).
   template <class Coder>
@@ -176,8 +183,14 @@ class Tile : public Samples {
     const int s = syntax.geometry().chroma_shift, x = b.x >> s, y = b.y >> s;
     const int width = b.width() >> s, height = b.height() >> s;
     const Plane& p = planes[plane];
-    const auto mean = [&](int cx, int cy) -> int16_t {
-      if (s == 0 || plane) return *p.at(cx, cy);
+    if (s == 0 || plane) {
+      for (int j = 0; j < height; ++j) std::memcpy(r.samples + j * width, p.at(x, y + j), sizeof(int16_t) * width);
+      if (chroma.n_top) std::memcpy(r.border.top + 1, p.at(x, y - 1), sizeof(int16_t) * width);
+      if (chroma.n_left)
+        for (int j = 0; j < height; ++j) r.border.left[1 + j] = *p.at(x - 1, y + j);
+      return;
+    }
+    const auto mean = [&](int cx, int cy) {
       const int16_t* q = p.at(2 * cx, 2 * cy);
       return static_cast<int16_t>((q[0] + q[1] + q[p.stride] + q[p.stride + 1] + 2) >> 2);
     };
