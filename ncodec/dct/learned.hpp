@@ -1,6 +1,6 @@
 // Learned prediction of luma (specs/dct.md D61 to D63): a block's low frequencies are linear in the samples around it.
 //
-//   top, left --less their mean--> 32 inputs --matrix--> 4x4 frequencies --inverse transform, plus mean--> prediction
+//   top, left --less their mean--> 16 inputs --matrix--> 4x4 frequencies --inverse transform, plus mean--> prediction
 //
 // A matrix is of a mode and of shapes that are at least as wide as high. Of a block that is *turned* top and left
 // change places and the prediction is transposed: it is higher than wide, or square and of the second half of the
@@ -54,12 +54,12 @@ class LearnedBorder {
   }
 
  private:
-  // Twice the side; sides of 16 in pairs.
+  // Sides of 16 in pairs.
   int16_t* fill(const int16_t* samples, int side, int16_t* out) const {
     if (side < 1 << MAX_LEARNED_LOG2) {
-      for (int i = 0; i < 2 * side; ++i) *out++ = static_cast<int16_t>(samples[i] - mean_);
+      for (int i = 0; i < side; ++i) *out++ = static_cast<int16_t>(samples[i] - mean_);
     } else {
-      for (int i = 0; i < 2 * side; i += 2)
+      for (int i = 0; i < side; i += 2)
         *out++ = static_cast<int16_t>(((samples[i] + samples[i + 1] + 1) >> 1) - mean_);
     }
     return out;
