@@ -134,7 +134,9 @@ nb::tuple count_blocks(Blocks blocks, size_t width, const Parameters& parameters
       run(StaticCounter(model));
     }
     BlockSyntax syntax(format, width);
-    Estimator estimator(model);
+    Prices prices;
+    prices.take(model);
+    Estimator estimator(prices);
     const size_t area = size_t{1} << (2 * format.log2);
     for (size_t i = 0; i < n; ++i) {
       energies.push_back(static_cast<uint8_t>(syntax.surroundings().energy));

@@ -26,6 +26,14 @@ struct Numbers {
   constexpr int end() const { return first + (Sizes * ... * 1); }
 };
 
+// How far apart the numbers are whose index `position` differs by 1.
+template <int... Sizes>
+constexpr int step_of(Numbers<Sizes...>, int position) {
+  int step = 1, i = 0;
+  ((step *= i++ > position ? Sizes : 1), ...);
+  return step;
+}
+
 namespace contexts {
 constexpr Numbers<4, 2, 5, 6, 8> SIG_A{0};                      // [state][chroma?][size][far][near]
 constexpr Numbers<5, 3, 64, 3> SIG_B_LUMA{SIG_A.end()};         // [size][form][place][direction]

@@ -7,7 +7,7 @@
 
 namespace ncodec::dct {
 
-// [side, side] coefficients * 2^FORWARD_BITS of 10-bit samples.
+// [coded side, coded side] coefficients * 2^FORWARD_BITS of 10-bit samples.
 inline void transform_block(const int16_t* block, const BlockFormat& format, int32_t* coefficients) {
   const int side = 1 << format.log2, scale = 1 << (SAMPLE_BITS - format.bit_depth);
   int16_t samples[MAX_SIDE * MAX_SIDE];
@@ -27,24 +27,26 @@ class BlockQuantiser {
   // For the model as it stands. `levels` (0 before) gets them; returns whether there are any.
   bool choose(const int16_t* block, const BlockSyntax& syntax, const Model& model, int16_t* levels) {
     const int side = 1 << format_.log2;
-    int32_t coefficients[MAX_SIDE * MAX_SIDE];
+    int32_t coefficients[MAX_CODED * MAX_CODED];
     float ratio[MAX_CODED * MAX_CODED];
     transform_block(block, format_, coefficients);
-    quantiser_.scale(coefficients, format_.shape(), ratio);
+    quantiser_.scale(coefficients, ratio);
     if (!is_optimised_) return quantise_plainly(ratio, levels, side, format_.shape());
     const Surroundings around = syntax.surroundings();
-    if (!trellis_.quantise(ratio, quantiser_.error.data(), levels, side, format_.shape(), around, model)) return false;
-    if (is_worth_levels(ratio, levels, syntax, around, model)) return true;
+    prices_.take(model);
+    if (!trellis_.quantise(ratio, quantiser_.error.data(), levels, side, format_.shape(), around, prices_))
+      return false;
+    if (is_worth_levels(ratio, levels, syntax, around)) return true;
     std::fill_n(levels, side * side, int16_t{0});
     return false;
   }
 
  private:
-  bool is_worth_levels(const float* ratio, int16_t* levels, const BlockSyntax& syntax, const Surroundings& around,
-                       const Model& model) const {
+  bool is_worth_levels(const float* ratio, int16_t* levels, const BlockSyntax& syntax,
+                       const Surroundings& around) const {
     const int side = 1 << format_.log2, coded = 1 << coded_log2(format_.log2);
-    const float empty_bits = estimate_bits(model, [&](Estimator& e) { e.bin(0, syntax.coded(around)); });
-    const float coded_bits = estimate_bits(model, [&](Estimator& e) {
+    const float empty_bits = estimate_bits(prices_, [&](Estimator& e) { e.bin(0, syntax.coded(around)); });
+    const float coded_bits = estimate_bits(prices_, [&](Estimator& e) {
       e.bin(1, syntax.coded(around));
       syntax.code_levels(e, levels, around);
     });
@@ -62,6 +64,7 @@ class BlockQuantiser {
   BlockFormat format_;
   Quantiser quantiser_;
   bool is_optimised_;
+  Prices prices_;
   Trellis trellis_;
 };
 

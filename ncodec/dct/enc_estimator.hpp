@@ -19,19 +19,55 @@ inline const CostTable COST;
 
 inline float cost(int p, uint32_t bin) { return COST.bits[(bin ? p : 65535 - p) >> 6]; }
 
-// A coder that counts what bins would cost (bits) as the model stands; nothing adapts.
+// Bits of a bin's values 0 and 1.
+using BinBits = std::array<float, 2>;
+
+// The same by the weighted stretches of a mixed bin.
+struct MixtureTable {
+  std::array<BinBits, 4096> bits;  // of their sum, -2048 ... 2047, + 2048
+  MixtureTable() {
+    for (int i = 0; i < 4096; ++i) {
+      const int p = std::clamp<int>(LOGISTIC.squash[i], SHARE_LOW, 65536 - SHARE_LOW);
+      bits[i] = {cost(p, 0), cost(p, 1)};
+    }
+  }
+};
+inline const MixtureTable MIXTURE;
+
+// What bins cost by a model as it stood when they were taken from it: nothing adapts.
+class Prices {
+ public:
+  void take(const Model& model) {
+    model_ = &model;
+    stretched_.resize(model.contexts.size());
+    for (size_t i = 0; i < stretched_.size(); ++i) stretched_[i] = static_cast<int16_t>(model.contexts[i].stretched());
+  }
+
+  NCODEC_INLINE const BinBits& of(const Bin& at) const {
+    const auto& w = model_->mixers[at.mixer].w;
+    const int sum = w[0] * stretched_[at.a] + w[1] * stretched_[at.b] + w[2] * stretched_[at.c];
+    return MIXTURE.bits[std::clamp(sum >> 16, -2048, 2047) + 2048];
+  }
+  float of(int context, uint32_t bin) const { return cost(model_->contexts[context].p, bin); }
+
+ private:
+  const Model* model_ = nullptr;
+  std::vector<int16_t> stretched_;  // of contexts
+};
+
+// A coder that counts what bins would cost (bits).
 class Estimator {
  public:
   static constexpr bool DECODES = false;
-  explicit Estimator(const Model& model) : model_(model) {}
+  explicit Estimator(const Prices& prices) : prices_(prices) {}
 
   uint32_t bin(uint32_t value, const Bin& at) {
-    bits += cost(mix(model_, at).p, value);
+    bits += prices_.of(at)[value];
     return value;
   }
 
   uint32_t bit(uint32_t value, int context) {
-    bits += cost(model_.contexts[context].p, value);
+    bits += prices_.of(context, value);
     return value;
   }
 
@@ -43,13 +79,13 @@ class Estimator {
   float bits = 0;
 
  private:
-  const Model& model_;
+  const Prices& prices_;
 };
 
 // Bits of the bins that `code(estimator)` codes.
 template <class F>
-float estimate_bits(const Model& model, F code) {
-  Estimator estimator(model);
+float estimate_bits(const Prices& prices, F code) {
+  Estimator estimator(prices);
   code(estimator);
   return estimator.bits;
 }

@@ -10,8 +10,8 @@ namespace ncodec::dct {
 // What the last significant position costs, by class of its coordinates.
 class LastCosts {
  public:
-  LastCosts(const Model& model, const LevelContexts& bins, const Shape& shape)
-      : model_(model), bins_(bins), n_{classes_of(shape.log2_w), classes_of(shape.log2_h)} {
+  LastCosts(const Prices& prices, const LevelContexts& bins, const Shape& shape)
+      : prices_(prices), bins_(bins), n_{classes_of(shape.log2_w), classes_of(shape.log2_h)} {
     fill(0, bins.direction(), x_);
     has_y_.fill(false);
   }
@@ -31,13 +31,13 @@ class LastCosts {
         out[c] = fixed;
         break;
       }
-      const int p = mix(model_, bins_.last(axis, c, other)).p;
-      out[c] = fixed + cost(p, 0);
-      before += cost(p, 1);
+      const BinBits& more = prices_.of(bins_.last(axis, c, other));
+      out[c] = fixed + more[0];
+      before += more[1];
     }
   }
 
-  const Model& model_;
+  const Prices& prices_;
   const LevelContexts& bins_;
   std::array<int, 2> n_;  // classes of x, of y
   std::array<float, 10> x_;
@@ -46,10 +46,10 @@ class LastCosts {
 };
 
 // Of a magnitude over 3, what the first three bins do not say.
-inline float escape_bits(int magnitude, int near, const Model& model) {
+inline float escape_bits(int magnitude, int near, const Prices& prices) {
   float bits = 0;
   for (int k = 4; k < std::min(magnitude + 1, MAX_UNARY); ++k)
-    bits += cost(model.contexts[contexts::UNARY(near, k - 4)].p, magnitude > k);
+    bits += prices.of(contexts::UNARY(near, k - 4), magnitude > k);
   if (magnitude >= MAX_UNARY) {
     int length = 0;
     while ((magnitude - MAX_UNARY + 1) >> (length + 1)) ++length;
@@ -58,13 +58,18 @@ inline float escape_bits(int magnitude, int near, const Model& model) {
   return bits;
 }
 
-// Of a level that is known not to be 0: magnitude and sign.
-inline float level_bits(const Model& model, const LevelContexts& bins, int state, Place at, int sum, int earlier,
-                        int magnitude) {
-  float bits = 1;
-  for (int t = 1; t <= std::min(magnitude, 3); ++t)
-    bits += cost(mix(model, bins.big(state, t, at, sum, earlier)).p, magnitude > t);
-  return magnitude > 3 ? bits + escape_bits(magnitude, CLASSES.near[sum], model) : bits;
+// Of a level that is known not to be 0, magnitude and sign: of the magnitudes `most` and, if that is over 1, one less.
+NCODEC_INLINE std::array<float, 2> level_bits(const Prices& prices, const LevelBins& bins, int state, int near,
+                                              int earlier, int most) {
+  float bits = 1, one_less = 0;
+  for (int t = 1; t <= std::min(most, 3); ++t) {
+    const BinBits& more = prices.of(bins.big(state, t, near, earlier));
+    if (t == most - 1) one_less = bits + more[0];
+    bits += more[t < most];
+  }
+  if (most <= 3) return {bits, one_less};
+  if (most > 4) one_less = bits + escape_bits(most - 1, near, prices);
+  return {bits + escape_bits(most, near, prices), one_less};
 }
 
 }  // namespace ncodec::dct

@@ -20,9 +20,9 @@ class LumaSearch {
 
   // Codes a block's luma with the best mode. Returns its cost; NEVER, if the block may and had better be split: large
   // busy ones take long, and are never chosen; or if it would hardly cost less than `limit`.
-  float choose(const Model& model, const Node& node, bool may_give_up, float limit) {
+  float choose(const Prices& prices, const Node& node, bool may_give_up, float limit) {
     const Block& b = node.block;
-    model_ = &model, block_ = b;
+    prices_ = &prices, block_ = b;
     tile_.gather_references(0, b, references_);
     tile_.syntax.begin_luma(node);
     likely_ = tile_.syntax.likely_modes(b, tile_.derive_modes(b));
@@ -71,7 +71,7 @@ class LumaSearch {
     int16_t* prediction = predictions_[0].data();
     predict_mode(known.mode, prediction);
     mode_bits_[known.mode] =
-        estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, known.mode, likely_, block_); });
+        estimate_bits(*prices_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, known.mode, likely_, block_); });
     return {{mode_bits_[known.mode] + residual_.estimate_cost(0, block_, known.is_sine, prediction), known.mode,
              known.is_sine, prediction}};
   }
@@ -104,7 +104,7 @@ class LumaSearch {
       const int satd =
           kernels::satd(source_.at(block_.x, block_.y), source_.stride, prediction, block_.width(), block_.height());
       const auto code = [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); };
-      mode_bits_[mode] = estimate_bits(*model_, code);
+      mode_bits_[mode] = estimate_bits(*prices_, code);
       ranking.costs[mode] = mode_bits_[mode] + scale * static_cast<float>(satd);
     };
     look(PLANAR), look(DC);
@@ -148,7 +148,7 @@ class LumaSearch {
     for (int i = 0; i < LEARNED_BY_TRANSFORM; ++i) {
       const int mode = distances[i].second;
       mode_bits_[mode] =
-          estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); });
+          estimate_bits(*prices_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); });
       best.push_back(mode);
     }
     return best;
@@ -180,7 +180,7 @@ class LumaSearch {
       if (i && c.cost > 1.1f * candidates[0].cost + 2) break;
       tile_.syntax.for_each_unit(block_,
                                  [&](Unit& u) { u.mode = static_cast<uint8_t>(c.mode), u.is_sine = c.is_sine; });
-      const float total = mode_bits_[c.mode] + residual_.code(*model_, 0, block_, false, c.prediction);
+      const float total = mode_bits_[c.mode] + residual_.code(*prices_, 0, block_, false, c.prediction);
       last = i;
       if (total < best) {
         best = total, chosen = i;
@@ -199,7 +199,7 @@ class LumaSearch {
   uint32_t square_ = 0;  // counts them
   std::vector<Known> known_ = std::vector<Known>((SQUARE / UNIT) * (SQUARE / UNIT) * SIZES * SIZES);
   // Of the block:
-  const Model* model_ = nullptr;
+  const Prices* prices_ = nullptr;
   Block block_ = {};
   References references_;
   LikelyModes likely_;
@@ -208,13 +208,13 @@ class LumaSearch {
 };
 
 // Codes a block's chroma with the best mode; returns its cost.
-inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& model, const Node& node, bool is_whole) {
+inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& prices, const Node& node, bool is_whole) {
   Syntax& syntax = tile.syntax;
   const Block& b = node.block;
   syntax.begin_chroma(node, is_whole);
   const int luma_mode = usual_mode(syntax.unit(b).mode);
   const auto mode_bits = [&](int mode) {
-    return estimate_bits(model, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
+    return estimate_bits(prices, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
   };
   int16_t prediction[MAX_SIDE * MAX_SIDE];
   float least = NEVER;
@@ -233,7 +233,7 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Model& mod
   syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(chosen); });
   for (int p = 1; p < 3; ++p) {
     tile.predict_chroma(p, b, chosen, prediction);
-    total += residual.code(model, p, b, !is_whole, prediction);
+    total += residual.code(prices, p, b, !is_whole, prediction);
   }
   return total;
 }

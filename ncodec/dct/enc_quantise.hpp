@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "enc_kernels.hpp"
 #include "enc_transform.hpp"
 #include "parameters.hpp"
 
@@ -36,12 +37,9 @@ struct Quantiser {
     }
   }
 
-  // `ratio`: coefficients [height, width] in half-steps, those that are coded.
-  void scale(const int32_t* coefficients, const Shape& shape, float* ratio) const {
-    const int width = coded_of(shape).width(), height = coded_of(shape).height();
-    for (int v = 0; v < height; ++v)
-      for (int u = 0; u < width; ++u)
-        ratio[v * width + u] = static_cast<float>(coefficients[v * shape.width() + u]) * inverse[v * width + u];
+  // `ratio`: coefficients in half-steps.
+  void scale(const int32_t* coefficients, float* ratio) const {
+    kernels::scale(coefficients, inverse.data(), static_cast<int>(inverse.size()), ratio);
   }
 };
 

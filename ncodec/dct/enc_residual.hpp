@@ -72,7 +72,7 @@ class ResidualTrial {
   }
 
   // Codes the residual of a prediction: levels, samples, units' energies. Returns the cost without the mode's.
-  float code(const Model& model, int plane, const Block& b, bool has_luma, const int16_t* prediction) {
+  float code(const Prices& prices, int plane, const Block& b, bool has_luma, const int16_t* prediction) {
     Syntax& syntax = tile_.syntax;
     const Shape own = tile_.own_shape(plane, b);
     float ratio[MAX_CODED * MAX_CODED], buffer[MAX_CODED * MAX_CODED];
@@ -81,10 +81,10 @@ class ResidualTrial {
     int16_t* levels = syntax.levels(plane, b);
     clear(levels, own);
     const bool is_coded = is_optimised_ ? trellis_.quantise(ratio, errors, levels, Syntax::LEVELS_STRIDE, own,
-                                                            syntax.surroundings(plane, b, has_luma), model)
+                                                            syntax.surroundings(plane, b, has_luma), prices)
                                         : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
     const float bits =
-        estimate_bits(model, [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); });
+        estimate_bits(prices, [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); });
     tile_.add_residual(plane, b, is_coded, prediction);
     if (tuning_.is_visual) return bits + beyond + weighted_error(ratio, levels, errors, own);
     const int s = syntax.geometry().shift(plane);
@@ -131,17 +131,19 @@ class ResidualTrial {
     return sum;
   }
 
-  // What the frequencies weigh that are not coded.
-  float error_beyond(int plane, const Block& b, const int32_t* coefficients, const Shape& own) const {
+  // What the frequencies weigh that are not coded: the residual's energy less theirs that are.
+  float error_beyond(int plane, const Block& b, const int16_t* residual, const int32_t* coefficients,
+                     const Shape& own) const {
     const Shape coded = coded_of(own);
     if (!tuning_.is_visual || coded == own) return 0;
+    const float scale = std::exp2(-forward_bits(own));
     float sum = 0;
-    for (int v = 0; v < own.height(); ++v)
-      for (int u = v < coded.height() ? coded.width() : 0; u < own.width(); ++u) {
-        const auto c = static_cast<float>(coefficients[v * own.width() + u]);
-        sum += c * c;
-      }
-    return sum * std::exp2(-2 * forward_bits(own)) * weight(plane, b) * std::exp2(tuning_.sensitivity[plane][6]);
+    for (int i = 0; i < own.area(); ++i) sum += static_cast<float>(residual[i] * residual[i]);
+    for (int i = 0; i < coded.area(); ++i) {
+      const float c = scale * static_cast<float>(coefficients[i]);
+      sum -= c * c;
+    }
+    return std::max(sum, 0.f) * weight(plane, b) * std::exp2(tuning_.sensitivity[plane][6]);
   }
 
   // Coefficients of source less prediction, in half-steps: [coded height, coded width]. Returns `error_beyond`.
@@ -149,12 +151,12 @@ class ResidualTrial {
     const int s = tile_.syntax.geometry().shift(plane);
     const Shape own = b.shape.shrunk(s);
     int16_t residual[MAX_SIDE * MAX_SIDE];
-    int32_t coefficients[MAX_SIDE * MAX_SIDE];
+    int32_t coefficients[MAX_CODED * MAX_CODED];
     kernels::subtract(source_[plane].at(b.x >> s, b.y >> s), source_[plane].stride, prediction, own.width(),
                       own.height(), residual);
     forward(residual, own.width(), coefficients, own, tile_.kinds_of(plane, own, is_sine));
-    quantiser(plane, b).scale(coefficients, own, ratio);
-    return error_beyond(plane, b, coefficients, own);
+    quantiser(plane, b).scale(coefficients, ratio);
+    return error_beyond(plane, b, residual, coefficients, own);
   }
 
   static void clear(int16_t* levels, const Shape& own) {

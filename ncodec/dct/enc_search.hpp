@@ -26,7 +26,7 @@ class Search {
 
   // Chooses for a square: afterwards the tile's units and levels hold the choice.
   void choose(const Model& model, const Block& square) {
-    model_ = &model;
+    prices_.take(model);
     luma_.begin_square();
     choose_tree({square}, NEVER, last_plane_ > 0);
   }
@@ -88,12 +88,12 @@ class Search {
     const Block& b = node.block;
     tile_.syntax.set_decoded(b, false);
     const float before = (node.depth == 0 ? choose_offset(b) : 0) + split_bits(node, NO_SPLIT);
-    Cost cost = {luma_.choose(*model_, node, may_split, limit), 0};
+    Cost cost = {luma_.choose(prices_, node, may_split, limit), 0};
     if (cost.total == NEVER) return cost;
     cost.total += before;
     if (!has_chroma) return cost;
     if (cost.total >= limit) return {};
-    cost.chroma = choose_chroma(tile_, residual_, *model_, node, false);
+    cost.chroma = choose_chroma(tile_, residual_, prices_, node, false);
     cost.total += cost.chroma;
     return cost;
   }
@@ -119,7 +119,7 @@ class Search {
     if (!has_chroma) return cost;
     if (cost.total >= limit) return {};
     if (keeps) {
-      cost.chroma = choose_chroma(tile_, residual_, *model_, node, true);
+      cost.chroma = choose_chroma(tile_, residual_, prices_, node, true);
       cost.total += cost.chroma;
     } else if (may_be_whole) {
       choose_whole(node, split, cost);
@@ -132,13 +132,13 @@ class Search {
     Snapshot& apart = *apart_[node.depth];
     apart.save(tile_, node.block, 1, 2);
     const float bits = whole_bits(node, split, true);
-    const float whole = bits + choose_chroma(tile_, residual_, *model_, node, true);
+    const float whole = bits + choose_chroma(tile_, residual_, prices_, node, true);
     if (whole >= cost.chroma) return apart.restore(tile_, node.block, 1, 2);
     cost = {cost.total - cost.chroma + whole, whole};
   }
 
   float whole_bits(const Node& node, Split split, bool is_whole) const {
-    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_whole(e, is_whole, node, split); });
+    return estimate_bits(prices_, [&](Estimator& e) { tile_.syntax.code_whole(e, is_whole, node, split); });
   }
 
   // Sets the offset of a block's steps; returns its bits.
@@ -146,11 +146,11 @@ class Search {
     if (!tile_.syntax.has_offsets()) return 0;
     const int offset = masking_.offset(b);
     tile_.syntax.set_offset(b, offset);
-    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_offset(e, offset, b); });
+    return estimate_bits(prices_, [&](Estimator& e) { tile_.syntax.code_offset(e, offset, b); });
   }
 
   float split_bits(const Node& node, Split split) const {
-    return estimate_bits(*model_, [&](Estimator& e) { tile_.syntax.code_split(e, split, node); });
+    return estimate_bits(prices_, [&](Estimator& e) { tile_.syntax.code_split(e, split, node); });
   }
 
   bool is_empty(const Block& b, bool has_chroma) const {
@@ -165,7 +165,7 @@ class Search {
   Gradients gradients_;
   ResidualTrial residual_;
   LumaSearch luma_;
-  const Model* model_ = nullptr;
+  Prices prices_;
   std::array<std::unique_ptr<Snapshot>, 8> best_, apart_;  // by depth
 };
 

@@ -160,7 +160,7 @@ struct Leaves {
     const Plane& from = source.planes[plane];
     const Unit& unit = tile.syntax.unit(b);
     int16_t residual[MAX_SIDE * MAX_SIDE];
-    int32_t c[MAX_SIDE * MAX_SIDE];
+    int32_t c[MAX_CODED * MAX_CODED];
     kernels::subtract(from.at(b.x >> s, b.y >> s), from.stride, prediction, side, side, residual);
     forward(residual, side, c, own, tile.kinds_of(plane, own, unit.is_sine));
     const int16_t* chosen = tile.syntax.levels(plane, b);
@@ -168,7 +168,7 @@ struct Leaves {
       about[size].push_back(value);
     for (int v = 0; v < coded; ++v)
       for (int h = 0; h < coded; ++h) {
-        coefficients[size].push_back(std::ldexp(static_cast<float>(c[v * side + h]), -FORWARD_BITS));
+        coefficients[size].push_back(std::ldexp(static_cast<float>(c[v * coded + h]), -FORWARD_BITS));
         levels[size].push_back(chosen[v * Syntax::LEVELS_STRIDE + h]);
       }
   }

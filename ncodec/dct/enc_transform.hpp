@@ -1,7 +1,8 @@
 // The forward transforms of blocks of 10-bit residuals, for encoders: not normative.
 //
 // With C(u, v) the orthonormal coefficient of a residual, u the vertical frequency, `forward` gives C * 2^FORWARD_BITS
-// of squares of every size and kind, and times sqrt(height / width) of others.
+// of squares of every size and kind, and times sqrt(height / width) of others. Only frequencies below MAX_CODED are
+// computed.
 
 #pragma once
 
@@ -12,6 +13,9 @@ namespace ncodec::dct {
 constexpr int FORWARD_BITS = 5;
 
 namespace detail {
+
+// Of N frequencies, those that are coded.
+constexpr int kept(int n) { return std::min(n, MAX_CODED); }
 
 // Of the first pass: 1023 N fits int16.
 constexpr int forward_shift(Kind kind, int n) {
@@ -43,10 +47,10 @@ constexpr ForwardFactors<K, N> make_forward_factors() {
 template <Kind K, int N>
 inline constexpr ForwardFactors<K, N> FORWARD_FACTORS = make_forward_factors<K, N>();
 
-// The 1-D forward transform of in[0 .. N) to outputs 0, step, 2 step, ..., unscaled. |in| * N / 2 < 2^15, except
-// of dst. Overwrites `in`.
-template <Kind K, int N>
-inline void forward_columns(Words* in, int step, Longs* low, Longs* high) {
+// The 1-D forward transform of in[0 .. N) to outputs 0, STEP, 2 STEP, ... that are coded, unscaled. |in| * N / 2 <
+// 2^15, except of dst. Overwrites `in`.
+template <Kind K, int N, int STEP = 1>
+inline void forward_columns(Words* in, Longs* low, Longs* high) {
   using F = ForwardFactors<K, N>;
   Words odd[N];
   if constexpr (!F::ALL) {
@@ -54,7 +58,7 @@ inline void forward_columns(Words* in, int step, Longs* low, Longs* high) {
       odd[n] = sub_words(in[n], in[N - 1 - n]);
       in[n] = add_words(in[n], in[N - 1 - n]);
     }
-    forward_columns<K, N / 2>(in, 2 * step, low, high);
+    forward_columns<K, N / 2, 2 * STEP>(in, low, high);
   } else {
     std::copy(in, in + N, odd);
   }
@@ -63,14 +67,15 @@ inline void forward_columns(Words* in, int step, Longs* low, Longs* high) {
     pairs_low[p] = pair_low(odd[2 * p], odd[2 * p + 1]);
     pairs_high[p] = pair_high(odd[2 * p], odd[2 * p + 1]);
   }
-  for (int k = 0; k < F::OUTPUTS; ++k) {
+  constexpr int OUTPUTS = kept(N * STEP) * F::OUTPUTS / (N * STEP);
+  for (int k = 0; k < OUTPUTS; ++k) {
     Longs sum_low = constant(0), sum_high = sum_low;
     for (int p = 0; p < F::PAIRS; ++p) {
       const Words factors = splat(FORWARD_FACTORS<K, N>.at[k][p]);
       sum_low = add(sum_low, dot(pairs_low[p], factors));
       sum_high = add(sum_high, dot(pairs_high[p], factors));
     }
-    const int at = F::ALL ? k * step : (2 * k + 1) * step;
+    const int at = F::ALL ? k * STEP : (2 * k + 1) * STEP;
     low[at] = sum_low;
     high[at] = sum_high;
   }
@@ -82,14 +87,14 @@ inline void forward_columns_wide(const Words* in, Longs* low, Longs* high) {
   Words part[N];
   if constexpr (K == Kind::dst) {
     std::copy(in, in + N, part);
-    forward_columns<K, N>(part, 1, low, high);
+    forward_columns<K, N>(part, low, high);
   } else {
     Longs fine_low[N], fine_high[N];
     for (int n = 0; n < N; ++n) part[n] = upper_bits(in[n]);
-    forward_columns<K, N>(part, 1, low, high);
+    forward_columns<K, N>(part, low, high);
     for (int n = 0; n < N; ++n) part[n] = sub_words(in[n], shift_up(upper_bits(in[n])));
-    forward_columns<K, N>(part, 1, fine_low, fine_high);
-    for (int n = 0; n < N; ++n) {
+    forward_columns<K, N>(part, fine_low, fine_high);
+    for (int n = 0; n < kept(N); ++n) {
       low[n] = add(shift_up_longs(low[n]), fine_low[n]);
       high[n] = add(shift_up_longs(high[n]), fine_high[n]);
     }
@@ -112,10 +117,10 @@ inline void forward_rows(const int16_t* residual, int stride, int height, int16_
       transpose<LANES>(words, columns + x * LANES, LANES, PART);
     }
     for (int x = 0; x < N; ++x) words[x] = load(columns + x * LANES);
-    forward_columns<K, N>(words, 1, low, high);
-    for (int v = 0; v < N; ++v) words[v] = narrow<SHIFT>(add(low[v], half), add(high[v], half));
+    forward_columns<K, N>(words, low, high);
+    for (int v = 0; v < kept(N); ++v) words[v] = narrow<SHIFT>(add(low[v], half), add(high[v], half));
     for (int v = N; v < LANES; ++v) words[v] = zero();
-    for (int v = 0; v < N; v += PART) transpose<PART>(words + v, middle + y * N + v, N, n_rows);
+    for (int v = 0; v < kept(N); v += PART) transpose<PART>(words + v, middle + y * kept(N) + v, kept(N), n_rows);
   }
 }
 
@@ -129,7 +134,7 @@ inline void forward_down(const int16_t* middle, int width, int32_t* coefficients
   for (int v = 0; v < width; v += WIDTH) {
     for (int y = 0; y < N; ++y) words[y] = load_row<WIDTH>(middle + y * width + v);
     forward_columns_wide<K, N>(words, low, high);
-    for (int u = 0; u < N; ++u) {
+    for (int u = 0; u < kept(N); ++u) {
       store_longs(coefficients + u * width + v, shift_down_longs<SHIFT>(add(low[u], half)));
       if constexpr (WIDTH == LANES)
         store_longs(coefficients + u * width + v + 4, shift_down_longs<SHIFT>(add(high[u], half)));
@@ -144,29 +149,30 @@ inline float forward_bits(const Shape& shape) {
   return FORWARD_BITS + static_cast<float>(shape.log2_h - shape.log2_w) / 2;
 }
 
-// Writes [height * width] coefficients, C * 2^forward_bits, below 2^25. |residual| < 2^SAMPLE_BITS. Not normative.
+// Writes [coded height, coded width] coefficients, C * 2^forward_bits, below 2^25. |residual| < 2^SAMPLE_BITS. Not
+// normative.
 inline void forward(const int16_t* residual, int stride, int32_t* coefficients, const Shape& shape,
                     const Kinds& kinds) {
-  const int width = shape.width(), height = shape.height();
-  int16_t middle[MAX_SIDE * MAX_SIDE];  // [y][horizontal frequency]
+  const int height = shape.height(), coded_width = detail::kept(shape.width()), coded_height = detail::kept(height);
+  int16_t middle[MAX_SIDE * MAX_CODED];  // [y][horizontal frequency]
   detail::with_transform(kinds.horizontal, shape.log2_w, [&](auto tag) {
     detail::forward_rows<decltype(tag)::KIND, decltype(tag)::SIZE>(residual, stride, height, middle);
   });
   detail::with_transform(kinds.vertical, shape.log2_h, [&](auto tag) {
     constexpr Kind K = decltype(tag)::KIND;
     constexpr int N = decltype(tag)::SIZE;
-    if (width < detail::LANES) {
-      detail::forward_down<K, N, 4>(middle, width, coefficients);
+    if (coded_width < detail::LANES) {
+      detail::forward_down<K, N, 4>(middle, coded_width, coefficients);
     } else {
-      detail::forward_down<K, N, detail::LANES>(middle, width, coefficients);
+      detail::forward_down<K, N, detail::LANES>(middle, coded_width, coefficients);
     }
   });
   if (kinds.vertical != Kind::angle) return;
   const uint16_t *across = scales(Kind::angle, shape.log2_w), *down = scales(Kind::angle, shape.log2_h);
-  const int shift = 2 * SCALE_BITS + shape.log2_w - FORWARD_BITS - detail::forward_shift(Kind::angle, width);
-  for (int u = 0; u < height; ++u)
-    for (int v = 0; v < width; ++v) {
-      int32_t& c = coefficients[u * width + v];
+  const int shift = 2 * SCALE_BITS + shape.log2_w - FORWARD_BITS - detail::forward_shift(Kind::angle, shape.width());
+  for (int u = 0; u < coded_height; ++u)
+    for (int v = 0; v < coded_width; ++v) {
+      int32_t& c = coefficients[u * coded_width + v];
       c = static_cast<int32_t>((c * (static_cast<int64_t>(down[u]) * across[v]) + (int64_t{1} << (shift - 1))) >>
                                shift);
     }

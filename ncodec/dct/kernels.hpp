@@ -9,6 +9,24 @@
 
 #include "clones.hpp"
 #include "samples.hpp"
+#include "transform_lanes.hpp"
+
+namespace ncodec::dct::detail {
+
+template <int WIDTH>
+inline void angular_row(const int16_t* from, const int8_t* taps, int w, int16_t* out) {
+  const Words first = splat(packed(taps[0], taps[1])), second = splat(packed(taps[2], taps[3]));
+  for (int x = 0; x < w; x += WIDTH) {
+    const int16_t* p = from + x;
+    const Words a = load_row<WIDTH>(p), b = load_row<WIDTH>(p + 1), c = load_row<WIDTH>(p + 2),
+                d = load_row<WIDTH>(p + 3);
+    const Longs low = add(dot(pair_low(a, b), first), dot(pair_low(c, d), second));
+    const Longs high = add(dot(pair_high(a, b), first), dot(pair_high(c, d), second));
+    store_row<WIDTH>(out + x, clip(narrow<6>(add(low, constant(32)), add(high, constant(32))), 0, SAMPLE_MAX));
+  }
+}
+
+}  // namespace ncodec::dct::detail
 
 namespace ncodec::dct::kernels {
 
@@ -43,13 +61,11 @@ struct Taps {
 };
 constexpr Taps TAPS;
 
-NCODEC_CLONES static void angular(const int16_t* from, int angle, int w, int h, const int8_t (*taps)[4], int16_t* out) {
-  for (int y = 0; y < h; ++y) {
-    const int8_t* c = taps[((y + 1) * angle) & 31];
-    const int16_t* p = from + (((y + 1) * angle) >> 5);
-    for (int x = 0; x < w; ++x)
-      out[y * w + x] = static_cast<int16_t>(
-          std::clamp((c[0] * p[x] + c[1] * p[x + 1] + c[2] * p[x + 2] + c[3] * p[x + 3] + 32) >> 6, 0, SAMPLE_MAX));
+inline void angular(const int16_t* from, int angle, int w, int h, const int8_t (*taps)[4], int16_t* out) {
+  for (int y = 1; y <= h; ++y, out += w) {
+    const int16_t* p = from + ((y * angle) >> 5);
+    if (w == 4) detail::angular_row<4>(p, taps[(y * angle) & 31], w, out);
+    else detail::angular_row<detail::LANES>(p, taps[(y * angle) & 31], w, out);
   }
 }
 
@@ -97,8 +113,19 @@ NCODEC_CLONES static void ease_both(const int16_t* left, const int16_t* top, int
 
 // [height, width] to [width, height].
 inline void transpose(const int16_t* in, int width, int height, int16_t* out) {
-  for (int y = 0; y < height; ++y)
-    for (int x = 0; x < width; ++x) out[x * height + y] = in[y * width + x];
+  using namespace detail;
+  const int wide = std::min(width, LANES), high = std::min(height, LANES);
+  for (int y = 0; y < height; y += high)
+    for (int x = 0; x < width; x += wide) {
+      Words rows[LANES];
+      for (int i = 0; i < LANES; ++i) {
+        const int16_t* row = in + (y + i) * width + x;
+        rows[i] = i >= high ? zero() : wide < LANES ? load_half(row) : load(row);
+      }
+      int16_t* to = out + x * height + y;
+      if (high < LANES) detail::transpose<4>(rows, to, height, wide);
+      else detail::transpose<LANES>(rows, to, height, wide);
+    }
 }
 
 // D41: luma and Cb to chroma.

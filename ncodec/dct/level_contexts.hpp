@@ -13,8 +13,7 @@
 
 namespace ncodec::dct {
 
-constexpr int STATES = 4;      // of the dependent quantiser: in odd ones levels are odd half-steps
-constexpr int MAX_CODED = 32;  // of larger blocks the 32x32 low frequencies are coded
+constexpr int STATES = 4;  // of the dependent quantiser: in odd ones levels are odd half-steps
 
 inline int coded_log2(int log2) { return std::min(log2, 5); }
 inline Shape coded_of(const Shape& shape) { return {coded_log2(shape.log2_w), coded_log2(shape.log2_h)}; }
@@ -56,7 +55,28 @@ struct ContextClasses {
 };
 inline const ContextClasses CLASSES;
 
-// The bins of a block's levels: their contexts and mixers.
+// The bins of the level at one place of a block: their contexts and mixers. `near`: the class of the template's sum.
+struct LevelBins {
+  Bin first_sig, first_big;  // of state 0, magnitude 1, nothing near, nothing earlier
+  int near_most, near_step;  // of sig's third context
+
+  // [level not 0?] (D24).
+  Bin sig(int state, int near) const {
+    return {first_sig.a + step_of(contexts::SIG_A, 0) * state + near, first_sig.b,
+            first_sig.c + std::min(near, near_most) * near_step, first_sig.mixer + step_of(mixers::SIG, 0) * state};
+  }
+
+  // [magnitude over `threshold` 1, 2, 3?] (D25). `earlier`: magnitudes over 1 so far in the block.
+  Bin big(int state, int threshold, int near, int earlier) const {
+    const int number = threshold - 1;
+    return {first_big.a + step_of(contexts::BIG_A, 0) * number + step_of(contexts::BIG_A, 3) * (state & 1) + near,
+            first_big.b + step_of(contexts::BIG_B, 0) * number,
+            first_big.c + step_of(contexts::BIG_C, 0) * number + std::min(earlier, 3),
+            first_big.mixer + step_of(mixers::BIG, 0) * number};
+  }
+};
+
+// The bins of a block's levels.
 class LevelContexts {
  public:
   LevelContexts(const Surroundings& around, const Shape& shape)
@@ -71,28 +91,24 @@ class LevelContexts {
         place_x_(CLASSES.place[std::min(sides_[0], 2)]),
         place_y_(CLASSES.place[std::min(sides_[1], 2)]) {}
 
-  // [level not 0?] (D24). `sum`: of the template, its magnitudes at most 7 each.
-  Bin sig(int state, Place at, int sum) const {
-    const int near = CLASSES.near[sum], far = CLASSES.far[at.x + at.y], place = place_x_[at.x] + 8 * place_y_[at.y];
-    Bin bin;
-    bin.a = contexts::SIG_A(state, is_chroma_, size_, far, near);
+  LevelBins at(Place at) const {
+    const int far = CLASSES.far[at.x + at.y], place = place_x_[at.x] + 8 * place_y_[at.y];
+    LevelBins bins;
+    bins.first_sig.a = contexts::SIG_A(0, is_chroma_, size_, far, 0);
     if (is_chroma_) {
-      bin.b = contexts::SIG_B_CHROMA(size_, form_, place);
-      bin.c = contexts::SIG_C_CHROMA(std::min(size_, 2), energy_ / 2, other_planes(at), std::min(near, 3));
+      bins.first_sig.b = contexts::SIG_B_CHROMA(size_, form_, place);
+      bins.first_sig.c = contexts::SIG_C_CHROMA(std::min(size_, 2), energy_ / 2, other_planes(at), 0);
+      bins.near_most = 3, bins.near_step = 1;
     } else {
-      bin.b = contexts::SIG_B_LUMA(size_, form_, place, around_.direction);
-      bin.c = contexts::SIG_C_LUMA(size_, energy_, std::min(near, 4), std::min(far / 2, 2));
+      bins.first_sig.b = contexts::SIG_B_LUMA(size_, form_, place, around_.direction);
+      bins.first_sig.c = contexts::SIG_C_LUMA(size_, energy_, 0, std::min(far / 2, 2));
+      bins.near_most = 4, bins.near_step = step_of(contexts::SIG_C_LUMA, 2);
     }
-    bin.mixer = mixers::SIG(state, is_chroma_, size_);
-    return bin;
-  }
-
-  // [magnitude over `threshold` 1, 2, 3?] (D25). `earlier`: magnitudes over 1 so far in the block.
-  Bin big(int state, int threshold, Place at, int sum, int earlier) const {
-    const int near = CLASSES.near[sum], far = std::min<int>(CLASSES.far[at.x + at.y], 3), number = threshold - 1;
-    return {contexts::BIG_A(number, is_chroma_, size_ < 2, state & 1, far, near),
-            contexts::BIG_B(number, is_chroma_, size_, std::min(at.x, 3) + 4 * std::min(at.y, 3)),
-            contexts::BIG_C(number, is_chroma_, energy_, std::min(earlier, 3)), mixers::BIG(number, is_chroma_)};
+    bins.first_sig.mixer = mixers::SIG(0, is_chroma_, size_);
+    bins.first_big = {contexts::BIG_A(0, is_chroma_, size_ < 2, 0, std::min(far, 3), 0),
+                      contexts::BIG_B(0, is_chroma_, size_, std::min(at.x, 3) + 4 * std::min(at.y, 3)),
+                      contexts::BIG_C(0, is_chroma_, energy_, 0), mixers::BIG(0, is_chroma_)};
+    return bins;
   }
 
   // [group coded?] (D22). `neighbours`: how many of the groups to its right and below are.

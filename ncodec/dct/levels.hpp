@@ -93,12 +93,10 @@ int code_escape(Coder& coder, int value) {
 
 // The magnitude of a level that is not 0 (D25, D26).
 template <class Coder>
-NCODEC_INLINE int code_magnitude(Coder& coder, int wanted, const LevelContexts& bins, int state, Place at, int sum,
-                                 int earlier) {
+NCODEC_INLINE int code_magnitude(Coder& coder, int wanted, const LevelBins& bins, int state, int near, int earlier) {
   int k = 1;
-  while (k <= 3 && coder.bin(wanted > k, bins.big(state, k, at, sum, earlier))) ++k;
+  while (k <= 3 && coder.bin(wanted > k, bins.big(state, k, near, earlier))) ++k;
   if (k <= 3) return k;
-  const int near = CLASSES.near[sum];
   while (k < MAX_UNARY && coder.bit(wanted > k, contexts::UNARY(near, k - 4))) ++k;
   if (k == MAX_UNARY) k += code_escape(coder, wanted - MAX_UNARY);
   return std::min(k, LEVEL_MAX);
@@ -156,16 +154,17 @@ int code_magnitudes(Coder& coder, int16_t* levels, int stride, const Shape& shap
     for (int k = is_first ? first_in_group : 15; k >= 0; --k) {
       const Place at = SCAN.place(group, k);
       int16_t& level = levels[at.y * stride + at.x];
-      const int sum = magnitudes.template_sum(at);
+      const int near = CLASSES.near[magnitudes.template_sum(at)];
+      const LevelBins level_bins = bins.at(at);
       // D23: the last position has a level, and so has number 0 of a coded group without any other.
       const bool is_known = (is_first && k == first_in_group) || (has_flag && is_empty && k == 0);
-      if (!is_known && !coder.bin(level != 0, bins.sig(state, at, sum))) {
+      if (!is_known && !coder.bin(level != 0, level_bins.sig(state, near))) {
         state = NEXT_STATE[state][0];
         continue;
       }
       is_empty = false;
       const int odd = state & 1, wanted = (std::abs(static_cast<int>(level)) + odd) / 2;
-      const int magnitude = code_magnitude(coder, wanted, bins, state, at, sum, earlier);
+      const int magnitude = code_magnitude(coder, wanted, level_bins, state, near, earlier);
       if (Coder::DECODES) level = static_cast<int16_t>(2 * magnitude - odd);
       places.at[places.n++] = at;
       state = NEXT_STATE[state][magnitude & 1];

@@ -17,6 +17,7 @@ constexpr int MIDDLE = 1 << (SAMPLE_BITS - 1);
 constexpr int MIN_LOG2 = 2;  // sides of 4 ...
 constexpr int MAX_LOG2 = 6;  // ... to 64
 constexpr int MAX_SIDE = 1 << MAX_LOG2;
+constexpr int MAX_CODED = 32;  // of larger blocks the 32x32 low frequencies are coded
 constexpr int SIZES = MAX_LOG2 - MIN_LOG2 + 1;
 
 // Of a block. Arrays of its samples and frequencies are [height][width].

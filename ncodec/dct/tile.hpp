@@ -183,8 +183,14 @@ class Tile : public Samples {
     const int s = syntax.geometry().chroma_shift, x = b.x >> s, y = b.y >> s;
     const int width = b.width() >> s, height = b.height() >> s;
     const Plane& p = planes[plane];
-    const auto mean = [&](int cx, int cy) -> int16_t {
-      if (s == 0 || plane) return *p.at(cx, cy);
+    if (s == 0 || plane) {
+      for (int j = 0; j < height; ++j) std::memcpy(r.samples + j * width, p.at(x, y + j), sizeof(int16_t) * width);
+      if (chroma.n_top) std::memcpy(r.border.top + 1, p.at(x, y - 1), sizeof(int16_t) * width);
+      if (chroma.n_left)
+        for (int j = 0; j < height; ++j) r.border.left[1 + j] = *p.at(x - 1, y + j);
+      return;
+    }
+    const auto mean = [&](int cx, int cy) {
       const int16_t* q = p.at(2 * cx, 2 * cy);
       return static_cast<int16_t>((q[0] + q[1] + q[p.stride] + q[p.stride + 1] + 2) >> 2);
     };

@@ -1,10 +1,11 @@
-// Eight lanes of int16 and what the transforms do with them: SSE2, or the same in plain C++.
+// Eight lanes of int16 and what transforms and prediction do with them: SSE2, or the same in plain C++.
 
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #if defined(__SSE2__) || defined(_M_X64)
@@ -38,7 +39,14 @@ inline Words narrow(Longs low, Longs high) {
 }
 inline Words add_words(Words a, Words b) { return _mm_add_epi16(a, b); }
 inline Words sub_words(Words a, Words b) { return _mm_sub_epi16(a, b); }
-inline Words upper_bits(Words a) { return _mm_srai_epi16(a, FINE_BITS); }
+inline Words magnitude(Words a) { return _mm_max_epi16(a, _mm_subs_epi16(zero(), a)); }
+inline Words clip(Words a, int16_t low, int16_t high) {
+  return _mm_min_epi16(_mm_max_epi16(a, _mm_set1_epi16(low)), _mm_set1_epi16(high));
+}
+template <int SHIFT>
+inline Words shift_down(Words a) {
+  return _mm_srai_epi16(a, SHIFT);
+}
 inline Words shift_up(Words a) { return _mm_slli_epi16(a, FINE_BITS); }
 inline Longs shift_up_longs(Longs a) { return _mm_slli_epi32(a, FINE_BITS); }
 template <int SHIFT>
@@ -126,8 +134,15 @@ inline Words sub_words(Words a, Words b) {
   for (int i = 0; i < 8; ++i) a.at[i] = static_cast<int16_t>(a.at[i] - b.at[i]);
   return a;
 }
-inline Words upper_bits(Words a) {
-  return each(a, [](int x) { return x >> FINE_BITS; });
+inline Words magnitude(Words a) {
+  return each(a, [](int x) { return std::min(std::abs(x), 32767); });
+}
+inline Words clip(Words a, int16_t low, int16_t high) {
+  return each(a, [=](int x) { return std::clamp<int>(x, low, high); });
+}
+template <int SHIFT>
+inline Words shift_down(Words a) {
+  return each(a, [](int x) { return x >> SHIFT; });
 }
 inline Words shift_up(Words a) {
   return each(a, [](int x) { return x * (1 << FINE_BITS); });
@@ -143,6 +158,15 @@ inline Longs shift_down_longs(Longs a) {
 }
 inline void store_longs(int32_t* to, Longs a) { std::memcpy(to, a.at, sizeof a.at); }
 #endif
+
+// The upper bits of forward_columns_wide.
+inline Words upper_bits(Words a) { return shift_down<FINE_BITS>(a); }
+
+inline int sum_of(Longs a) {
+  int32_t parts[4];
+  store_longs(parts, a);
+  return parts[0] + parts[1] + parts[2] + parts[3];
+}
 
 // Two factors as `dot` takes them.
 constexpr int32_t packed(int first, int second) {
