@@ -45,12 +45,13 @@ class LearnedBorder {
   }
 
   int mean() const { return mean_; }
+  const int16_t* inputs(bool is_turned) const { return inputs_[is_turned].data(); }
   bool is_turned(int mode) const { return shape_.log2_w < shape_.log2_h || mode >= MODES + LEARNED_MATRICES; }
 
   // D62: [vertical][horizontal] frequencies, exchanged if the mode is turned.
   void frequencies(const Learned& learned, int mode, int16_t* out) const {
     const auto& matrix = learned[learned_shape(shape_)][(mode - MODES) % LEARNED_MATRICES];
-    kernels::learned(inputs_[is_turned(mode)].data(), matrix[0].data(), out);
+    kernels::learned(inputs(is_turned(mode)), matrix[0].data(), out);
   }
 
  private:
@@ -59,8 +60,7 @@ class LearnedBorder {
     if (side < 1 << MAX_LEARNED_LOG2) {
       for (int i = 0; i < side; ++i) *out++ = static_cast<int16_t>(samples[i] - mean_);
     } else {
-      for (int i = 0; i < side; i += 2)
-        *out++ = static_cast<int16_t>(((samples[i] + samples[i + 1] + 1) >> 1) - mean_);
+      for (int i = 0; i < side; i += 2) *out++ = static_cast<int16_t>(((samples[i] + samples[i + 1] + 1) >> 1) - mean_);
     }
     return out;
   }
