@@ -35,7 +35,7 @@ PAIRS = [tuple(TABLES["PAIRS"][i : i + 2]) for i in range(0, 24, 2)]
 def number_places():
     """Return {name: (first, dimensions)} of contexts and mixers, and how many there are of both."""
     names = list(TABLES)
-    contexts = names[names.index("SIG_A") : names.index("SIGN_C") + 1]
+    contexts = names[names.index("SIG_A") : names.index("LEARNED_MODE") + 1]
     places, counts = {}, []
     for group in (contexts, [name for name in names if name.startswith("mix ")]):
         n = 0
@@ -297,6 +297,27 @@ def predict(top, left, mode, w, h):
     return p + ((of_x * (beside - p) + of_y * (above - p) + 32) >> 6)
 
 
+def shape_number(w, h):
+    least, most = sorted((w.bit_length() - 3, h.bit_length() - 3))
+    return least * (5 - least) // 2 + most
+
+
+def predict_learned(top, left, matrices, mode, w, h):
+    """As `predict`; matrices [6, 8, 16, 32]."""
+    if w < h or mode >= 75:
+        return predict_learned(left, top, matrices, 67 + (mode - 67) % 8, h, w).T
+    mean = (sum(top[1 : w + 1]) + sum(left[1 : h + 1]) + (w + h) // 2) // (w + h)
+    inputs = []
+    for line, n in ((top, w), (left, h)):
+        line = np.array(line[1 : 2 * n + 1])
+        inputs += [*((line[::2] + line[1::2] + 1) >> 1 if n == 16 else line) - mean]
+    matrix = matrices[shape_number(w, h), mode - 67, :, : len(inputs)].astype(int)
+    frequencies = np.zeros((h, w), int)
+    frequencies[:4, :4] = np.clip((matrix @ inputs + 512) >> 10, -32768, 32767).reshape(4, 4)
+    kind_h, kind_v = ("dst" if n == 4 else "dct" for n in (w, h))
+    return np.clip(mean + inverse(frequencies, kind_h, kind_v), 0, 1023)
+
+
 def predict_direction(top, left, mode, w, h):
     log2 = ((w * h).bit_length() - 1) // 2
     turned = (0, 6, 10, 12, 14)[abs(w.bit_length() - h.bit_length())]
@@ -500,15 +521,29 @@ class Tile:
         references = self.references(0, x, y, w, h)
         for place in self.for_units(x, y, w, h):
             self.units[place] = facts.copy() | {"energy": [0] * 3, "last": [None] * 3}
-        self.residual(0, x, y, w, h, False, predict(*references, mode, w, h))
+        if mode >= 67:
+            prediction = predict_learned(*references, self.tensors["learned"], mode, w, h)
+        else:
+            prediction = predict(*references, mode, w, h)
+        self.residual(0, x, y, w, h, False, prediction)
 
     def luma_mode(self, x, y, w, h, derived):
-        left, above = (u["mode"] for u in self.beside(x, y))
+        beside = [u["mode"] for u in self.beside(x, y)]
+        left, above = map(usual, beside)
         likely, z = likely_modes(left, above, derived), log2_side(w, h) - 2
         energy = self.around(0, x, y, w, h)
+        votes = [
+            8 * min(m, 2) + 4 * (m == derived[0]) + 2 * (m == left) + (m == above) for m in likely
+        ]
+        if max(w, h) <= 16:
+            s, n = shape_number(w, h), sum(m >= 67 for m in beside)
+            if self.bins.mixed("LEARNED", [0], [s, n], [s, energy], [s, votes[0]]):
+                node = 1
+                for _ in range(3 + (w == h)):
+                    node = 2 * node + self.bins.single(at("LEARNED_MODE", s, node))
+                return node + (51 if w == h else 59)
         for i, m in enumerate(likely):
-            votes = 8 * min(m, 2) + 4 * (m == derived[0]) + 2 * (m == left) + (m == above)
-            if self.bins.mixed("LIKELY", [i], [i, z], [i, votes], [i, energy]):
+            if self.bins.mixed("LIKELY", [i], [i, z], [i, votes[i]], [i, energy]):
                 return m
         node = 1
         for _ in range(6):
@@ -530,7 +565,7 @@ class Tile:
             if mode == LINEAR:
                 prediction = self.linear(plane, x >> s, y >> s, w >> s, h >> s, top, left)
             else:
-                chosen = {0: here["mode"], 2: PLANAR, 3: DC}[mode]
+                chosen = {0: usual(here["mode"]), 2: PLANAR, 3: DC}[mode]
                 prediction = predict(top, left, chosen, w >> s, h >> s)
             self.residual(plane, x, y, w, h, not is_whole, prediction)
 
@@ -679,7 +714,12 @@ def reach(unit, w, h):
     return [1 + clip(c + 2 * s, 0, 9) // 2 for c, s in zip(unit["last"][0], shifts, strict=True)]
 
 
+def usual(mode):
+    return mode if mode < 67 else PLANAR
+
+
 def kind_of(mode):
+    mode = usual(mode)
     return mode if mode < 2 else 2 if mode < 34 else 3
 
 
@@ -942,10 +982,11 @@ def network_tile(tile, tensors, code):
     z = layer("high", around(layer("forward", cells), "edge"))
     z = np.clip(rounded(z * table("scale"), np.array(8)), -4096, 4096)
     x = sat(layer("head", z) + layer("sides", np.array(sides)))
-    for k in range(2):
-        patches = np.moveaxis(around(activated(x, k), "constant"), 0, 2).reshape(h, w, -1)
+    for k in range(4):
+        squeezed = activated(layer(f"squeeze.{k}", x), k)
+        patches = np.moveaxis(around(squeezed, "constant"), 0, 2).reshape(h, w, -1)
         x = sat(x + layer(f"conv.{k}", patches))
-    y = rounded(layer("tail", activated(x, 2)) * table("gain"), np.array(15))
+    y = rounded(layer("tail", activated(x, 4)) * table("gain"), np.array(15))
     added = (
         layer("inverse", y).reshape(h, w, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 4 * h, 4 * w)
     )

@@ -200,7 +200,7 @@ class RandomBins(reference.Bins):
         return value
 
 
-LARGE = {"OFFSET": 0.9, "SPLIT": 0.1, "QUAD": 0.4, "VERTICAL": 0.5, "TERNARY": 0.4, "WHOLE": 0.4, "LIKELY": 0.1, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "SIGN": 0.4, "CHROMA": 0.3}  # fmt: skip
+LARGE = {"OFFSET": 0.9, "SPLIT": 0.1, "QUAD": 0.4, "VERTICAL": 0.5, "TERNARY": 0.4, "WHOLE": 0.4, "LIKELY": 0.1, "LEARNED": 0.4, "CODED": 0.3, "SIG": 0.1, "BIG": 0.2, "GROUP": 0.2, "LAST": 0.7, "SINE": 0.5, "SIGN": 0.4, "CHROMA": 0.3}  # fmt: skip
 SMALL = LARGE | {"SPLIT": 0.8, "CODED": 0.5, "SIG": 0.3}
 EXTREME = SMALL | {
     "OFFSET": 0.6,
@@ -234,17 +234,19 @@ def random_network(seed):
     rng, made = np.random.default_rng(seed), {}
     layers = {
         "forward": ((48, 48), 7), "high": ((48, 3, 3), 8), "head": ((64, 48), 9), "sides": ((64, 12), 3),
-        "conv.0": ((64, 576), 12), "conv.1": ((64, 576), 12), "tail": ((48, 64), 9), "inverse": ((48, 48), 12),
+        "tail": ((48, 64), 9), "inverse": ((48, 48), 12),
     }  # fmt: skip
+    for k in range(4):
+        layers |= {f"squeeze.{k}": ((32, 64), 9), f"conv.{k}": ((64, 288), 11)}
     for name, (shape, shift) in layers.items():
         made[f"network.{name}.weight"] = rng.integers(-127, 128, shape, np.int16)
         made[f"network.{name}.bias"] = rng.integers(-1 << shift, 1 << shift, shape[0], np.int32)
         made[f"network.{name}.shift"] = rng.integers(shift, shift + 2, shape[0], np.uint8)
     for name in ("scale", "gain"):
         made[f"network.{name}"] = rng.integers(0, 4000, (8, 48), np.int16)
-    for k in range(3):
-        made[f"network.factor.{k}"] = rng.integers(-8000, 8000, (8, 64), np.int16)
-        made[f"network.offset.{k}"] = rng.integers(-2000, 2000, (8, 64), np.int16)
+    for k, channels in enumerate((32, 32, 32, 32, 64)):
+        made[f"network.factor.{k}"] = rng.integers(-8000, 8000, (8, channels), np.int16)
+        made[f"network.offset.{k}"] = rng.integers(-2000, 2000, (8, channels), np.int16)
     return made
 
 

@@ -48,6 +48,7 @@ Parameters parameters_of(const nb::dict& tensors) {
   take(tensors, "strength", &p.strength[0][0], sizeof p.strength);
   take(tensors, "luma_filter", &p.luma_filter[0][0][0], sizeof p.luma_filter);
   take(tensors, "chroma_filter", &p.chroma_filter[0][0][0][0], sizeof p.chroma_filter);
+  take(tensors, "learned", &p.learned[0][0][0][0], sizeof p.learned);
   take(tensors, "start", p.start.data(), p.start.size());
   take(tensors, "confidence", p.confidence.data(), p.confidence.size());
   take(tensors, "weights", p.weights.data(), 2 * p.weights.size());

@@ -83,10 +83,14 @@ constexpr Numbers<8, 3> OFFSET_A{FILTERED.end()};               // [bin][differe
 constexpr Numbers<8, 3> OFFSET_B{OFFSET_A.end()};               // [bin][sign of the prediction]
 constexpr Numbers<8, 2> OFFSET_C{OFFSET_B.end()};               // [bin][larger than a group?]
 constexpr Numbers<> NETWORK{OFFSET_C.end()};
-constexpr Numbers<3, 2, 9> SIGN_A{NETWORK.end()};  // [plane][sine?][strength]
-constexpr Numbers<5, 4, 9> SIGN_B{SIGN_A.end()};   // [size][sides][strength]
-constexpr Numbers<7, 9> SIGN_C{SIGN_B.end()};      // [kind of mode, or Cb's sign][strength]
-constexpr int COUNT = SIGN_C.end();
+constexpr Numbers<3, 2, 9> SIGN_A{NETWORK.end()};        // [plane][sine?][strength]
+constexpr Numbers<5, 4, 9> SIGN_B{SIGN_A.end()};         // [size][sides][strength]
+constexpr Numbers<7, 9> SIGN_C{SIGN_B.end()};            // [kind of mode, or Cb's sign][strength]
+constexpr Numbers<6, 3> LEARNED_A{SIGN_C.end()};         // [shape][learned neighbours]
+constexpr Numbers<6, 8> LEARNED_B{LEARNED_A.end()};      // [shape][energy]
+constexpr Numbers<6, 24> LEARNED_C{LEARNED_B.end()};     // [shape][votes of the first likely mode]
+constexpr Numbers<6, 16> LEARNED_MODE{LEARNED_C.end()};  // [shape][node of a tree of 3 or 4 bits]
+constexpr int COUNT = LEARNED_MODE.end();
 }  // namespace contexts
 
 namespace mixers {
@@ -105,7 +109,8 @@ constexpr Numbers<3> CHROMA{LIKELY.end()};  // [number]
 constexpr Numbers<> SINE{CHROMA.end()};
 constexpr Numbers<8> OFFSET{SINE.end()};  // [bin]
 constexpr Numbers<3> SIGN{OFFSET.end()};  // [plane]
-constexpr int COUNT = SIGN.end();
+constexpr Numbers<> LEARNED{SIGN.end()};
+constexpr int COUNT = LEARNED.end();
 }  // namespace mixers
 
 }  // namespace ncodec::dct

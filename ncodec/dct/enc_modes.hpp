@@ -1,6 +1,7 @@
 // The encoder's choice of a block's intra modes.
 //
 //   luma: some of the 67 modes by Hadamard --> the best four by transforms --> the best of these in full
+//         learned modes by low frequencies --> the best two --^
 //   chroma: all four by transform --> the best in full
 
 #pragma once
@@ -41,7 +42,7 @@ class LumaSearch {
   void begin_square() { ++square_; }
 
  private:
-  static constexpr int BY_TRANSFORM = 4;
+  static constexpr int BY_TRANSFORM = 4, LEARNED_BY_TRANSFORM = 2;
   static constexpr float BUSY = 1;  // bits + weighted error of a sample
 
   struct Candidate {
@@ -91,7 +92,7 @@ class LumaSearch {
     }
   };
 
-  void predict_mode(int mode, int16_t* out) const { predict(references_, mode, block_.shape, out); }
+  void predict_mode(int mode, int16_t* out) const { tile_.predict_luma(references_, mode, block_.shape, out); }
 
   // Every eighth direction, then those beside the best, and the likely modes.
   Ranking rank_by_hadamard() {
@@ -117,11 +118,49 @@ class LumaSearch {
     return ranking;
   }
 
-  // The best, with each of their transforms.
+  // The learned modes whose low frequencies are nearest to the source's, the best first. Sets their bits.
+  std::vector<int> rank_learned() {
+    const Shape& shape = block_.shape;
+    const int modes = learned_modes(shape);
+    if (!modes) return {};
+    constexpr int MAX_AREA = 1 << (2 * MAX_LEARNED_LOG2);
+    const LearnedBorder border(references_, shape);
+    int16_t residual[MAX_AREA], wanted[2][LEARNED_OUTPUTS], found[LEARNED_OUTPUTS];
+    int32_t coefficients[MAX_AREA];
+    std::fill_n(residual, shape.area(), static_cast<int16_t>(border.mean()));
+    kernels::subtract(source_.at(block_.x, block_.y), source_.stride, residual, shape.width(), shape.height(),
+                      residual);
+    forward(residual, shape.width(), coefficients, shape, learned_kinds(shape));
+    for (int v = 0; v < LEARNED_SIDE; ++v)
+      for (int u = 0; u < LEARNED_SIDE; ++u)  // at the scale of the inverse transform
+        wanted[0][v * LEARNED_SIDE + u] = wanted[1][u * LEARNED_SIDE + v] =
+            static_cast<int16_t>(coefficients[v * shape.width() + u] >> shape.log2_h);
+    std::array<std::pair<int, int>, 2 * LEARNED_MATRICES> distances;  // and modes
+    for (int mode = MODES; mode < MODES + modes; ++mode) {
+      border.frequencies(tile_.learned(), mode, found);
+      const int16_t* target = wanted[border.is_turned(mode)];
+      int sum = 0;
+      for (int k = 0; k < LEARNED_OUTPUTS; ++k) sum += std::abs(target[k] - found[k]);
+      distances[mode - MODES] = {sum, mode};
+    }
+    std::partial_sort(distances.begin(), distances.begin() + LEARNED_BY_TRANSFORM, distances.begin() + modes);
+    std::vector<int> best;
+    for (int i = 0; i < LEARNED_BY_TRANSFORM; ++i) {
+      const int mode = distances[i].second;
+      mode_bits_[mode] =
+          estimate_bits(*prices_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); });
+      best.push_back(mode);
+    }
+    return best;
+  }
+
+  // The best, and of the learned ones, with each of their transforms.
   Candidates rank_by_transform(const Ranking& ranking) {
     Candidates out;
-    for (int i = 0; i < BY_TRANSFORM; ++i) {
-      const int mode = ranking.best[i];
+    std::vector<int> modes = rank_learned();
+    modes.insert(modes.end(), ranking.best.begin(), ranking.best.end());
+    for (size_t i = 0; i < modes.size(); ++i) {
+      const int mode = modes[i];
       int16_t* prediction = predictions_[i].data();
       predict_mode(mode, prediction);
       for (int sine = 0; sine <= tile_.syntax.may_be_sine(block_.shape); ++sine)
@@ -164,8 +203,8 @@ class LumaSearch {
   Block block_ = {};
   References references_;
   LikelyModes likely_;
-  std::array<float, MODES> mode_bits_;  // of the modes looked at
-  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM> predictions_;
+  std::array<float, MODES + 2 * LEARNED_MATRICES> mode_bits_;  // of the modes looked at
+  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM + LEARNED_BY_TRANSFORM> predictions_;
 };
 
 // Codes a block's chroma with the best mode; returns its cost.
@@ -173,7 +212,7 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& pr
   Syntax& syntax = tile.syntax;
   const Block& b = node.block;
   syntax.begin_chroma(node, is_whole);
-  const int luma_mode = syntax.unit(b).mode;
+  const int luma_mode = usual_mode(syntax.unit(b).mode);
   const auto mode_bits = [&](int mode) {
     return estimate_bits(prices, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
   };

@@ -54,7 +54,9 @@ template <class Coder>
 void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
   const Masking masking(job.source.planes[0], options.tuning);
   encode_squares(coder, job, options, masking, [](const Block&) {});
-  const auto is_better = [&](int first, int last, const std::array<Plane, 3>& filtered, const Block& square) {
+  // Is a square worth its flag? `bits`: of a squared error of the samples as they are.
+  const auto is_better = [&](int first, int last, const std::array<Plane, 3>& filtered, const Block& square,
+                             int context, float bits) {
     float gain = 0;  // how much less the square's error weighs with the filter
     for (int p = first; p <= last; ++p) {
       const Plane &source = job.source.planes[p], &plain = job.tile.planes[p];
@@ -65,13 +67,17 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
       gain +=
           weight_of(options, job.geometry, p) * (options.tuning.is_visual ? masking.sum(square, less) : less(square));
     }
-    return gain > 0;
+    const int p = job.model.contexts[context].p;
+    return gain * bits > cost(p, 1) - cost(p, 0);
   };
-  filter_tile(coder, job.tile, job.filter, is_better);
+  filter_tile(coder, job.tile, job.filter, [&](int first, int last, const auto& filtered, const Block& square) {
+    return is_better(first, last, filtered, square, contexts::FILTERED(first > 0), 1);
+  });
   if (const Network* network = job.network(options)) {
     add_bits(job.source.planes);
     network_tile(coder, job.tile, *network, job.quality_code, [&](const auto& filtered, const Block& square) {
-      return is_better(0, job.geometry.planes - 1, filtered, square);
+      return is_better(0, job.geometry.planes - 1, filtered, square, contexts::NETWORK(),
+                       1.0f / (1 << 2 * NETWORK_BITS));
     });
   }
 }

@@ -156,6 +156,15 @@ NCODEC_CLONES static void project(const int16_t* samples, int n, const int8_t* m
   }
 }
 
+// D62: the frequencies of a learned mode, [16][32] factors of 1/1024.
+NCODEC_CLONES static void learned(const int16_t* inputs, const int16_t* matrix, int16_t* out) {
+  for (int k = 0; k < 16; ++k) {
+    int sum = 0;
+    for (int i = 0; i < 32; ++i) sum += inputs[i] * matrix[k * 32 + i];
+    out[k] = static_cast<int16_t>(std::clamp((sum + 512) >> 10, -32768, 32767));
+  }
+}
+
 // D34.
 NCODEC_CLONES static void add(const int16_t* prediction, const int16_t* residual, int width, int height, int16_t* out,
                               int stride) {

@@ -1,7 +1,8 @@
 // The neural filter of a whole tile, after those of filter.hpp (specs/dct.md section 12), as a graph of ncodec/exact.
 //
-//   cells of 4x4 -> DCT, means less those around -> x scale, clipped -> head -+-> x + conv3x3(relu(FiLM(x))), twice
-//   blocks' sizes, borders, energies -----------------------> sides ----------+      -> tail -> x gain -> DCT's inverse
+//   cells of 4x4 -> DCT, means less those around -> x scale, clipped -> head -+-> x + conv3x3(relu(FiLM(squeeze x))),
+//   blocks' sizes, borders, energies -----------------------> sides ----------+    four times -> relu(FiLM(x)) -> tail
+//                                                                                  -> x gain -> DCT's inverse
 //
 // What comes out is added to the samples; a square of 64x64 may go without.
 
@@ -27,7 +28,8 @@ inline void add_bits(const std::array<Plane, 3>& planes) {
 
 class Network {
  public:
-  static constexpr size_t SAMPLES = 48, SIDES = 12, WIDTH = 64, BLOCKS = 2;  // channels of a cell
+  static constexpr size_t SAMPLES = 48, SIDES = 12, WIDTH = 64, SQUEEZED = 32;  // channels of a cell
+  static constexpr int BLOCKS = 4;
   static constexpr int MAX_SIDE_INPUT = 7;
 
   // `tensor(name)`: an array of the weights file. Throws exact::WeightsError.
@@ -68,15 +70,16 @@ class Network {
     z = op("scale", {z, table("scale", SAMPLES), constant(8, SAMPLES)});
     z = layer("conv", op("clamp", {z}, {-4096, 4096}), "head");
     int x = op("add", {z, layer("conv", sides_, "sides")});
-    const int twelve = constant(12, WIDTH);
-    const auto activate = [&](int number) {
-      const std::string n = std::to_string(number);
-      const int scaled = op("scale", {x, table("factor." + n, WIDTH), twelve});
-      return op("clamp", {op("offset", {scaled, table("offset." + n, WIDTH)})}, {0, 8191});
+    const auto activate = [&](int of, const std::string& n, int channels) {
+      const int scaled = op("scale", {of, table("factor." + n, channels), constant(12, channels)});
+      return op("clamp", {op("offset", {scaled, table("offset." + n, channels)})}, {0, 8191});
     };
-    for (size_t k = 0; k < BLOCKS; ++k)
-      x = op("add", {x, layer("conv", op("patches", {activate(static_cast<int>(k))}), "conv." + std::to_string(k))});
-    const int tail = layer("conv", activate(BLOCKS), "tail");
+    for (int k = 0; k < BLOCKS; ++k) {
+      const std::string n = std::to_string(k);
+      const int h = activate(layer("conv", x, "squeeze." + n), n, SQUEEZED);
+      x = op("add", {x, layer("conv", op("patches", {h}), "conv." + n)});
+    }
+    const int tail = layer("conv", activate(x, std::to_string(BLOCKS), WIDTH), "tail");
     result_ = layer("conv", op("scale", {tail, table("gain", SAMPLES), constant(15, SAMPLES)}), "inverse");
     const auto channels = [&](int number) { return graph_.operations()[static_cast<size_t>(number)]->channels; };
     if (channels(x) != WIDTH || channels(result_) != SAMPLES)
@@ -119,7 +122,7 @@ class Network {
 
  private:
   static constexpr size_t SQUARE_CELLS = SQUARE / UNIT, BAND = 8 * SQUARE_CELLS;  // rows of cells
-  static constexpr size_t MARGIN = 3;  // of cells that others depend on: three operations see one more each
+  static constexpr size_t MARGIN = 1 + BLOCKS;  // of cells that others depend on: so many operations see one more each
 
   struct Table {  // between qualities
     int vector;

@@ -36,12 +36,16 @@ using Array = typename Nested<T, Sizes...>::Type;
 
 class Network;  // network.hpp
 
+constexpr int LEARNED_SHAPES = 6, LEARNED_MATRICES = 8, LEARNED_OUTPUTS = 16, LEARNED_INPUTS = 32;
+using Learned = Array<int16_t, LEARNED_SHAPES, LEARNED_MATRICES, LEARNED_OUTPUTS, LEARNED_INPUTS>;
+
 struct Parameters {
   Array<int16_t, ANCHORS, 3> log_step;          // [quality][plane]: of 1/256 octave
   Array<int8_t, ANCHORS, 2, SIZES, 64> matrix;  // [quality][chroma?][size][8x8]: of 1/32 octave
   Array<uint8_t, ANCHORS, 6> strength;  // beta, tc of luma, of chroma, clipping of luma, of chroma: of 1/64 step
   Array<int8_t, ANCHORS, FILTER_CLASSES, LUMA_PAIRS> luma_filter;       // of 1/128
   Array<int8_t, ANCHORS, 2, ACTIVITIES, CHROMA_WEIGHTS> chroma_filter;  // [quality][Cb, Cr][activity]: of 1/128
+  Learned learned;                                                      // matrices of learned.hpp, of 1/1024
   std::vector<int8_t> start;               // [2][contexts::COUNT]: of 1/16 stretch, at quality 1 and 8
   std::vector<uint8_t> confidence;         // [contexts::COUNT]: bins that the start is worth
   std::vector<int16_t> weights;            // [mixers::COUNT][3]: of 2^14

@@ -12,9 +12,8 @@
 
 #include <vector>
 
+#include "learned.hpp"
 #include "levels.hpp"
-#include "parameters.hpp"
-#include "predict.hpp"
 
 namespace ncodec::dct {
 
@@ -146,8 +145,14 @@ inline int energy_of(int sum_of_levels, const Shape& shape) {
   return e;
 }
 
+// What other blocks and chroma take a luma mode for: learned ones for planar.
+inline int usual_mode(int mode) { return mode < MODES ? mode : static_cast<int>(PLANAR); }
+
 // The kind of a luma mode that contexts know (D18): planar, DC, horizontal, vertical.
-inline int kind_of_mode(int mode) { return mode < 2 ? mode : mode < DIAGONAL ? 2 : 3; }
+inline int kind_of_mode(int mode) {
+  mode = usual_mode(mode);
+  return mode < 2 ? mode : mode < DIAGONAL ? 2 : 3;
+}
 
 class Syntax {
  public:
@@ -293,7 +298,7 @@ class Syntax {
 
   // The modes left, above, those that the samples beside suggest (`derived`), and their neighbours.
   LikelyModes likely_modes(const Block& b, const std::array<int, 2>& derived) const {
-    const auto mode_of = [](const Unit* u) { return u ? u->mode : static_cast<int>(DC); };
+    const auto mode_of = [](const Unit* u) { return u ? usual_mode(u->mode) : static_cast<int>(DC); };
     const int left = mode_of(left_of(b)), above = mode_of(above_of(b));
     LikelyModes likely;
     int n = 0;
@@ -311,10 +316,29 @@ class Syntax {
     return likely;
   }
 
-  // One of the likely modes, asked for in turn (D16), or the rank among the others (D17).
+  // D61: [learned?] and the bits of which, or a usual mode.
   template <class Coder>
   int code_luma_mode(Coder& coder, int mode, const LikelyModes& likely, const Block& b) const {
-    const int energy = energy_around(0, b);
+    const int energy = energy_around(0, b), modes = learned_modes(b.shape);
+    if (!modes || !code_is_learned(coder, mode >= MODES, likely, b, energy))
+      return code_usual_mode(coder, mode, likely, b, energy);
+    int node = 1;
+    for (int bit = modes / 2; bit; bit /= 2)
+      node = 2 * node + static_cast<int>(coder.bit(((mode - MODES) & bit) > 0,
+                                                   contexts::LEARNED_MODE(learned_shape(b.shape), node)));
+    return MODES + node - modes;
+  }
+
+  template <class Coder>
+  bool code_is_learned(Coder& coder, bool is_learned, const LikelyModes& likely, const Block& b, int energy) const {
+    const int shape = learned_shape(b.shape), learned_beside = beside(b, [](const Unit& u) { return u.mode >= MODES; });
+    return coder.bin(is_learned, {contexts::LEARNED_A(shape, learned_beside), contexts::LEARNED_B(shape, energy),
+                                  contexts::LEARNED_C(shape, likely.modes[0].votes), mixers::LEARNED()});
+  }
+
+  // One of the likely modes, asked for in turn (D16), or the rank among the others (D17).
+  template <class Coder>
+  int code_usual_mode(Coder& coder, int mode, const LikelyModes& likely, const Block& b, int energy) const {
     for (int i = 0; i < LikelyModes::COUNT; ++i) {
       const auto [candidate, votes] = likely.modes[i];
       if (coder.bin(mode == candidate, {contexts::LIKELY_A(i, b.size()), contexts::LIKELY_B(i, votes),

@@ -89,10 +89,15 @@ class Tile : public Samples {
   }
 
   // The prediction of a block, [height, width] in its plane.
+  void predict_luma(const References& r, int mode, const Shape& shape, int16_t* out) const {
+    if (mode >= MODES) return predict_learned(r, parameters_.learned, mode, shape, out);
+    predict(r, mode, shape, out);
+  }
+
   void predict_luma(const Block& b, int mode, int16_t* out) const {
     References r;
     gather_references(0, b, r);
-    predict(r, mode, b.shape, out);
+    predict_luma(r, mode, b.shape, out);
   }
 
   void predict_chroma(int plane, const Block& b, int chroma_mode, int16_t* out) const {
@@ -104,11 +109,13 @@ class Tile : public Samples {
       if (plane == 2) gather_regressor(1, b, chroma, cb);
       return predict_linear(chroma, luma, plane == 2 ? &cb : nullptr, own_shape(plane, b), out);
     }
-    const int mode = chroma_mode == SAME_AS_LUMA    ? syntax.unit(b).mode
+    const int mode = chroma_mode == SAME_AS_LUMA    ? usual_mode(syntax.unit(b).mode)
                      : chroma_mode == CHROMA_PLANAR ? static_cast<int>(PLANAR)
                                                     : static_cast<int>(DC);
     predict(chroma, mode, own_shape(plane, b), out);
   }
+
+  const Learned& learned() const { return parameters_.learned; }
 
   // The bins of a block's residual, whose prediction is `prediction` (Syntax::code_residual).
   template <class Coder>

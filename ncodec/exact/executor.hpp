@@ -5,10 +5,10 @@
 //
 // A stage goes over blocks of pixels of a row, and runs all its operations on one of them before the next, so that
 // what is between them stays in a thread's scratch memory, in the cache. Planes, whole tensors, are only those that
-// a spatial operation, a later stage or the caller reads; each is freed with its last reader. An operation begins a
-// new stage when its result has another size, or when it is spatial and reads what the stage itself makes. Where no
-// operation of a stage knows its place, all pixels are one row. X23, X26 and X27 are stages of their own, which go over
-// pieces: a head of a row, a head of a window, a block of some channels.
+// a spatial operation, a later stage or the caller reads; each is freed after its last reader, unless the next stage
+// makes one of its size. An operation begins a new stage when its result has another size, or when it is spatial and
+// reads what the stage itself makes. Where no operation of a stage knows its place, all pixels are one row. X23, X26
+// and X27 are stages of their own, which go over pieces: a head of a row, a head of a window, a block of some channels.
 
 #pragma once
 
@@ -63,9 +63,10 @@ class Run {
       for (const Step& step : stage.steps) {
         Tensor& made = tensors_[static_cast<size_t>(step.result)];
         if (!made.is_plane) continue;
-        made.own = Aligned<int16_t>(made.h * made.w * made.channels);
+        made.own = plane_of(made.h * made.w * made.channels);
         made.data = made.own.get();
       }
+      spare_.clear();
       team.each(stage.blocks(), [&](size_t thread, size_t b) noexcept {
         int16_t* own = scratch.get() + thread * scratch_size_;
         if (stage.is_alone) return run_piece(kernels, stage.steps[0], b, own);
@@ -74,7 +75,8 @@ class Run {
         for (const Step& step : stage.steps) run_step(kernels, step, block, own);
       });
       for (Tensor& tensor : tensors_)
-        if (tensor.last_stage == s && !tensor.is_wanted) tensor.own = Aligned<int16_t>();
+        if (tensor.last_stage == s && !tensor.is_wanted && tensor.own.get())
+          spare_.push_back({tensor.h * tensor.w * tensor.channels, std::move(tensor.own)});
     }
     return results();
   }
@@ -120,12 +122,23 @@ class Run {
   const std::vector<int>& wanted_;
   std::vector<Tensor> tensors_;
   std::vector<Stage> stages_;
-  size_t scratch_size_ = 0;  // of a thread, in values
-  Aligned<int16_t> zeros_;   // what is outside a tensor
+  size_t scratch_size_ = 0;                                 // of a thread, in values
+  Aligned<int16_t> zeros_;                                  // what is outside a tensor
+  std::vector<std::pair<size_t, Aligned<int16_t>>> spare_;  // planes that the last stage was the last to read, by size
 
   const Operation& op(int number) const { return *operations_[static_cast<size_t>(number)]; }
   Tensor& tensor(int number) { return tensors_[static_cast<size_t>(number)]; }
   const Tensor& tensor(int number) const { return tensors_[static_cast<size_t>(number)]; }
+
+  // A plane of so many values; a spare one is in the caches already, and the system need not clear it.
+  Aligned<int16_t> plane_of(size_t size) {
+    for (auto& [n, spare] : spare_)
+      if (n == size) {
+        n = 0;
+        return std::move(spare);
+      }
+    return Aligned<int16_t>(size);
+  }
 
   void find_needed() {
     for (const int number : wanted_) {

@@ -1,16 +1,19 @@
 """Trains the neural filter of family `dct`: `python -m ncodec.training.dct.network encode|train|export` (specs/training.md).
 
-    decoded planes -> DCT of 4x4 cells -> / sigma(quality) -> clip -> head -+-> x + conv3x3(relu(FiLM(x))), twice -> tail -> x sigma(quality)
-    blocks' sizes, borders, energies -------------------------------> head -+                                         = what is to be added
+    decoded planes -> DCT of 4x4 cells -> / sigma(quality) -> clip -> head -+-> x + conv3x3(relu(FiLM(squeeze x))), four times -> relu(FiLM(x))
+    blocks' sizes, borders, energies -------------------------------> head -+        -> tail -> x sigma(quality) = what is to be added
 
 Everything is linear in cells but the clipping and relu, so that the network sees and makes coefficients and the error is
-theirs. FiLM (Perez et al. 2018): a factor and an offset of each channel, interpolated between the eight qualities. Muon for the
-3x3 convolutions, AdamW for the rest; the weights' moving average is what a run exports.
+theirs. FiLM (Perez et al. 2018): a factor and an offset of each channel, interpolated between the eight qualities. Muon for
+`squeeze` and the 3x3 convolutions, AdamW for the rest; the weights' moving average is what a run exports.
 """
 
 import argparse
+import json
 import math
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +21,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from ncodec.dct import _dct
-from ncodec.dct.parameters import Tensors
+from ncodec.dct.parameters import Tensors, Tuning
 from ncodec.models.dct.codec import Options
 from ncodec.training.dct.program import crops
 
 QUALITIES, QUALITY_STEPS = 8, 20
-COEFFICIENTS, SIDES, WIDTH, BLOCKS = 48, 12, 64, 2
+COEFFICIENTS, SIDES, WIDTH, SQUEEZED, BLOCKS = 48, 12, 64, 32, 4
 CLIP = 8.0  # sigmas
 PLANE_WEIGHT = (1.0, 1.086, 0.825)  # enc_residual.hpp
 PARTS = ("decoded", "error", "sides", "code")  # of a chunk
@@ -80,12 +83,16 @@ class Network(nn.Module):
         nn.init.orthogonal_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
+        self.squeezes = nn.ParameterList(
+            torch.randn(SQUEEZED, WIDTH) / math.sqrt(SQUEEZED) for _ in range(BLOCKS)
+        )
         self.convs = nn.ParameterList(
-            torch.randn(WIDTH, WIDTH * 9) / math.sqrt(WIDTH * 9) for _ in range(BLOCKS)
+            torch.randn(WIDTH, SQUEEZED * 9) / math.sqrt(SQUEEZED * 9) for _ in range(BLOCKS)
         )
         self.biases = nn.ParameterList(torch.zeros(WIDTH) for _ in range(BLOCKS))
-        self.factors = nn.ParameterList(torch.ones(QUALITIES, WIDTH) for _ in range(BLOCKS + 1))
-        self.offsets = nn.ParameterList(torch.zeros(QUALITIES, WIDTH) for _ in range(BLOCKS + 1))
+        channels = BLOCKS * (SQUEEZED,) + (WIDTH,)
+        self.factors = nn.ParameterList(torch.ones(QUALITIES, n) for n in channels)
+        self.offsets = nn.ParameterList(torch.zeros(QUALITIES, n) for n in channels)
         self.tail = nn.Conv2d(WIDTH, COEFFICIENTS, 1)
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None
@@ -99,23 +106,26 @@ class Network(nn.Module):
         return torch.cat([(high * at(1 / self.sigma, quality)).clamp(-CLIP, CLIP), sides], 1)
 
     def forward(self, decoded: Tensor, sides: Tensor, quality: Tensor) -> Tensor:
-        x = self.trunk(decoded, sides, quality)[-1]
+        x = self.trunk(decoded, sides, quality)[0][-1]
         return self.tail(self.activate(BLOCKS, x, quality)) * at(self.sigma, quality)
 
-    def trunk(self, decoded: Tensor, sides: Tensor, quality: Tensor) -> list[Tensor]:
-        """Return what the head makes, and that after each block."""
+    def trunk(
+        self, decoded: Tensor, sides: Tensor, quality: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what the head makes and that after each block; what relu makes within them."""
         z = self.features(decoded, sides, quality)
         assert self.head.bias is not None
         weight = self.head.weight[:, :, 0, 0] @ self.whitening
         x = [F.conv2d(z, weight[:, :, None, None], self.head.bias - weight @ self.mean)]
+        h = []
         for k, (conv, bias) in enumerate(zip(self.convs, self.biases, strict=True)):
-            x.append(
-                x[k]
-                + F.conv2d(
-                    self.activate(k, x[k], quality), conv.view(WIDTH, WIDTH, 3, 3), bias, padding=1
-                )
-            )
-        return x
+            h.append(self.activate(k, F.conv2d(x[k], self.squeezes[k][:, :, None, None]), quality))
+            x.append(x[k] + F.conv2d(h[k], conv.view(WIDTH, SQUEEZED, 3, 3), bias, padding=1))
+        return x, h
+
+    def matrices(self) -> list[nn.Parameter]:
+        """Return what Muon trains."""
+        return [*self.squeezes, *self.convs]
 
     def activate(self, k: int, x: Tensor, quality: Tensor) -> Tensor:
         return F.relu(x * at(self.factors[k], quality) + at(self.offsets[k], quality))
@@ -123,9 +133,9 @@ class Network(nn.Module):
     @torch.no_grad()
     def measure(self, batches: list[Batch]) -> None:
         """Set what is fixed: sigmas of the errors, mean and whitening of the features."""
-        squares, weights = torch.zeros(QUALITIES, COEFFICIENTS), torch.zeros(QUALITIES, 1)
+        squares, weights = torch.zeros_like(self.sigma), torch.zeros_like(self.sigma[:, :1])
         for _, error, _, quality in batches:
-            near = torch.arange(QUALITIES)[:, None] - quality
+            near = torch.arange(QUALITIES, device=quality.device)[:, None] - quality
             near = (1 - near.abs()).clamp(min=0)  # [8, n]
             squares += near @ error.square().mean((2, 3)).clamp(max=1e6)
             weights += near.sum(1, keepdim=True)
@@ -152,11 +162,10 @@ def loss_of(network: Network, batch: Batch, is_grey: Tensor) -> Tensor:
     """
     decoded, error, sides, quality = batch
     weight = (
-        torch.tensor(PLANE_WEIGHT)
-        .repeat_interleave(16)[None, :, None, None]
-        .repeat(len(error), 1, 1, 1)
+        torch.tensor(PLANE_WEIGHT).repeat_interleave(16)[:, None, None].repeat(len(error), 1, 1, 1)
     )
     weight[is_grey, 16:] = 0
+    weight = weight.to(error.device)
     if is_grey.any():
         decoded, sides = decoded.clone(), sides.clone()
         decoded[is_grey, 16:] = 0
@@ -203,9 +212,10 @@ def integers(network: nn.Module, batches: list[Batch]) -> Tensors:
     assert isinstance(network, Network)
     seen: list[list[float]] = [[], []]  # largest of what stays, of what relu makes
     for decoded, _, sides, quality in batches:
-        for k, x in enumerate(network.trunk(decoded, sides, quality)):
-            seen[0].append(float(x.abs().max()))
-            seen[1].append(float(network.activate(k, x, quality).max()))
+        x, h = network.trunk(decoded, sides, quality)
+        squeezed = [F.conv2d(x[k], s[:, :, None, None]) for k, s in enumerate(network.squeezes)]
+        seen[0].extend(float(v.abs().max()) for v in (*x, *squeezed))
+        seen[1].extend(float(v.max()) for v in (*h, network.activate(BLOCKS, x[-1], quality)))
     x_bits, h_bits = (
         math.floor(math.log2(most / max(s)))
         for most, s in zip((20000, LARGEST_H), seen, strict=True)
@@ -230,8 +240,9 @@ def integers(network: nn.Module, batches: list[Batch]) -> Tensors:
         "inverse": layer(np.ascontiguousarray(d.T), 0.0, COEFFICIENT_BITS, SAMPLE_BITS, 32767),
     }
     for k in range(BLOCKS):  # a row of patches is (u, v, channel)
-        w = p[f"convs.{k}"].reshape(WIDTH, WIDTH, 9).transpose(0, 2, 1).reshape(WIDTH, 9 * WIDTH)
+        w = p[f"convs.{k}"].reshape(WIDTH, SQUEEZED, 9).transpose(0, 2, 1).reshape(WIDTH, -1)
         layers[f"conv.{k}"] = layer(w, p[f"biases.{k}"], h_bits, x_bits, LARGEST_H)
+        layers[f"squeeze.{k}"] = layer(p[f"squeezes.{k}"], 0.0, x_bits, x_bits, 32767)
     tables = {
         "scale": 2.0 ** (Z_BITS + 8 - COEFFICIENT_BITS) / p["sigma"],
         "gain": 2.0 ** (COEFFICIENT_BITS + 15 - TAIL_BITS) * p["sigma"],
@@ -250,39 +261,51 @@ def integers(network: nn.Module, batches: list[Batch]) -> Tensors:
 # ---------------------------------------------------------------- data
 
 
+def read(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Return a weights file's tensors and what it says of itself."""
+    with safe_open(path, "np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+
+
+def pair(work: tuple[NDArray[np.uint8], int], tensors: Tensors, tuning: Tuning | None) -> list[Any]:
+    """Return what a chunk has of a crop, encoded at a quality code; in any process."""
+    image, code = work
+    decoded, source, sides = _dct.reconstruct(
+        image, _dct.Parameters(tensors), code, Options().for_encoder(code, tuning)
+    )
+    of_decoded = cells(decoded)
+    numbers = (of_decoded * 8, (cells(source) - of_decoded) * 8, sides.transpose(2, 0, 1))
+    return [n.round().astype(np.int16) for n in numbers] + [np.int16(code)]
+
+
 def encode(arguments: argparse.Namespace) -> None:
     """Encode crops at random qualities, once, to chunks of 32 in a folder."""
-    tensors = {
-        k: v for k, v in load_file(arguments.weights).items() if not k.startswith("network.")
-    }
-    parameters, rng = _dct.Parameters(tensors), np.random.default_rng(arguments.seed)
+    tensors, about = read(arguments.weights)
+    tensors = {k: v for k, v in tensors.items() if not k.startswith("network.")}
+    of_one = partial(pair, tensors=tensors, tuning=Tuning.of(json.loads(about["ncodec"])))
+    rng = np.random.default_rng(arguments.seed)
     arguments.data.mkdir(parents=True, exist_ok=True)
-    chunk: list[tuple[Any, ...]] = []
-    each = arguments.images // len(arguments.packs)
-    for image in (image for pack in arguments.packs for image in crops([pack], each)):
-        code = int(rng.integers(0, QUALITY_STEPS * (QUALITIES - 1) + 1))
-        decoded, source, sides = _dct.reconstruct(
-            image, parameters, code, Options().for_encoder(code)
-        )
-        if decoded.shape != (3, SIDE, SIDE):
-            continue
-        of_decoded = cells(decoded)
-        chunk.append(
-            (of_decoded * 8, (cells(source) - of_decoded) * 8, sides.transpose(2, 0, 1), code)
-        )
-        if len(chunk) == 32:
-            made = (np.stack(part).round().astype(np.int16) for part in zip(*chunk, strict=True))
+    chunk: list[list[Any]] = []
+    images = [x for x in crops(arguments.packs, arguments.images) if x.shape == (SIDE, SIDE, 3)]
+    codes = rng.integers(0, QUALITY_STEPS * (QUALITIES - 1) + 1, len(images)).tolist()
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        for made_of_one in pool.map(of_one, zip(images, codes, strict=True)):
+            chunk.append(made_of_one)
+            if len(chunk) < 32:
+                continue
+            made = (np.stack(part) for part in zip(*chunk, strict=True))
             path = arguments.data / f"{arguments.seed}-{time.time_ns()}.npz"
             with path.with_suffix(".new").open("wb") as file:
                 np.savez(file, **dict(zip(PARTS, made, strict=True)))  # type: ignore[arg-type]
             path.with_suffix(".new").rename(path)
             chunk.clear()
+            print(path, flush=True)
 
 
-def load(path: Path) -> Batch:
+def load(path: Path, device: str = "cpu") -> Batch:
     """Return a chunk: coefficients and errors (of 1/8), side inputs, quality codes."""
     with np.load(path) as file:
-        return tuple(torch.from_numpy(file[name]) for name in PARTS)
+        return tuple(torch.from_numpy(file[name]).to(device) for name in PARTS)
 
 
 def batch_of(chunk: Batch, chosen: Tensor) -> Batch:
@@ -297,11 +320,11 @@ def transposed(decoded: Tensor, error: Tensor, sides: Tensor, quality: Tensor) -
     return decoded[:, other].mT, error[:, other].mT, sides[:, OTHER_SIDES].mT, quality
 
 
-def batches_of(folder: Path, most: int = 64) -> list[Batch]:
+def batches_of(folder: Path, most: int = 64, device: str = "cpu") -> list[Batch]:
     """Return the first pairs of a folder, in batches of 4."""
     every = torch.arange(32).split(4)  # type: ignore[no-untyped-call]
     return [
-        batch_of(load(path), few)
+        batch_of(load(path, device), few)
         for path in sorted(folder.glob("*.npz"))[: most // 32]
         for few in every
     ]
@@ -329,44 +352,48 @@ def train(arguments: argparse.Namespace) -> None:
     """Train until stopped, or for some minutes with the rate falling to 0; go on from a checkpoint if there is one."""
     torch.set_num_threads(1)
     torch.manual_seed(time.time_ns())
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    device = arguments.device
     arguments.run.mkdir(parents=True, exist_ok=True)
-    network = Network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = Network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=average_weights)
-    tail = list(network.tail.parameters())
-    others = [p for p in network.parameters() if not any(p is q for q in (*network.convs, *tail))]
-    muon = torch.optim.Muon(list(network.convs), weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    matrices, tail = network.matrices(), list(network.tail.parameters())
+    others = [p for p in network.parameters() if not any(p is q for q in (*matrices, *tail))]
+    muon = torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
     adamw = torch.optim.AdamW(
         [{"params": others}, {"params": tail}], weight_decay=0.0, betas=(0.9, 0.99)
     )
     parts = {"network": network, "average": average, "muon": muon, "adamw": adamw}
-    val = batches_of(arguments.val) if arguments.val else []
-    checkpoint, steps, logged = arguments.run / "checkpoint.pt", 0, [0.0]
+    val = batches_of(arguments.val, device=device) if arguments.val else []
+    checkpoint, steps, logged = arguments.run / "checkpoint.pt", 0, list[Tensor]()
     began = saved = time.monotonic()
+    kept = lru_cache(maxsize=0 if device == "cpu" else None)(partial(load, device=device))
 
     def save() -> None:
         state = {name: part.state_dict() for name, part in parts.items()} | {"steps": steps}
         torch.save(state, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").rename(checkpoint)
-        gains = f"{np.mean(logged):.4f}" + (f", val {gain(average.module, val):.4f}" if val else "")
+        gains = f"{-10 * torch.stack(logged).mean():.4f}" if logged else "?"
+        gains += f", val {gain(average.module, val):.4f}" if val else ""
         seconds = time.process_time()
         print(f"{steps} steps, {seconds:.0f} s of a processor: gain {gains} dB", flush=True)
         logged.clear()
 
     found = checkpoint if checkpoint.exists() else arguments.start
     if found:
-        state = torch.load(found, weights_only=True)
+        state = torch.load(found, weights_only=True, map_location=device)
         for name, part in parts.items():
             part.load_state_dict(state[name])
         steps = state["steps"]
     else:
-        network.measure(batches_of(arguments.data, 192))
+        network.measure(batches_of(arguments.data, 192, device))
         average.module.load_state_dict(network.state_dict())
     progress, first = 0.0, steps
     while progress < 1:
         paths = sorted(arguments.data.glob("*.npz"))
-        chosen = [load(paths[i]) for i in torch.randperm(len(paths))[:6].tolist()]
+        chosen = [kept(paths[i]) for i in torch.randperm(len(paths))[:8].tolist()]
         chunk = tuple(torch.cat(part) for part in zip(*chosen, strict=True))
-        for few in torch.randperm(len(chunk[0])).split(4):  # type: ignore[no-untyped-call]
+        for few in torch.randperm(len(chunk[0])).split(arguments.batch):  # type: ignore[no-untyped-call]
             if arguments.minutes is not None:
                 progress = (time.monotonic() - began) / (60 * max(arguments.minutes, 1e-9))
             if progress >= 1:
@@ -385,7 +412,7 @@ def train(arguments: argparse.Namespace) -> None:
             muon.step()  # type: ignore[no-untyped-call]
             adamw.step()
             average.update_parameters(network)
-            logged.append(float(-10 * loss.detach().log10().mean()))
+            logged.append(loss.detach().log10().mean())
             steps += 1
             if time.monotonic() - saved > 120:
                 save()
@@ -397,11 +424,11 @@ def export(arguments: argparse.Namespace) -> None:
     """Write the network of a run into a weights file."""
     average = AveragedModel(Network())
     average.load_state_dict(
-        torch.load(arguments.run / "checkpoint.pt", weights_only=True)["average"]
+        torch.load(arguments.run / "checkpoint.pt", weights_only=True, map_location="cpu")[
+            "average"
+        ]
     )
-    with safe_open(arguments.weights, "np") as file:
-        about = file.metadata()
-    tensors = dict(load_file(arguments.weights))
+    tensors, about = read(arguments.weights)
     save_file(
         tensors | integers(average.module, batches_of(arguments.data)), arguments.weights, about
     )
@@ -420,6 +447,7 @@ def main() -> None:
     command.add_argument("--data", type=Path, required=True, help="folder of chunks")
     command.add_argument("--images", type=int, default=1000)
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--jobs", type=int, default=1, help="processes")
     command = commands.add_parser("train")
     command.set_defaults(run_command=train)
     command.add_argument("data", type=Path)
@@ -429,6 +457,8 @@ def main() -> None:
         "--start", type=Path, help="checkpoint to go on from, where the run has none"
     )
     command.add_argument("--minutes", type=float, help="to the end; else until stopped")
+    command.add_argument("--batch", type=int, default=4)
+    command.add_argument("--device", default="cpu", help="cuda: the pairs stay in its memory")
     command = commands.add_parser("export")
     command.set_defaults(run_command=export)
     command.add_argument("data", type=Path, help="shows how large values are")
