@@ -43,7 +43,7 @@ class LumaSearch {
 
  private:
   static constexpr int BY_TRANSFORM = 4, LEARNED_BY_TRANSFORM = 2;
-  static constexpr float BUSY = 1;  // bits + weighted error of a sample
+  static constexpr float BUSY = 0.5f;  // bits + weighted error of a sample
 
   struct Candidate {
     float cost;
