@@ -1,4 +1,4 @@
-// Learned prediction of luma (specs/dct.md D61 to D63): a block's low frequencies are linear in the samples around it.
+// Learned prediction of luma (specs/dct.md D16 to D43): a block's low frequencies are linear in the samples around it.
 //
 //   top, left --less their mean--> 16 inputs --matrix--> 4x4 frequencies --inverse transform, plus mean--> prediction
 //
@@ -48,7 +48,7 @@ class LearnedBorder {
   const int16_t* inputs(bool is_turned) const { return inputs_[is_turned].data(); }
   bool is_turned(int mode) const { return shape_.log2_w < shape_.log2_h || mode >= MODES + LEARNED_MATRICES; }
 
-  // D62: [vertical][horizontal] frequencies, exchanged if the mode is turned.
+  // D42: [vertical][horizontal] frequencies, exchanged if the mode is turned.
   void frequencies(const Learned& learned, int mode, int16_t* out) const {
     const auto& matrix = learned[learned_shape(shape_)][(mode - MODES) % LEARNED_MATRICES];
     kernels::learned(inputs(is_turned(mode)), matrix[0].data(), out);
