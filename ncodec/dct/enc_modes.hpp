@@ -19,7 +19,7 @@ class LumaSearch {
       : tile_(tile), source_(source), residual_(residual), full_trials_(full_trials) {}
 
   // Codes a block's luma with the best mode. Returns its cost; NEVER, if the block may and had better be split: large
-  // busy ones take long, and are never chosen; or if it would hardly cost less than `limit`.
+  // busy ones take long, and are never chosen; or if by estimate it costs more than `limit`.
   float choose(const Prices& prices, const Node& node, bool may_give_up, float limit) {
     const Block& b = node.block;
     prices_ = &prices, block_ = b;
@@ -29,7 +29,7 @@ class LumaSearch {
     Known& known = known_of(b);
     const bool is_known = known.square == square_;
     const Candidates candidates = is_known ? recall(known) : rank_by_transform(rank_by_hadamard());
-    if (candidates[0].cost > HOPELESS * limit) return NEVER;
+    if (candidates[0].cost > limit) return NEVER;
     if (may_give_up && b.shape.log2_area() >= 10 && candidates[0].cost > BUSY * static_cast<float>(b.shape.area()))
       return NEVER;
     const float cost = code_best(candidates, is_known ? 1 : full_trials_);
@@ -43,8 +43,7 @@ class LumaSearch {
 
  private:
   static constexpr int BY_TRANSFORM = 4, LEARNED_BY_TRANSFORM = 2;
-  static constexpr float BUSY = 1;         // bits + weighted error of a sample
-  static constexpr float HOPELESS = 1.1f;  // times the limit, by estimate
+  static constexpr float BUSY = 0.5f;  // bits + weighted error of a sample
 
   struct Candidate {
     float cost;
@@ -76,25 +75,27 @@ class LumaSearch {
              known.is_sine, prediction}};
   }
 
-  // Modes by cost, those that were not looked at last; the first BY_TRANSFORM are in order.
+  // What modes cost, NEVER of those that were not looked at; and the best, in order.
   struct Ranking {
     std::array<float, MODES> costs;
+    std::array<int, BY_TRANSFORM> best;
+    int n = 0;
 
     Ranking() { costs.fill(NEVER); }
 
-    std::array<int, MODES> order() const {
-      std::array<int, MODES> modes;
-      for (int m = 0; m < MODES; ++m) modes[m] = m;
-      std::partial_sort(modes.begin(), modes.begin() + BY_TRANSFORM, modes.end(),
-                        [&](int a, int b) { return costs[a] < costs[b]; });
-      return modes;
+    void add(int mode, float cost) {
+      costs[mode] = cost;
+      if (n < BY_TRANSFORM) best[n++] = mode;
+      else if (cost < costs[best[n - 1]]) best[n - 1] = mode;
+      else return;
+      for (int i = n - 1; i && cost < costs[best[i - 1]]; --i) std::swap(best[i], best[i - 1]);
     }
   };
 
   void predict_mode(int mode, int16_t* out) const { tile_.predict_luma(references_, mode, block_.shape, out); }
 
   // Every eighth direction, then those beside the best, and the likely modes.
-  std::array<int, MODES> rank_by_hadamard() {
+  Ranking rank_by_hadamard() {
     const float scale = std::sqrt(residual_.weight(0, block_));
     Ranking ranking;
     const auto look = [&](int mode) {
@@ -105,17 +106,16 @@ class LumaSearch {
           kernels::satd(source_.at(block_.x, block_.y), source_.stride, prediction, block_.width(), block_.height());
       const auto code = [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); };
       mode_bits_[mode] = estimate_bits(*prices_, code);
-      ranking.costs[mode] = mode_bits_[mode] + scale * static_cast<float>(satd);
+      ranking.add(mode, mode_bits_[mode] + scale * static_cast<float>(satd));
     };
     look(PLANAR), look(DC);
     for (int mode = 2; mode < MODES; mode += 8) look(mode);
     for (const int step : {4, 2, 1}) {
-      const auto order = ranking.order();
-      for (int i = 0; i < 3; ++i)
-        if (order[i] >= 2) look(std::max(order[i] - step, 2)), look(order[i] + step);
+      const int best = ranking.best[0];
+      if (best >= 2) look(std::max(best - step, 2)), look(best + step);
     }
     for (const auto& l : likely_.modes) look(l.mode);
-    return ranking.order();
+    return ranking;
   }
 
   // The learned modes whose low frequencies are nearest to the source's, the best first. Sets their bits.
@@ -154,11 +154,11 @@ class LumaSearch {
     return best;
   }
 
-  // The first of an order, and of the learned ones, with each of their transforms.
-  Candidates rank_by_transform(const std::array<int, MODES>& order) {
+  // The best, and of the learned ones, with each of their transforms.
+  Candidates rank_by_transform(const Ranking& ranking) {
     Candidates out;
     std::vector<int> modes = rank_learned();
-    modes.insert(modes.end(), order.begin(), order.begin() + BY_TRANSFORM);
+    modes.insert(modes.end(), ranking.best.begin(), ranking.best.end());
     for (size_t i = 0; i < modes.size(); ++i) {
       const int mode = modes[i];
       int16_t* prediction = predictions_[i].data();

@@ -31,7 +31,9 @@ class Search {
   void choose(const Model& model, const Block& square) {
     prices_.take(model);
     luma_.begin_square();
-    choose_tree({square}, NEVER, last_plane_ > 0);
+    log_price_ = std::log(options_.price * cost_ / samples_ / std::pow(usual_cost(), 1.5f));
+    cost_ += choose_tree({square}, NEVER, last_plane_ > 0).total;
+    samples_ += static_cast<float>(square.shape.area());
   }
 
  private:
@@ -60,7 +62,8 @@ class Search {
     Progress progress(limit, node.depth ? of_leaf_[node.depth - 1] : NEVER, has_chroma);
     if (b.shape.most() <= options_.most_log2) {
       best = logged(node, NO_SPLIT, progress, [&] { return choose_leaf(node, may_split, limit, has_chroma); });
-      if (!may_split) return with_offset(best);
+      if (!may_split || (best.total < NEVER && is_empty(b, has_chroma) && b.shape.log2_area() <= 8))
+        return with_offset(best);
       progress.leaf = best.total, progress.unit = tile_.syntax.unit(b);
     }
     of_leaf_[node.depth] = best.total < NEVER ? best.total / static_cast<float>(b.shape.area()) : progress.around;
@@ -89,8 +92,11 @@ class Search {
   // Where nothing is chosen yet, and something must be, every split is.
   bool is_worth(const Node& node, Split split, const Progress& progress) const {
     if (!options_.price || (progress.best == NEVER && progress.limit == NEVER)) return true;
-    return worth_(node, split, progress, residual_.weight(0, node.block)) > std::log(options_.price);
+    return worth_(node, split, progress, residual_.weight(0, node.block)) > log_price_;
   }
+
+  // Of a sample of usual pictures at this quality.
+  float usual_cost() const { return 30 * std::pow(weight_of(options_, tile_.syntax.geometry(), 0), 0.576f); }
 
   // Chooses, and logs that if wanted.
   template <class F>
@@ -180,6 +186,11 @@ class Search {
     return estimate_bits(prices_, [&](Estimator& e) { tile_.syntax.code_split(e, split, node); });
   }
 
+  bool is_empty(const Block& b, bool has_chroma) const {
+    const Unit& u = tile_.syntax.unit(b);
+    return !u.energy[0] && (!has_chroma || (!u.energy[1] && !u.energy[2]));
+  }
+
   Tile& tile_;
   EncoderOptions options_;
   int last_plane_;
@@ -188,8 +199,10 @@ class Search {
   ResidualTrial residual_;
   LumaSearch luma_;
   Prices prices_;
-  std::array<std::unique_ptr<Snapshot>, 8> best_, apart_;  // by depth
-  int trial_ = -1;                                         // the number of the one that is being made, in a log
+  std::array<std::unique_ptr<Snapshot>, 8> best_, apart_;             // by depth
+  float samples_ = SQUARE * SQUARE, cost_ = samples_ * usual_cost();  // so far, and of a usual square before
+  float log_price_ = 0;
+  int trial_ = -1;                // the number of the one that is being made, in a log
   std::array<float, 8> of_leaf_;  // by depth: the cost of a sample of the node unsplit, or of one around it
 };
 
