@@ -58,7 +58,7 @@ class Worth {
     const Split across = turned ? static_cast<Split>(split - 1) : split == QUAD ? QUAD : static_cast<Split>(split + 1);
     const auto log_of = [](float ratio) { return std::log2(ratio + 1e-3f); };
     const bool has_leaf = p.leaf < NEVER, has_best = p.best < NEVER, is_limited = p.limit < NEVER;
-    const bool is_angular = has_leaf && p.unit.mode >= 2;
+    const bool is_angular = has_leaf && p.unit.mode >= 2 && p.unit.mode < MODES;
     const float angle = static_cast<float>(p.unit.mode - 18) * 3.14159265f / 32;  // 0: horizontal
     const auto result = [&](Split s) {                                            // against the best
       if (!p.costs[s]) return 0.f;
