@@ -303,13 +303,13 @@ def shape_number(w, h):
 
 
 def predict_learned(top, left, matrices, mode, w, h):
-    """As `predict`; matrices [6, 8, 16, 32]."""
+    """As `predict`; matrices [6, 8, 16, 16]."""
     if w < h or mode >= 75:
         return predict_learned(left, top, matrices, 67 + (mode - 67) % 8, h, w).T
     mean = (sum(top[1 : w + 1]) + sum(left[1 : h + 1]) + (w + h) // 2) // (w + h)
     inputs = []
     for line, n in ((top, w), (left, h)):
-        line = np.array(line[1 : 2 * n + 1])
+        line = np.array(line[1 : n + 1])
         inputs += [*((line[::2] + line[1::2] + 1) >> 1 if n == 16 else line) - mean]
     matrix = matrices[shape_number(w, h), mode - 67, :, : len(inputs)].astype(int)
     frequencies = np.zeros((h, w), int)

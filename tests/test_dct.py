@@ -334,8 +334,8 @@ def load_weights(path, tensors=TENSORS, tuning=vars(TUNING)):
 
 @pytest.mark.parametrize("change", [
     {"matrix": None}, {"start": TENSORS["start"][:, :-1].copy()}, {"matrix": TENSORS["matrix"].astype(np.int16)},
-    {"start": np.full_like(TENSORS["start"], -128)},
-], ids=["missing", "shape", "type", "range"])  # fmt: skip
+    {"start": np.full_like(TENSORS["start"], -128)}, {"learned": TENSORS["learned"][..., :-1].copy()},
+], ids=["missing", "shape", "type", "range", "learned"])  # fmt: skip
 def test_other_weights_are_refused(tmp_path, change):
     tensors = {name: tensor for name, tensor in (TENSORS | change).items() if tensor is not None}
     with pytest.raises(WeightsMismatchError, match=r"other\.safetensors"):

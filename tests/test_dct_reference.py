@@ -130,7 +130,7 @@ def test_encoder(sample, transform, subsampling, quality, is_tuned):
 
 @pytest.mark.parametrize("depth", [9, 16])
 def test_more_bits(sample, depth):
-    """D55, D56: 16-bit pixels in and out."""
+    """D58, D59: 16-bit pixels in and out."""
     free, tensors = DctCodec(_dct.Parameters(TENSORS)), TENSORS
     deep = (sample[200:224, 300:340].astype(np.uint16) << depth - 8) + 1
     for pixels, subsampling in ((deep, "4:4:4"), (deep, "4:2:0"), (deep[:, :, 1], "4:4:4")):

@@ -74,6 +74,11 @@ def filter_sums(
 def reconstruct(
     pixels: NDArray[np.uint8], parameters: Parameters, quality_code: int, options: EncoderOptions
 ) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]: ...
+def learned_blocks(
+    pixels: NDArray[np.uint8], parameters: Parameters, quality_code: int, options: EncoderOptions
+) -> list[
+    tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.float32], NDArray[np.float32]]
+]: ...
 def leaf_coefficients(
     pixels: NDArray[np.uint8],
     parameters: Parameters,

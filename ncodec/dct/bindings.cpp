@@ -221,6 +221,41 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
   return out;
 }
 
+// The blocks that learned modes are trained on, of an encoding, by shape: (inputs [n, 2, 16], residuals [n, h, w],
+// costs [n, 2]); and what levels cost there (Quantiser, [3, h, w]): half-steps of an orthonormal coefficient, bits of a
+// squared half-step, bits of the place.
+nb::list learned_blocks(Pixels pixels, const Parameters& parameters, int quality_code, const EncoderOptions& options) {
+  const Picture picture = picture_of(pixels);
+  LearnedBlocks blocks;
+  {
+    nb::gil_scoped_release release;
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
+    Counter coder(job.model);
+    const Masking masking(job.source.planes[0], options.tuning);
+    const ResidualTrial trial(job.tile, job.source.planes, options, masking);
+    Prices prices;
+    encode_squares(coder, job, options, masking, [&](const Block& square) {
+      prices.take(job.model);
+      blocks.add_square(job.tile, job.source.planes[0], trial, prices, square);
+    });
+  }
+  nb::list out;
+  for (const Shape& shape : {Shape{2, 2}, Shape{3, 2}, Shape{4, 2}, Shape{3, 3}, Shape{4, 3}, Shape{4, 4}}) {
+    LearnedBlocks::OfShape& found = blocks.of_shape[learned_shape(shape)];
+    const size_t n = found.costs.size() / 2, h = static_cast<size_t>(shape.height()),
+                 w = static_cast<size_t>(shape.width());
+    const Quantiser quantiser(steps_of(parameters, quality_code, 0, shape), shape, options.lambda / 16.f);
+    std::vector<float> tables;
+    for (const float inverse : quantiser.inverse) tables.push_back(inverse * std::exp2(forward_bits(shape)));
+    tables.insert(tables.end(), quantiser.error.begin(), quantiser.error.end());
+    tables.insert(tables.end(), quantiser.place_bits.begin(), quantiser.place_bits.end());
+    out.append(nb::make_tuple(to_numpy(std::move(found.inputs), {n, 2, LEARNED_INPUTS}),
+                              to_numpy(std::move(found.residuals), {n, h, w}), to_numpy(std::move(found.costs), {n, 2}),
+                              to_numpy(std::move(tables), {3, h, w})));
+  }
+  return out;
+}
+
 NB_MODULE(_dct, m) {
   m.attr("CONTEXTS") = static_cast<int>(contexts::COUNT);
   m.attr("MIXERS") = static_cast<int>(mixers::COUNT);
@@ -254,6 +289,7 @@ NB_MODULE(_dct, m) {
   m.def("count", &count);
   m.def("filter_sums", &filter_sums);
   m.def("reconstruct", &reconstruct);
+  m.def("learned_blocks", &learned_blocks);
   m.def("leaf_coefficients", &leaf_coefficients);
   bind_blocks(m);
 }

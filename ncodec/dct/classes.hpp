@@ -12,7 +12,7 @@ namespace ncodec::dct {
 
 namespace kernels {
 
-// D46: |2 c - a - b| in four directions, of every other sample, summed over the 4x4 blocks of a row of them.
+// D49: |2 c - a - b| in four directions, of every other sample, summed over the 4x4 blocks of a row of them.
 // `rows` are y - 1 ... y + 4 with a border of 1 to the left and right; sums: [blocks, 4].
 NCODEC_CLONES static void gradients(const int16_t* const rows[6], int blocks, int32_t* sums) {
   for (int b = 0; b < blocks; ++b) {
@@ -63,7 +63,7 @@ struct BlockClass {
   uint8_t activity() const { return number / 5; }
 };
 
-// D46. `g`: gradients vertical, horizontal, diagonal, antidiagonal; `step`: of luma's quantisation, of 1/16.
+// D49. `g`: gradients vertical, horizontal, diagonal, antidiagonal; `step`: of luma's quantisation, of 1/16.
 inline BlockClass class_of_gradients(const int64_t g[4], int step) {
   const int64_t hv_high = std::max(g[0], g[1]), hv_low = std::min(g[0], g[1]);
   const int64_t d_high = std::max(g[2], g[3]), d_low = std::min(g[2], g[3]);

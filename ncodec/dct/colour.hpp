@@ -12,7 +12,7 @@ namespace ncodec::dct {
 
 namespace kernels {
 
-// D53. Y + of Cr, Cb: 2^16 times 1.402, 1.772, 0.344136, 0.714136. |sums| < 2^30.
+// D56. Y + of Cr, Cb: 2^16 times 1.402, 1.772, 0.344136, 0.714136. |sums| < 2^30.
 NCODEC_CLONES static void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int extra,
                                  uint8_t* out) {
   const int shift = 18 + extra, half = 1 << (shift - 1), middle = MIDDLE << extra;
@@ -24,11 +24,11 @@ NCODEC_CLONES static void to_rgb(const int16_t* y, const int16_t* cb, const int1
   }
 }
 
-inline void to_grey(const int16_t* y, int n, int extra, int, uint8_t* out) {  // D51
+inline void to_grey(const int16_t* y, int n, int extra, int, uint8_t* out) {  // D54
   for (int i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(std::min((y[i] + (2 << extra)) >> (2 + extra), 255));
 }
 
-inline void to_grey(const int16_t* y, int n, int extra, int largest, uint16_t* out) {  // D55
+inline void to_grey(const int16_t* y, int n, int extra, int largest, uint16_t* out) {  // D58
   const int64_t white = 1020 << extra;
   for (int i = 0; i < n; ++i)
     out[i] = static_cast<uint16_t>((std::min<int64_t>(y[i], white) * largest + white / 2) / white);
@@ -39,7 +39,7 @@ inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n
 }
 
 inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int extra, int largest,
-                   uint16_t* out) {  // D56
+                   uint16_t* out) {  // D59
   const int64_t white = int64_t{255} << (18 + extra);
   const int middle = MIDDLE << extra;
   const auto scaled = [&](int v) {
@@ -55,7 +55,7 @@ inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n
 
 }  // namespace kernels
 
-// D52: rows of 4:2:0 chroma to full size: 3/4 of the nearer sample and 1/4 of the farther, both ways.
+// D55: rows of 4:2:0 chroma to full size: 3/4 of the nearer sample and 1/4 of the farther, both ways.
 inline void upsample_row(const Plane& plane, int y, int width, int16_t* out) {
   const int near = y >> 1, far = std::clamp(near + (y & 1 ? 1 : -1), 0, plane.height - 1);
   const int16_t *a = plane.at(0, near), *b = plane.at(0, far);

@@ -16,7 +16,7 @@ class Edge {
  public:
   Edge(int16_t* q, ptrdiff_t across, ptrdiff_t along) : q_(q), across_(across), along_(along) {}
 
-  // D43.
+  // D46.
   void filter(const Deblocking& by) const {
     const int dp0 = curve_p(0), dp3 = curve_p(3), dq0 = curve_q(0), dq3 = curve_q(3);
     if (dp0 + dp3 + dq0 + dq3 >= by.beta) return;
@@ -42,7 +42,7 @@ class Edge {
            std::abs(at(line, -1) - at(line, 0)) < (5 * by.tc + 1) >> 1;
   }
 
-  // D44.
+  // D47.
   void filter_strongly(int line, int tc) const {
     const int p3 = at(line, -4), p2 = at(line, -3), p1 = at(line, -2), p0 = at(line, -1);
     const int q0 = at(line, 0), q1 = at(line, 1), q2 = at(line, 2), q3 = at(line, 3);
@@ -55,7 +55,7 @@ class Edge {
     put(line, 2, near((p0 + q0 + q1 + 3 * q2 + 2 * q3 + 4) >> 3, q2));
   }
 
-  // D45.
+  // D48.
   void filter_weakly(int line, int tc, bool more_p, bool more_q) const {
     const int p2 = at(line, -3), p1 = at(line, -2), p0 = at(line, -1), q0 = at(line, 0), q1 = at(line, 1),
               q2 = at(line, 2);

@@ -174,6 +174,58 @@ struct Leaves {
   }
 };
 
+// What learned modes are trained on: the luma blocks of an encoding that may have them, by learned_shape, those that
+// are higher than wide transposed.
+struct LearnedBlocks {
+  struct OfShape {
+    std::vector<int16_t> inputs, residuals;  // [n, 2, LEARNED_INPUTS], as they are and turned; [n, h, w], less the mean
+    std::vector<float> costs;                // [n]: bits and the estimate of the mode chosen
+  };
+  std::array<OfShape, LEARNED_SHAPES> of_shape;
+
+  // Of a square as Leaves has it.
+  void add_square(Tile& tile, const Plane& source, const ResidualTrial& trial, const Prices& prices,
+                  const Block& square) {
+    tile.syntax.set_decoded(square, false);
+    add_tree(tile, source, trial, prices, {square});
+  }
+
+ private:
+  void add_tree(Tile& tile, const Plane& source, const ResidualTrial& trial, const Prices& prices, const Node& node) {
+    const Block& b = node.block;
+    if (tile.syntax.is_outside(b)) return;
+    const Split split = tile.syntax.must_split(b) ? QUAD : node.split_in(tile.syntax.unit(b).path);
+    if (split != NO_SPLIT) {
+      const Parts parts = parts_of(b, split);
+      for (int i = 0; i < parts.n; ++i) add_tree(tile, source, trial, prices, node.part(parts.blocks[i], split));
+      return;
+    }
+    if (learned_modes(b.shape)) add_block(tile, source, trial, prices, b);
+    tile.syntax.set_decoded(b, true);
+  }
+
+  void add_block(const Tile& tile, const Plane& source, const ResidualTrial& trial, const Prices& prices,
+                 const Block& b) {
+    OfShape& out = of_shape[learned_shape(b.shape)];
+    const int w = b.width(), h = b.height(), mode = tile.syntax.unit(b).mode;
+    References r;
+    tile.gather_references(0, b, r);
+    const LearnedBorder border(r, b.shape);
+    const bool is_high = h > w;
+    for (const bool is_turned : {is_high, !is_high})
+      out.inputs.insert(out.inputs.end(), border.inputs(is_turned), border.inputs(is_turned) + LEARNED_INPUTS);
+    for (int i = 0; i < w * h; ++i) {
+      const int x = is_high ? i / h : i % w, y = is_high ? i % h : i / w;
+      out.residuals.push_back(static_cast<int16_t>(*source.at(b.x + x, b.y + y) - border.mean()));
+    }
+    int16_t prediction[MAX_SIDE * MAX_SIDE];
+    tile.predict_luma(b, mode, prediction);
+    const LikelyModes likely = tile.syntax.likely_modes(b, tile.derive_modes(b));
+    out.costs.push_back(estimate_bits(prices, [&](Estimator& e) { tile.syntax.code_luma_mode(e, mode, likely, b); }));
+    out.costs.push_back(trial.estimate_cost(0, b, tile.syntax.unit(b).is_sine, prediction));
+  }
+};
+
 // Residuals of intra prediction as an encoder with one block size makes them: of each block of `source`, in raster
 // order, the mode of least Hadamard sum, predicted from the samples around it in `reference`. Both have `width` x
 // `height` samples, multiples of the side.

@@ -286,7 +286,7 @@ class Trellis {
   // From state s, with 0 and with the two magnitudes nearest.
   NCODEC_INLINE Ways go_on(const Run& run, const Coefficient& c, int s, bool ends_group) const {
     const int near = CLASSES.near[now_->sum(s, 4 * c.in_group.y + c.in_group.x)];
-    const bool is_known = ends_group && !now_->any_in_group(s);  // D23
+    const bool is_known = ends_group && !now_->any_in_group(s);  // D24
     const float cost = now_->cost[s];
     Ways ways;
     ways[0].step = s;

@@ -15,7 +15,7 @@ namespace ncodec::dct {
 
 namespace kernels {
 
-// D47, D49: out += weight * (clip(a - c) + clip(b - c)) for a row of samples.
+// D50, D52: out += weight * (clip(a - c) + clip(b - c)) for a row of samples.
 NCODEC_CLONES static void accumulate(const int16_t* c, const int16_t* a, const int16_t* b, const int16_t* weight, int n,
                                      int clip, int32_t* out) {
   const auto low = static_cast<int16_t>(-clip), high = static_cast<int16_t>(clip);
@@ -85,7 +85,7 @@ class ClassFilter {
           return filter.luma_steps[tile.syntax.unit(x, y).offset + MAX_OFFSET];
         })) {}
 
-  // All of luma into `out`, of the plane's size (D47).
+  // All of luma into `out`, of the plane's size (D50).
   void filter_luma(const Plane& out) const {
     const int width = out.width;
     Weights weights(LUMA_PAIRS, width);
@@ -109,7 +109,7 @@ class ClassFilter {
     }
   }
 
-  // All of a chroma plane into `out`; `luma_now` is luma after its own filter and the flags (D49).
+  // All of a chroma plane into `out`; `luma_now` is luma after its own filter and the flags (D52).
   void filter_chroma(int plane, const Plane& luma_now, const Plane& out) const {
     const int s = tile_.syntax.geometry().chroma_shift, width = out.width, block = 4 >> s;
     const Padded chroma(tile_.planes[plane]);
@@ -138,7 +138,7 @@ class ClassFilter {
   }
   const Padded& luma() const { return luma_; }
 
-  // Pairs come in the common orientation of the class (D47).
+  // Pairs come in the common orientation of the class (D50).
   static int weight_of_pair(const BlockClass& c, int pair) {
     const int mirrored = c.is_mirrored ? MIRRORED[pair] : pair;
     return c.is_swapped ? SWAPPED[mirrored] : mirrored;
@@ -190,7 +190,7 @@ inline void copy_square(const Plane& from, const Block& square, int s, const Pla
   for (int y = top; y < bottom; ++y) std::memcpy(to.at(left, y), from.at(left, y), sizeof(int16_t) * (right - left));
 }
 
-// Deblocks a tile and filters its squares, one flag for luma (D48) and one for both planes of chroma (D50). The encoder
+// Deblocks a tile and filters its squares, one flag for luma (D51) and one for both planes of chroma (D53). The encoder
 // says of a square by `decide(first plane, last plane, filtered planes, square)` whether it is filtered.
 template <class Coder, class Decide>
 void filter_tile(Coder& coder, Tile& tile, const Filter& filter, Decide decide) {

@@ -30,7 +30,7 @@ inline void angular_row(const int16_t* from, const int8_t* taps, int w, int16_t*
 
 namespace ncodec::dct::kernels {
 
-// D36.
+// D37.
 NCODEC_CLONES static void planar(const int16_t* left, const int16_t* top, const Shape& shape, int16_t* out) {
   const int w = shape.width(), h = shape.height(), log2_w = shape.log2_w, log2_h = shape.log2_h;
   const int below = left[h], right = top[w];
@@ -41,7 +41,7 @@ NCODEC_CLONES static void planar(const int16_t* left, const int16_t* top, const 
     }
 }
 
-// D39: between samples by the four beside (H.266 8.4.5.2.13, table 25), of 1/64.
+// D40: between samples by the four beside (H.266 8.4.5.2.13, table 25), of 1/64.
 constexpr int8_t CUBIC[32][4] = {
     {0, 64, 0, 0},    {-1, 63, 2, 0},   {-2, 62, 4, 0},   {-2, 60, 7, -1},  {-2, 58, 10, -2}, {-3, 57, 12, -2},
     {-4, 56, 14, -2}, {-4, 55, 15, -2}, {-4, 54, 16, -2}, {-5, 53, 18, -2}, {-6, 52, 20, -2}, {-6, 49, 24, -3},
@@ -69,7 +69,7 @@ inline void angular(const int16_t* from, int angle, int w, int h, const int8_t (
   }
 }
 
-// D40, H.266's position-dependent combination: predictions are drawn to the borders beside them by weights of 1/64
+// D41, H.266's position-dependent combination: predictions are drawn to the borders beside them by weights of 1/64
 // that fall with the distance.
 inline int border_weight(int distance, int reach) {
   return 2 * distance >> reach > 5 ? 0 : 32 >> (2 * distance >> reach);
@@ -128,7 +128,7 @@ inline void transpose(const int16_t* in, int width, int height, int16_t* out) {
     }
 }
 
-// D41: luma and Cb to chroma.
+// D44: luma and Cb to chroma.
 NCODEC_CLONES static void plane(const int16_t* luma, const int16_t* cb, int n, int slope_l, int slope_b, int mean_l,
                                 int mean_b, int mean_out, int16_t* out) {
   for (int i = 0; i < n; ++i) {
@@ -137,7 +137,7 @@ NCODEC_CLONES static void plane(const int16_t* luma, const int16_t* cb, int n, i
   }
 }
 
-// D32: half-steps times scaled step, >> shift; clipped to what the inverse transform takes.
+// D33: half-steps times scaled step, >> shift; clipped to what the inverse transform takes.
 NCODEC_INLINE int16_t scale(int level, int step, int shift) {
   const int64_t c = (int64_t{level} * step + (int64_t{1} << (shift - 1))) >> shift;
   return static_cast<int16_t>(std::clamp<int64_t>(c, -32768, 32767));
@@ -156,16 +156,16 @@ NCODEC_CLONES static void project(const int16_t* samples, int n, const int8_t* m
   }
 }
 
-// D62: the frequencies of a learned mode, [16][32] factors of 1/1024.
+// D42: the frequencies of a learned mode, [16][16] factors of 1/1024.
 NCODEC_CLONES static void learned(const int16_t* inputs, const int16_t* matrix, int16_t* out) {
   for (int k = 0; k < 16; ++k) {
     int sum = 0;
-    for (int i = 0; i < 32; ++i) sum += inputs[i] * matrix[k * 32 + i];
+    for (int i = 0; i < 16; ++i) sum += inputs[i] * matrix[k * 16 + i];
     out[k] = static_cast<int16_t>(std::clamp((sum + 512) >> 10, -32768, 32767));
   }
 }
 
-// D34.
+// D35.
 NCODEC_CLONES static void add(const int16_t* prediction, const int16_t* residual, int width, int height, int16_t* out,
                               int stride) {
   for (int y = 0; y < height; ++y)

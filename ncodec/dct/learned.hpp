@@ -1,6 +1,6 @@
-// Learned prediction of luma (specs/dct.md D61 to D63): a block's low frequencies are linear in the samples around it.
+// Learned prediction of luma (specs/dct.md D16 to D43): a block's low frequencies are linear in the samples around it.
 //
-//   top, left --less their mean--> 32 inputs --matrix--> 4x4 frequencies --inverse transform, plus mean--> prediction
+//   top, left --less their mean--> 16 inputs --matrix--> 4x4 frequencies --inverse transform, plus mean--> prediction
 //
 // A matrix is of a mode and of shapes that are at least as wide as high. Of a block that is *turned* top and left
 // change places and the prediction is transposed: it is higher than wide, or square and of the second half of the
@@ -45,22 +45,22 @@ class LearnedBorder {
   }
 
   int mean() const { return mean_; }
+  const int16_t* inputs(bool is_turned) const { return inputs_[is_turned].data(); }
   bool is_turned(int mode) const { return shape_.log2_w < shape_.log2_h || mode >= MODES + LEARNED_MATRICES; }
 
-  // D62: [vertical][horizontal] frequencies, exchanged if the mode is turned.
+  // D42: [vertical][horizontal] frequencies, exchanged if the mode is turned.
   void frequencies(const Learned& learned, int mode, int16_t* out) const {
     const auto& matrix = learned[learned_shape(shape_)][(mode - MODES) % LEARNED_MATRICES];
-    kernels::learned(inputs_[is_turned(mode)].data(), matrix[0].data(), out);
+    kernels::learned(inputs(is_turned(mode)), matrix[0].data(), out);
   }
 
  private:
-  // Twice the side; sides of 16 in pairs.
+  // Sides of 16 in pairs.
   int16_t* fill(const int16_t* samples, int side, int16_t* out) const {
     if (side < 1 << MAX_LEARNED_LOG2) {
-      for (int i = 0; i < 2 * side; ++i) *out++ = static_cast<int16_t>(samples[i] - mean_);
+      for (int i = 0; i < side; ++i) *out++ = static_cast<int16_t>(samples[i] - mean_);
     } else {
-      for (int i = 0; i < 2 * side; i += 2)
-        *out++ = static_cast<int16_t>(((samples[i] + samples[i + 1] + 1) >> 1) - mean_);
+      for (int i = 0; i < side; i += 2) *out++ = static_cast<int16_t>(((samples[i] + samples[i + 1] + 1) >> 1) - mean_);
     }
     return out;
   }

@@ -18,7 +18,7 @@ constexpr int STATES = 4;  // of the dependent quantiser: in odd ones levels are
 inline int coded_log2(int log2) { return std::min(log2, 5); }
 inline Shape coded_of(const Shape& shape) { return {coded_log2(shape.log2_w), coded_log2(shape.log2_h)}; }
 
-// How far the last levels of another block lie out along x and y: 0 if it has none, 1 ... 5 (D21).
+// How far the last levels of another block lie out along x and y: 0 if it has none, 1 ... 5 (D22).
 using Reaches = std::array<uint8_t, 2>;
 
 // What the contexts of a block's levels know of its surroundings.
@@ -37,7 +37,7 @@ struct Place {
   bool operator==(const Place& other) const { return x == other.x && y == other.y; }
 };
 
-// Classes that contexts make of sums and places (D23).
+// Classes that contexts make of sums and places (D24).
 struct ContextClasses {
   uint8_t near[64];      // of the sum of five magnitudes, each at most 7
   uint8_t far[64];       // of x + y
@@ -60,13 +60,13 @@ struct LevelBins {
   Bin first_sig, first_big;  // of state 0, magnitude 1, nothing near, nothing earlier
   int near_most, near_step;  // of sig's third context
 
-  // [level not 0?] (D24).
+  // [level not 0?] (D25).
   Bin sig(int state, int near) const {
     return {first_sig.a + step_of(contexts::SIG_A, 0) * state + near, first_sig.b,
             first_sig.c + std::min(near, near_most) * near_step, first_sig.mixer + step_of(mixers::SIG, 0) * state};
   }
 
-  // [magnitude over `threshold` 1, 2, 3?] (D25). `earlier`: magnitudes over 1 so far in the block.
+  // [magnitude over `threshold` 1, 2, 3?] (D26). `earlier`: magnitudes over 1 so far in the block.
   Bin big(int state, int threshold, int near, int earlier) const {
     const int number = threshold - 1;
     return {first_big.a + step_of(contexts::BIG_A, 0) * number + step_of(contexts::BIG_A, 3) * (state & 1) + near,
@@ -111,14 +111,14 @@ class LevelContexts {
     return bins;
   }
 
-  // [group coded?] (D22). `neighbours`: how many of the groups to its right and below are.
+  // [group coded?] (D23). `neighbours`: how many of the groups to its right and below are.
   Bin group(Place group, int neighbours) const {
     return {contexts::GROUP_A(is_chroma_, size_, neighbours),
             contexts::GROUP_B(is_chroma_, size_, std::min(group.x, 3) + 4 * std::min(group.y, 3)),
             contexts::GROUP_C(is_chroma_, energy_, neighbours), mixers::GROUP(is_chroma_)};
   }
 
-  // Bin `number` of the class of a coordinate of the last significant position (D21). `other`: `direction` of x;
+  // Bin `number` of the class of a coordinate of the last significant position (D22). `other`: `direction` of x;
   // of y, which is coded second, what is known of x.
   Bin last(int axis, int number, int other) const {
     return {contexts::LAST_A(axis, is_chroma_, sides_[axis], energy_, number),

@@ -16,7 +16,7 @@ namespace ncodec::dct {
 constexpr int LEVEL_MAX = 16383;  // 2k half-steps fit int16
 constexpr int MAX_UNARY = 15;     // magnitudes from here on are escaped by Exp-Golomb
 
-// The next state after an even and an odd magnitude (D27).
+// The next state after an even and an odd magnitude (D28).
 constexpr uint8_t NEXT_STATE[STATES][2] = {{0, 1}, {2, 3}, {1, 0}, {3, 2}};
 
 // Diagonals from (0, 0), each from the lower left to the upper right.
@@ -58,7 +58,7 @@ inline int class_of(int value) {
   return c;
 }
 
-// What the contexts of the last position's y know of its x (D21).
+// What the contexts of the last position's y know of its x (D22).
 inline int seen_by_y(int x_class) { return std::min(x_class, 6) / 2; }
 
 template <class Coder>
@@ -80,7 +80,7 @@ Place code_last(Coder& coder, Place last, const LevelContexts& bins, const Shape
   return {x, y};
 }
 
-// Exp-Golomb of order 0, at most 15 bits of value (D26).
+// Exp-Golomb of order 0, at most 15 bits of value (D27).
 template <class Coder>
 int code_escape(Coder& coder, int value) {
   int length = 0;
@@ -91,7 +91,7 @@ int code_escape(Coder& coder, int value) {
   return decoded - 1;
 }
 
-// The magnitude of a level that is not 0 (D25, D26).
+// The magnitude of a level that is not 0 (D26, D27).
 template <class Coder>
 NCODEC_INLINE int code_magnitude(Coder& coder, int wanted, const LevelBins& bins, int state, int near, int earlier) {
   int k = 1;
@@ -156,7 +156,7 @@ int code_magnitudes(Coder& coder, int16_t* levels, int stride, const Shape& shap
       int16_t& level = levels[at.y * stride + at.x];
       const int near = CLASSES.near[magnitudes.template_sum(at)];
       const LevelBins level_bins = bins.at(at);
-      // D23: the last position has a level, and so has number 0 of a coded group without any other.
+      // D24: the last position has a level, and so has number 0 of a coded group without any other.
       const bool is_known = (is_first && k == first_in_group) || (has_flag && is_empty && k == 0);
       if (!is_known && !coder.bin(level != 0, level_bins.sig(state, near))) {
         state = NEXT_STATE[state][0];

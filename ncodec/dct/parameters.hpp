@@ -36,7 +36,7 @@ using Array = typename Nested<T, Sizes...>::Type;
 
 class Network;  // network.hpp
 
-constexpr int LEARNED_SHAPES = 6, LEARNED_MATRICES = 8, LEARNED_OUTPUTS = 16, LEARNED_INPUTS = 32;
+constexpr int LEARNED_SHAPES = 6, LEARNED_MATRICES = 8, LEARNED_OUTPUTS = 16, LEARNED_INPUTS = 16;
 using Learned = Array<int16_t, LEARNED_SHAPES, LEARNED_MATRICES, LEARNED_OUTPUTS, LEARNED_INPUTS>;
 
 struct Parameters {

@@ -81,7 +81,7 @@ def initial() -> Tensors:
         "strength": np.array([[58, 8, 58, 8, 32, 32]] * 8, np.uint8),
         "luma_filter": np.zeros((8, 25, 12), np.int8),
         "chroma_filter": np.zeros((8, 2, 5, 11), np.int8),
-        "learned": np.zeros((6, 8, 16, 32), np.int16),
+        "learned": np.zeros((6, 8, 16, 16), np.int16),
         "start": np.zeros((2, _dct.CONTEXTS), np.int8),
         "confidence": np.zeros(_dct.CONTEXTS, np.uint8),
         "weights": np.full((_dct.MIXERS, 3), 6500, np.int16),

@@ -25,7 +25,7 @@ enum Mode : int { PLANAR = 0, DC = 1, HORIZONTAL = 18, DIAGONAL = 34, VERTICAL =
 constexpr int ANGLE[31] = {0,  1,  2,  3,  4,  6,  8,  10, 12, 14,  16,  18,  20,  23,  26, 29,
                            32, 35, 39, 45, 51, 57, 64, 73, 86, 102, 128, 171, 256, 341, 512};
 
-// D38: where a mode of a block points, -16 ... 30 steps from vertical or horizontal. The modes furthest towards the
+// D39: where a mode of a block points, -16 ... 30 steps from vertical or horizontal. The modes furthest towards the
 // shorter side of a rectangle stand for as many beyond the last of the longer side.
 struct Direction {
   bool is_vertical;
@@ -65,7 +65,7 @@ struct References {
   int n_left, n_top;                                      // how many of each were there, without the corner
 };
 
-// D35, of the block at (x, y): n_top and n_left samples are decoded of those above and to the left of it.
+// D36, of the block at (x, y): n_top and n_left samples are decoded of those above and to the left of it.
 inline void gather(const Plane& plane, int x, int y, const Shape& shape, int n_left, int n_top, References& r) {
   r.n_top = n_top, r.n_left = n_left;
   if (r.n_top) std::memcpy(r.top + 1, plane.at(x, y - 1), sizeof(int16_t) * r.n_top);
@@ -77,10 +77,10 @@ inline void gather(const Plane& plane, int x, int y, const Shape& shape, int n_l
   std::fill(r.left + 1 + r.n_left, r.left + 1 + 2 * shape.height(), after_left);
 }
 
-// D40: how far borders reach into planar, DC, horizontal and vertical blocks.
+// D41: how far borders reach into planar, DC, horizontal and vertical blocks.
 inline int reach_of(const Shape& shape) { return (shape.log2_area() - 2) / 4; }
 
-// DC (D37): the mean of the longer side, or of both.
+// DC (D38): the mean of the longer side, or of both.
 inline void predict_dc(const References& r, const Shape& shape, int16_t* out) {
   const int w = shape.width(), h = shape.height();
   int sum = 0, n = 0;
@@ -89,7 +89,7 @@ inline void predict_dc(const References& r, const Shape& shape, int16_t* out) {
   std::fill(out, out + shape.area(), static_cast<int16_t>((sum + n / 2) / n));
 }
 
-// A direction (D39): along `main`, the references above, or, transposed, to the left.
+// A direction (D40): along `main`, the references above, or, transposed, to the left.
 inline void predict_direction(const References& r, int mode, const Shape& shape, int16_t* out) {
   const Direction direction(mode, shape);
   const bool is_vertical = direction.is_vertical;
@@ -133,7 +133,7 @@ struct Regressor {
   int16_t samples[MAX_SIDE * MAX_SIDE];
 };
 
-// D41: chroma = mean + a (luma - mean luma) + b (Cb - mean Cb), fitted to the border. For Cb, b is 0.
+// D44: chroma = mean + a (luma - mean luma) + b (Cb - mean Cb), fitted to the border. For Cb, b is 0.
 inline void predict_linear(const References& chroma, const Regressor& luma, const Regressor* cb, const Shape& shape,
                            int16_t* out) {
   int64_t n = 0, sum_l = 0, sum_b = 0, sum_c = 0, ll = 0, lb = 0, bb = 0, lc = 0, bc = 0;
@@ -150,7 +150,7 @@ inline void predict_linear(const References& chroma, const Regressor& luma, cons
     std::fill(out, out + shape.area(), static_cast<int16_t>(MIDDLE));
     return;
   }
-  // D42: covariances, of n samples; variances of about one step are added, so that flat borders give no slope.
+  // D45: covariances, of n samples; variances of about one step are added, so that flat borders give no slope.
   ll += 4 * n - sum_l * sum_l / n, lb -= sum_l * sum_b / n, bb += 4 * n - sum_b * sum_b / n;
   lc -= sum_l * sum_c / n, bc -= sum_b * sum_c / n;
   const int64_t determinant = ll * bb - lb * lb;

@@ -18,7 +18,7 @@ class Side {
  public:
   bool is_there = false;
 
-  // D29, D30. `near` are the samples next to the block, `far` those beyond, `inside` the prediction's.
+  // D30, D31. `near` are the samples next to the block, `far` those beyond, `inside` the prediction's.
   void begin(const int16_t* near, const int16_t* far, int stride, const int16_t* inside, int inside_stride,
              const int8_t* matrix, int log2, int frequencies, int64_t noise) {
     const int n = 1 << log2;
@@ -109,7 +109,7 @@ inline int strength_of(int64_t hypothesis) {
   return strength;
 }
 
-// What else contexts know (D30).
+// What else contexts know (D31).
 struct SignSurroundings {
   int plane, kind_of_mode;
   Shape shape;

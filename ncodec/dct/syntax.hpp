@@ -148,7 +148,7 @@ inline int energy_of(int sum_of_levels, const Shape& shape) {
 // What other blocks and chroma take a luma mode for: learned ones for planar.
 inline int usual_mode(int mode) { return mode < MODES ? mode : static_cast<int>(PLANAR); }
 
-// The kind of a luma mode that contexts know (D18): planar, DC, horizontal, vertical.
+// The kind of a luma mode that contexts know (D19): planar, DC, horizontal, vertical.
 inline int kind_of_mode(int mode) {
   mode = usual_mode(mode);
   return mode < 2 ? mode : mode < DIAGONAL ? 2 : 3;
@@ -195,7 +195,7 @@ class Syntax {
     return b.x + b.width() > geometry_.width || b.y + b.height() > geometry_.height;
   }
 
-  // Is the luma at (x, y) decoded (D35)?
+  // Is the luma at (x, y) decoded (D36)?
   bool is_decoded(int x, int y) const { return x < geometry_.width && y < geometry_.height && unit(x, y).is_decoded; }
 
   // Of what there is of a block.
@@ -316,7 +316,7 @@ class Syntax {
     return likely;
   }
 
-  // D61: [learned?] and the bits of which, or a usual mode.
+  // D16: [learned?] and the bits of which, or a usual mode.
   template <class Coder>
   int code_luma_mode(Coder& coder, int mode, const LikelyModes& likely, const Block& b) const {
     const int energy = energy_around(0, b), modes = learned_modes(b.shape);
@@ -336,7 +336,7 @@ class Syntax {
                                   contexts::LEARNED_C(shape, likely.modes[0].votes), mixers::LEARNED()});
   }
 
-  // One of the likely modes, asked for in turn (D16), or the rank among the others (D17).
+  // One of the likely modes, asked for in turn (D17), or the rank among the others (D18).
   template <class Coder>
   int code_usual_mode(Coder& coder, int mode, const LikelyModes& likely, const Block& b, int energy) const {
     for (int i = 0; i < LikelyModes::COUNT; ++i) {
@@ -357,7 +357,7 @@ class Syntax {
     return rank;
   }
 
-  // D20.
+  // D21.
   template <class Coder>
   int code_chroma_mode(Coder& coder, int chroma_mode, const Block& b) const {
     const int kind = kind_of_mode(unit(b).mode);
@@ -371,7 +371,7 @@ class Syntax {
     return coder.bin(chroma_mode == CHROMA_DC, bin(2)) ? CHROMA_DC : CHROMA_PLANAR;
   }
 
-  // [coded?] (D18), for luma [sine?], and levels of one plane's block; sets the units' energies. `has_luma`: the luma
+  // [coded?] (D19), for luma [sine?], and levels of one plane's block; sets the units' energies. `has_luma`: the luma
   // levels at its place are of one block of the same extent. `code_signs(places, around)`.
   template <class Coder, class F>
   bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma, F code_signs) {
@@ -400,7 +400,7 @@ class Syntax {
     return is_coded;
   }
 
-  // Luma of sides up to 16 chooses between the transforms (D19), but for 4x4.
+  // Luma of sides up to 16 chooses between the transforms (D20), but for 4x4.
   bool may_be_sine(const Shape& shape) const { return has_sine_ && shape.most() <= 4 && shape.most() > 2; }
 
   Surroundings surroundings(int plane, const Block& b, bool has_luma) {

@@ -14,7 +14,7 @@
 
 namespace ncodec::dct {
 
-// Steps as half-steps of what `inverse` takes, of 1/512 (D31): a kind's rows of other norms are scaled here (the sine
+// Steps as half-steps of what `inverse` takes, of 1/512 (D32): a kind's rows of other norms are scaled here (the sine
 // transform's are the DCT's). `steps`: of a shape that is odd, half an octave coarser.
 inline std::vector<int32_t> scale_steps(std::vector<int32_t> steps, Kind kind, const Shape& shape) {
   const Shape coded = coded_of(shape);
@@ -50,7 +50,7 @@ class Tile : public Samples {
     return planes[plane].at(b.x >> s, b.y >> s);
   }
 
-  // What a block of one plane is predicted from (D35).
+  // What a block of one plane is predicted from (D36).
   void gather_references(int plane, const Block& b, References& r) const {
     const int s = syntax.geometry().shift(plane);
     const auto decoded = [](int side, auto is_decoded) {  // how many of twice the side, in a row
@@ -125,7 +125,7 @@ class Tile : public Samples {
     });
   }
 
-  // Adds what the levels say to a prediction, into the plane (D32 to D34). Levels stay.
+  // Adds what the levels say to a prediction, into the plane (D33 to D35). Levels stay.
   void add_residual(int plane, const Block& b, bool is_coded, const int16_t* prediction) {
     const Shape own = own_shape(plane, b);
     int16_t residual[MAX_SIDE * MAX_SIDE];
@@ -178,7 +178,7 @@ class Tile : public Samples {
                     {plane, kind_of_mode(syntax.unit(b).mode), own, kinds, around});
   }
 
-  // A plane's block and its border at chroma's resolution (D41).
+  // A plane's block and its border at chroma's resolution (D44).
   void gather_regressor(int plane, const Block& b, const References& chroma, Regressor& r) const {
     const int s = syntax.geometry().chroma_shift, x = b.x >> s, y = b.y >> s;
     const int width = b.width() >> s, height = b.height() >> s;
@@ -202,7 +202,7 @@ class Tile : public Samples {
       for (int j = 0; j < height; ++j) r.border.left[1 + j] = mean(x - 1, y + j);
   }
 
-  // Coefficients of the rows and columns that have any (D32): what `inverse` reads.
+  // Coefficients of the rows and columns that have any (D33): what `inverse` reads.
   static void dequantise(const int16_t* levels, const std::vector<int32_t>& steps, const Shape& own, int16_t* out,
                          int& rows, int& columns) {
     const int width = coded_of(own).width(), height = coded_of(own).height(), full = own.width();
