@@ -42,10 +42,11 @@ class Search:
     one_way: float = 1.2  # blocks that change so many times as much one way are not cut along it
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
+    is_quick: bool = False  # few luma modes, with one trial
 
 
 SEARCHES = {
-    1: Search(trials=1, cuts=0, least=8, most=32),
+    1: Search(trials=1, cuts=0, least=8, most=32, is_quick=True),
     2: Search(trials=1, cuts=0),
     3: Search(trials=1, cuts=1, thirds=False),
     4: Search(trials=2, cuts=2, thirds=False),
@@ -120,6 +121,7 @@ class Options(EncodeOptions):
         options.most_log2 = search.most.bit_length() - 1
         options.optimised_levels = self.rdoq
         options.full_trials = search.trials
+        options.is_quick = search.is_quick
         options.binary_depth = search.cuts
         options.ternary = search.thirds
         options.one_way = search.one_way
