@@ -25,6 +25,7 @@ class EncoderOptions:
     most_log2: int
     optimised_levels: bool
     full_trials: int
+    is_quick: bool
     binary_depth: int
     ternary: bool
     price: float

@@ -88,7 +88,7 @@ nb::ndarray<nb::numpy, float> transform_blocks(Blocks blocks, const Parameters&,
     nb::gil_scoped_release release;
     int32_t c[MAX_SIDE * MAX_SIDE];
     for (size_t i = 0; i < n; ++i) {
-      transform_block(blocks.data() + i * area, format, c);
+      transform_block<true>(blocks.data() + i * area, format, c);
       for (size_t k = 0; k < area; ++k)
         out[i * area + k] = std::ldexp(static_cast<float>(c[k]), -FORWARD_BITS - (SAMPLE_BITS - format.bit_depth));
     }

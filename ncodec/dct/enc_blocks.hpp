@@ -7,12 +7,13 @@
 
 namespace ncodec::dct {
 
-// [coded side, coded side] coefficients * 2^FORWARD_BITS of 10-bit samples.
+// [side, side] coefficients * 2^FORWARD_BITS of 10-bit samples, or [coded side, coded side].
+template <bool ALL>
 inline void transform_block(const int16_t* block, const BlockFormat& format, int32_t* coefficients) {
   const int side = 1 << format.log2, scale = 1 << (SAMPLE_BITS - format.bit_depth);
   int16_t samples[MAX_SIDE * MAX_SIDE];
   for (int i = 0; i < side * side; ++i) samples[i] = static_cast<int16_t>(block[i] * scale);
-  forward(samples, side, coefficients, format.shape(), {format.kind, format.kind});
+  forward<ALL>(samples, side, coefficients, format.shape(), {format.kind, format.kind});
 }
 
 // Chooses the levels of blocks.
@@ -29,7 +30,7 @@ class BlockQuantiser {
     const int side = 1 << format_.log2;
     int32_t coefficients[MAX_CODED * MAX_CODED];
     float ratio[MAX_CODED * MAX_CODED];
-    transform_block(block, format_, coefficients);
+    transform_block<false>(block, format_, coefficients);
     quantiser_.scale(coefficients, ratio);
     if (!is_optimised_) return quantise_plainly(ratio, levels, side, format_.shape());
     const Surroundings around = syntax.surroundings();

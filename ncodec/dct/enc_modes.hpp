@@ -15,8 +15,8 @@ namespace ncodec::dct {
 
 class LumaSearch {
  public:
-  LumaSearch(Tile& tile, const Plane& source, ResidualTrial& residual, int full_trials)
-      : tile_(tile), source_(source), residual_(residual), full_trials_(full_trials) {}
+  LumaSearch(Tile& tile, const Plane& source, ResidualTrial& residual, int full_trials, bool is_quick)
+      : tile_(tile), source_(source), residual_(residual), full_trials_(full_trials), is_quick_(is_quick) {}
 
   // Codes a block's luma with the best mode. Returns its cost; NEVER, if the block may and had better be split: large
   // busy ones take long, and are never chosen; or if by estimate it costs more than `limit`.
@@ -94,7 +94,7 @@ class LumaSearch {
 
   void predict_mode(int mode, int16_t* out) const { tile_.predict_luma(references_, mode, block_.shape, out); }
 
-  // Every eighth direction, then those beside the best, and the likely modes.
+  // Every eighth direction, then those beside the best, and the likely modes; fewer if it is to be quick.
   Ranking rank_by_hadamard() {
     const float scale = std::sqrt(residual_.weight(0, block_));
     Ranking ranking;
@@ -109,8 +109,9 @@ class LumaSearch {
       ranking.add(mode, mode_bits_[mode] + scale * static_cast<float>(satd));
     };
     look(PLANAR), look(DC);
-    for (int mode = 2; mode < MODES; mode += 8) look(mode);
-    for (const int step : {4, 2, 1}) {
+    const int spacing = is_quick_ ? 16 : 8;
+    for (int mode = 2; mode < MODES; mode += spacing) look(mode);
+    for (int step = spacing / 2; step > is_quick_; step /= 2) {
       const int best = ranking.best[0];
       if (best >= 2) look(std::max(best - step, 2)), look(best + step);
     }
@@ -154,11 +155,11 @@ class LumaSearch {
     return best;
   }
 
-  // The best, and of the learned ones, with each of their transforms.
+  // The best, and of the learned ones, with each of their transforms; or the best alone.
   Candidates rank_by_transform(const Ranking& ranking) {
     Candidates out;
-    std::vector<int> modes = rank_learned();
-    modes.insert(modes.end(), ranking.best.begin(), ranking.best.end());
+    std::vector<int> modes = is_quick_ ? std::vector<int>{} : rank_learned();
+    modes.insert(modes.end(), ranking.best.begin(), is_quick_ ? ranking.best.begin() + 1 : ranking.best.end());
     for (size_t i = 0; i < modes.size(); ++i) {
       const int mode = modes[i];
       int16_t* prediction = predictions_[i].data();
@@ -195,6 +196,7 @@ class LumaSearch {
   const Plane& source_;
   ResidualTrial& residual_;
   int full_trials_;
+  bool is_quick_;
   std::unique_ptr<Snapshot> best_ = std::make_unique<Snapshot>();
   uint32_t square_ = 0;  // counts them
   std::vector<Known> known_ = std::vector<Known>((SQUARE / UNIT) * (SQUARE / UNIT) * SIZES * SIZES);

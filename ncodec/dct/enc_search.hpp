@@ -22,7 +22,7 @@ class Search {
         masking_(masking),
         worth_(tile.syntax, source[0]),
         residual_(tile, source, options, masking),
-        luma_(tile, source[0], residual_, options.full_trials) {
+        luma_(tile, source[0], residual_, options.full_trials, options.is_quick) {
     for (auto& best : best_) best = std::make_unique<Snapshot>();
     for (auto& apart : apart_) apart = std::make_unique<Snapshot>();
   }

@@ -42,10 +42,11 @@ class Search:
     price: float = 0  # of time: splits that promise less than it are not tried; 0: all are
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
+    is_quick: bool = False  # few luma modes, with one trial
 
 
 SEARCHES = {
-    1: Search(trials=1, cuts=0, least=8, most=32),
+    1: Search(trials=1, cuts=0, least=8, most=32, is_quick=True),
     2: Search(trials=1, price=25),
     3: Search(trials=1, price=12),
     4: Search(trials=2, price=5),
@@ -120,6 +121,7 @@ class Options(EncodeOptions):
         options.most_log2 = search.most.bit_length() - 1
         options.optimised_levels = self.rdoq
         options.full_trials = search.trials
+        options.is_quick = search.is_quick
         options.binary_depth = search.cuts
         options.ternary = search.thirds
         options.price = search.price
