@@ -46,15 +46,15 @@ class Search:
 
 
 SEARCHES = {
-    1: Search(trials=1, cuts=0, least=8, most=32, is_quick=True),
+    1: Search(trials=1, cuts=0, is_quick=True, least=8, most=32),
     2: Search(trials=1, price=25),
-    3: Search(trials=1, price=12),
-    4: Search(trials=2, price=5),
-    5: Search(trials=2, price=3),
-    6: Search(trials=2, price=2),
-    7: Search(trials=3, price=1),
-    8: Search(trials=4, price=0.5),
-    9: Search(trials=4, price=0.2),
+    3: Search(trials=2, price=5),
+    4: Search(trials=2, price=2),
+    5: Search(trials=3, price=1.4),
+    6: Search(trials=3, price=1),
+    7: Search(trials=3, price=0.7),
+    8: Search(trials=4, price=0.4),
+    9: Search(trials=4, price=0.1),
 }
 USUAL_EFFORT = 4
 
