@@ -6,7 +6,7 @@ from conftest import ROOT
 
 from ncodec.dct import _dct
 from ncodec.models.dct.codec import Options
-from ncodec.weights import find_by_name
+from ncodec.models.weights import find_by_name
 
 torch = pytest.importorskip("torch")
 from safetensors.numpy import load_file  # noqa: E402
