@@ -46,15 +46,15 @@ class Search:
 
 
 SEARCHES = {
-    1: Search(trials=1, cuts=0, least=8, most=32, is_quick=True),
+    1: Search(trials=1, cuts=0, is_quick=True, least=8, most=32),
     2: Search(trials=1, price=80),
-    3: Search(trials=1, price=40),
-    4: Search(trials=2, price=14),
-    5: Search(trials=2, price=8),
-    6: Search(trials=2, price=5),
-    7: Search(trials=3, price=4),
-    8: Search(trials=3, price=2),
-    9: Search(trials=4, price=1),
+    3: Search(trials=2, price=20),
+    4: Search(trials=2, price=8),
+    5: Search(trials=3, price=6),
+    6: Search(trials=3, price=4),
+    7: Search(trials=3, price=3),
+    8: Search(trials=4, price=1.6),
+    9: Search(trials=4, price=0.4),
 }
 USUAL_EFFORT = 4
 
