@@ -118,7 +118,7 @@ class Picture:
                 np.where(tried[level], cost[level], np.inf).min(1),
             )
             at = self.node[level], self.split[level]
-            np.add.at(cost, at, np.where(np.isfinite(before), now - before, 0))
+            np.add.at(cost, at, now - before)
             np.add.at(spent, at, np.where(tried[level], spent[level], 0).sum(1))
         return cost, spent
 
@@ -190,7 +190,7 @@ def header(networks: Floats) -> str:
     """Return the text of enc_worth_table.hpp."""
 
     def braces(values: Floats) -> str:
-        return "{" + ", ".join(f"{v:.3g}" for v in values) + "}"
+        return "{" + ", ".join(f"{v + 0:.3g}" for v in values) + "}"
 
     def of_kind(network: Floats) -> str:
         *inputs, bias, output = network[:-1].reshape(FEATURES + 2, HIDDEN)
