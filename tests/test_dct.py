@@ -108,6 +108,14 @@ def test_what_is_given_up_is_never_chosen(sample, rows, columns, quality, way):
         assert psnr(some, picture) > 20
 
 
+def test_more_trials_than_candidates(sample):
+    """Effort 1 has one or two for a block, whatever number is to be tried."""
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    for some in (pixels, sample[:100, :100].copy()):
+        picture = ncodec.decode(ncodec.encode(some, 2, "dct", effort=1, trials=4), kind="numpy")
+        assert psnr(some, picture) > 7
+
+
 def test_parameters_that_know_nothing(crop):
     """Those that training starts from, and any that it might end with."""
     naive = DctCodec(_dct.Parameters(initial()))

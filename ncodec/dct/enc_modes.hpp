@@ -176,6 +176,7 @@ class LumaSearch {
   float code_best(const Candidates& candidates, int trials) {
     float best = NEVER;
     int last = -1, chosen = -1;
+    trials = std::min(trials, static_cast<int>(candidates.size()));
     for (int i = 0; i < trials; ++i) {
       const Candidate& c = candidates[i];
       if (i && c.cost > 1.1f * candidates[0].cost + 2) break;
