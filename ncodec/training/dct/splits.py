@@ -1,7 +1,7 @@
 """Trains the networks of ncodec/dct/enc_worth.hpp: `python -m ncodec.training.dct.splits PACK... --weights FILE`.
 
     crops --encode, every split tried--> trials: features, cost, time
-          --> what an encoder would have tried that asks the networks --> what each trial saves of the picture's cost, its time
+          --> what an encoder would try that asks the networks --> what each trial saves, its time
           --> networks by gradient descent (torch), again, ROUNDS times --> ncodec/dct/enc_worth_table.hpp
 
 A split is worth its time if it saves more than price x time; a wrong decision costs |saved - price x time|. That
@@ -12,6 +12,7 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class Picture:
         never = np.finfo(np.float32).max
         costs = np.where(results[:, 1] < never, results[:, 1], np.inf)
 
-        def by_node(values: NDArray[np.generic], usual: float, dtype: type) -> NDArray[np.generic]:
+        def by_node(values: NDArray[Any], usual: float, dtype: type) -> NDArray[Any]:
             out = np.full((n, 6, *values.shape[1:]), usual, dtype)
             out[node, split] = values
             return out
@@ -91,7 +92,7 @@ class Picture:
             best[i] = np.minimum(best[i], self.cost[i, split])
         return tried
 
-    def state(self, i: NDArray[np.int64], split: int, best: Floats, tried: Mask) -> Floats:
+    def state(self, i: NDArray[np.int64], split: int, best: NDArray[Any], tried: Mask) -> Floats:
         """Return the features from STATE on of nodes i, as `Worth::features` has them."""
         cost, limit, has_best = self.cost[i], self.limit[i], np.isfinite(best)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -215,31 +216,6 @@ constexpr Networks NETWORKS = {{{{
 """
 
 
-def main() -> None:
-    """Encode, train, write the table after each round."""
-    from safetensors.numpy import load_file
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("packs", nargs="+", type=Path, help="tar files of images")
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=42)
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--out", type=Path, default=TABLE)
-    arguments = parser.parse_args()
-    weights = _dct.Parameters(load_file(arguments.weights))
-    rng = np.random.default_rng(0)
-    began, pictures = time.monotonic(), []
-    for image in crops(arguments.packs, arguments.images):
-        code = int(rng.integers(141))
-        options = Options(cuts=3, thirds=True).for_encoder(code)
-        options.price = 0
-        pictures.append(Picture(*_dct.split_trials(image, weights, code, options, SLACK)))
-    print(f"{len(pictures)} pictures, {time.monotonic() - began:.0f} s", flush=True)
-    arguments.out.write_text(header(learn(pictures, arguments.steps, rng)))
-
-
 def learn(pictures: list[Picture], steps: int, rng: np.random.Generator) -> Floats:
     """Return the networks [NETWORKS, numbers of `Network`]."""
     torch.manual_seed(0)
@@ -287,6 +263,7 @@ def learn(pictures: list[Picture], steps: int, rng: np.random.Generator) -> Floa
             mean, deviation = scales[kind]
             train(network, [(x - mean) / deviation, *others], steps)
             first, last = network[0], network[2]
+            assert isinstance(first, torch.nn.Linear) and isinstance(last, torch.nn.Linear)
             with torch.no_grad():
                 weight = (first.weight.numpy() / deviation).T
                 bias = first.bias.numpy() - mean @ weight
@@ -294,6 +271,31 @@ def learn(pictures: list[Picture], steps: int, rng: np.random.Generator) -> Floa
                 table[kind] = np.concatenate([weight.ravel(), bias, output, last.bias.numpy()])
         print(f"round {number}", flush=True)
     return table
+
+
+def main() -> None:
+    """Encode, train, write the table after each round."""
+    from safetensors.numpy import load_file
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("packs", nargs="+", type=Path, help="tar files of images")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=42)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--out", type=Path, default=TABLE)
+    arguments = parser.parse_args()
+    weights = _dct.Parameters(load_file(arguments.weights))
+    rng = np.random.default_rng(0)
+    began, pictures = time.monotonic(), []
+    for image in crops(arguments.packs, arguments.images):
+        code = int(rng.integers(141))
+        options = Options(cuts=3, thirds=True).for_encoder(code)
+        options.price = 0
+        pictures.append(Picture(*_dct.split_trials(image, weights, code, options, SLACK)))
+    print(f"{len(pictures)} pictures, {time.monotonic() - began:.0f} s", flush=True)
+    arguments.out.write_text(header(learn(pictures, arguments.steps, rng)))
 
 
 if __name__ == "__main__":
