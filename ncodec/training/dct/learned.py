@@ -17,14 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors
 from ncodec.models.dct.codec import Options
-from ncodec.training.dct.program import crops
+from ncodec.training.dct.program import crops, read
 
 SHAPES = ((4, 4), (4, 8), (4, 16), (8, 8), (8, 16), (16, 16))  # height, width
 MATRICES, SIDE, SINE_SIDE = (
@@ -192,7 +191,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of each of six shapes")
     parser.add_argument("--jobs", type=int, default=2)
     a = parser.parse_args()
-    tensors = dict(load_file(a.start))
+    tensors, about = read(a.start)
     plain = tensors | {"learned": np.zeros_like(tensors["learned"])}
     images = crops(a.packs, a.images)
     codes = np.random.default_rng(0).integers(0, 141, len(images)).tolist()
@@ -206,7 +205,6 @@ def main() -> None:
             Blocks(shape, [f[number] for f in found], weight), a.seconds
         )
         print(f"{shape[0]}x{shape[1]}: {sum(len(f[number][0]) for f in found)} blocks", flush=True)
-    about = safe_open(a.start, "np").metadata()
     save_file(tensors, a.out, about)
 
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, Tuning
 from ncodec.models.dct.codec import Options
-from ncodec.training.dct.program import crops
+from ncodec.training.dct.program import crops, read
 
 QUALITIES, QUALITY_STEPS = 8, 20
 COEFFICIENTS, SIDES, WIDTH, SQUEEZED, BLOCKS = 48, 12, 64, 32, 4
@@ -259,12 +258,6 @@ def integers(network: nn.Module, batches: list[Batch]) -> Tensors:
 
 
 # ---------------------------------------------------------------- data
-
-
-def read(path: Path) -> tuple[Tensors, dict[str, str]]:
-    """Return a weights file's tensors and what it says of itself."""
-    with safe_open(path, "np") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
 
 
 def pair(work: tuple[NDArray[np.uint8], int], tensors: Tensors, tuning: Tuning | None) -> list[Any]:

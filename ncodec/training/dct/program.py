@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import safe_open
 
 from ncodec.dct import _dct
 from ncodec.dct.parameters import Tensors, Tuning, initial
@@ -46,6 +47,12 @@ def crops(packs: Iterable[Path], count: int) -> list[NDArray[np.uint8]]:
                 assert file is not None
                 images.append(np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB")))
     return images[:count]
+
+
+def read(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Return a weights file's tensors and what it says of itself."""
+    with safe_open(path, "np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
 
 
 def options(quality: int, tuning: Tuning | None = None) -> _dct.EncoderOptions:
