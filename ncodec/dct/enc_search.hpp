@@ -47,6 +47,8 @@ class Search {
   Cost choose_tree(const Node& node, float limit, bool has_chroma) {
     const Block& b = node.block;
     if (tile_.syntax.is_outside(b)) return {0, 0};
+    const float around = node.depth ? of_leaf_[node.depth - 1] : NEVER;
+    of_leaf_[node.depth] = around;
     const bool is_group = node.binary_depth == 0 && b.shape.log2_w == GROUP_LOG2;
     const float offset_bits = is_group ? choose_offset(b) : 0;
     limit -= offset_bits;
@@ -59,14 +61,14 @@ class Search {
     bool is_kept = false;  // or the tile holds it
     const bool may_split =
         is_allowed(node, QUAD) || is_allowed(node, VERTICAL_HALVES) || is_allowed(node, HORIZONTAL_HALVES);
-    Progress progress(limit, node.depth ? of_leaf_[node.depth - 1] : NEVER, has_chroma);
+    Progress progress(limit, around, has_chroma);
     if (b.shape.most() <= options_.most_log2) {
       best = logged(node, NO_SPLIT, progress, [&] { return choose_leaf(node, may_split, limit, has_chroma); });
       if (!may_split || (best.total < NEVER && is_empty(b, has_chroma) && b.shape.log2_area() <= 8))
         return with_offset(best);
       progress.leaf = best.total, progress.unit = tile_.syntax.unit(b);
     }
-    of_leaf_[node.depth] = best.total < NEVER ? best.total / static_cast<float>(b.shape.area()) : progress.around;
+    if (best.total < NEVER) of_leaf_[node.depth] = best.total / static_cast<float>(b.shape.area());
     for (const Split split : {QUAD, VERTICAL_HALVES, VERTICAL_THIRDS, HORIZONTAL_HALVES, HORIZONTAL_THIRDS}) {
       progress.best = best.total;
       if (!is_allowed(node, split) || !is_worth(node, split, progress)) continue;

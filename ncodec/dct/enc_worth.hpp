@@ -20,7 +20,7 @@ struct Progress {
   float around;  // of a sample of the block around it unsplit; NEVER, if that was not tried
   bool has_chroma;
   float leaf = NEVER, best = NEVER;  // costs
-  Unit unit;                         // of the leaf
+  Unit unit = {};                    // of the leaf
   std::array<float, SPLITS> costs;   // of splits; NEVER: given up; 0: not tried
 
   Progress(float limit, float around, bool has_chroma)

@@ -39,6 +39,10 @@ static Parameters make_parameters(Source& source, bool any) {
   for (auto& v : p.start) v = std::max<int8_t>(byte(), -127);
   for (auto& v : p.confidence) v = stream.u8();
   for (auto& v : p.weights) v = static_cast<int16_t>(byte() * 256 + stream.u8());
+  for (auto& of_shape : p.learned)
+    for (auto& matrix : of_shape)
+      for (auto& row : matrix)
+        for (auto& v : row) v = static_cast<int16_t>(byte() * 256 + stream.u8());
   return p;
 }
 
@@ -46,19 +50,20 @@ static Parameters make_parameters(Source& source, bool any) {
 static std::shared_ptr<const Network> make_network(Source& source) {
   const int largest = 1 << source.u8() % 8;
   Stream stream(source);
-  std::vector<int16_t> numbers(64 * 576);
+  std::vector<int16_t> numbers(64 * 288);
   for (auto& v : numbers) v = static_cast<int16_t>(stream.u8() % (2 * largest) - largest);
   const std::vector<int32_t> biases(64, stream.u8());
   const std::vector<uint8_t> shifts(64, 12);
   return std::make_shared<Network>([&](const std::string& name) -> ncodec::exact::Array {
     const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+    const bool is_squeezed = has("squeeze") || ((has("factor") || has("offset")) && !has(".4"));
     const bool is_wide = has("head") || has("sides") || has("conv") || has("factor") || has("offset");
-    const size_t outputs = is_wide ? 64 : 48;
+    const size_t outputs = is_squeezed ? 32 : is_wide ? 64 : 48;
     if (has(".bias")) return {biases.data(), "int32", {outputs}, true};
     if (has(".shift")) return {shifts.data(), "uint8", {outputs}, true};
     if (has("high")) return {numbers.data(), "int16", {48, 3, 3}, true};
     if (!has(".weight")) return {numbers.data(), "int16", {8, outputs}, true};
-    const size_t inputs = has("conv") ? 576 : has("sides") ? 12 : has("tail") ? 64 : 48;
+    const size_t inputs = has("conv") ? 288 : has("sides") ? 12 : has("tail") || has("squeeze") ? 64 : 48;
     return {numbers.data(), "int16", {outputs, inputs}, true};
   });
 }
@@ -110,6 +115,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.full_trials = 1 + (choices >> 6);
   options.binary_depth = choices >> 2 & 3;
   options.ternary = choices & 1;
+  options.is_quick = mode & 128;
+  options.price = static_cast<float>(choices & 3);
   Parameters parameters = make_parameters(source, mode & 2);
   if (mode & 64) parameters.network = make_network(source);
   if (mode & 32) options.tuning = make_tuning(source);
