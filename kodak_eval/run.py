@@ -283,7 +283,7 @@ def readme() -> None:
         write_report(RESULTS / "visual.svg", curves, anchors)
         title = (
             "By what pictures look like: BD-rates against `avif` (%), mean of the images', and the spread of SSIMULACRA2 over "
-            f"the images at the quality where its mean is {LOOK} (kodak_eval/results/visual.md has all). Seconds: of a busy machine, but for `vvenc` and `avif:tune=psnr`. `dct` is what it was on 2026-11-25, not measured so since. "
+            f"the images at the quality where its mean is {LOOK} (kodak_eval/results/visual.md has all). Seconds: of a busy machine, but for `vvenc` and `avif:tune=psnr`. "
             r"\*: under 60 % of one of the curves is in both."
         )
         write_between("visual", [title, visual_markdown(curves)], "\n")
