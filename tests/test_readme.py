@@ -14,7 +14,7 @@ TEXTS = [(ROOT / name).read_text() for name in ("README.md", "specs/guide.md")]
 BLOCKS = [block for text in TEXTS for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 SHOWN = [
     "hyperprior-s",
-    " True",
+    " (2000, 3000, 3)",
     "(64, 8, 8) blocks",
     "(8, 32, 48) True",
     " bits a token",
