@@ -32,7 +32,7 @@ class LumaSearch {
     if (candidates[0].cost > limit) return NEVER;
     if (may_give_up && b.shape.log2_area() >= 10 && candidates[0].cost > BUSY * static_cast<float>(b.shape.area()))
       return NEVER;
-    const float cost = code_best(candidates, is_known ? 1 : full_trials_);
+    const float cost = code_best(candidates);
     const Unit& unit = tile_.syntax.unit(b);
     if (!is_known) known = {square_, unit.mode, unit.is_sine > 0};
     tile_.syntax.set_decoded(b, true);
@@ -66,12 +66,16 @@ class LumaSearch {
     return known_[((y * 16 + x) * SIZES + b.shape.log2_h - MIN_LOG2) * SIZES + b.shape.log2_w - MIN_LOG2];
   }
 
+  // Notes and returns what it takes to say a mode.
+  float price_mode(int mode) {
+    const auto code = [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); };
+    return mode_bits_[mode] = estimate_bits(*prices_, code);
+  }
+
   Candidates recall(const Known& known) {
     int16_t* prediction = predictions_[0].data();
     predict_mode(known.mode, prediction);
-    mode_bits_[known.mode] =
-        estimate_bits(*prices_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, known.mode, likely_, block_); });
-    return {{mode_bits_[known.mode] + residual_.estimate_cost(0, block_, known.is_sine, prediction), known.mode,
+    return {{price_mode(known.mode) + residual_.estimate_cost(0, block_, known.is_sine, prediction), known.mode,
              known.is_sine, prediction}};
   }
 
@@ -104,9 +108,7 @@ class LumaSearch {
       predict_mode(mode, prediction);
       const int satd =
           kernels::satd(source_.at(block_.x, block_.y), source_.stride, prediction, block_.width(), block_.height());
-      const auto code = [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); };
-      mode_bits_[mode] = estimate_bits(*prices_, code);
-      ranking.add(mode, mode_bits_[mode] + scale * static_cast<float>(satd));
+      ranking.add(mode, price_mode(mode) + scale * static_cast<float>(satd));
     };
     look(PLANAR), look(DC);
     const int spacing = is_quick_ ? 16 : 8;
@@ -148,8 +150,7 @@ class LumaSearch {
     std::vector<int> best;
     for (int i = 0; i < LEARNED_BY_TRANSFORM; ++i) {
       const int mode = distances[i].second;
-      mode_bits_[mode] =
-          estimate_bits(*prices_, [&](Estimator& e) { tile_.syntax.code_luma_mode(e, mode, likely_, block_); });
+      price_mode(mode);
       best.push_back(mode);
     }
     return best;
@@ -173,10 +174,10 @@ class LumaSearch {
   }
 
   // Codes the candidates in full as long as they promise something; leaves the best in the tile and returns its cost.
-  float code_best(const Candidates& candidates, int trials) {
+  float code_best(const Candidates& candidates) {
     float best = NEVER;
     int last = -1, chosen = -1;
-    trials = std::min(trials, static_cast<int>(candidates.size()));
+    const int trials = std::min(full_trials_, static_cast<int>(candidates.size()));
     for (int i = 0; i < trials; ++i) {
       const Candidate& c = candidates[i];
       if (i && c.cost > 1.1f * candidates[0].cost + 2) break;
