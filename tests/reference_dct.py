@@ -4,6 +4,7 @@ Does not import ncodec. The numbers of the specification's `table` blocks are re
 bins from any source: the tests also give it random ones, and write them down as a payload.
 """
 
+import struct
 from bisect import bisect_left
 from math import isqrt, prod
 from pathlib import Path
@@ -1020,8 +1021,19 @@ def upsample(plane):
     return (9 * parts[0] + 3 * parts[1] + 3 * parts[2] + parts[3] + 8) >> 4
 
 
-def to_pixels(planes, is_halved, width, height, bit_depth=8, extra=0):
-    """`extra`: bits of samples beyond ten."""
+def turned(colour, turn):
+    a, (b, c, d) = 128, turn
+    n = a * a + b * b + c * c + d * d
+    rotation = [
+        [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+        [2 * (b * c + a * d), a * a - b * b + c * c - d * d, 2 * (c * d - a * b)],
+        [2 * (b * d - a * c), 2 * (c * d + a * b), a * a - b * b - c * c + d * d],
+    ]
+    return (colour.astype(np.int64) @ np.array(rotation).T + n // 2) // n
+
+
+def to_pixels(planes, is_halved, colour, width, height, bit_depth=8, extra=0):
+    """`colour`: [R, G, B][plane]; `extra`: bits of samples beyond ten."""
     largest, white = (1 << bit_depth) - 1, 255 << (18 + extra)
     if len(planes) == 1 and bit_depth != 8:
         most = 1020 << extra
@@ -1031,33 +1043,44 @@ def to_pixels(planes, is_halved, width, height, bit_depth=8, extra=0):
         return np.minimum((planes[0] + (2 << extra)) >> (2 + extra), 255)[:height, :width].astype(
             np.uint8
         )
-    y, cb, cr = (upsample(p) if is_halved and i else p for i, p in enumerate(planes))
-    b, r, h = cb - (512 << extra), cr - (512 << extra), 2 ** (17 + extra)
-    rgb = [65536 * y + 91881 * r, 65536 * y - 22553 * b - 46802 * r, 65536 * y + 116130 * b]
+    full = [upsample(p) if is_halved and i else p for i, p in enumerate(planes)]
+    k = 18 + extra
+    v = (np.stack(full, -1).astype(np.int64) - (512 << extra)) @ colour.T
     if bit_depth != 8:
-        v = np.clip(np.stack(rgb, -1).astype(np.int64), 0, white)
+        v = np.clip(v + (128 << k), 0, white)
         return ((v * largest + white // 2) // white)[:height, :width].astype(np.uint16)
-    return np.clip(np.stack([(v + h) >> (18 + extra) for v in rgb], -1), 0, 255)[:height, :width].astype(np.uint8)  # fmt: skip
+    v = 128 + ((v + (1 << k - 1)) >> k)
+    return np.clip(v, 0, 255)[:height, :width].astype(np.uint8)
 
 
-def decode_bins(bins, flags, tensors, code, width, height, is_grey, bit_depth=8):
+def head_of(payload):
+    """Return flags, turn and the rest."""
+    require(len(payload) > 0, "truncated")
+    n = 4 if payload[0] & 32 else 1
+    require(len(payload) >= n, "truncated")
+    turn = struct.unpack("3b", payload[1:n]) if n > 1 else (0, 0, 0)
+    return payload[0], turn, payload[n:]
+
+
+def decode_bins(bins, flags, turn, tensors, code, width, height, is_grey, bit_depth=8):
     """Return the pixels that bins make, [height, width, 3] or [height, width]."""
-    require(flags < 32 and flags >> 1 & 3 in (0, 2) and not (flags & 1 and is_grey), "flags")
+    require(flags < 64 and flags >> 1 & 3 in (0, 2) and not (flags & 33 and is_grey), "flags")
     require(not flags & 16 or ("network.gain" in tensors and not flags & 1), "flags")
     kind, is_halved, has_offsets = "angle" if flags & 4 else "dct", flags & 1, bool(flags & 8)
     tile = Tile(bins, tensors, code, width, height, is_grey, is_halved, kind, has_offsets)
     filter_tile(tile, tensors, code)
     if flags & 16:
         network_tile(tile, tensors, code)
-    return to_pixels(tile.planes, is_halved, width, height, bit_depth, 2 if flags & 16 else 0)
+    colour, extra = turned(tensors["colour"], turn), 2 if flags & 16 else 0
+    return to_pixels(tile.planes, is_halved, colour, width, height, bit_depth, extra)
 
 
 def decode(payload, tensors, code, width, height, is_grey, bit_depth=8):
     """Return the pixels of a tile; ValueError where the payload breaks a rule."""
-    require(len(payload) > 0, "truncated")
-    source = RangeDecoder(payload[1:])
+    flags, turn, rest = head_of(payload)
+    source = RangeDecoder(rest)
     bins = Bins(source, tensors, code)
-    pixels = decode_bins(bins, payload[0], tensors, code, width, height, is_grey, bit_depth)
+    pixels = decode_bins(bins, flags, turn, tensors, code, width, height, is_grey, bit_depth)
     source.finish()
     return pixels
 

@@ -276,9 +276,9 @@ def test_left_over(sample, payload):
         decode(payload + b"\0", cut(sample, 135, 201), 60)
 
 
-@pytest.mark.parametrize("flags", [2, 3, 6, 7, 10, 17, 25, 32, 128, 255])
+@pytest.mark.parametrize("flags", [2, 3, 6, 7, 10, 17, 25, 64, 128, 255])
 def test_unknown_flags(sample, payload, flags):
-    """Bit 0: 4:2:0; bits 1 and 2: 0, the exact transform, or 2, the approximation; bit 3: offsets of steps; bit 4: a network, not of 4:2:0."""
+    """Bit 0: 4:2:0; bits 1 and 2: 0, the exact transform, or 2, the approximation; bit 3: offsets of steps; bit 4: a network, not of 4:2:0; bit 5: a turn."""
     with pytest.raises(CorruptPayloadError):
         decode(bytes([flags]) + payload[1:], cut(sample, 135, 201), 60)
 
@@ -343,7 +343,8 @@ def load_weights(path, tensors=TENSORS, tuning=vars(TUNING)):
 @pytest.mark.parametrize("change", [
     {"matrix": None}, {"start": TENSORS["start"][:, :-1].copy()}, {"matrix": TENSORS["matrix"].astype(np.int16)},
     {"start": np.full_like(TENSORS["start"], -128)}, {"learned": TENSORS["learned"][..., :-1].copy()},
-], ids=["missing", "shape", "type", "range", "learned"])  # fmt: skip
+    {"colour": np.full((3, 3), -(1 << 17), np.int32)},
+], ids=["missing", "shape", "type", "range", "learned", "colour"])  # fmt: skip
 def test_other_weights_are_refused(tmp_path, change):
     tensors = {name: tensor for name, tensor in (TENSORS | change).items() if tensor is not None}
     with pytest.raises(WeightsMismatchError, match=r"other\.safetensors"):

@@ -6,6 +6,7 @@ parameters too, go where an encoder does not.
 
 import random
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_encoder(sample, transform, subsampling, quality, is_tuned):
 
 @pytest.mark.parametrize("depth", [9, 16])
 def test_more_bits(sample, depth):
-    """D58, D59: 16-bit pixels in and out."""
+    """D59, D60: 16-bit pixels in and out."""
     free, tensors = DctCodec(_dct.Parameters(TENSORS)), TENSORS
     deep = (sample[200:224, 300:340].astype(np.uint16) << depth - 8) + 1
     for pixels, subsampling in ((deep, "4:4:4"), (deep, "4:2:0"), (deep[:, :, 1], "4:4:4")):
@@ -222,6 +223,8 @@ def random_parameters(seed):
         if name in ("luma_filter", "chroma_filter", "matrix"):
             shape, spread = tensor.shape, 60 if name == "matrix" else 127
             tensors[name] = rng.integers(-spread, spread, shape, tensor.dtype)
+        elif name == "colour":
+            tensors[name] = rng.integers(-25000, 25000, (3, 3), np.int32) + 90000 * np.eye(3, dtype=np.int32)
         elif name != "log_step":
             tensors[name] = rng.integers(about.min + 1, about.max, tensor.shape, tensor.dtype)
         elif seed % 2:
@@ -260,8 +263,10 @@ def of_random_bins(seed, tensors):
     if "network.gain" in tensors and not flags & 1:
         flags |= 16
     bins = RandomBins(seed, odds, rng.choice([0, 0.2, 0.9]), tensors, code)
-    expected = reference.decode_bins(bins, flags, tensors, code, width, height, is_grey)
-    payload = bytes([flags]) + bins.source.payload()
+    turn = [rng.randint(-128, 127) for _ in range(3 * (not is_grey and seed % 3 > 0))]
+    flags |= 32 * bool(turn)
+    expected = reference.decode_bins(bins, flags, turn or (0, 0, 0), tensors, code, width, height, is_grey)
+    payload = struct.pack(f"B{len(turn)}b", flags, *turn) + bins.source.payload()
     found = _dct.decode(payload, _dct.Parameters(tensors), code, width, height, is_grey)
     np.testing.assert_array_equal(found, expected)
 
@@ -293,7 +298,7 @@ def test_network(sample, seed):
             DctCodec(parameters).encode_tile(shown, 10 * seed, Options(network=network))[0]
             for network in (True, False)
         )
-        assert (payload[0], plain[0]) == (16, 0)
+        assert (payload[0] & ~32, plain[0] & ~32) == (16, 0)
         assert same(payload, tensors, 10 * seed, 140, 72, shown.ndim == 2)
         refused = {k: v for k, v in tensors.items() if not k.startswith("network.")}
         assert not same(payload, refused, 10 * seed, 140, 72, shown.ndim == 2)
@@ -306,13 +311,14 @@ def test_refused(sample):
     pixels = sample[100:116, 100:124]
     ((payload,),) = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels, 60, Options())
     assert same(payload, TENSORS, 60, 24, 16, False)
-    flags = [bytes([b]) + payload[1:] for b in (2, 3, 6, 7, 10, 17, 25, 32, 128, 255)]
+    flags = [bytes([b]) + payload[1:] for b in (2, 3, 6, 7, 10, 17, 25, 64, 128, 255)]
     short = [payload[:n] for n in (0, 1, 2, len(payload) // 2, len(payload) - 1)]
     for damaged in (*flags, *short, payload + b"\0"):
         assert not same(damaged, TENSORS, 60, 24, 16, False)
     ((grey,),) = DctCodec(_dct.Parameters(TENSORS)).encode_tile(pixels[..., 0], 60, Options())
     assert same(grey, TENSORS, 60, 24, 16, True)
     assert not same(b"\1" + grey[1:], TENSORS, 60, 24, 16, True)
+    assert not same(b"\x20\0\0\0" + grey[1:], TENSORS, 60, 24, 16, True)
 
 
 def test_damaged(sample):

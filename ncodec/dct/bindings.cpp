@@ -43,6 +43,7 @@ Parameters parameters_of(const nb::dict& tensors) {
   p.start.resize(2 * contexts::COUNT);
   p.confidence.resize(contexts::COUNT);
   p.weights.resize(3 * mixers::COUNT);
+  take(tensors, "colour", &p.colour[0][0], sizeof p.colour);
   take(tensors, "log_step", &p.log_step[0][0], sizeof p.log_step);
   take(tensors, "matrix", &p.matrix[0][0][0][0], sizeof p.matrix);
   take(tensors, "strength", &p.strength[0][0], sizeof p.strength);
@@ -57,6 +58,13 @@ Parameters parameters_of(const nb::dict& tensors) {
     } catch (const exact::WeightsError& error) { throw nb::value_error(error.what()); }
   for (const int8_t s : p.start)
     if (s == -128) throw nb::value_error("start: expected -127 to 127, found -128");
+  for (const auto& row : p.colour) {
+    int64_t sum = 0;
+    for (const int64_t v : row) sum += std::abs(v);
+    if (sum > MOST_COLOUR) throw nb::value_error("colour: expected rows of at most 4 together, found more");
+  }
+  if (std::abs(determinant_of(p.colour)) < LEAST_DETERMINANT)
+    throw nb::value_error("colour: expected a determinant of at least 1/64");
   return p;
 }
 
@@ -135,7 +143,7 @@ nb::tuple count(Pixels pixels, const Parameters& parameters, int quality_code, c
   double bits = 0;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options);
     Counter coder(job.model);
     encode_with(coder, job, options);
     for (const auto& c : coder.counts) counts.insert(counts.end(), c.begin(), c.end());
@@ -154,7 +162,7 @@ nb::tuple filter_sums(Pixels pixels, const Parameters& parameters, int quality_c
   std::vector<double> products, targets;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options);
     Counter coder(job.model);
     encode_squares(coder, job, options, Masking(job.source.planes[0], options.tuning), [](const Block&) {});
     for (int p = 0; p < job.geometry.planes; ++p) deblock(job.tile, p, job.filter.deblocking[p]);
@@ -180,7 +188,7 @@ nb::tuple reconstruct(Pixels pixels, const Parameters& parameters, int quality_c
   Geometry g;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options);
     Counter coder(job.model);
     encode_with(coder, job, options);
     g = job.geometry;
@@ -205,7 +213,7 @@ nb::list leaf_coefficients(Pixels pixels, const Parameters& parameters, int qual
   Leaves leaves;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, static_cast<Kind>(kind), 0, options.tuning.is_visual);
+    TileJob job(picture, parameters, quality_code, static_cast<Kind>(kind), 0, options);
     Counter coder(job.model);
     const Masking masking(job.source.planes[0], options.tuning);
     encode_squares(coder, job, options, masking,
@@ -229,7 +237,7 @@ nb::list learned_blocks(Pixels pixels, const Parameters& parameters, int quality
   LearnedBlocks blocks;
   {
     nb::gil_scoped_release release;
-    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options);
     Counter coder(job.model);
     const Masking masking(job.source.planes[0], options.tuning);
     const ResidualTrial trial(job.tile, job.source.planes, options, masking);
@@ -274,7 +282,7 @@ nb::tuple split_trials(Pixels pixels, const Parameters& parameters, int quality_
   {
     nb::gil_scoped_release release;
     options.log = &log;
-    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options.tuning.is_visual);
+    TileJob job(picture, parameters, quality_code, Kind::dct, 0, options);
     Counter coder(job.model);
     encode_squares(coder, job, options, Masking(job.source.planes[0], options.tuning), [](const Block&) {});
     for (const auto& [x, b, parent, split, limit, cost, milliseconds] : log.trials) {
@@ -315,6 +323,7 @@ NB_MODULE(_dct, m) {
       .def_rw("ternary", &EncoderOptions::ternary)
       .def_rw("price", &EncoderOptions::price)
       .def_rw("network", &EncoderOptions::network)
+      .def_rw("turned", &EncoderOptions::turned)
       .def_rw("tuning", &EncoderOptions::tuning);
   m.def("encode", &encode, "pixels"_a, "parameters"_a, "quality_code"_a, "kind"_a, "chroma_shift"_a, "options"_a,
         "bit_depth"_a = 8);

@@ -1,5 +1,7 @@
-// YCbCr (BT.601, full range) of 10 bits and `extra` ones, 4:4:4 or 4:2:0, or grey, to RGB or grey of 8 to 16 bits
-// (specs/dct.md section 8). Exact.
+// Planes of 10 bits and `extra` ones, 4:4:4 or 4:2:0, or grey, to RGB or grey of 8 to 16 bits (specs/dct.md section 8).
+// Exact.
+//
+//   RGB = 128 + colour x (planes - middle),  colour = that of the weights x the tile's turn
 
 #pragma once
 
@@ -10,17 +12,40 @@
 
 namespace ncodec::dct {
 
+using Colour = std::array<std::array<int32_t, 3>, 3>;  // [R, G, B][plane]: of 1/65536
+constexpr int MOST_COLOUR = 1 << 18;                   // of the magnitudes in a row, together
+
+// b, c, d of the quaternion (128, b, c, d) that turns the planes of the weights to those of a tile.
+using Turn = std::array<int8_t, 3>;
+
+// D56. Rows stay as long as they are, so their magnitudes are at most sqrt(3) MOST_COLOUR together.
+inline Colour turned(const Colour& colour, const Turn& turn) {
+  const int64_t a = 128, b = turn[0], c = turn[1], d = turn[2], n = a * a + b * b + c * c + d * d;
+  const int64_t rotation[3][3] = {{a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)},
+                                  {2 * (b * c + a * d), a * a - b * b + c * c - d * d, 2 * (c * d - a * b)},
+                                  {2 * (b * d - a * c), 2 * (c * d + a * b), a * a - b * b - c * c + d * d}};
+  Colour out;
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j) {
+      int64_t sum = n / 2;
+      for (int k = 0; k < 3; ++k) sum += colour[i][k] * rotation[j][k];
+      out[i][j] = static_cast<int32_t>(sum / n - (sum % n < 0));  // rounded down
+    }
+  return out;
+}
+
 namespace kernels {
 
-// D56. Y + of Cr, Cb: 2^16 times 1.402, 1.772, 0.344136, 0.714136. |sums| < 2^30.
-NCODEC_CLONES static void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int extra,
-                                 uint8_t* out) {
+// D57. |sums| < 2^30.
+[[maybe_unused]] NCODEC_CLONES static void to_rgb(const Colour& colour, const int16_t* p, const int16_t* q, const int16_t* r, int n,
+                                 int extra, int, uint8_t* out) {
   const int shift = 18 + extra, half = 1 << (shift - 1), middle = MIDDLE << extra;
+  const Colour m = colour;
   for (int i = 0; i < n; ++i) {
-    const int luma = y[i] * 65536, b = cb[i] - middle, r = cr[i] - middle;
-    out[3 * i] = static_cast<uint8_t>(std::clamp((luma + 91881 * r + half) >> shift, 0, 255));
-    out[3 * i + 1] = static_cast<uint8_t>(std::clamp((luma - 22553 * b - 46802 * r + half) >> shift, 0, 255));
-    out[3 * i + 2] = static_cast<uint8_t>(std::clamp((luma + 116130 * b + half) >> shift, 0, 255));
+    const int x = p[i] - middle, y = q[i] - middle, z = r[i] - middle;
+    for (int c = 0; c < 3; ++c)
+      out[3 * i + c] = static_cast<uint8_t>(
+          std::clamp(128 + ((m[c][0] * x + m[c][1] * y + m[c][2] * z + half) >> shift), 0, 255));
   }
 }
 
@@ -28,29 +53,21 @@ inline void to_grey(const int16_t* y, int n, int extra, int, uint8_t* out) {  //
   for (int i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(std::min((y[i] + (2 << extra)) >> (2 + extra), 255));
 }
 
-inline void to_grey(const int16_t* y, int n, int extra, int largest, uint16_t* out) {  // D58
+inline void to_grey(const int16_t* y, int n, int extra, int largest, uint16_t* out) {  // D59
   const int64_t white = 1020 << extra;
   for (int i = 0; i < n; ++i)
     out[i] = static_cast<uint16_t>((std::min<int64_t>(y[i], white) * largest + white / 2) / white);
 }
 
-inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int extra, int, uint8_t* out) {
-  to_rgb(y, cb, cr, n, extra, out);
-}
-
-inline void to_rgb(const int16_t* y, const int16_t* cb, const int16_t* cr, int n, int extra, int largest,
-                   uint16_t* out) {  // D59
-  const int64_t white = int64_t{255} << (18 + extra);
+inline void to_rgb(const Colour& colour, const int16_t* p, const int16_t* q, const int16_t* r, int n, int extra,
+                   int largest, uint16_t* out) {  // D60
+  const int64_t white = int64_t{255} << (18 + extra), grey = int64_t{128} << (18 + extra);
   const int middle = MIDDLE << extra;
-  const auto scaled = [&](int v) {
-    return static_cast<uint16_t>((std::clamp<int64_t>(v, 0, white) * largest + white / 2) / white);
-  };
-  for (int i = 0; i < n; ++i) {
-    const int luma = y[i] * 65536, b = cb[i] - middle, r = cr[i] - middle;
-    out[3 * i] = scaled(luma + 91881 * r);
-    out[3 * i + 1] = scaled(luma - 22553 * b - 46802 * r);
-    out[3 * i + 2] = scaled(luma + 116130 * b);
-  }
+  for (int i = 0; i < n; ++i)
+    for (const auto& row : colour) {
+      const int64_t v = grey + row[0] * (p[i] - middle) + row[1] * (q[i] - middle) + row[2] * (r[i] - middle);
+      *out++ = static_cast<uint16_t>((std::clamp<int64_t>(v, 0, white) * largest + white / 2) / white);
+    }
 }
 
 }  // namespace kernels
@@ -67,18 +84,18 @@ inline void upsample_row(const Plane& plane, int y, int width, int16_t* out) {
 
 // `out`: [height, width, 3] or, of grey, [height, width], 0 … largest (255 of uint8_t). What is beyond is cut off (D4).
 template <class Out>
-void to_picture(const std::array<Plane, 3>& planes, const Geometry& g, int extra, int width, int height, int largest,
-                Out* out) {
-  std::vector<int16_t> cb(width), cr(width);
+void to_picture(const std::array<Plane, 3>& planes, const Geometry& g, const Colour& colour, int extra, int width,
+                int height, int largest, Out* out) {
+  std::vector<int16_t> second(width), third(width);
   for (int y = 0; y < height; ++y, out += static_cast<ptrdiff_t>(width) * g.planes) {
     if (!g.has_chroma()) {
       kernels::to_grey(planes[0].at(0, y), width, extra, largest, out);
     } else if (g.chroma_shift == 0) {
-      kernels::to_rgb(planes[0].at(0, y), planes[1].at(0, y), planes[2].at(0, y), width, extra, largest, out);
+      kernels::to_rgb(colour, planes[0].at(0, y), planes[1].at(0, y), planes[2].at(0, y), width, extra, largest, out);
     } else {
-      upsample_row(planes[1], y, width, cb.data());
-      upsample_row(planes[2], y, width, cr.data());
-      kernels::to_rgb(planes[0].at(0, y), cb.data(), cr.data(), width, extra, largest, out);
+      upsample_row(planes[1], y, width, second.data());
+      upsample_row(planes[2], y, width, third.data());
+      kernels::to_rgb(colour, planes[0].at(0, y), second.data(), third.data(), width, extra, largest, out);
     }
   }
 }

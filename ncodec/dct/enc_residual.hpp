@@ -21,17 +21,18 @@ struct EncoderOptions {
   bool ternary = true;           // splits in three too
   float price = 2;               // of time: what a split saves by its time is more, if it is tried; 0: all are
   bool network = true;           // where the weights have one
+  bool turned = true;            // planes are turned to the picture's own colours, but where tuned for eyes
   Tuning tuning;
   TrialLog* log = nullptr;
 };
 
-// What an error of a plane's samples weighs in the mean squared error of R, G and B (BT.601: an error of Cb moves G
-// by 0.344 and B by 1.772, and so on).
-constexpr float PLANE_WEIGHT[3] = {1.f, 1.086f, 0.825f};
-
-// Bits that a squared error of one 10-bit sample weighs; samples of 4:2:0 stand for four.
-inline float weight_of(const EncoderOptions& options, const Geometry& g, int plane) {
-  return options.lambda / 16.f * PLANE_WEIGHT[plane] * static_cast<float>(1 << (2 * g.shift(plane)));
+// Bits that a squared error of one 10-bit sample weighs, by the mean of what it does to R, G and B; samples of 4:2:0
+// stand for four.
+inline float weight_of(const EncoderOptions& options, const Tile& tile, int plane) {
+  double square = 0;
+  for (const auto& row : tile.colour) square += std::pow(row[plane] / 65536.0, 2) / 3;
+  return options.lambda / 16.f * static_cast<float>(square) *
+         static_cast<float>(1 << (2 * tile.syntax.geometry().shift(plane)));
 }
 
 // Of the part of a block that lies in the plane; `shift`: of the plane.
@@ -50,8 +51,7 @@ class ResidualTrial {
         tuning_(options.tuning),
         masking_(masking),
         is_optimised_(options.optimised_levels) {
-    const Geometry& g = tile.syntax.geometry();
-    for (int p = 0; p < g.planes; ++p) weight_[p] = weight_of(options, g, p);
+    for (int p = 0; p < tile.syntax.geometry().planes; ++p) weight_[p] = weight_of(options, tile, p);
   }
 
   // Bits that a squared error of one sample of a block weighs.

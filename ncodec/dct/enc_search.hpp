@@ -98,7 +98,7 @@ class Search {
   }
 
   // Of a sample of usual pictures at this quality.
-  float usual_cost() const { return 30 * std::pow(weight_of(options_, tile_.syntax.geometry(), 0), 0.576f); }
+  float usual_cost() const { return 30 * std::pow(weight_of(options_, tile_, 0), 0.576f); }
 
   // Chooses, and logs that if wanted.
   template <class F>

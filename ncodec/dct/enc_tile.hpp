@@ -5,29 +5,38 @@
 #include "decoder.hpp"
 #include "enc_colour.hpp"
 #include "enc_search.hpp"
+#include "enc_turn.hpp"
 
 namespace ncodec::dct {
 
 // What an encoder starts from: a tile to be reconstructed, the samples that it is to have, the quality's model.
 struct TileJob {
-  Geometry geometry;
-  Tile tile;
-  Samples source;
-  Model model;
-  Filter filter;
   const Parameters& parameters;
   int quality_code;
+  Geometry geometry;
+  Samples source;
+  Tile tile;
+  Model model;
+  Filter filter;
 
   TileJob(const Picture& picture, const Parameters& parameters, int quality_code, Kind kind, int chroma_shift,
-          bool has_offsets)
-      : geometry(geometry_of(picture.width, picture.height, picture.channels, chroma_shift)),
-        tile(geometry, parameters, quality_code, kind, has_offsets),
+          const EncoderOptions& options)
+      : parameters(parameters),
+        quality_code(quality_code),
+        geometry(geometry_of(picture.width, picture.height, picture.channels, chroma_shift)),
         source(geometry),
+        tile(geometry, parameters, quality_code, kind, options.tuning.is_visual, turn_of(picture, options)),
         model(start_of(parameters, quality_code)),
-        filter(filter_of(parameters, quality_code)),
-        parameters(parameters),
-        quality_code(quality_code) {
-    from_picture(picture, geometry, source);
+        filter(filter_of(parameters, quality_code)) {
+    if (tile.turn != Turn{}) from_picture(picture, geometry, tile.colour, source);
+  }
+
+  // Fills `source` with what planes that are not turned would be.
+  Turn turn_of(const Picture& picture, const EncoderOptions& options) {
+    from_picture(picture, geometry, parameters.colour, source);
+    if (!options.turned || options.tuning.is_visual || !geometry.has_chroma() || geometry.chroma_shift) return {};
+    const int step = exp2_of(log_step_of(parameters, Interpolation(quality_code), 0));  // of 1/16
+    return best_turn(source.planes, step / 16.0);
   }
 
   // The network that is to run, if any; chroma of 4:2:0 has none.
@@ -65,7 +74,7 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
         return static_cast<float>(squared_error(source, plain, b, s) - squared_error(source, filtered[p], b, s));
       };
       gain +=
-          weight_of(options, job.geometry, p) * (options.tuning.is_visual ? masking.sum(square, less) : less(square));
+          weight_of(options, job.tile, p) * (options.tuning.is_visual ? masking.sum(square, less) : less(square));
     }
     const int p = job.model.contexts[context].p;
     return gain * bits > cost(p, 1) - cost(p, 0);
@@ -84,10 +93,10 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
 
 inline std::vector<uint8_t> encode_tile(const Picture& picture, const Parameters& parameters, int quality_code,
                                         Kind kind, int chroma_shift, const EncoderOptions& options) {
-  TileJob job(picture, parameters, quality_code, kind, chroma_shift, options.tuning.is_visual);
+  TileJob job(picture, parameters, quality_code, kind, chroma_shift, options);
   Encoder coder(job.model);
   encode_with(coder, job, options);
-  std::vector<uint8_t> payload = {flags_of(job.tile, job.network(options))};
+  std::vector<uint8_t> payload = head_of(job.tile, job.network(options));
   const std::vector<uint8_t> bins = coder.finish();
   payload.insert(payload.end(), bins.begin(), bins.end());
   return payload;

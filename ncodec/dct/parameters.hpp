@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "colour.hpp"
 #include "levels.hpp"
 #include "transform.hpp"
 
@@ -40,6 +41,7 @@ constexpr int LEARNED_SHAPES = 6, LEARNED_MATRICES = 8, LEARNED_OUTPUTS = 16, LE
 using Learned = Array<int16_t, LEARNED_SHAPES, LEARNED_MATRICES, LEARNED_OUTPUTS, LEARNED_INPUTS>;
 
 struct Parameters {
+  Colour colour;                                // that tiles which are not turned have
   Array<int16_t, ANCHORS, 3> log_step;          // [quality][plane]: of 1/256 octave
   Array<int8_t, ANCHORS, 2, SIZES, 64> matrix;  // [quality][chroma?][size][8x8]: of 1/32 octave
   Array<uint8_t, ANCHORS, 6> strength;  // beta, tc of luma, of chroma, clipping of luma, of chroma: of 1/64 step

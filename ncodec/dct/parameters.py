@@ -71,11 +71,18 @@ NUMBERS = {
 }
 
 
+# What R, G and B are of three planes, less the middle, of 1/65536: a grey axis and two across it, all at right angles and
+# of length sqrt(3), so that an error of any plane weighs as much; and BT.601, full range.
+OPPONENT = np.array([[65536, -46341, 80265], [65536, -46341, -80265], [65536, 92682, 0]], np.int32)
+YCBCR = np.array([[65536, 0, 91881], [65536, -22553, -46802], [65536, 116130, 0]], np.int32)
+
+
 def initial() -> Tensors:
     """Return parameters that know nothing: flat matrices, even odds, no filters but deblocking."""
     # A uniform quantiser's error falls as fast as lambda asks at step^2 = 6 / (lambda ln 2), of 8 bits.
     steps = [4 * sqrt(6 / (lmbda * 0.6931)) for lmbda in LAMBDAS]
     return {
+        "colour": OPPONENT.copy(),
         "log_step": np.array([[round(256 * log2(s))] * 3 for s in steps], np.int16),
         "matrix": np.zeros((8, 2, 5, 64), np.int8),
         "strength": np.array([[58, 8, 58, 8, 32, 32]] * 8, np.uint8),

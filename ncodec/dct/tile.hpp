@@ -28,10 +28,13 @@ inline std::vector<int32_t> scale_steps(std::vector<int32_t> steps, Kind kind, c
 
 class Tile : public Samples {
  public:
-  Tile(const Geometry& geometry, const Parameters& parameters, int quality_code, Kind kind, bool has_offsets)
+  Tile(const Geometry& geometry, const Parameters& parameters, int quality_code, Kind kind, bool has_offsets,
+       const Turn& turn)
       : Samples(geometry),
         syntax(geometry, kind == Kind::dct, has_offsets),
         kind(kind),
+        colour(turned(parameters.colour, turn)),
+        turn(turn),
         parameters_(parameters),
         quality_code_(quality_code) {}
 
@@ -151,6 +154,8 @@ class Tile : public Samples {
 
   Syntax syntax;
   Kind kind;
+  Colour colour;
+  Turn turn;
 
  private:
   const std::vector<int32_t>& scaled_steps(int plane, const Shape& own, int offset) const {

@@ -129,12 +129,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const Kind kind = mode & 16 ? Kind::angle : Kind::dct;
     const int chroma_shift = channels == 3 && mode & 8 ? 1 : 0;
     payload = encode_tile(picture, parameters, quality_code, kind, chroma_shift, options);
-    TileJob job(picture, parameters, quality_code, kind, chroma_shift, options.tuning.is_visual);
+    TileJob job(picture, parameters, quality_code, kind, chroma_shift, options);
     Encoder coder(job.model);
     encode_with(coder, job, options);
     expected.resize(pixels.size());
-    to_picture(job.tile.planes, job.geometry, job.network(options) ? NETWORK_BITS : 0, width, height, 255,
-               expected.data());
+    to_picture(job.tile.planes, job.geometry, job.tile.colour, job.network(options) ? NETWORK_BITS : 0, width,
+               height, 255, expected.data());
     const std::vector<uint8_t> before = payload;
     edit(source, payload);
     is_valid = payload == before;

@@ -80,6 +80,7 @@ class Options(EncodeOptions):
     cuts: int | None = None  # splits in two or three within each other, 0 … 3
     thirds: bool | None = None  # splits in three
     network: bool = True  # the neural filter, where the weights have one
+    turned: bool = True  # planes turned to the picture's own colours, but where tuned for eyes or 4:2:0
 
     EFFORTS: ClassVar[tuple[int, ...]] = tuple(SEARCHES)
 
@@ -126,6 +127,7 @@ class Options(EncodeOptions):
         options.ternary = search.thirds
         options.price = search.price
         options.network = self.network
+        options.turned = self.turned
         return options
 
 

@@ -25,7 +25,6 @@ from ncodec.quality import QUALITY_STEPS
 
 GRID = ((0, 1, 2, 3, 4, 5, 6, 7), (0, 1, 2, 3, 5, 8, 11, 15), (0, 1, 2, 4, 7, 12, 20, 31))
 QUALITIES, PLANES, SIZES = 8, 3, 5
-PLANE_WEIGHT = (1.0, 1.086, 0.825)  # enc_residual.hpp
 CELLS, TEMPLATES, ENERGIES, TOP = 64, 9, 4, 4
 # Octaves: the best steps of a dependent quantiser over those of the scalar one here (measured).
 DEPENDENT = 1 / 8
@@ -290,6 +289,7 @@ def leaf_blocks(
 ) -> dict[Key, Blocks]:
     """Return the blocks that the image codec makes of images at a quality 1 … 8, sampled, for `learn`."""
     parameters = _dct.Parameters(dict(tensors))
+    weights = np.square(tensors["colour"] / 65536).mean(0)  # as enc_residual.hpp
     encodings = [
         _dct.leaf_coefficients(image, parameters, (quality - 1) * QUALITY_STEPS, 0, options)
         for image in images
@@ -302,7 +302,7 @@ def leaf_blocks(
             of_plane = about[:, 0] == plane
             if of_plane.any():
                 # Of 10-bit samples, as enc_residual.hpp.
-                weight = options.lmbda / 16 * PLANE_WEIGHT[plane]
+                weight = options.lmbda / 16 * weights[plane]
                 blocks = Blocks(coefficients[of_plane], about[of_plane, 2], weight)
                 out[quality - 1, plane, size] = blocks.sample(sample)
     return out

@@ -33,7 +33,6 @@ from ncodec.training.dct.program import crops, read
 QUALITIES, QUALITY_STEPS = 8, 20
 COEFFICIENTS, SIDES, WIDTH, SQUEEZED, BLOCKS = 48, 12, 64, 32, 4
 CLIP = 8.0  # sigmas
-PLANE_WEIGHT = (1.0, 1.086, 0.825)  # enc_residual.hpp
 PARTS = ("decoded", "error", "sides", "code")  # of a chunk
 SIDE = 320  # of the pack's crops
 OTHER_SIDES = (1, 0, 4, 5, 2, 3, *range(6, SIDES))  # side inputs where x and y are swapped
@@ -155,14 +154,12 @@ def at(table: Tensor, quality: Tensor) -> Tensor:
 
 
 def loss_of(network: Network, batch: Batch, is_grey: Tensor) -> Tensor:
-    """Return [n], the part of the weighted squared error that is left; of grey only luma is known and counts.
+    """Return [n], the part of the squared error that is left; of grey only luma is known and counts.
 
     A tenth of what is usual at the quality is added to both, lest crops that have hardly any error decide.
     """
     decoded, error, sides, quality = batch
-    weight = (
-        torch.tensor(PLANE_WEIGHT).repeat_interleave(16)[:, None, None].repeat(len(error), 1, 1, 1)
-    )
+    weight = torch.ones(len(error), COEFFICIENTS, 1, 1)
     weight[is_grey, 16:] = 0
     weight = weight.to(error.device)
     if is_grey.any():
