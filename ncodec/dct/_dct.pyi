@@ -30,6 +30,8 @@ class EncoderOptions:
     ternary: bool
     price: float
     network: bool
+    turned: bool
+    ringed: bool
     tuning: Tuning
     def __init__(self) -> None: ...
 

@@ -8,6 +8,7 @@
 #include "coding_tree.hpp"
 #include "colour.hpp"
 #include "network.hpp"
+#include "wiener.hpp"
 
 namespace ncodec::dct {
 
@@ -51,9 +52,11 @@ BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& 
   if (flags & 16)
     network_tile(coder, tile, *parameters.network, quality_code,
                  [](const std::array<Plane, 3>&, const Block&) { return false; });
+  const int extra = flags & 16 ? NETWORK_BITS : 0;
+  ring_tile(coder, tile, SAMPLE_MAX << extra, [](int) { return RingWeights{}; });
   const BinaryStatus status = coder.finish();
   if (status == BinaryStatus::ok)
-    to_picture(tile.planes, g, tile.colour, flags & 16 ? NETWORK_BITS : 0, width, height, largest, out);
+    to_picture(tile.planes, g, tile.colour, extra, width, height, largest, out);
   return status;
 }
 

@@ -6,6 +6,7 @@
 #include "enc_colour.hpp"
 #include "enc_search.hpp"
 #include "enc_turn.hpp"
+#include "enc_wiener.hpp"
 
 namespace ncodec::dct {
 
@@ -89,6 +90,13 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
                        1.0f / (1 << 2 * NETWORK_BITS));
     });
   }
+  const int extra = job.network(options) ? NETWORK_BITS : 0;
+  const std::vector<Padded> planes = padded(job.tile);
+  ring_tile(coder, job.tile, SAMPLE_MAX << extra, [&](int p) {
+    if (!options.ringed || options.tuning.is_visual) return RingWeights{};
+    const double bits = weight_of(options, job.tile, p) / (1 << 2 * extra);
+    return RingSolver(planes, p, job.source.planes[p], sees_others(job.geometry), bits).solve(job.model, p);
+  });
 }
 
 inline std::vector<uint8_t> encode_tile(const Picture& picture, const Parameters& parameters, int quality_code,

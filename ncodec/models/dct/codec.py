@@ -81,6 +81,7 @@ class Options(EncodeOptions):
     thirds: bool | None = None  # splits in three
     network: bool = True  # the neural filter, where the weights have one
     turned: bool = True  # planes turned to the picture's own colours, but where tuned for eyes or 4:2:0
+    ringed: bool = True  # the last filter, whose weights are sent, but where tuned for eyes
 
     EFFORTS: ClassVar[tuple[int, ...]] = tuple(SEARCHES)
 
@@ -128,6 +129,7 @@ class Options(EncodeOptions):
         options.price = search.price
         options.network = self.network
         options.turned = self.turned
+        options.ringed = self.ringed
         return options
 
 
