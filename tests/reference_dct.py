@@ -36,7 +36,7 @@ PAIRS = [tuple(TABLES["PAIRS"][i : i + 2]) for i in range(0, 24, 2)]
 def number_places():
     """Return {name: (first, dimensions)} of contexts and mixers, and how many there are of both."""
     names = list(TABLES)
-    contexts = names[names.index("SIG_A") : names.index("LEARNED_MODE") + 1]
+    contexts = names[names.index("SIG_A") : names.index("WIENER_WEIGHT") + 1]
     places, counts = {}, []
     for group in (contexts, [name for name in names if name.startswith("mix ")]):
         n = 0
@@ -1009,6 +1009,38 @@ def side_inputs(tile, x, y):
     return [unit["log2_w"] - 2, unit["log2_h"] - 2, *edges, *unit["energy"], *is_zero]
 
 
+# ---------------------------------------------------------------- last filter
+
+
+def last_filter(tile, largest):
+    def ring(plane, i):
+        a, b = ((1, 0), (1, 1), (2, 0), (3, 0))[i]
+        return sum(shifted(plane, *place) for place in ((a, b), (-b, a), (-a, -b), (b, -a))) - 4 * plane
+
+    planes, bins = tile.planes, tile.bins
+    others = (1, 2) if len(planes) == 3 and not tile.is_halved else ()
+    weights = []
+    for p in range(len(planes)):
+        is_filtered = bins.single(at("WIENER", p))
+        weights.append([decode_weight(bins, i) for i in range(4 + len(others))] if is_filtered else [])
+    outs = []
+    for p, w in enumerate(weights):
+        rings = [(p, 0), (p, 1), (p, 2), (p, 3), *(((p + k) % 3, 0) for k in others)]
+        total = sum(v * ring(planes[q], i) for v, (q, i) in zip(w, rings, strict=False))
+        outs.append(np.clip(planes[p] + ((total + 64) >> 7), 0, largest))
+    tile.planes[:] = outs
+
+
+def decode_weight(bins, i):
+    n = 0
+    while n < 8 and bins.single(at("WIENER_WEIGHT", i, n)):
+        n += 1
+    if n == 0:
+        return 0
+    sign = 1 - 2 * bins.bypass(1)
+    return sign * ((1 << n - 1) + bins.bypass(n - 1))
+
+
 # ---------------------------------------------------------------- pixels
 
 
@@ -1072,6 +1104,7 @@ def decode_bins(bins, flags, turn, tensors, code, width, height, is_grey, bit_de
     if flags & 16:
         network_tile(tile, tensors, code)
     colour, extra = turned(tensors["colour"], turn), 2 if flags & 16 else 0
+    last_filter(tile, 1023 << extra)
     return to_pixels(tile.planes, is_halved, colour, width, height, bit_depth, extra)
 
 

@@ -31,7 +31,7 @@ class EncoderOptions:
     price: float
     network: bool
     turned: bool
-    ringed: bool
+    wiener: bool
     tuning: Tuning
     def __init__(self) -> None: ...
 

@@ -324,7 +324,7 @@ NB_MODULE(_dct, m) {
       .def_rw("price", &EncoderOptions::price)
       .def_rw("network", &EncoderOptions::network)
       .def_rw("turned", &EncoderOptions::turned)
-      .def_rw("ringed", &EncoderOptions::ringed)
+      .def_rw("wiener", &EncoderOptions::wiener)
       .def_rw("tuning", &EncoderOptions::tuning);
   m.def("encode", &encode, "pixels"_a, "parameters"_a, "quality_code"_a, "kind"_a, "chroma_shift"_a, "options"_a,
         "bit_depth"_a = 8);

@@ -90,9 +90,9 @@ constexpr Numbers<6, 3> LEARNED_A{SIGN_C.end()};         // [shape][learned neig
 constexpr Numbers<6, 8> LEARNED_B{LEARNED_A.end()};      // [shape][energy]
 constexpr Numbers<6, 24> LEARNED_C{LEARNED_B.end()};     // [shape][votes of the first likely mode]
 constexpr Numbers<6, 16> LEARNED_MODE{LEARNED_C.end()};  // [shape][node of a tree of 3 or 4 bits]
-constexpr Numbers<3> RINGED{LEARNED_MODE.end()};         // [plane]
-constexpr Numbers<6, 8> RING_WEIGHT{RINGED.end()};      // [number][bin]
-constexpr int COUNT = RING_WEIGHT.end();
+constexpr Numbers<3> WIENER{LEARNED_MODE.end()};         // [plane]
+constexpr Numbers<6, 8> WIENER_WEIGHT{WIENER.end()};     // [number][bin]
+constexpr int COUNT = WIENER_WEIGHT.end();
 }  // namespace contexts
 
 namespace mixers {

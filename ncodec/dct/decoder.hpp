@@ -53,7 +53,7 @@ BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& 
     network_tile(coder, tile, *parameters.network, quality_code,
                  [](const std::array<Plane, 3>&, const Block&) { return false; });
   const int extra = flags & 16 ? NETWORK_BITS : 0;
-  ring_tile(coder, tile, SAMPLE_MAX << extra, [](int) { return RingWeights{}; });
+  wiener_tile(coder, tile, SAMPLE_MAX << extra, [](int) { return WienerWeights{}; });
   const BinaryStatus status = coder.finish();
   if (status == BinaryStatus::ok)
     to_picture(tile.planes, g, tile.colour, extra, width, height, largest, out);

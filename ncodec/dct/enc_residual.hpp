@@ -22,7 +22,7 @@ struct EncoderOptions {
   float price = 2;               // of time: what a split saves by its time is more, if it is tried; 0: all are
   bool network = true;           // where the weights have one
   bool turned = true;            // planes are turned to the picture's own colours, but where tuned for eyes
-  bool ringed = true;            // the last filter, but where tuned for eyes
+  bool wiener = true;            // the last filter, but where tuned for eyes
   Tuning tuning;
   TrialLog* log = nullptr;
 };

@@ -92,10 +92,10 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
   }
   const int extra = job.network(options) ? NETWORK_BITS : 0;
   const std::vector<Padded> planes = padded(job.tile);
-  ring_tile(coder, job.tile, SAMPLE_MAX << extra, [&](int p) {
-    if (!options.ringed || options.tuning.is_visual) return RingWeights{};
+  wiener_tile(coder, job.tile, SAMPLE_MAX << extra, [&](int p) {
+    if (!options.wiener || options.tuning.is_visual) return WienerWeights{};
     const double bits = weight_of(options, job.tile, p) / (1 << 2 * extra);
-    return RingSolver(planes, p, job.source.planes[p], sees_others(job.geometry), bits).solve(job.model, p);
+    return WienerSolver(planes, p, job.source.planes[p], sees_others(job.geometry), bits).solve(job.model, p);
   });
 }
 

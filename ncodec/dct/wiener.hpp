@@ -11,10 +11,10 @@
 namespace ncodec::dct {
 
 constexpr int RINGS = 4, RING_REACH = 3;
-constexpr int RING_WEIGHTS = RINGS + 2;  // of the plane's own rings and the first of either other plane
+constexpr int WIENER_WEIGHTS = RINGS + 2;  // of the plane's own rings and the first of either other plane
 constexpr int MAX_WEIGHT_BITS = 8;
-constexpr int RING_SHIFT = 7;  // weights are of 1/128
-using RingWeights = std::array<int16_t, RING_WEIGHTS>;
+constexpr int WIENER_SHIFT = 7;  // weights are of 1/128
+using WienerWeights = std::array<int16_t, WIENER_WEIGHTS>;
 
 namespace kernels {
 
@@ -33,13 +33,14 @@ NCODEC_CLONES static void rings(const int16_t* const* rows, int n, int16_t* cons
   ring<0>(rows, n, out[0]), ring<1>(rows, n, out[1]), ring<2>(rows, n, out[2]), ring<3>(rows, n, out[3]);
 }
 
-NCODEC_CLONES static void weigh(const int16_t* const* rings, const int16_t* weights, int n, int largest, int16_t* samples) {
+NCODEC_CLONES static void weigh(const int16_t* const* rings, const int16_t* weights, int n, int largest,
+                                int16_t* samples) {
   const int16_t *a = rings[0], *b = rings[1], *c = rings[2], *d = rings[3], *e = rings[4], *f = rings[5];
-  const RingWeights w = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]};
+  const WienerWeights w = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]};
   for (int x = 0; x < n; ++x) {
     const int sum = a[x] * w[0] + b[x] * w[1] + c[x] * w[2] + d[x] * w[3] + e[x] * w[4] + f[x] * w[5];
-    samples[x] = static_cast<int16_t>(
-        std::clamp(samples[x] + ((sum + (1 << (RING_SHIFT - 1))) >> RING_SHIFT), 0, largest));
+    samples[x] =
+        static_cast<int16_t>(std::clamp(samples[x] + ((sum + (1 << (WIENER_SHIFT - 1))) >> WIENER_SHIFT), 0, largest));
   }
 }
 
@@ -50,8 +51,12 @@ class RowOfRings {
  public:
   // `planes`: the tile's as they were; chroma of 4:2:0 and luma do not see each other.
   RowOfRings(const std::vector<Padded>& planes, int plane, int width, bool sees_others)
-      : planes_(planes), plane_(plane), width_(width), sees_others_(sees_others), values_(size_t{RING_WEIGHTS} * width) {
-    for (int k = 0; k < RING_WEIGHTS; ++k) rings_[k] = values_.data() + static_cast<size_t>(k) * width;
+      : planes_(planes),
+        plane_(plane),
+        width_(width),
+        sees_others_(sees_others),
+        values_(size_t{WIENER_WEIGHTS} * width) {
+    for (int k = 0; k < WIENER_WEIGHTS; ++k) rings_[k] = values_.data() + static_cast<size_t>(k) * width;
   }
 
   void take(int y) {
@@ -72,15 +77,15 @@ class RowOfRings {
   int plane_, width_;
   bool sees_others_;
   std::vector<int16_t> values_;
-  std::array<int16_t*, RING_WEIGHTS> rings_;
+  std::array<int16_t*, WIENER_WEIGHTS> rings_;
 };
 
 // D90.
 template <class Coder>
-int code_ring_weight(Coder& coder, int number, int wanted) {
+int code_wiener_weight(Coder& coder, int number, int wanted) {
   const int magnitude = std::abs(wanted);
   int bits = 0, decoded = 1;
-  while (bits < MAX_WEIGHT_BITS && coder.bit(magnitude >> bits != 0, contexts::RING_WEIGHT(number, bits))) ++bits;
+  while (bits < MAX_WEIGHT_BITS && coder.bit(magnitude >> bits != 0, contexts::WIENER_WEIGHT(number, bits))) ++bits;
   if (bits == 0) return 0;
   const bool is_negative = coder.bypass(wanted < 0);
   for (int i = bits - 2; i >= 0; --i) decoded = 2 * decoded + static_cast<int>(coder.bypass(magnitude >> i & 1));
@@ -91,11 +96,11 @@ inline bool sees_others(const Geometry& g) { return g.has_chroma() && !g.chroma_
 
 // The weights of a plane; all 0: it stays as it is.
 template <class Coder>
-RingWeights code_ring_weights(Coder& coder, const Geometry& g, int plane, const RingWeights& wanted) {
-  RingWeights out = {};
-  if (!coder.bit(wanted != RingWeights{}, contexts::RINGED(plane))) return out;
-  for (int k = 0; k < (sees_others(g) ? RING_WEIGHTS : RINGS); ++k)
-    out[k] = static_cast<int16_t>(code_ring_weight(coder, k, wanted[k]));
+WienerWeights code_wiener_weights(Coder& coder, const Geometry& g, int plane, const WienerWeights& wanted) {
+  WienerWeights out = {};
+  if (!coder.bit(wanted != WienerWeights{}, contexts::WIENER(plane))) return out;
+  for (int k = 0; k < (sees_others(g) ? WIENER_WEIGHTS : RINGS); ++k)
+    out[k] = static_cast<int16_t>(code_wiener_weight(coder, k, wanted[k]));
   return out;
 }
 
@@ -106,16 +111,16 @@ inline std::vector<Padded> padded(const Tile& tile) {
 
 // Filters the planes, whose samples are at most `largest`. The encoder says by `solve(plane)` with what weights.
 template <class Coder, class Solve>
-void ring_tile(Coder& coder, Tile& tile, int largest, Solve solve) {
+void wiener_tile(Coder& coder, Tile& tile, int largest, Solve solve) {
   const Geometry& g = tile.syntax.geometry();
-  std::array<RingWeights, 3> weights = {};
-  for (int p = 0; p < g.planes; ++p) weights[p] = code_ring_weights(coder, g, p, solve(p));
-  if (weights == std::array<RingWeights, 3>{}) return;
+  std::array<WienerWeights, 3> weights = {};
+  for (int p = 0; p < g.planes; ++p) weights[p] = code_wiener_weights(coder, g, p, solve(p));
+  if (weights == std::array<WienerWeights, 3>{}) return;
   const std::vector<Padded> planes = padded(tile);
   for (int p = 0; p < g.planes; ++p) {
     const Plane& plane = tile.planes[p];
     RowOfRings row(planes, p, plane.width, sees_others(g));
-    for (int y = 0; weights[p] != RingWeights{} && y < plane.height; ++y) {
+    for (int y = 0; weights[p] != WienerWeights{} && y < plane.height; ++y) {
       row.take(y);
       kernels::weigh(row.rings(), weights[p].data(), plane.width, largest, plane.at(0, y));
     }

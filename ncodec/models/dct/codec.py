@@ -81,7 +81,7 @@ class Options(EncodeOptions):
     thirds: bool | None = None  # splits in three
     network: bool = True  # the neural filter, where the weights have one
     turned: bool = True  # planes turned to the picture's own colours, but where tuned for eyes or 4:2:0
-    ringed: bool = True  # the last filter, whose weights are sent, but where tuned for eyes
+    wiener: bool = True  # the last filter, whose weights are sent, but where tuned for eyes
 
     EFFORTS: ClassVar[tuple[int, ...]] = tuple(SEARCHES)
 
@@ -129,7 +129,7 @@ class Options(EncodeOptions):
         options.price = search.price
         options.network = self.network
         options.turned = self.turned
-        options.ringed = self.ringed
+        options.wiener = self.wiener
         return options
 
 

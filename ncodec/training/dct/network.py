@@ -261,7 +261,7 @@ def pair(work: tuple[NDArray[np.uint8], int], tensors: Tensors, tuning: Tuning |
     """Return what a chunk has of a crop, encoded at a quality code; in any process."""
     image, code = work
     decoded, source, sides = _dct.reconstruct(
-        image, _dct.Parameters(tensors), code, Options().for_encoder(code, tuning)
+        image, _dct.Parameters(tensors), code, Options(wiener=False).for_encoder(code, tuning)
     )
     of_decoded = cells(decoded)
     numbers = (of_decoded * 8, (cells(source) - of_decoded) * 8, sides.transpose(2, 0, 1))
