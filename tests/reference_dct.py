@@ -929,14 +929,18 @@ def filter_tile(tile, tensors, code):
 
 
 def take(bins, tile, filtered, context="FILTERED"):
+    """Take the filtered planes in the squares whose bin says so; return where in luma."""
+    taken = np.zeros((tile.height, tile.width), int)
     for y in range(0, tile.height, 64):
         for x in range(0, tile.width, 64):
             if not bins.single(at(context, int(filtered[0][0] > 0))):
                 continue
+            taken[y : y + 64, x : x + 64] = 1
             for plane, samples in filtered:
                 s = tile.is_halved if plane else 0
                 square = np.s_[y >> s : (y + 64) >> s, x >> s : (x + 64) >> s]
                 tile.planes[plane][square] = samples[square]
+    return taken
 
 
 # ---------------------------------------------------------------- network
@@ -954,7 +958,7 @@ def around(x, mode):
 
 
 def network_tile(tile, tensors, code):
-    """All planes once more, by a network that sees cells of 4x4."""
+    """All planes once more, by a network that sees cells of 4x4. Return what it added."""
     planes, (h, w) = tile.planes, (tile.height // 4, tile.width // 4)
 
     def rounded(sums, shift):
@@ -994,7 +998,7 @@ def network_tile(tile, tensors, code):
     for plane in planes:
         plane *= 4
     filtered = [(p, np.clip(plane + added[p], 0, 4092)) for p, plane in enumerate(planes)]
-    take(tile.bins, tile, filtered, "NETWORK")
+    return added * take(tile.bins, tile, filtered, "NETWORK")
 
 
 def side_inputs(tile, x, y):
@@ -1012,7 +1016,9 @@ def side_inputs(tile, x, y):
 # ---------------------------------------------------------------- last filter
 
 
-def last_filter(tile, largest):
+def last_filter(tile, added, largest):
+    """`added`: by the network, None if there is none."""
+
     def ring(plane, i):
         a, b = ((1, 0), (1, 1), (2, 0), (3, 0))[i]
         return sum(shifted(plane, *place) for place in ((a, b), (-b, a), (-a, -b), (b, -a))) - 4 * plane
@@ -1022,11 +1028,15 @@ def last_filter(tile, largest):
     weights = []
     for p in range(len(planes)):
         is_filtered = bins.single(at("WIENER", p))
-        weights.append([decode_weight(bins, i) for i in range(4 + len(others))] if is_filtered else [])
+        present = (0, 1, 2, 3, *(3 + k for k in others), *[6] * (added is not None))
+        weights.append([decode_weight(bins, i) for i in present] if is_filtered else [])
     outs = []
     for p, w in enumerate(weights):
-        rings = [(p, 0), (p, 1), (p, 2), (p, 3), *(((p + k) % 3, 0) for k in others)]
-        total = sum(v * ring(planes[q], i) for v, (q, i) in zip(w, rings, strict=False))
+        inputs = [ring(planes[p], i) for i in range(4)]
+        inputs += [ring(planes[(p + k) % 3], 0) for k in others]
+        if added is not None:
+            inputs.append(8 * np.clip(added[p], -4095, 4095))
+        total = sum(v * r for v, r in zip(w, inputs, strict=True)) if w else 0
         outs.append(np.clip(planes[p] + ((total + 64) >> 7), 0, largest))
     tile.planes[:] = outs
 
@@ -1101,10 +1111,9 @@ def decode_bins(bins, flags, turn, tensors, code, width, height, is_grey, bit_de
     kind, is_halved, has_offsets = "angle" if flags & 4 else "dct", flags & 1, bool(flags & 8)
     tile = Tile(bins, tensors, code, width, height, is_grey, is_halved, kind, has_offsets)
     filter_tile(tile, tensors, code)
-    if flags & 16:
-        network_tile(tile, tensors, code)
+    added = network_tile(tile, tensors, code) if flags & 16 else None
     colour, extra = turned(tensors["colour"], turn), 2 if flags & 16 else 0
-    last_filter(tile, 1023 << extra)
+    last_filter(tile, added, 1023 << extra)
     return to_pixels(tile.planes, is_halved, colour, width, height, bit_depth, extra)
 
 

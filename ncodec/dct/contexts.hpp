@@ -91,7 +91,7 @@ constexpr Numbers<6, 8> LEARNED_B{LEARNED_A.end()};      // [shape][energy]
 constexpr Numbers<6, 24> LEARNED_C{LEARNED_B.end()};     // [shape][votes of the first likely mode]
 constexpr Numbers<6, 16> LEARNED_MODE{LEARNED_C.end()};  // [shape][node of a tree of 3 or 4 bits]
 constexpr Numbers<3> WIENER{LEARNED_MODE.end()};         // [plane]
-constexpr Numbers<6, 8> WIENER_WEIGHT{WIENER.end()};     // [number][bin]
+constexpr Numbers<7, 8> WIENER_WEIGHT{WIENER.end()};     // [number][bin]
 constexpr int COUNT = WIENER_WEIGHT.end();
 }  // namespace contexts
 

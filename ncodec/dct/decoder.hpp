@@ -7,7 +7,6 @@
 
 #include "coding_tree.hpp"
 #include "colour.hpp"
-#include "network.hpp"
 #include "wiener.hpp"
 
 namespace ncodec::dct {
@@ -49,14 +48,15 @@ BinaryStatus decode_tile(const uint8_t* payload, size_t size, const Parameters& 
   if (coder.status() != BinaryStatus::ok) return coder.status();
   const Filter filter = filter_of(parameters, quality_code);
   filter_tile(coder, tile, filter, [](int, int, const std::array<Plane, 3>&, const Block&) { return false; });
-  if (flags & 16)
-    network_tile(coder, tile, *parameters.network, quality_code,
+  const bool has_network = flags & 16;
+  const Samples added(has_network ? g : Geometry{0, 0, 0, 0});
+  if (has_network)
+    network_tile(coder, tile, *parameters.network, quality_code, added,
                  [](const std::array<Plane, 3>&, const Block&) { return false; });
-  const int extra = flags & 16 ? NETWORK_BITS : 0;
-  wiener_tile(coder, tile, SAMPLE_MAX << extra, [](int) { return WienerWeights{}; });
+  const int extra = has_network ? NETWORK_BITS : 0;
+  wiener_tile(coder, tile, has_network ? &added : nullptr, SAMPLE_MAX << extra, [](int) { return WienerWeights{}; });
   const BinaryStatus status = coder.finish();
-  if (status == BinaryStatus::ok)
-    to_picture(tile.planes, g, tile.colour, extra, width, height, largest, out);
+  if (status == BinaryStatus::ok) to_picture(tile.planes, g, tile.colour, extra, width, height, largest, out);
   return status;
 }
 

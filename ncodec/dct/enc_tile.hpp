@@ -74,8 +74,7 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
       const auto less = [&](const Block& b) {
         return static_cast<float>(squared_error(source, plain, b, s) - squared_error(source, filtered[p], b, s));
       };
-      gain +=
-          weight_of(options, job.tile, p) * (options.tuning.is_visual ? masking.sum(square, less) : less(square));
+      gain += weight_of(options, job.tile, p) * (options.tuning.is_visual ? masking.sum(square, less) : less(square));
     }
     const int p = job.model.contexts[context].p;
     return gain * bits > cost(p, 1) - cost(p, 0);
@@ -83,19 +82,21 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
   filter_tile(coder, job.tile, job.filter, [&](int first, int last, const auto& filtered, const Block& square) {
     return is_better(first, last, filtered, square, contexts::FILTERED(first > 0), 1);
   });
-  if (const Network* network = job.network(options)) {
+  const Network* network = job.network(options);
+  const Samples added(network ? job.geometry : Geometry{0, 0, 0, 0});
+  if (network) {
     add_bits(job.source.planes);
-    network_tile(coder, job.tile, *network, job.quality_code, [&](const auto& filtered, const Block& square) {
+    network_tile(coder, job.tile, *network, job.quality_code, added, [&](const auto& filtered, const Block& square) {
       return is_better(0, job.geometry.planes - 1, filtered, square, contexts::NETWORK(),
                        1.0f / (1 << 2 * NETWORK_BITS));
     });
   }
-  const int extra = job.network(options) ? NETWORK_BITS : 0;
-  const std::vector<Padded> planes = padded(job.tile);
-  wiener_tile(coder, job.tile, SAMPLE_MAX << extra, [&](int p) {
+  const int extra = network ? NETWORK_BITS : 0;
+  WienerInputs inputs(job.tile, network ? &added : nullptr);
+  wiener_tile(coder, job.tile, network ? &added : nullptr, SAMPLE_MAX << extra, [&](int p) {
     if (!options.wiener || options.tuning.is_visual) return WienerWeights{};
     const double bits = weight_of(options, job.tile, p) / (1 << 2 * extra);
-    return WienerSolver(planes, p, job.source.planes[p], sees_others(job.geometry), bits).solve(job.model, p);
+    return WienerSolver(inputs, p, job.source.planes[p], bits).solve(job.model);
   });
 }
 

@@ -190,6 +190,11 @@ inline void copy_square(const Plane& from, const Block& square, int s, const Pla
   for (int y = top; y < bottom; ++y) std::memcpy(to.at(left, y), from.at(left, y), sizeof(int16_t) * (right - left));
 }
 
+inline void clear_square(const Block& square, const Plane& plane) {
+  const int right = std::min(square.x + SQUARE, plane.width), bottom = std::min(square.y + SQUARE, plane.height);
+  for (int y = square.y; y < bottom; ++y) std::fill(plane.at(square.x, y), plane.at(right, y), int16_t{0});
+}
+
 // Deblocks a tile and filters its squares, one flag for luma (D51) and one for both planes of chroma (D53). The encoder
 // says of a square by `decide(first plane, last plane, filtered planes, square)` whether it is filtered.
 template <class Coder, class Decide>

@@ -86,7 +86,7 @@ class Network {
       throw exact::WeightsError("network: expected 64 and 48 channels");
   }
 
-  // The samples of a tile as they would be, in the rows of squares that are wanted.
+  // What is to be added to the samples of a tile, in the rows of squares that are wanted.
   void run(const Tile& tile, int quality_code, const std::vector<uint8_t>& is_wanted, const Samples& out) const {
     const Geometry& g = tile.syntax.geometry();
     const size_t w = static_cast<size_t>(g.width / UNIT), h = static_cast<size_t>(g.height / UNIT);
@@ -116,7 +116,7 @@ class Network {
       const auto found = exact::Run(graph_.operations(), all, wanted).run(*exact::variants().back(), 1);
       const int16_t* added = found[0].data.get() + (first - top) * w * SAMPLES;
       for (size_t y = first; y < last; ++y)
-        for (size_t x = 0; x < w; ++x, added += SAMPLES) add_cell(tile, added, x, y, out);
+        for (size_t x = 0; x < w; ++x, added += SAMPLES) put_cell(added, x, y, out);
     }
   }
 
@@ -178,40 +178,54 @@ class Network {
   }
 
  private:
-  static void add_cell(const Tile& tile, const int16_t* added, size_t x, size_t y, const Samples& out) {
+  static void put_cell(const int16_t* from, size_t x, size_t y, const Samples& out) {
     const int left = static_cast<int>(x) * UNIT, top = static_cast<int>(y) * UNIT;
-    for (int p = 0; p < tile.syntax.geometry().planes; ++p)
-      for (int j = 0; j < UNIT; ++j) {
-        const int16_t* from = tile.planes[p].at(left, top + j);
-        int16_t* to = out.planes[p].at(left, top + j);
-        for (int i = 0; i < UNIT; ++i)
-          to[i] = static_cast<int16_t>(
-              std::clamp((from[i] << NETWORK_BITS) + added[(p * UNIT + j) * UNIT + i], 0, SAMPLE_MAX << NETWORK_BITS));
-      }
+    for (const Plane& plane : out.planes)
+      for (int j = 0; j < UNIT; ++j, from += UNIT)
+        if (plane.samples) std::memcpy(plane.at(left, top + j), from, UNIT * sizeof(int16_t));
   }
 };
 
-// Runs the network over a tile, whose samples have more bits then; one flag a square, for all planes. The encoder says
-// of a square by `decide(filtered planes, square)` whether it takes what the network makes.
+namespace kernels {
+
+// D63, of a row.
+NCODEC_CLONES static void add_network(const int16_t* samples, const int16_t* added, int n, int16_t* out) {
+  for (int x = 0; x < n; ++x)
+    out[x] = static_cast<int16_t>(std::clamp(samples[x] + added[x], 0, SAMPLE_MAX << NETWORK_BITS));
+}
+
+}  // namespace kernels
+
+inline void add_network(const std::array<Plane, 3>& planes, const Samples& added, const std::array<Plane, 3>& out) {
+  for (int p = 0; p < 3; ++p)
+    for (int y = 0; y < planes[p].height; ++y)
+      kernels::add_network(planes[p].at(0, y), added.planes[p].at(0, y), planes[p].width, out[p].at(0, y));
+}
+
+// Runs the network over a tile, whose samples have more bits then; one flag a square, for all planes. `added` gets what
+// it adds, 0 in squares that go without. The encoder says of a square by `decide(filtered planes, square)` whether it
+// takes what the network makes.
 template <class Coder, class Decide>
-void network_tile(Coder& coder, Tile& tile, const Network& network, int quality_code, Decide decide) {
+void network_tile(Coder& coder, Tile& tile, const Network& network, int quality_code, const Samples& added,
+                  Decide decide) {
   const Geometry& g = tile.syntax.geometry();
-  const Samples filtered(g);
+  const Samples filtered(Coder::DECODES ? Geometry{0, 0, 0, 0} : g);
   std::vector<uint8_t> is_wanted(static_cast<size_t>((g.height + SQUARE - 1) / SQUARE), !Coder::DECODES);
   const auto run = [&] {
-    network.run(tile, quality_code, is_wanted, filtered);
+    network.run(tile, quality_code, is_wanted, added);
     add_bits(tile.planes);
   };
-  if (!Coder::DECODES) run();
-  std::vector<Block> taken;
+  if (!Coder::DECODES) run(), add_network(tile.planes, added, filtered.planes);
+  std::vector<Block> passed;
   for_each_square(g, [&](const Block& square) {
-    if (!coder.bit(decide(filtered.planes, square), contexts::NETWORK())) return;
-    taken.push_back(square);
-    is_wanted[static_cast<size_t>(square.y / SQUARE)] = 1;
+    if (coder.bit(decide(filtered.planes, square), contexts::NETWORK()))
+      is_wanted[static_cast<size_t>(square.y / SQUARE)] = 1;
+    else passed.push_back(square);
   });
   if (Coder::DECODES) run();
-  for (const Block& square : taken)
-    for (int p = 0; p < g.planes; ++p) copy_square(filtered.planes[p], square, 0, tile.planes[p]);
+  for (const Block& square : passed)
+    for (int p = 0; p < g.planes; ++p) clear_square(square, added.planes[p]);
+  add_network(tile.planes, added, tile.planes);
 }
 
 }  // namespace ncodec::dct

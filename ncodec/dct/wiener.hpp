@@ -1,19 +1,17 @@
 // The last filter of a whole tile (specs/dct.md section 13), whose weights the encoder solves and sends. Exact.
 //
-//   sample += weights x (rings of samples around it, those next to it in the other planes), all less the middle
+//   sample += weights x (rings of samples around it and, in the other planes, next to it; what the network added)
 
 #pragma once
 
-#include "classes.hpp"
-#include "contexts.hpp"
-#include "tile.hpp"
+#include "network.hpp"
 
 namespace ncodec::dct {
 
 constexpr int RINGS = 4, RING_REACH = 3;
-constexpr int WIENER_WEIGHTS = RINGS + 2;  // of the plane's own rings and the first of either other plane
+constexpr int WIENER_WEIGHTS = RINGS + 3;  // of the plane's own rings, the first of either other plane, the network
+constexpr int WIENER_SHIFT = 7;            // weights are of 1/128
 constexpr int MAX_WEIGHT_BITS = 8;
-constexpr int WIENER_SHIFT = 7;  // weights are of 1/128
 using WienerWeights = std::array<int16_t, WIENER_WEIGHTS>;
 
 namespace kernels {
@@ -33,12 +31,18 @@ NCODEC_CLONES static void rings(const int16_t* const* rows, int n, int16_t* cons
   ring<0>(rows, n, out[0]), ring<1>(rows, n, out[1]), ring<2>(rows, n, out[2]), ring<3>(rows, n, out[3]);
 }
 
-NCODEC_CLONES static void weigh(const int16_t* const* rings, const int16_t* weights, int n, int largest,
+NCODEC_CLONES static void eightfold(const int16_t* in, int n, int16_t* out) {
+  for (int x = 0; x < n; ++x) out[x] = static_cast<int16_t>(8 * std::clamp<int16_t>(in[x], -4095, 4095));
+}
+
+NCODEC_CLONES static void weigh(const int16_t* const* inputs, const int16_t* weights, int n, int largest,
                                 int16_t* samples) {
-  const int16_t *a = rings[0], *b = rings[1], *c = rings[2], *d = rings[3], *e = rings[4], *f = rings[5];
-  const WienerWeights w = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]};
+  const int16_t *a = inputs[0], *b = inputs[1], *c = inputs[2], *d = inputs[3], *e = inputs[4], *f = inputs[5],
+                *g = inputs[6];
+  WienerWeights w;
+  std::copy_n(weights, w.size(), w.begin());
   for (int x = 0; x < n; ++x) {
-    const int sum = a[x] * w[0] + b[x] * w[1] + c[x] * w[2] + d[x] * w[3] + e[x] * w[4] + f[x] * w[5];
+    const int sum = a[x] * w[0] + b[x] * w[1] + c[x] * w[2] + d[x] * w[3] + e[x] * w[4] + f[x] * w[5] + g[x] * w[6];
     samples[x] =
         static_cast<int16_t>(std::clamp(samples[x] + ((sum + (1 << (WIENER_SHIFT - 1))) >> WIENER_SHIFT), 0, largest));
   }
@@ -46,38 +50,47 @@ NCODEC_CLONES static void weigh(const int16_t* const* rings, const int16_t* weig
 
 }  // namespace kernels
 
-// The rings around the samples of a row of a plane.
-class RowOfRings {
+// What weights are of, in the rows of a tile.
+class WienerInputs {
  public:
-  // `planes`: the tile's as they were; chroma of 4:2:0 and luma do not see each other.
-  RowOfRings(const std::vector<Padded>& planes, int plane, int width, bool sees_others)
-      : planes_(planes),
-        plane_(plane),
-        width_(width),
-        sees_others_(sees_others),
-        values_(size_t{WIENER_WEIGHTS} * width) {
-    for (int k = 0; k < WIENER_WEIGHTS; ++k) rings_[k] = values_.data() + static_cast<size_t>(k) * width;
+  // The tile may change afterwards. `added`: by the network, if there is one.
+  WienerInputs(const Tile& tile, const Samples* added)
+      : geometry_(tile.syntax.geometry()),
+        planes_(tile.planes.begin(), tile.planes.begin() + geometry_.planes),
+        added_(added),
+        values_(size_t{WIENER_WEIGHTS} * geometry_.width) {
+    for (int k = 0; k < WIENER_WEIGHTS; ++k) inputs_[k] = values_.data() + static_cast<size_t>(k) * geometry_.width;
   }
 
-  void take(int y) {
-    const auto rows = [&](int plane) {
-      std::array<const int16_t*, 2 * RING_REACH + 1> found;
-      for (int i = 0; i <= 2 * RING_REACH; ++i) found[i] = planes_[plane].row(y - RING_REACH + i);
-      return found;
-    };
-    kernels::rings(rows(plane_).data(), width_, rings_.data());
-    for (int k = 1; sees_others_ && k < 3; ++k)
-      kernels::first_ring(rows((plane_ + k) % 3).data(), width_, rings_[RINGS - 1 + k]);
+  // Chroma of 4:2:0 and luma do not see each other.
+  static bool has(const Geometry& g, bool has_network, int number) {
+    return number < RINGS || (number == WIENER_WEIGHTS - 1 ? has_network : g.has_chroma() && !g.chroma_shift);
   }
+  bool has(int number) const { return has(geometry_, added_, number); }
 
-  int16_t* const* rings() const { return rings_.data(); }
+  // [WIENER_WEIGHTS][width], 0 where the tile has none.
+  int16_t* const* row(int plane, int y) {
+    const int width = geometry_.width >> geometry_.shift(plane);
+    kernels::rings(rows(plane, y).data(), width, inputs_.data());
+    for (int k = RINGS; k < WIENER_WEIGHTS - 1 && has(k); ++k)
+      kernels::first_ring(rows((plane + 1 + k - RINGS) % 3, y).data(), width, inputs_[k]);
+    if (added_) kernels::eightfold(added_->planes[plane].at(0, y), width, inputs_.back());
+    return inputs_.data();
+  }
+  const int16_t* samples(int plane, int y) const { return planes_[plane].row(y); }
 
  private:
-  const std::vector<Padded>& planes_;
-  int plane_, width_;
-  bool sees_others_;
+  std::array<const int16_t*, 2 * RING_REACH + 1> rows(int plane, int y) const {
+    std::array<const int16_t*, 2 * RING_REACH + 1> found;
+    for (int i = 0; i <= 2 * RING_REACH; ++i) found[i] = planes_[plane].row(y - RING_REACH + i);
+    return found;
+  }
+
+  Geometry geometry_;
+  std::vector<Padded> planes_;
+  const Samples* added_;
   std::vector<int16_t> values_;
-  std::array<int16_t*, WIENER_WEIGHTS> rings_;
+  std::array<int16_t*, WIENER_WEIGHTS> inputs_;
 };
 
 // D90.
@@ -92,38 +105,24 @@ int code_wiener_weight(Coder& coder, int number, int wanted) {
   return is_negative ? -decoded : decoded;
 }
 
-inline bool sees_others(const Geometry& g) { return g.has_chroma() && !g.chroma_shift; }
-
-// The weights of a plane; all 0: it stays as it is.
-template <class Coder>
-WienerWeights code_wiener_weights(Coder& coder, const Geometry& g, int plane, const WienerWeights& wanted) {
-  WienerWeights out = {};
-  if (!coder.bit(wanted != WienerWeights{}, contexts::WIENER(plane))) return out;
-  for (int k = 0; k < (sees_others(g) ? WIENER_WEIGHTS : RINGS); ++k)
-    out[k] = static_cast<int16_t>(code_wiener_weight(coder, k, wanted[k]));
-  return out;
-}
-
-inline std::vector<Padded> padded(const Tile& tile) {
-  const Geometry& g = tile.syntax.geometry();
-  return {tile.planes.begin(), tile.planes.begin() + g.planes};
-}
-
-// Filters the planes, whose samples are at most `largest`. The encoder says by `solve(plane)` with what weights.
+// Filters the planes, whose samples are at most `largest`. The encoder says by `solve(plane)` with what weights; if all
+// are 0 a plane stays as it is.
 template <class Coder, class Solve>
-void wiener_tile(Coder& coder, Tile& tile, int largest, Solve solve) {
+void wiener_tile(Coder& coder, Tile& tile, const Samples* added, int largest, Solve solve) {
   const Geometry& g = tile.syntax.geometry();
   std::array<WienerWeights, 3> weights = {};
-  for (int p = 0; p < g.planes; ++p) weights[p] = code_wiener_weights(coder, g, p, solve(p));
+  for (int p = 0; p < g.planes; ++p) {
+    const WienerWeights wanted = solve(p);
+    if (!coder.bit(wanted != WienerWeights{}, contexts::WIENER(p))) continue;
+    for (int k = 0; k < WIENER_WEIGHTS; ++k)
+      if (WienerInputs::has(g, added, k)) weights[p][k] = static_cast<int16_t>(code_wiener_weight(coder, k, wanted[k]));
+  }
   if (weights == std::array<WienerWeights, 3>{}) return;
-  const std::vector<Padded> planes = padded(tile);
+  WienerInputs inputs(tile, added);
   for (int p = 0; p < g.planes; ++p) {
     const Plane& plane = tile.planes[p];
-    RowOfRings row(planes, p, plane.width, sees_others(g));
-    for (int y = 0; weights[p] != WienerWeights{} && y < plane.height; ++y) {
-      row.take(y);
-      kernels::weigh(row.rings(), weights[p].data(), plane.width, largest, plane.at(0, y));
-    }
+    for (int y = 0; weights[p] != WienerWeights{} && y < plane.height; ++y)
+      kernels::weigh(inputs.row(p, y), weights[p].data(), plane.width, largest, plane.at(0, y));
   }
 }
 
