@@ -1021,7 +1021,8 @@ def last_filter(tile, added, largest):
 
     def ring(plane, i):
         a, b = ((1, 0), (1, 1), (2, 0), (3, 0))[i]
-        return sum(shifted(plane, *place) for place in ((a, b), (-b, a), (-a, -b), (b, -a))) - 4 * plane
+        places = ((a, b), (-b, a), (-a, -b), (b, -a))
+        return sum(shifted(plane, *place) for place in places) - 4 * plane
 
     planes, bins = tile.planes, tile.bins
     others = (1, 2) if len(planes) == 3 and not tile.is_halved else ()
