@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <optional>
+
 #include "decoder.hpp"
 #include "enc_colour.hpp"
 #include "enc_search.hpp"
@@ -91,13 +93,16 @@ void encode_with(Coder& coder, TileJob& job, const EncoderOptions& options) {
                        1.0f / (1 << 2 * NETWORK_BITS));
     });
   }
+  const Samples* by_network = network ? &added : nullptr;
   const int extra = network ? NETWORK_BITS : 0;
-  WienerInputs inputs(job.tile, network ? &added : nullptr);
-  wiener_tile(coder, job.tile, network ? &added : nullptr, SAMPLE_MAX << extra, [&](int p) {
-    if (!options.wiener || options.tuning.is_visual) return WienerWeights{};
-    const double bits = weight_of(options, job.tile, p) / (1 << 2 * extra);
-    return WienerSolver(inputs, p, job.source.planes[p], bits).solve(job.model);
-  });
+  std::optional<std::array<WienerSums, 3>> sums;
+  if (options.wiener && !options.tuning.is_visual) {
+    std::array<double, 3> bits;
+    for (int p = 0; p < 3; ++p) bits[p] = weight_of(options, job.tile, p) / (1 << 2 * extra);
+    sums = wiener_sums(job.tile, by_network, job.source, bits);
+  }
+  wiener_tile(coder, job.tile, by_network, SAMPLE_MAX << extra,
+              [&](int p) { return sums ? (*sums)[p].solve(job.model, p) : WienerWeights{}; });
 }
 
 inline std::vector<uint8_t> encode_tile(const Picture& picture, const Parameters& parameters, int quality_code,

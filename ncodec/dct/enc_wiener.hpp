@@ -12,8 +12,9 @@ namespace kernels {
 // Limits, which are few, so that products of SHORT numbers fit 31 bits together.
 constexpr int SHORT = 64, MOST_TO_MULTIPLY = 4095;
 
-NCODEC_CLONES static void limit(int16_t* v, int n) {
+NCODEC_CLONES static int16_t* limit(int16_t* v, int n) {
   for (int x = 0; x < n; ++x) v[x] = std::clamp<int16_t>(v[x], -MOST_TO_MULTIPLY, MOST_TO_MULTIPLY);
+  return v;
 }
 
 // products[i][k] += the sum of v[i] * v[k], i <= k, n numbers each.
@@ -29,49 +30,30 @@ NCODEC_CLONES static void add_products(const int16_t* const* v, int n, double (*
 
 }  // namespace kernels
 
-// What weights w take from the error of a plane, in bits: 2 b w - w A w. Every other row tells enough.
-class WienerSolver {
- public:
-  // `bits`: that a squared error of a sample weighs.
-  WienerSolver(WienerInputs& inputs, int plane, const Plane& source, double bits) : plane_(plane) {
-    std::array<const int16_t*, WIENER_WEIGHTS + 1> v;
-    std::vector<int16_t> error(source.width);
-    double products[WIENER_WEIGHTS + 1][WIENER_WEIGHTS + 1] = {};
-    for (int y = 0; y < source.height; y += 2) {
-      int16_t* const* row = inputs.row(plane, y);
-      for (int k = 0; k < WIENER_WEIGHTS; ++k) kernels::limit(row[k], source.width), v[k] = row[k];
-      kernels::subtract(source.at(0, y), 0, inputs.samples(plane, y), source.width, 1, error.data());
-      v.back() = error.data();
-      kernels::add_products(v.data(), source.width, products);
-    }
-    for (int i = 0; i < WIENER_WEIGHTS; ++i) {
-      for (int k = 0; k < WIENER_WEIGHTS; ++k)
-        a_[i][k] = 2 * bits * products[std::min(i, k)][std::max(i, k)] / (1 << 2 * WIENER_SHIFT);
-      b_[i] = 2 * bits * products[i][WIENER_WEIGHTS] / (1 << WIENER_SHIFT);
-    }
-  }
+// What weights w take from the error of a plane, in bits: 2 b w - w a w.
+struct WienerSums {
+  double a[WIENER_WEIGHTS][WIENER_WEIGHTS], b[WIENER_WEIGHTS];
 
-  // All 0 if they are not worth their bits.
-  WienerWeights solve(const Model& model) const {
+  // All 0 if they are not worth their bits by the model.
+  WienerWeights solve(const Model& model, int plane) const {
     constexpr double most = (1 << MAX_WEIGHT_BITS) - 1;
     std::array<double, WIENER_WEIGHTS> w = {};
     for (int i = 0; i < 200 * WIENER_WEIGHTS; ++i) w[i % WIENER_WEIGHTS] = best(w, i % WIENER_WEIGHTS);
-    for (double& v : w) v = std::clamp(std::round(v), -most, most);
-    for (int i = 0; i < 4 * WIENER_WEIGHTS; ++i) {  // each in turn to what is best beside the others
+    for (int i = 0; i < 4 * WIENER_WEIGHTS; ++i) {  // then each in turn to an integer
       const int k = i % WIENER_WEIGHTS;
       const double middle = best(w, k), below = std::clamp(std::floor(middle), -most, most - 1);
-      const auto cost_of = [&](double v) { return a_[k][k] * (v - middle) * (v - middle) + bits_of(model, k, v); };
+      const auto cost_of = [&](double v) { return a[k][k] * (v - middle) * (v - middle) + bits_of(model, k, v); };
       w[k] = 0;
       for (const double v : {below, below + 1})
         if (cost_of(v) < cost_of(w[k])) w[k] = v;
     }
-    const int p = model.contexts[contexts::WIENER(plane_)].p;
+    const int p = model.contexts[contexts::WIENER(plane)].p;
     double worth = cost(p, 0) - cost(p, 1);
     WienerWeights out;
     for (int k = 0; k < WIENER_WEIGHTS; ++k) {
       out[k] = static_cast<int16_t>(w[k]);
-      worth += 2 * b_[k] * w[k] - bits_of(model, k, w[k]);
-      for (int i = 0; i < WIENER_WEIGHTS; ++i) worth -= w[k] * a_[k][i] * w[i];
+      worth += 2 * b[k] * w[k] - bits_of(model, k, w[k]);
+      for (int i = 0; i < WIENER_WEIGHTS; ++i) worth -= w[k] * a[k][i] * w[i];
     }
     return worth > 0 ? out : WienerWeights{};
   }
@@ -79,15 +61,15 @@ class WienerSolver {
  private:
   // The weight k that takes most, beside the others as they are.
   double best(const std::array<double, WIENER_WEIGHTS>& w, int k) const {
-    double sum = b_[k];
+    double sum = b[k];
     for (int i = 0; i < WIENER_WEIGHTS; ++i)
-      if (i != k) sum -= a_[k][i] * w[i];
-    return a_[k][k] > 0 ? sum / a_[k][k] : 0;
+      if (i != k) sum -= a[k][i] * w[i];
+    return a[k][k] > 0 ? sum / a[k][k] : 0;
   }
 
   // D90; none where there is nothing to weigh.
   double bits_of(const Model& model, int number, double weight) const {
-    if (a_[number][number] == 0) return 0;
+    if (a[number][number] == 0) return 0;
     const int magnitude = std::abs(static_cast<int>(weight));
     const auto price = [&](int bits, int bin) {
       return cost(model.contexts[contexts::WIENER_WEIGHT(number, bits)].p, bin);
@@ -97,9 +79,34 @@ class WienerSolver {
     for (; magnitude >> bits; ++bits) sum += price(bits, 1) + 1;
     return bits < MAX_WEIGHT_BITS ? sum + price(bits, 0) : sum;
   }
-
-  int plane_;
-  double a_[WIENER_WEIGHTS][WIENER_WEIGHTS], b_[WIENER_WEIGHTS];
 };
+
+// Of each plane; of every other row, which tells enough. `bits`: that a squared error of a sample weighs.
+inline std::array<WienerSums, 3> wiener_sums(const Tile& tile, const Samples* added, const Samples& source,
+                                             const std::array<double, 3>& bits) {
+  WienerInputs inputs(tile, added);
+  std::vector<int16_t> error(tile.planes[0].width);
+  double products[3][WIENER_WEIGHTS + 1][WIENER_WEIGHTS + 1] = {};
+  for (int y = 0; y < tile.planes[0].height; ++y) {
+    inputs.take(y);
+    for (int p = 0; p < tile.syntax.geometry().planes; ++p) {
+      const Plane& plane = tile.planes[p];
+      if (y % 2 || y >= plane.height) continue;
+      std::array<const int16_t*, WIENER_WEIGHTS + 1> v;
+      for (int k = 0; k < WIENER_WEIGHTS; ++k) v[k] = kernels::limit(inputs.of(p)[k], plane.width);
+      kernels::subtract(source.planes[p].at(0, y), 0, plane.at(0, y), plane.width, 1, error.data());
+      v.back() = error.data();
+      kernels::add_products(v.data(), plane.width, products[p]);
+    }
+  }
+  std::array<WienerSums, 3> out;
+  for (int p = 0; p < 3; ++p)
+    for (int i = 0; i < WIENER_WEIGHTS; ++i) {
+      for (int k = 0; k < WIENER_WEIGHTS; ++k)
+        out[p].a[i][k] = 2 * bits[p] * products[p][std::min(i, k)][std::max(i, k)] / (1 << 2 * WIENER_SHIFT);
+      out[p].b[i] = 2 * bits[p] * products[p][i][WIENER_WEIGHTS] / (1 << WIENER_SHIFT);
+    }
+  return out;
+}
 
 }  // namespace ncodec::dct

@@ -26,7 +26,6 @@ NCODEC_INLINE void ring(const int16_t* const* rows, int n, int16_t* out) {
     out[x] = static_cast<int16_t>(up[x + across] + down[x - across] + left[x - reach] + right[x + reach] - 4 * c[x]);
 }
 
-NCODEC_CLONES static void first_ring(const int16_t* const* rows, int n, int16_t* out) { ring<0>(rows, n, out); }
 NCODEC_CLONES static void rings(const int16_t* const* rows, int n, int16_t* const* out) {
   ring<0>(rows, n, out[0]), ring<1>(rows, n, out[1]), ring<2>(rows, n, out[2]), ring<3>(rows, n, out[3]);
 }
@@ -50,47 +49,72 @@ NCODEC_CLONES static void weigh(const int16_t* const* inputs, const int16_t* wei
 
 }  // namespace kernels
 
-// What weights are of, in the rows of a tile.
+// What weights are of, row after row of a tile, of all planes. Rows that were taken may change.
 class WienerInputs {
  public:
-  // The tile may change afterwards. `added`: by the network, if there is one.
+  // `added`: by the network, if there is one.
   WienerInputs(const Tile& tile, const Samples* added)
-      : geometry_(tile.syntax.geometry()),
-        planes_(tile.planes.begin(), tile.planes.begin() + geometry_.planes),
+      : planes_(tile.planes),
         added_(added),
-        values_(size_t{WIENER_WEIGHTS} * geometry_.width) {
-    for (int k = 0; k < WIENER_WEIGHTS; ++k) inputs_[k] = values_.data() + static_cast<size_t>(k) * geometry_.width;
-  }
+        geometry_(tile.syntax.geometry()),
+        stride_(geometry_.width + 2 * RING_REACH),
+        lines_(size_t{3} * LINES * stride_),
+        values_(size_t{3} * OF_PLANE * geometry_.width),
+        zeros_(geometry_.width) {}
 
   // Chroma of 4:2:0 and luma do not see each other.
   static bool has(const Geometry& g, bool has_network, int number) {
-    return number < RINGS || (number == WIENER_WEIGHTS - 1 ? has_network : g.has_chroma() && !g.chroma_shift);
+    return number < RINGS || (number == RINGS + 2 ? has_network : g.has_chroma() && !g.chroma_shift);
   }
-  bool has(int number) const { return has(geometry_, added_, number); }
 
-  // [WIENER_WEIGHTS][width], 0 where the tile has none.
-  int16_t* const* row(int plane, int y) {
-    const int width = geometry_.width >> geometry_.shift(plane);
-    kernels::rings(rows(plane, y).data(), width, inputs_.data());
-    for (int k = RINGS; k < WIENER_WEIGHTS - 1 && has(k); ++k)
-      kernels::first_ring(rows((plane + 1 + k - RINGS) % 3, y).data(), width, inputs_[k]);
-    if (added_) kernels::eightfold(added_->planes[plane].at(0, y), width, inputs_.back());
-    return inputs_.data();
+  // The next row; from 0 on.
+  void take(int y) {
+    for (int p = 0; p < geometry_.planes; ++p) {
+      const Plane& plane = planes_[p];
+      if (y >= plane.height) continue;
+      for (int row = y ? y + RING_REACH : 0; row <= std::min(y + RING_REACH, plane.height - 1); ++row)
+        keep(plane, row, line(p, row));
+      std::array<const int16_t*, 2 * RING_REACH + 1> rows;
+      for (int i = -RING_REACH; i <= RING_REACH; ++i)
+        rows[i + RING_REACH] = line(p, std::clamp(y + i, 0, plane.height - 1));
+      std::array<int16_t*, RINGS> rings;
+      for (int k = 0; k < RINGS; ++k) rings[k] = value(p, k);
+      kernels::rings(rows.data(), plane.width, rings.data());
+      if (added_) kernels::eightfold(added_->planes[p].at(0, y), plane.width, value(p, RINGS));
+    }
   }
-  const int16_t* samples(int plane, int y) const { return planes_[plane].row(y); }
+
+  // [WIENER_WEIGHTS][width] of the row, 0 where the tile has none.
+  std::array<int16_t*, WIENER_WEIGHTS> of(int plane) {
+    std::array<int16_t*, WIENER_WEIGHTS> out;
+    for (int k = 0; k < WIENER_WEIGHTS; ++k)
+      out[k] = !has(geometry_, added_, k) ? zeros_.data()
+               : k < RINGS                ? value(plane, k)
+               : k < RINGS + 2            ? value((plane + 1 + k - RINGS) % 3, 0)
+                                          : value(plane, RINGS);
+    return out;
+  }
 
  private:
-  std::array<const int16_t*, 2 * RING_REACH + 1> rows(int plane, int y) const {
-    std::array<const int16_t*, 2 * RING_REACH + 1> found;
-    for (int i = 0; i <= 2 * RING_REACH; ++i) found[i] = planes_[plane].row(y - RING_REACH + i);
-    return found;
+  static constexpr int LINES = 8, OF_PLANE = RINGS + 1;
+
+  int16_t* line(int plane, int y) {
+    return &lines_[static_cast<size_t>(plane * LINES + y % LINES) * stride_ + RING_REACH];
+  }
+  int16_t* value(int plane, int k) { return &values_[static_cast<size_t>(plane * OF_PLANE + k) * geometry_.width]; }
+
+  // With its ends repeated.
+  static void keep(const Plane& plane, int y, int16_t* to) {
+    std::copy_n(plane.at(0, y), plane.width, to);
+    std::fill_n(to - RING_REACH, RING_REACH, to[0]);
+    std::fill_n(to + plane.width, RING_REACH, to[plane.width - 1]);
   }
 
-  Geometry geometry_;
-  std::vector<Padded> planes_;
+  const std::array<Plane, 3>& planes_;
   const Samples* added_;
-  std::vector<int16_t> values_;
-  std::array<int16_t*, WIENER_WEIGHTS> inputs_;
+  Geometry geometry_;
+  int stride_;
+  std::vector<int16_t> lines_, values_, zeros_;
 };
 
 // D90.
@@ -119,10 +143,11 @@ void wiener_tile(Coder& coder, Tile& tile, const Samples* added, int largest, So
   }
   if (weights == std::array<WienerWeights, 3>{}) return;
   WienerInputs inputs(tile, added);
-  for (int p = 0; p < g.planes; ++p) {
-    const Plane& plane = tile.planes[p];
-    for (int y = 0; weights[p] != WienerWeights{} && y < plane.height; ++y)
-      kernels::weigh(inputs.row(p, y), weights[p].data(), plane.width, largest, plane.at(0, y));
+  for (int y = 0; y < g.height; ++y) {
+    inputs.take(y);
+    for (int p = 0; p < g.planes; ++p)
+      if (const Plane& plane = tile.planes[p]; weights[p] != WienerWeights{} && y < plane.height)
+        kernels::weigh(inputs.of(p).data(), weights[p].data(), plane.width, largest, plane.at(0, y));
   }
 }
 
