@@ -77,6 +77,7 @@ VARIANTS = (
     Variant("contexts start untrained", change=untrained_contexts),
     Variant("contexts hardly adapt", change=still_contexts),
     Variant("levels rounded, no trellis", {"rdoq": False}),
+    Variant("planes of the weights, not the picture's", {"turned": False}),
     Variant("no network", {"network": False}),
     Variant("no class filter", change=no_class_filter),
     Variant("no last filter", {"wiener": False}),

@@ -84,9 +84,9 @@ class ResidualTrial {
     const float* errors = errors_of(plane, b, buffer);
     int16_t* levels = syntax.levels(plane, b);
     clear(levels, own);
-    const bool is_coded = is_optimised_ ? trellis_.quantise(ratio, errors, levels, Syntax::LEVELS_STRIDE, own,
-                                                            syntax.surroundings(plane, b, has_luma), prices)
-                                        : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
+    const bool is_coded = is_optimised_
+                              ? quantise(prices, plane, b, ratio, errors, syntax.surroundings(plane, b, has_luma))
+                              : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
     const float bits =
         estimate_bits(prices, [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); });
     tile_.add_residual(plane, b, is_coded, prediction);
@@ -96,6 +96,17 @@ class ResidualTrial {
   }
 
  private:
+  // Levels by rate and distortion.
+  bool quantise(const Prices& prices, int plane, const Block& b, const float* ratio, const float* errors,
+                const Surroundings& around) {
+    Syntax& syntax = tile_.syntax;
+    const auto bits_of = [&](bool is_coded) {
+      return estimate_bits(prices, [&](Estimator& e) { syntax.code_coded(e, plane, b, is_coded, around); });
+    };
+    return trellis_.quantise(ratio, errors, bits_of(true) - bits_of(false), syntax.levels(plane, b),
+                             Syntax::LEVELS_STRIDE, tile_.own_shape(plane, b), around, prices);
+  }
+
   const Quantiser& quantiser(int plane, const Block& b) const {
     const int offset = tile_.syntax.offset(b);
     const Shape own = tile_.own_shape(plane, b);

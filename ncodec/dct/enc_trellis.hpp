@@ -73,8 +73,9 @@ using Number = std::integral_constant<int, N>;
 class Trellis {
  public:
   // Chooses the half-steps of a block. `ratio`: [coded height, coded width] coefficients in half-steps; `error`: what a
-  // squared error of one half-step weighs, in bits. `levels` (cleared before) gets them; returns whether there are any.
-  bool quantise(const float* ratio, const float* error, int16_t* levels, int stride, const Shape& shape,
+  // squared error of one half-step weighs, in bits; `any`: bits that it takes to say that there are levels, more than
+  // that there are none. `levels` (cleared before) gets them; returns whether there are any.
+  bool quantise(const float* ratio, const float* error, float any, int16_t* levels, int stride, const Shape& shape,
                 const Surroundings& around, const Prices& prices) {
     std::array<bool, 64> is_worth;
     const int top = find_worth(ratio, shape, is_worth);
@@ -91,7 +92,7 @@ class Trellis {
         search_group(run, run.groups[g], run.is_alive && g > 0);
       }
     }
-    return run.is_alive && trace_back(run, levels, stride);
+    return run.is_alive && trace_back(run, any, levels, stride);
   }
 
  private:
@@ -339,11 +340,11 @@ class Trellis {
   }
 
   // Writes the levels of the best path; false if none at all cost less.
-  bool trace_back(const Run& run, int16_t* levels, int stride) const {
+  bool trace_back(const Run& run, float any, int16_t* levels, int stride) const {
     int state = 0;
     for (int s = 1; s < STATES; ++s)
       if (now_->cost[s] < now_->cost[state]) state = s;
-    if (now_->cost[state] >= run.nothing) return false;
+    if (now_->cost[state] + any >= run.nothing) return false;
     for (int n = n_stages_; n-- > 0;) {
       const auto& [x, y, steps] = stages_[n];
       if (y == PASSED) {

@@ -1,7 +1,7 @@
-// The turn of a picture's planes (specs/dct.md section 8): their principal axes, so that the first holds as much of what
-// varies as it can, and the others hold little.
+// The turn of a picture's planes (specs/dct.md section 8): from their principal axes to those that take the fewest
+// bits.
 //
-//   planes --8x8--> covariances --sum--> eigenvectors --> quaternion
+//   planes --8x8--> covariances --sum--> eigenvectors --> axes of fewest bits --> quaternion
 
 #pragma once
 
@@ -96,9 +96,26 @@ inline double bits_of(const std::vector<Matrix3>& covariances, const Matrix3& ax
         for (int j = 0; j < 3; ++j) energy += axes[i][p] * m[i][j] * axes[j][p];
       product *= 1 + energy / (64 * noise);
     }
-    bits += 16 * std::log2(product);
+    bits += 16 * std::log2(product);  // half of each sample's, as prediction leaves about half
   }
   return bits;
+}
+
+// Axes that take fewer bits, if there are any near by: pairs of them turned by ever smaller angles.
+inline Matrix3 improved(Matrix3 axes, const std::vector<Matrix3>& covariances, double noise) {
+  double least = bits_of(covariances, axes, noise);
+  for (double angle = 0.16; angle > 0.01; angle /= 2)
+    for (const auto& [p, q] : {std::pair{0, 1}, std::pair{0, 2}, std::pair{1, 2}})
+      for (const double sine : {std::sin(angle), -std::sin(angle)}) {
+        Matrix3 other = axes;
+        for (int i = 0; i < 3; ++i) {
+          other[i][p] = std::cos(angle) * axes[i][p] + sine * axes[i][q];
+          other[i][q] = std::cos(angle) * axes[i][q] - sine * axes[i][p];
+        }
+        const double bits = bits_of(covariances, other, noise);
+        if (bits < least) least = bits, axes = other;
+      }
+  return axes;
 }
 
 // The best turn of planes, none if it is not worth its bytes.
@@ -108,8 +125,9 @@ inline Turn best_turn(const std::array<Plane, 3>& planes, double step) {
   for (const Matrix3& m : covariances)
     for (int i = 0; i < 3; ++i)
       for (int j = 0; j < 3; ++j) sum[i][j] += m[i][j];
-  const Matrix3 axes = eigenvectors_of(sum), same = {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}};
+  const Matrix3 same = {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}};
   const double noise = step * step / 12;
+  const Matrix3 axes = improved(eigenvectors_of(sum), covariances, noise);
   const Turn turn = turn_to(axes);
   const bool is_worth = bits_of(covariances, same, noise) > bits_of(covariances, axes, noise) + 8.0 * turn.size();
   return is_worth ? turn : Turn{};

@@ -376,17 +376,10 @@ class Syntax {
   template <class Coder, class F>
   bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma, F code_signs) {
     const Shape own_shape = b.shape.shrunk(geometry_.shift(plane));
-    const Unit& own = unit(b);
     const Surroundings around = surroundings(plane, b, has_luma);
-    const int coded_beside = beside(b, [&](const Unit& u) { return u.energy[plane] > 0; });
-    const int kind = plane == 0 ? kind_of_mode(own.mode) : (own.energy[0] > 0) + (plane == 2 && own.energy[1] ? 2 : 0);
-    is_coded = coder.bin(
-        is_coded, {contexts::CODED_A(plane, b.size(), coded_beside), contexts::CODED_B(plane, b.size(), around.energy),
-                   contexts::CODED_C(plane, b.size(), kind), mixers::CODED(plane)});
-    if (plane == 0) {
-      const bool is_sine = is_coded && may_be_sine(b.shape) && code_sine(coder, own.is_sine, b, kind, around.energy);
-      for_each_unit(b, [&](Unit& u) { u.is_sine = is_sine; });
-    }
+    const auto [has_levels, is_sine] = code_coded(coder, plane, b, is_coded, around);
+    is_coded = has_levels;
+    if (plane == 0) for_each_unit(b, [sine = is_sine](Unit& u) { u.is_sine = sine; });
     int sum = 0;
     std::array<uint8_t, 2> last = {};
     if (is_coded) {
@@ -398,6 +391,20 @@ class Syntax {
     const auto energy = static_cast<uint8_t>(energy_of(sum, own_shape));
     for_each_unit(b, [&](Unit& u) { u.energy[plane] = energy, u.last[plane] = last; });
     return is_coded;
+  }
+
+  // Does a block have levels? And, of luma, is the transform the sine's?
+  template <class Coder>
+  std::pair<bool, bool> code_coded(Coder& coder, int plane, const Block& b, bool is_coded,
+                                   const Surroundings& around) const {
+    const Unit& own = unit(b);
+    const int coded_beside = beside(b, [&](const Unit& u) { return u.energy[plane] > 0; });
+    const int kind = plane == 0 ? kind_of_mode(own.mode) : (own.energy[0] > 0) + (plane == 2 && own.energy[1] ? 2 : 0);
+    is_coded = coder.bin(
+        is_coded, {contexts::CODED_A(plane, b.size(), coded_beside), contexts::CODED_B(plane, b.size(), around.energy),
+                   contexts::CODED_C(plane, b.size(), kind), mixers::CODED(plane)});
+    const bool has_choice = is_coded && plane == 0 && may_be_sine(b.shape);
+    return {is_coded, has_choice && code_sine(coder, own.is_sine, b, kind, around.energy)};
   }
 
   // Luma of sides up to 16 chooses between the transforms (D20), but for 4x4.

@@ -1,8 +1,8 @@
 """Family `dct`: adaptive block transforms, intra prediction, learned parameters. Integers throughout, no torch.
 
-    pixels --> Y, Cb, Cr --> 64x64 squares --> partition --> prediction from decoded samples --> residual
-                4:4:4 or       a quadtree, 64 ... 4, chosen by bits + lambda x error                |
-                4:2:0                                                                                v
+    pixels --> planes --> 64x64 squares --> partition --> prediction from decoded samples --> residual
+            the picture's own   a quadtree, 64 ... 4, chosen by bits + lambda x error              |
+            colours; Y, Cb, Cr                                                                     v
     payload <-- binary coder <-- mixed contexts <-- levels <-- steps x learned matrices <-- integer DCT, or its
                                                                                             angle-similarity kin
     decoder: levels --> steps, inverse transform, prediction --> deblocking --> filter by class --> pixels
