@@ -39,7 +39,8 @@ struct WienerSums {
     constexpr double most = (1 << MAX_WEIGHT_BITS) - 1;
     std::array<double, WIENER_WEIGHTS> w = {};
     for (int i = 0; i < 200 * WIENER_WEIGHTS; ++i) w[i % WIENER_WEIGHTS] = best(w, i % WIENER_WEIGHTS);
-    for (int i = 0; i < 4 * WIENER_WEIGHTS; ++i) {  // then each in turn to an integer
+    for (double& v : w) v = std::clamp(std::round(v), -most, most);
+    for (int i = 0; i < 4 * WIENER_WEIGHTS; ++i) {  // each in turn to what is best beside the others
       const int k = i % WIENER_WEIGHTS;
       const double middle = best(w, k), below = std::clamp(std::floor(middle), -most, most - 1);
       const auto cost_of = [&](double v) { return a[k][k] * (v - middle) * (v - middle) + bits_of(model, k, v); };
