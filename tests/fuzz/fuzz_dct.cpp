@@ -14,6 +14,7 @@ static Parameters make_parameters(Source& source, bool any) {
   p.start.assign(2 * contexts::COUNT, 0);
   p.confidence.assign(contexts::COUNT, 0);
   p.weights.assign(3 * mixers::COUNT, 6500);
+  p.colour = {{{65536, -46341, 46341}, {65536, -46341, -46341}, {65536, 92682, 0}}};
   for (int q = 0; q < ANCHORS; ++q) {
     for (auto& step : p.log_step[q]) step = static_cast<int16_t>(1900 - 215 * q);
     p.strength[q] = {58, 8, 58, 8, 32, 32};
