@@ -68,7 +68,7 @@ struct WienerSums {
     return a[k][k] > 0 ? sum / a[k][k] : 0;
   }
 
-  // D90; none where there is nothing to weigh.
+  // D65; none where there is nothing to weigh.
   double bits_of(const Model& model, int number, double weight) const {
     if (a[number][number] == 0) return 0;
     const int magnitude = std::abs(static_cast<int>(weight));

@@ -16,7 +16,7 @@ using WienerWeights = std::array<int16_t, WIENER_WEIGHTS>;
 
 namespace kernels {
 
-// D91: four samples around each of a row, less four times itself; `rows` are those from y - RING_REACH on.
+// D66: four samples around each of a row, less four times itself; `rows` are those from y - RING_REACH on.
 template <int RING>
 NCODEC_INLINE void ring(const int16_t* const* rows, int n, int16_t* out) {
   constexpr int reach = RING < 2 ? 1 : RING, across = RING == 1;  // diagonally
@@ -117,7 +117,7 @@ class WienerInputs {
   std::vector<int16_t> lines_, values_, zeros_;
 };
 
-// D90.
+// D65.
 template <class Coder>
 int code_wiener_weight(Coder& coder, int number, int wanted) {
   const int magnitude = std::abs(wanted);
