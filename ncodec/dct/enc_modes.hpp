@@ -211,8 +211,9 @@ class LumaSearch {
   std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM + LEARNED_BY_TRANSFORM> predictions_;
 };
 
-// Codes a block's chroma with the best mode; returns its cost.
-inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& prices, const Node& node, bool is_whole) {
+// Codes a block's chroma with the best mode; returns its cost, NEVER if by estimate it is more than `limit`.
+inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& prices, const Node& node, bool is_whole,
+                           float limit) {
   Syntax& syntax = tile.syntax;
   const Block& b = node.block;
   syntax.begin_chroma(node, is_whole);
@@ -221,8 +222,8 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& pr
     return estimate_bits(prices, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
   };
   int16_t prediction[MAX_SIDE * MAX_SIDE];
-  float least = NEVER;
-  int chosen = LINEAR;
+  float least = limit;
+  int chosen = -1;
   residual.place_source(1, b);  // about what Cb will be, to those that predict Cr from it
   for (const int mode : {LINEAR, SAME_AS_LUMA, CHROMA_DC, CHROMA_PLANAR}) {
     if ((mode == CHROMA_DC && luma_mode == DC) || (mode == CHROMA_PLANAR && luma_mode == PLANAR)) continue;
@@ -233,6 +234,7 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& pr
     }
     if (total < least) least = total, chosen = mode;
   }
+  if (chosen < 0) return NEVER;
   float total = mode_bits(chosen);
   syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(chosen); });
   for (int p = 1; p < 3; ++p) {

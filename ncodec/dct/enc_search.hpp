@@ -130,7 +130,7 @@ class Search {
     cost.total += before;
     if (!has_chroma) return cost;
     if (cost.total >= limit) return {};
-    cost.chroma = choose_chroma(tile_, residual_, prices_, node, false);
+    cost.chroma = choose_chroma(tile_, residual_, prices_, node, false, NEVER);
     cost.total += cost.chroma;
     return cost;
   }
@@ -156,7 +156,7 @@ class Search {
     if (!has_chroma) return cost;
     if (cost.total >= limit) return {};
     if (keeps) {
-      cost.chroma = choose_chroma(tile_, residual_, prices_, node, true);
+      cost.chroma = choose_chroma(tile_, residual_, prices_, node, true, NEVER);
       cost.total += cost.chroma;
     } else if (may_be_whole) {
       choose_whole(node, split, cost);
@@ -176,7 +176,7 @@ class Search {
     syntax.set_decoded(b, false);
     Cost cost = {0, 0};
     if (split == NO_SPLIT || keeps) {
-      cost.chroma = choose_chroma(tile_, residual_, prices_, node, keeps);
+      cost.chroma = choose_chroma(tile_, residual_, prices_, node, keeps, NEVER);
     } else {
       if (is_free) cost.chroma = whole_bits(node, split, false);
       for (int i = 0; i < parts.n; ++i) cost.chroma += choose_chroma_tree(node.part(parts.blocks[i], split));
@@ -191,7 +191,7 @@ class Search {
     Snapshot& apart = *apart_[node.depth];
     apart.save(tile_, node.block, 1, 2);
     const float bits = whole_bits(node, split, true);
-    const float whole = bits + choose_chroma(tile_, residual_, prices_, node, true);
+    const float whole = bits + choose_chroma(tile_, residual_, prices_, node, true, cost.chroma - bits);
     if (whole >= cost.chroma) return apart.restore(tile_, node.block, 1, 2);
     cost = {cost.total - cost.chroma + whole, whole};
   }
