@@ -16,7 +16,7 @@ struct EncoderOptions {
   int least_log2 = 2, most_log2 = 6;
   bool optimised_levels = true;  // rate-distortion optimised quantisation
   int full_trials = 3;           // luma modes coded in full, at most 4
-  bool is_quick = false;         // few luma modes are looked at; with one full trial
+  bool is_quick = false;         // few luma modes are looked at, with one full trial; luma is chosen before chroma
   int binary_depth = 2;          // splits in two or three, one within the other, at most MAX_BINARY_DEPTH
   bool ternary = true;           // splits in three too
   float price = 2;               // of time: what a split saves by its time is more, if it is tried; 0: all are

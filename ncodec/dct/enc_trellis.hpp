@@ -2,7 +2,8 @@
 //
 // A trellis from the highest frequency down, in coding order: a path to each state of the dependent
 // quantiser. At each coefficient a path goes on with the two magnitudes next to it or with 0, or begins (its first
-// level is the last one of the block); a path may pass over each 4x4 group. Each knows its own template.
+// level is the last one of the block), where none before it costs less than no levels at all; a path may pass over each
+// 4x4 group. Each knows its own template.
 
 #pragma once
 
@@ -96,7 +97,7 @@ class Trellis {
 
  private:
   static constexpr float LEAST = 0.6f;  // half-steps: below it no level pays
-  static constexpr float HOPELESS = 9;  // bits by which a path may lag behind the best
+  static constexpr float HOPELESS = 6;  // bits by which a path may lag behind the best
 
   // What led to all states at one coefficient (Way::step); or after a group with a flag, whether it was passed over:
   // then y is PASSED, x the group's first stage.
@@ -265,7 +266,7 @@ class Trellis {
     const Ways a = go_on_from(Number<0>{}), b = go_on_from(Number<1>{}), d = go_on_from(Number<2>{}),
                e = go_on_from(Number<3>{});
     Ways first;
-    if (c.r >= LEAST) first = begin(run, at, c);
+    if (c.r >= LEAST && run.nothing <= least) first = begin(run, at, c);
     run.is_alive = true;
     Stage& stage = stages_[n_stages_++];
     stage.x = at.x, stage.y = at.y;

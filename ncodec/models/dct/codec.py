@@ -42,11 +42,11 @@ class Search:
     price: float = 0  # of time: splits that promise less than it are not tried; 0: all are
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
-    is_quick: bool = False  # few luma modes, with one trial
+    is_quick: bool = False  # few luma modes, with one trial; blocks are chosen without regard to chroma
 
 
 SEARCHES = {
-    1: Search(trials=1, cuts=0, is_quick=True, least=8, most=32),
+    1: Search(trials=1, cuts=0, price=3, is_quick=True, least=8, most=32),
     2: Search(trials=1, price=25),
     3: Search(trials=2, price=5),
     4: Search(trials=2, price=2.5),
