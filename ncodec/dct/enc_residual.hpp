@@ -50,7 +50,8 @@ class ResidualTrial {
         source_(source),
         tuning_(options.tuning),
         masking_(masking),
-        is_optimised_(options.optimised_levels) {
+        is_optimised_(options.optimised_levels),
+        is_quick_(options.is_quick && options.optimised_levels) {
     for (int p = 0; p < tile.syntax.geometry().planes; ++p) weight_[p] = weight_of(options, tile, p);
   }
 
@@ -83,11 +84,19 @@ class ResidualTrial {
     const float* errors = errors_of(plane, b, buffer);
     int16_t* levels = syntax.levels(plane, b);
     clear(levels, own);
-    const bool is_coded = is_optimised_ ? trellis_.quantise(ratio, errors, levels, Syntax::LEVELS_STRIDE, own,
-                                                            syntax.surroundings(plane, b, has_luma), prices)
-                                        : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
-    const float bits =
-        estimate_bits(prices, [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); });
+    const Surroundings around = syntax.surroundings(plane, b, has_luma);
+    Trellis::Chosen chosen;
+    if (is_optimised_) chosen = trellis_.quantise(ratio, errors, levels, Syntax::LEVELS_STRIDE, own, around, prices);
+    const bool is_coded = is_optimised_ ? chosen.sum > 0 : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
+    float bits;
+    if (is_quick_) {  // as the trellis has it: a bit for each sign
+      bits = estimate_bits(prices, [&](Estimator& e) { syntax.code_is_coded(e, plane, b, is_coded, around.energy); });
+      if (is_coded) bits += chosen.cost - weighted_error(ratio, levels, errors, own);
+      syntax.set_levels(plane, b, chosen);
+    } else {
+      const auto code = [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); };
+      bits = estimate_bits(prices, code);
+    }
     tile_.add_residual(plane, b, is_coded, prediction);
     if (tuning_.is_visual) return bits + beyond + weighted_error(ratio, levels, errors, own);
     const int s = syntax.geometry().shift(plane);
@@ -172,7 +181,7 @@ class ResidualTrial {
   const std::array<Plane, 3>& source_;
   const Tuning tuning_;
   const Masking& masking_;
-  bool is_optimised_;
+  bool is_optimised_, is_quick_;
   std::array<float, 3> weight_;
   // [offset][plane][height][width], made when they are asked for
   mutable Array<Quantiser, 2 * MAX_OFFSET + 1, 3, SIZES, SIZES> quantisers_;

@@ -73,13 +73,17 @@ using Number = std::integral_constant<int, N>;
 
 class Trellis {
  public:
+  struct Chosen : Levels {
+    float cost = 0;  // bits and weighted error of the levels, if there are any
+  };
+
   // Chooses the half-steps of a block. `ratio`: [coded height, coded width] coefficients in half-steps; `error`: what a
-  // squared error of one half-step weighs, in bits. `levels` (cleared before) gets them; returns whether there are any.
-  bool quantise(const float* ratio, const float* error, int16_t* levels, int stride, const Shape& shape,
-                const Surroundings& around, const Prices& prices) {
+  // squared error of one half-step weighs, in bits. `levels` (cleared before) gets them.
+  Chosen quantise(const float* ratio, const float* error, int16_t* levels, int stride, const Shape& shape,
+                  const Surroundings& around, const Prices& prices) {
     std::array<bool, 64> is_worth;
     const int top = find_worth(ratio, shape, is_worth);
-    if (top < 0) return false;
+    if (top < 0) return {};
     Run run(ratio, error, shape, around, prices);
     *now_ = {};
     *next_ = {};
@@ -92,7 +96,7 @@ class Trellis {
         search_group(run, run.groups[g], run.is_alive && g > 0);
       }
     }
-    return run.is_alive && trace_back(run, levels, stride);
+    return run.is_alive ? trace_back(run, levels, stride) : Chosen{};
   }
 
  private:
@@ -339,12 +343,14 @@ class Trellis {
     stages_[n_stages_++] = stage;
   }
 
-  // Writes the levels of the best path; false if none at all cost less.
-  bool trace_back(const Run& run, int16_t* levels, int stride) const {
+  // Writes the levels of the best path; nothing if none at all cost less.
+  Chosen trace_back(const Run& run, int16_t* levels, int stride) const {
     int state = 0;
     for (int s = 1; s < STATES; ++s)
       if (now_->cost[s] < now_->cost[state]) state = s;
-    if (now_->cost[state] >= run.nothing) return false;
+    if (now_->cost[state] >= run.nothing) return {};
+    Chosen chosen;
+    chosen.cost = now_->cost[state];
     for (int n = n_stages_; n-- > 0;) {
       const auto& [x, y, steps] = stages_[n];
       if (y == PASSED) {
@@ -354,10 +360,11 @@ class Trellis {
       const int before = steps[state] & 7, magnitude = steps[state] >> 3;
       const int half_steps = 2 * magnitude - (before & 1 && magnitude);
       levels[y * stride + x] = static_cast<int16_t>(run.ratio[y * run.width + x] < 0 ? -half_steps : half_steps);
+      chosen.sum += std::min(magnitude, 255), chosen.last = {x, y};
       if (before == Paths::BLANK) break;
       state = before;
     }
-    return true;
+    return chosen;
   }
 
   std::array<Paths, 2> paths_;
