@@ -26,6 +26,7 @@ class EncoderOptions:
     optimised_levels: bool
     full_trials: int
     is_quick: bool
+    is_thorough: bool
     binary_depth: int
     ternary: bool
     price: float

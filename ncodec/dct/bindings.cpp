@@ -319,6 +319,7 @@ NB_MODULE(_dct, m) {
       .def_rw("optimised_levels", &EncoderOptions::optimised_levels)
       .def_rw("full_trials", &EncoderOptions::full_trials)
       .def_rw("is_quick", &EncoderOptions::is_quick)
+      .def_rw("is_thorough", &EncoderOptions::is_thorough)
       .def_rw("binary_depth", &EncoderOptions::binary_depth)
       .def_rw("ternary", &EncoderOptions::ternary)
       .def_rw("price", &EncoderOptions::price)

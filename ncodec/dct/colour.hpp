@@ -37,15 +37,27 @@ inline Colour turned(const Colour& colour, const Turn& turn) {
 namespace kernels {
 
 // D57. |sums| < 2^30.
-[[maybe_unused]] NCODEC_CLONES static void to_rgb(const Colour& colour, const int16_t* p, const int16_t* q, const int16_t* r, int n,
-                                 int extra, int, uint8_t* out) {
-  const int shift = 18 + extra, half = 1 << (shift - 1), middle = MIDDLE << extra;
-  const Colour m = colour;
+NCODEC_CLONES static void to_channel(const std::array<int32_t, 3>& row, const int16_t* p, const int16_t* q,
+                                     const int16_t* r, int n, int extra, uint8_t* out) {
+  const int shift = 18 + extra, middle = MIDDLE << extra, a = row[0], b = row[1], c = row[2];
   for (int i = 0; i < n; ++i) {
-    const int x = p[i] - middle, y = q[i] - middle, z = r[i] - middle;
-    for (int c = 0; c < 3; ++c)
-      out[3 * i + c] = static_cast<uint8_t>(
-          std::clamp(128 + ((m[c][0] * x + m[c][1] * y + m[c][2] * z + half) >> shift), 0, 255));
+    const int sum = a * (p[i] - middle) + b * (q[i] - middle) + c * (r[i] - middle);
+    out[i] = static_cast<uint8_t>(std::clamp(128 + ((sum + (1 << (shift - 1))) >> shift), 0, 255));
+  }
+}
+
+NCODEC_CLONES static void interleave(const uint8_t* r, const uint8_t* g, const uint8_t* b, int n, uint8_t* out) {
+  for (int i = 0; i < n; ++i) out[3 * i] = r[i], out[3 * i + 1] = g[i], out[3 * i + 2] = b[i];
+}
+
+inline void to_rgb(const Colour& colour, const int16_t* p, const int16_t* q, const int16_t* r, int n, int extra, int,
+                   uint8_t* out) {
+  constexpr int SOME = 256;
+  uint8_t channels[3][SOME];
+  for (int i = 0; i < n; i += SOME) {
+    const int some = std::min(n - i, SOME);
+    for (int c = 0; c < 3; ++c) to_channel(colour[c], p + i, q + i, r + i, some, extra, channels[c]);
+    interleave(channels[0], channels[1], channels[2], some, out + 3 * i);
   }
 }
 

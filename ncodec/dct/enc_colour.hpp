@@ -15,13 +15,21 @@ struct Picture {
   ptrdiff_t row, pixel;  // strides, in bytes
   int bit_depth = 8;
 
-  // Channel c of a pixel in steps of 10-bit samples, four of which are one of 8 bits.
-  float at(int x, int y, int c) const {
-    const uint8_t* p = samples + row * std::min(y, height - 1) + pixel * std::min(x, width - 1);
-    if (bit_depth == 8) return 4.f * p[c];
-    uint16_t value;
-    std::memcpy(&value, p + 2 * c, 2);
-    return 1020.f * value / static_cast<float>((1 << bit_depth) - 1);
+  // Channel c of a row in steps of 10-bit samples, four of which are one of 8 bits. The last row and the last pixel of
+  // it are repeated, up to n.
+  void row_of(int y, int c, int n, float* out) const {
+    const uint8_t* p = samples + row * std::min(y, height - 1);
+    const int there = std::min(n, width);
+    if (bit_depth == 8) {
+      for (int x = 0; x < there; ++x) out[x] = 4.f * p[pixel * x + c];
+    } else {
+      for (int x = 0; x < there; ++x) {
+        uint16_t value;
+        std::memcpy(&value, p + pixel * x + 2 * c, 2);
+        out[x] = 1020.f * value / static_cast<float>((1 << bit_depth) - 1);
+      }
+    }
+    std::fill(out + there, out + n, out[there - 1]);
   }
 };
 
@@ -29,10 +37,12 @@ inline int16_t round_sample(float v) {
   return static_cast<int16_t>(std::clamp(static_cast<int>(v + 0.5f), 0, SAMPLE_MAX));
 }
 
-// Grey, its last row and column repeated.
 inline void from_grey(const Picture& picture, const Plane& out) {
-  for (int y = 0; y < out.height; ++y)
-    for (int x = 0; x < out.width; ++x) *out.at(x, y) = round_sample(picture.at(x, y, 0));
+  std::vector<float> grey(out.width);
+  for (int y = 0; y < out.height; ++y) {
+    picture.row_of(y, 0, out.width, grey.data());
+    for (int x = 0; x < out.width; ++x) *out.at(x, y) = round_sample(grey[x]);
+  }
 }
 
 // The determinant without row i and column j, with its sign.
@@ -58,29 +68,34 @@ inline std::array<std::array<float, 3>, 3> inverse_of(const Colour& colour) {
   return out;
 }
 
-// RGB, its last row and column repeated. Chroma of 4:2:0 is the mean of four.
+// Chroma of 4:2:0 is the mean of four.
 inline void from_rgb(const Picture& picture, const Colour& colour, const std::array<Plane, 3>& planes,
                      int chroma_shift) {
-  const int width = planes[0].width, height = planes[0].height;
+  const int width = planes[0].width, step = 1 << chroma_shift;
   const auto m = inverse_of(colour);
-  std::vector<float> chroma[2];
-  for (auto& plane : chroma) plane.resize(static_cast<size_t>(width) * height);
-  for (int y = 0; y < height; ++y)
-    for (int x = 0; x < width; ++x) {
-      const size_t i = static_cast<size_t>(y) * width + x;
-      const float r = picture.at(x, y, 0) - MIDDLE, g = picture.at(x, y, 1) - MIDDLE, b = picture.at(x, y, 2) - MIDDLE;
-      const auto sample = [&](int p) { return m[p][0] * r + m[p][1] * g + m[p][2] * b + MIDDLE; };
-      *planes[0].at(x, y) = round_sample(sample(0));
-      for (int c = 0; c < 2; ++c) chroma[c][i] = sample(1 + c);
-    }
-  const int step = 1 << chroma_shift;
-  for (int c = 0; c < 2; ++c) {
-    const Plane& out = planes[c + 1];
-    for (int y = 0; y < out.height; ++y)
-      for (int x = 0; x < out.width; ++x) {
-        const float* p = chroma[c].data() + static_cast<size_t>(y * step) * width + x * step;
-        *out.at(x, y) = round_sample(step == 1 ? p[0] : (p[0] + p[1] + p[width] + p[width + 1]) / 4);
+  std::vector<float> buffer(static_cast<size_t>(width) * (3 + 2 * step));
+  float *const r = buffer.data(), *const g = r + width, *const b = g + width;
+  float* const chroma[2] = {b + width, b + width + step * width};  // rows, as many as make one of chroma
+  for (int y = 0; y < planes[0].height; ++y) {
+    for (int c = 0; c < 3; ++c) picture.row_of(y, c, width, r + c * width);
+    const auto sample = [&](int p, int x) {
+      return m[p][0] * (r[x] - MIDDLE) + m[p][1] * (g[x] - MIDDLE) + m[p][2] * (b[x] - MIDDLE) + MIDDLE;
+    };
+    int16_t* const luma = planes[0].at(0, y);
+    for (int x = 0; x < width; ++x) luma[x] = round_sample(sample(0, x));
+    for (int c = 0; c < 2; ++c) {
+      float* const row = chroma[c] + y % step * width;
+      for (int x = 0; x < width; ++x) row[x] = sample(1 + c, x);
+      if ((y + 1) % step) continue;
+      int16_t* const out = planes[c + 1].at(0, y / step);
+      const float* const p = chroma[c];
+      if (step == 1) {
+        for (int x = 0; x < width; ++x) out[x] = round_sample(p[x]);
+      } else {
+        for (int x = 0; x < width / 2; ++x)
+          out[x] = round_sample((p[2 * x] + p[2 * x + 1] + p[width + 2 * x] + p[width + 2 * x + 1]) / 4);
       }
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 // The encoder's choice of a block's intra modes.
 //
-//   luma: some of the 67 modes by Hadamard --> the best four by transforms --> the best of these in full
-//         learned modes by low frequencies --> the best two --^
+//   luma: some of the 67 modes by Hadamard --> the best four or eight by transforms --> the best of these in full
+//         learned modes by low frequencies --> the best two or four --^
 //   chroma: all four by transform --> the best in full
 
 #pragma once
@@ -15,8 +15,15 @@ namespace ncodec::dct {
 
 class LumaSearch {
  public:
-  LumaSearch(Tile& tile, const Plane& source, ResidualTrial& residual, int full_trials, bool is_quick)
-      : tile_(tile), source_(source), residual_(residual), full_trials_(full_trials), is_quick_(is_quick) {}
+  LumaSearch(Tile& tile, const Plane& source, ResidualTrial& residual, const EncoderOptions& options)
+      : tile_(tile),
+        source_(source),
+        residual_(residual),
+        full_trials_(options.full_trials),
+        is_quick_(options.is_quick),
+        is_thorough_(options.is_thorough),
+        by_transform_(is_thorough_ ? MOST_BY_TRANSFORM : 4),
+        learned_by_transform_(is_thorough_ ? MOST_LEARNED_BY_TRANSFORM : 2) {}
 
   // Codes a block's luma with the best mode. Returns its cost; NEVER, if the block may and had better be split: large
   // busy ones take long, and are never chosen; or if by estimate it costs more than `limit`.
@@ -42,7 +49,7 @@ class LumaSearch {
   void begin_square() { ++square_; }
 
  private:
-  static constexpr int BY_TRANSFORM = 4, LEARNED_BY_TRANSFORM = 2;
+  static constexpr int MOST_BY_TRANSFORM = 8, MOST_LEARNED_BY_TRANSFORM = 4;
   static constexpr float BUSY = 0.5f;  // bits + weighted error of a sample
 
   struct Candidate {
@@ -82,14 +89,14 @@ class LumaSearch {
   // What modes cost, NEVER of those that were not looked at; and the best, in order.
   struct Ranking {
     std::array<float, MODES> costs;
-    std::array<int, BY_TRANSFORM> best;
-    int n = 0;
+    std::array<int, MOST_BY_TRANSFORM> best;
+    int most, n = 0;
 
-    Ranking() { costs.fill(NEVER); }
+    explicit Ranking(int most_) : most(most_) { costs.fill(NEVER); }
 
     void add(int mode, float cost) {
       costs[mode] = cost;
-      if (n < BY_TRANSFORM) best[n++] = mode;
+      if (n < most) best[n++] = mode;
       else if (cost < costs[best[n - 1]]) best[n - 1] = mode;
       else return;
       for (int i = n - 1; i && cost < costs[best[i - 1]]; --i) std::swap(best[i], best[i - 1]);
@@ -98,10 +105,11 @@ class LumaSearch {
 
   void predict_mode(int mode, int16_t* out) const { tile_.predict_luma(references_, mode, block_.shape, out); }
 
-  // Every eighth direction, then those beside the best, and the likely modes; fewer if it is to be quick.
+  // Every eighth direction, then those beside the best, and the likely modes; fewer if it is to be quick, more if
+  // thorough.
   Ranking rank_by_hadamard() {
     const float scale = std::sqrt(residual_.weight(0, block_));
-    Ranking ranking;
+    Ranking ranking(by_transform_);
     const auto look = [&](int mode) {
       if (mode < 0 || mode >= MODES || ranking.costs[mode] < NEVER) return;
       int16_t prediction[MAX_SIDE * MAX_SIDE];
@@ -111,7 +119,7 @@ class LumaSearch {
       ranking.add(mode, price_mode(mode) + scale * static_cast<float>(satd));
     };
     look(PLANAR), look(DC);
-    const int spacing = is_quick_ ? 16 : 8;
+    const int spacing = is_quick_ ? 16 : is_thorough_ ? 2 : 8;
     for (int mode = 2; mode < MODES; mode += spacing) look(mode);
     for (int step = spacing / 2; step > is_quick_; step /= 2) {
       const int best = ranking.best[0];
@@ -146,9 +154,9 @@ class LumaSearch {
       for (int k = 0; k < LEARNED_OUTPUTS; ++k) sum += std::abs(target[k] - found[k]);
       distances[mode - MODES] = {sum, mode};
     }
-    std::partial_sort(distances.begin(), distances.begin() + LEARNED_BY_TRANSFORM, distances.begin() + modes);
+    std::partial_sort(distances.begin(), distances.begin() + learned_by_transform_, distances.begin() + modes);
     std::vector<int> best;
-    for (int i = 0; i < LEARNED_BY_TRANSFORM; ++i) {
+    for (int i = 0; i < learned_by_transform_; ++i) {
       const int mode = distances[i].second;
       price_mode(mode);
       best.push_back(mode);
@@ -160,7 +168,7 @@ class LumaSearch {
   Candidates rank_by_transform(const Ranking& ranking) {
     Candidates out;
     std::vector<int> modes = is_quick_ ? std::vector<int>{} : rank_learned();
-    modes.insert(modes.end(), ranking.best.begin(), is_quick_ ? ranking.best.begin() + 1 : ranking.best.end());
+    modes.insert(modes.end(), ranking.best.begin(), ranking.best.begin() + (is_quick_ ? 1 : ranking.n));
     for (size_t i = 0; i < modes.size(); ++i) {
       const int mode = modes[i];
       int16_t* prediction = predictions_[i].data();
@@ -178,9 +186,10 @@ class LumaSearch {
     float best = NEVER;
     int last = -1, chosen = -1;
     const int trials = std::min(full_trials_, static_cast<int>(candidates.size()));
+    const float most = is_thorough_ ? 1.15f * candidates[0].cost + 4 : 1.1f * candidates[0].cost + 2;
     for (int i = 0; i < trials; ++i) {
       const Candidate& c = candidates[i];
-      if (i && c.cost > 1.1f * candidates[0].cost + 2) break;
+      if (i && c.cost > most) break;
       tile_.syntax.for_each_unit(block_,
                                  [&](Unit& u) { u.mode = static_cast<uint8_t>(c.mode), u.is_sine = c.is_sine; });
       const float total = mode_bits_[c.mode] + residual_.code(*prices_, 0, block_, false, c.prediction);
@@ -198,7 +207,8 @@ class LumaSearch {
   const Plane& source_;
   ResidualTrial& residual_;
   int full_trials_;
-  bool is_quick_;
+  bool is_quick_, is_thorough_;
+  int by_transform_, learned_by_transform_;
   std::unique_ptr<Snapshot> best_ = std::make_unique<Snapshot>();
   uint32_t square_ = 0;  // counts them
   std::vector<Known> known_ = std::vector<Known>((SQUARE / UNIT) * (SQUARE / UNIT) * SIZES * SIZES);
@@ -208,11 +218,12 @@ class LumaSearch {
   References references_;
   LikelyModes likely_;
   std::array<float, MODES + 2 * LEARNED_MATRICES> mode_bits_;  // of the modes looked at
-  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, BY_TRANSFORM + LEARNED_BY_TRANSFORM> predictions_;
+  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, MOST_BY_TRANSFORM + MOST_LEARNED_BY_TRANSFORM> predictions_;
 };
 
-// Codes a block's chroma with the best mode; returns its cost.
-inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& prices, const Node& node, bool is_whole) {
+// Codes a block's chroma with the best mode; returns its cost, NEVER if by estimate it is more than `limit`.
+inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& prices, const Node& node, bool is_whole,
+                           float limit) {
   Syntax& syntax = tile.syntax;
   const Block& b = node.block;
   syntax.begin_chroma(node, is_whole);
@@ -221,8 +232,8 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& pr
     return estimate_bits(prices, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
   };
   int16_t prediction[MAX_SIDE * MAX_SIDE];
-  float least = NEVER;
-  int chosen = LINEAR;
+  float least = limit;
+  int chosen = -1;
   residual.place_source(1, b);  // about what Cb will be, to those that predict Cr from it
   for (const int mode : {LINEAR, SAME_AS_LUMA, CHROMA_DC, CHROMA_PLANAR}) {
     if ((mode == CHROMA_DC && luma_mode == DC) || (mode == CHROMA_PLANAR && luma_mode == PLANAR)) continue;
@@ -233,6 +244,7 @@ inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& pr
     }
     if (total < least) least = total, chosen = mode;
   }
+  if (chosen < 0) return NEVER;
   float total = mode_bits(chosen);
   syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(chosen); });
   for (int p = 1; p < 3; ++p) {

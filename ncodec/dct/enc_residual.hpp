@@ -15,8 +15,9 @@ struct EncoderOptions {
   float lambda = 0.013f;  // bits per pixel against mean squared error (8-bit RGB)
   int least_log2 = 2, most_log2 = 6;
   bool optimised_levels = true;  // rate-distortion optimised quantisation
-  int full_trials = 3;           // luma modes coded in full, at most 4
-  bool is_quick = false;         // few luma modes are looked at; with one full trial
+  int full_trials = 3;           // luma modes, with either transform, coded in full
+  bool is_quick = false;         // few luma modes are looked at, with one full trial; luma is chosen before chroma
+  bool is_thorough = false;      // many are looked at
   int binary_depth = 2;          // splits in two or three, one within the other, at most MAX_BINARY_DEPTH
   bool ternary = true;           // splits in three too
   float price = 2;               // of time: what a split saves by its time is more, if it is tried; 0: all are
@@ -51,7 +52,8 @@ class ResidualTrial {
         source_(source),
         tuning_(options.tuning),
         masking_(masking),
-        is_optimised_(options.optimised_levels) {
+        is_optimised_(options.optimised_levels),
+        is_quick_(options.is_quick && options.optimised_levels) {
     for (int p = 0; p < tile.syntax.geometry().planes; ++p) weight_[p] = weight_of(options, tile, p);
   }
 
@@ -84,11 +86,25 @@ class ResidualTrial {
     const float* errors = errors_of(plane, b, buffer);
     int16_t* levels = syntax.levels(plane, b);
     clear(levels, own);
-    const bool is_coded = is_optimised_
-                              ? quantise(prices, plane, b, ratio, errors, syntax.surroundings(plane, b, has_luma))
-                              : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
-    const float bits =
-        estimate_bits(prices, [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); });
+    const Surroundings around = syntax.surroundings(plane, b, has_luma);
+    const auto flag_bits = [&](bool is_coded) {
+      return estimate_bits(prices, [&](Estimator& e) { syntax.code_is_coded(e, plane, b, is_coded, around.energy); });
+    };
+    Trellis::Chosen chosen;
+    if (is_optimised_)
+      chosen = trellis_.quantise(ratio, errors, flag_bits(true) - flag_bits(false), levels, Syntax::LEVELS_STRIDE, own,
+                                 around, prices);
+    const bool is_coded = is_optimised_ ? chosen.sum > 0 : quantise_plainly(ratio, levels, Syntax::LEVELS_STRIDE, own);
+    float bits;
+    if (is_quick_) {  // as the trellis has it: a bit for each sign
+      bits = flag_bits(is_coded);
+      if (!is_coded && plane == 0) syntax.set_sine(b, false);
+      if (is_coded) bits += chosen.cost - weighted_error(ratio, levels, errors, own);
+      syntax.set_levels(plane, b, chosen);
+    } else {
+      const auto code = [&](Estimator& e) { tile_.code_residual(e, plane, b, is_coded, has_luma, prediction); };
+      bits = estimate_bits(prices, code);
+    }
     tile_.add_residual(plane, b, is_coded, prediction);
     if (tuning_.is_visual) return bits + beyond + weighted_error(ratio, levels, errors, own);
     const int s = syntax.geometry().shift(plane);
@@ -96,17 +112,6 @@ class ResidualTrial {
   }
 
  private:
-  // Levels by rate and distortion.
-  bool quantise(const Prices& prices, int plane, const Block& b, const float* ratio, const float* errors,
-                const Surroundings& around) {
-    Syntax& syntax = tile_.syntax;
-    const auto bits_of = [&](bool is_coded) {
-      return estimate_bits(prices, [&](Estimator& e) { syntax.code_coded(e, plane, b, is_coded, around); });
-    };
-    return trellis_.quantise(ratio, errors, bits_of(true) - bits_of(false), syntax.levels(plane, b),
-                             Syntax::LEVELS_STRIDE, tile_.own_shape(plane, b), around, prices);
-  }
-
   const Quantiser& quantiser(int plane, const Block& b) const {
     const int offset = tile_.syntax.offset(b);
     const Shape own = tile_.own_shape(plane, b);
@@ -184,7 +189,7 @@ class ResidualTrial {
   const std::array<Plane, 3>& source_;
   const Tuning tuning_;
   const Masking& masking_;
-  bool is_optimised_;
+  bool is_optimised_, is_quick_;
   std::array<float, 3> weight_;
   // [offset][plane][height][width], made when they are asked for
   mutable Array<Quantiser, 2 * MAX_OFFSET + 1, 3, SIZES, SIZES> quantisers_;

@@ -22,7 +22,7 @@ class Search {
         masking_(masking),
         worth_(tile.syntax, source[0]),
         residual_(tile, source, options, masking),
-        luma_(tile, source[0], residual_, options.full_trials, options.is_quick) {
+        luma_(tile, source[0], residual_, options) {
     for (auto& best : best_) best = std::make_unique<Snapshot>();
     for (auto& apart : apart_) apart = std::make_unique<Snapshot>();
   }
@@ -32,7 +32,9 @@ class Search {
     prices_.take(model);
     luma_.begin_square();
     log_price_ = std::log(options_.price * cost_ / samples_ / std::pow(usual_cost(), 1.5f));
-    cost_ += choose_tree({square}, NEVER, last_plane_ > 0).total;
+    const bool has_chroma = last_plane_ > 0;
+    cost_ += choose_tree({square}, NEVER, has_chroma && !options_.is_quick).total;
+    if (has_chroma && options_.is_quick) cost_ += choose_chroma_tree({square});
     samples_ += static_cast<float>(square.shape.area());
   }
 
@@ -128,7 +130,7 @@ class Search {
     cost.total += before;
     if (!has_chroma) return cost;
     if (cost.total >= limit) return {};
-    cost.chroma = choose_chroma(tile_, residual_, prices_, node, false);
+    cost.chroma = choose_chroma(tile_, residual_, prices_, node, false, NEVER);
     cost.total += cost.chroma;
     return cost;
   }
@@ -154,7 +156,7 @@ class Search {
     if (!has_chroma) return cost;
     if (cost.total >= limit) return {};
     if (keeps) {
-      cost.chroma = choose_chroma(tile_, residual_, prices_, node, true);
+      cost.chroma = choose_chroma(tile_, residual_, prices_, node, true, NEVER);
       cost.total += cost.chroma;
     } else if (may_be_whole) {
       choose_whole(node, split, cost);
@@ -162,12 +164,34 @@ class Search {
     return cost;
   }
 
+  // Chroma of a node whose luma is chosen; returns its cost.
+  float choose_chroma_tree(const Node& node) {
+    Syntax& syntax = tile_.syntax;
+    const Block& b = node.block;
+    if (syntax.is_outside(b)) return 0;
+    const bool is_free = !syntax.must_split(b);
+    const Split split = is_free ? node.split_in(syntax.unit(b).path) : QUAD;
+    const Parts parts = parts_of(b, split);
+    const bool keeps = keeps_chroma(parts) && split != NO_SPLIT;
+    syntax.set_decoded(b, false);
+    Cost cost = {0, 0};
+    if (split == NO_SPLIT || keeps) {
+      cost.chroma = choose_chroma(tile_, residual_, prices_, node, keeps, NEVER);
+    } else {
+      if (is_free) cost.chroma = whole_bits(node, split, false);
+      for (int i = 0; i < parts.n; ++i) cost.chroma += choose_chroma_tree(node.part(parts.blocks[i], split));
+      if (is_free) choose_whole(node, split, cost);
+    }
+    syntax.set_decoded(b, true);
+    return cost.chroma;
+  }
+
   // Chroma of a node whose parts are chosen as one block, if that costs less.
   void choose_whole(const Node& node, Split split, Cost& cost) {
     Snapshot& apart = *apart_[node.depth];
     apart.save(tile_, node.block, 1, 2);
     const float bits = whole_bits(node, split, true);
-    const float whole = bits + choose_chroma(tile_, residual_, prices_, node, true);
+    const float whole = bits + choose_chroma(tile_, residual_, prices_, node, true, cost.chroma - bits);
     if (whole >= cost.chroma) return apart.restore(tile_, node.block, 1, 2);
     cost = {cost.total - cost.chroma + whole, whole};
   }

@@ -2,7 +2,8 @@
 //
 // A trellis from the highest frequency down, in coding order: a path to each state of the dependent
 // quantiser. At each coefficient a path goes on with the two magnitudes next to it or with 0, or begins (its first
-// level is the last one of the block); a path may pass over each 4x4 group. Each knows its own template.
+// level is the last one of the block), where none before it costs less than no levels at all; a path may pass over each
+// 4x4 group. Each knows its own template.
 
 #pragma once
 
@@ -72,14 +73,18 @@ using Number = std::integral_constant<int, N>;
 
 class Trellis {
  public:
+  struct Chosen : Levels {
+    float cost = 0;  // bits and weighted error of the levels, if there are any
+  };
+
   // Chooses the half-steps of a block. `ratio`: [coded height, coded width] coefficients in half-steps; `error`: what a
   // squared error of one half-step weighs, in bits; `any`: bits that it takes to say that there are levels, more than
-  // that there are none. `levels` (cleared before) gets them; returns whether there are any.
-  bool quantise(const float* ratio, const float* error, float any, int16_t* levels, int stride, const Shape& shape,
-                const Surroundings& around, const Prices& prices) {
+  // that there are none. `levels` (cleared before) gets them.
+  Chosen quantise(const float* ratio, const float* error, float any, int16_t* levels, int stride, const Shape& shape,
+                  const Surroundings& around, const Prices& prices) {
     std::array<bool, 64> is_worth;
     const int top = find_worth(ratio, shape, is_worth);
-    if (top < 0) return false;
+    if (top < 0) return {};
     Run run(ratio, error, shape, around, prices);
     *now_ = {};
     *next_ = {};
@@ -92,12 +97,12 @@ class Trellis {
         search_group(run, run.groups[g], run.is_alive && g > 0);
       }
     }
-    return run.is_alive && trace_back(run, any, levels, stride);
+    return run.is_alive ? trace_back(run, any, levels, stride) : Chosen{};
   }
 
  private:
   static constexpr float LEAST = 0.6f;  // half-steps: below it no level pays
-  static constexpr float HOPELESS = 9;  // bits by which a path may lag behind the best
+  static constexpr float HOPELESS = 6;  // bits by which a path may lag behind the best
 
   // What led to all states at one coefficient (Way::step); or after a group with a flag, whether it was passed over:
   // then y is PASSED, x the group's first stage.
@@ -266,7 +271,7 @@ class Trellis {
     const Ways a = go_on_from(Number<0>{}), b = go_on_from(Number<1>{}), d = go_on_from(Number<2>{}),
                e = go_on_from(Number<3>{});
     Ways first;
-    if (c.r >= LEAST) first = begin(run, at, c);
+    if (c.r >= LEAST && run.nothing <= least) first = begin(run, at, c);
     run.is_alive = true;
     Stage& stage = stages_[n_stages_++];
     stage.x = at.x, stage.y = at.y;
@@ -339,12 +344,14 @@ class Trellis {
     stages_[n_stages_++] = stage;
   }
 
-  // Writes the levels of the best path; false if none at all cost less.
-  bool trace_back(const Run& run, float any, int16_t* levels, int stride) const {
+  // Writes the levels of the best path; nothing if none at all cost less.
+  Chosen trace_back(const Run& run, float any, int16_t* levels, int stride) const {
     int state = 0;
     for (int s = 1; s < STATES; ++s)
       if (now_->cost[s] < now_->cost[state]) state = s;
-    if (now_->cost[state] + any >= run.nothing) return false;
+    if (now_->cost[state] + any >= run.nothing) return {};
+    Chosen chosen;
+    chosen.cost = now_->cost[state];
     for (int n = n_stages_; n-- > 0;) {
       const auto& [x, y, steps] = stages_[n];
       if (y == PASSED) {
@@ -354,10 +361,11 @@ class Trellis {
       const int before = steps[state] & 7, magnitude = steps[state] >> 3;
       const int half_steps = 2 * magnitude - (before & 1 && magnitude);
       levels[y * stride + x] = static_cast<int16_t>(run.ratio[y * run.width + x] < 0 ? -half_steps : half_steps);
+      chosen.sum += std::min(magnitude, 255), chosen.last = {x, y};
       if (before == Paths::BLANK) break;
       state = before;
     }
-    return true;
+    return chosen;
   }
 
   std::array<Paths, 2> paths_;

@@ -146,9 +146,10 @@ class Network {
       int16_t* to = out.data() + p * UNIT * UNIT;
       for (int y = 0; y < g.height; y += UNIT)
         for (int x = 0; x < g.width; x += UNIT, to += SAMPLES)
-          for (int j = 0; j < UNIT; ++j)
-            for (int i = 0; i < UNIT; ++i)
-              to[j * UNIT + i] = static_cast<int16_t>(*tile.planes[p].at(x + i, y + j) - MIDDLE);
+          for (int j = 0; j < UNIT; ++j) {
+            const int16_t* from = tile.planes[p].at(x, y + j);
+            for (int i = 0; i < UNIT; ++i) to[j * UNIT + i] = static_cast<int16_t>(from[i] - MIDDLE);
+          }
     }
     return out;
   }

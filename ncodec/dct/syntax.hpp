@@ -133,6 +133,12 @@ struct Unit {
   int8_t offset = 0;                                // of the steps
 };
 
+// What other blocks see of a block's levels: the sum of their magnitudes, each at most 255, and the place of the last.
+struct Levels {
+  int sum = 0;
+  Place last = {0, 0};
+};
+
 // The borders of blocks that a unit lies at.
 enum Edges : uint8_t { LEFT_OF_LUMA = 1, TOP_OF_LUMA = 2, LEFT_OF_CHROMA = 4, TOP_OF_CHROMA = 8 };
 
@@ -375,36 +381,46 @@ class Syntax {
   // levels at its place are of one block of the same extent. `code_signs(places, around)`.
   template <class Coder, class F>
   bool code_residual(Coder& coder, int plane, const Block& b, bool is_coded, bool has_luma, F code_signs) {
-    const Shape own_shape = b.shape.shrunk(geometry_.shift(plane));
     const Surroundings around = surroundings(plane, b, has_luma);
-    const auto [has_levels, is_sine] = code_coded(coder, plane, b, is_coded, around);
+    const auto [has_levels, is_sine] = code_is_coded(coder, plane, b, is_coded, around.energy);
     is_coded = has_levels;
-    if (plane == 0) for_each_unit(b, [sine = is_sine](Unit& u) { u.is_sine = sine; });
-    int sum = 0;
-    std::array<uint8_t, 2> last = {};
+    if (plane == 0) set_sine(b, is_sine);
+    Levels found;
     if (is_coded) {
       Places places;
-      sum = code_magnitudes(coder, levels(plane, b), LEVELS_STRIDE, own_shape, around, places);
+      found.sum = code_magnitudes(coder, levels(plane, b), LEVELS_STRIDE, b.shape.shrunk(geometry_.shift(plane)),
+                                  around, places);
       code_signs(places, around);
-      last = {static_cast<uint8_t>(1 + class_of(places.at[0].x)), static_cast<uint8_t>(1 + class_of(places.at[0].y))};
+      found.last = places.at[0];
     }
-    const auto energy = static_cast<uint8_t>(energy_of(sum, own_shape));
-    for_each_unit(b, [&](Unit& u) { u.energy[plane] = energy, u.last[plane] = last; });
+    set_levels(plane, b, found);
     return is_coded;
   }
 
-  // Does a block have levels? And, of luma, is the transform the sine's?
+  // The first of these bins, [coded?] and [sine?]; `energy`: of the surroundings. Returns both.
   template <class Coder>
-  std::pair<bool, bool> code_coded(Coder& coder, int plane, const Block& b, bool is_coded,
-                                   const Surroundings& around) const {
+  std::pair<bool, bool> code_is_coded(Coder& coder, int plane, const Block& b, bool is_coded, int energy) const {
     const Unit& own = unit(b);
     const int coded_beside = beside(b, [&](const Unit& u) { return u.energy[plane] > 0; });
     const int kind = plane == 0 ? kind_of_mode(own.mode) : (own.energy[0] > 0) + (plane == 2 && own.energy[1] ? 2 : 0);
-    is_coded = coder.bin(
-        is_coded, {contexts::CODED_A(plane, b.size(), coded_beside), contexts::CODED_B(plane, b.size(), around.energy),
-                   contexts::CODED_C(plane, b.size(), kind), mixers::CODED(plane)});
+    is_coded = coder.bin(is_coded,
+                         {contexts::CODED_A(plane, b.size(), coded_beside), contexts::CODED_B(plane, b.size(), energy),
+                          contexts::CODED_C(plane, b.size(), kind), mixers::CODED(plane)});
     const bool has_choice = is_coded && plane == 0 && may_be_sine(b.shape);
-    return {is_coded, has_choice && code_sine(coder, own.is_sine, b, kind, around.energy)};
+    return {is_coded, has_choice && code_sine(coder, own.is_sine, b, kind, energy)};
+  }
+
+  void set_sine(const Block& b, bool is_sine) {
+    for_each_unit(b, [&](Unit& u) { u.is_sine = is_sine; });
+  }
+
+  // What units know of the levels of a block.
+  void set_levels(int plane, const Block& b, const Levels& levels) {
+    const auto energy = static_cast<uint8_t>(energy_of(levels.sum, b.shape.shrunk(geometry_.shift(plane))));
+    std::array<uint8_t, 2> last = {};
+    if (levels.sum)
+      last = {static_cast<uint8_t>(1 + class_of(levels.last.x)), static_cast<uint8_t>(1 + class_of(levels.last.y))};
+    for_each_unit(b, [&](Unit& u) { u.energy[plane] = energy, u.last[plane] = last; });
   }
 
   // Luma of sides up to 16 chooses between the transforms (D20), but for 4x4.

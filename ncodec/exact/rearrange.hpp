@@ -42,11 +42,15 @@ inline const int16_t* with_even_channels(const int16_t* x, size_t n, size_t chan
   return to;
 }
 
-// `taps` [3, n + 2].
+// `taps` [3, n + 2]. Three of a row lie together but where some are outside.
 inline void patches(const int16_t* const* taps, size_t n, size_t channels, int16_t* y) {
   for (size_t i = 0; i < n; ++i)
-    for (size_t u = 0; u < 3; ++u)
-      for (size_t v = 0; v < 3; ++v, y += channels) copy(taps[u * (n + 2) + i + v], channels, y);
+    for (size_t u = 0; u < 3; ++u, y += 3 * channels) {
+      const int16_t* const* row = taps + u * (n + 2) + i;
+      if (row[1] == row[0] + channels && row[2] == row[1] + channels) copy(row[0], 3 * channels, y);
+      else
+        for (size_t v = 0; v < 3; ++v) copy(row[v], channels, y + v * channels);
+    }
 }
 
 // A cell's row of f pixels lies together in x.

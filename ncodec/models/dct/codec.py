@@ -36,25 +36,26 @@ SIZES = (4, 8, 16, 32, 64)
 class Search:
     """How much an encoder looks at."""
 
-    trials: int  # luma modes in full, 1 … 4
+    trials: int  # luma modes, with either transform, in full
     cuts: int = 3  # splits in two or three within each other, 0 … 3
     thirds: bool = True
     price: float = 0  # of time: splits that promise less than it are not tried; 0: all are
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
-    is_quick: bool = False  # few luma modes, with one trial
+    is_quick: bool = False  # few luma modes, with one trial; blocks are chosen without regard to chroma
+    is_thorough: bool = False  # many luma modes
 
 
 SEARCHES = {
-    1: Search(trials=1, cuts=0, is_quick=True, least=8, most=32),
+    1: Search(trials=1, cuts=0, price=3, is_quick=True, least=8, most=32),
     2: Search(trials=1, price=25),
     3: Search(trials=2, price=5),
     4: Search(trials=2, price=2.5),
     5: Search(trials=3, price=1.4),
     6: Search(trials=3, price=1),
     7: Search(trials=3, price=0.7),
-    8: Search(trials=4, price=0.4),
-    9: Search(trials=4, price=0.1),
+    8: Search(trials=6, price=0.4, is_thorough=True),
+    9: Search(trials=12, price=0.1, is_thorough=True),
 }
 USUAL_EFFORT = 4
 
@@ -76,7 +77,7 @@ class Options(EncodeOptions):
     least: int | None = None  # sides of blocks, in samples of luma
     most: int | None = None
     rdoq: bool = True  # levels chosen by bits + lambda x error
-    trials: int | None = None  # luma modes tried in full, 1 … 4
+    trials: int | None = None  # luma modes, with either transform, tried in full, 1 … 16
     cuts: int | None = None  # splits in two or three within each other, 0 … 3
     thirds: bool | None = None  # splits in three
     network: bool = True  # the neural filter, where the weights have one
@@ -92,7 +93,7 @@ class Options(EncodeOptions):
             ("subsampling", ("auto", *SUBSAMPLINGS)),
             ("least", (None, *SIZES)),
             ("most", (None, *SIZES[1:])),  # chroma has no blocks of 2
-            ("trials", (None, 1, 2, 3, 4)),
+            ("trials", (None, *range(1, 17))),
             ("cuts", (None, 0, 1, 2, 3)),
             ("thirds", (None, False, True)),
         ):
@@ -124,6 +125,7 @@ class Options(EncodeOptions):
         options.optimised_levels = self.rdoq
         options.full_trials = search.trials
         options.is_quick = search.is_quick
+        options.is_thorough = search.is_thorough
         options.binary_depth = search.cuts
         options.ternary = search.thirds
         options.price = search.price
