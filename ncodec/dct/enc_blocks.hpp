@@ -35,7 +35,7 @@ class BlockQuantiser {
     if (!is_optimised_) return quantise_plainly(ratio, levels, side, format_.shape());
     const Surroundings around = syntax.surroundings();
     prices_.take(model);
-    if (!trellis_.quantise(ratio, quantiser_.error.data(), levels, side, format_.shape(), around, prices_))
+    if (!trellis_.quantise(ratio, quantiser_.error.data(), levels, side, format_.shape(), around, prices_).sum)
       return false;
     if (is_worth_levels(ratio, levels, syntax, around)) return true;
     std::fill_n(levels, side * side, int16_t{0});
