@@ -30,6 +30,30 @@ inline void angular_row(const int16_t* from, const int8_t* taps, int w, int16_t*
 
 namespace ncodec::dct::kernels {
 
+// Gradients (Sobel) along a line of samples and across it, to the next; a sample more lies to either side.
+NCODEC_CLONES static void gradients_of_line(const int16_t* before, const int16_t* line, const int16_t* next, int n,
+                                            int16_t* along, int16_t* across) {
+  for (int i = 0; i < n; ++i) {
+    along[i] = static_cast<int16_t>(before[i + 1] + 2 * line[i + 1] + next[i + 1] - before[i - 1] - 2 * line[i - 1] -
+                                    next[i - 1]);
+    across[i] =
+        static_cast<int16_t>(next[i - 1] + 2 * next[i] + next[i + 1] - before[i - 1] - 2 * before[i] - before[i + 1]);
+  }
+}
+
+// Of gradients (down and to the right): 32 + 32 gy / gx if |gx| >= |gy|, or else 97 + 32 gx / gy, of 0, 0 32; |gx| +
+// |gy|. The quotients are those of integers: with |gx|, |gy| < 2^12 a float's is too near to be beyond the next.
+NCODEC_CLONES static void slopes(const int16_t* gx, const int16_t* gy, int n, uint8_t* slopes, int16_t* strengths) {
+  for (int i = 0; i < n; ++i) {
+    const int x = gx[i], y = gy[i], wide = std::abs(x), high = std::abs(y);
+    const int is_high = -(wide < high);  // without a jump
+    const int over = y ^ ((x ^ y) & is_high), under = x ^ ((x ^ y) & is_high);
+    const float quotient = 32 * static_cast<float>(over) / static_cast<float>(under + (under == 0));
+    slopes[i] = static_cast<uint8_t>(static_cast<int>(quotient) + 32 + (65 & is_high));
+    strengths[i] = static_cast<int16_t>(wide + high);
+  }
+}
+
 // D37.
 NCODEC_CLONES static void planar(const int16_t* left, const int16_t* top, const Shape& shape, int16_t* out) {
   const int w = shape.width(), h = shape.height(), log2_w = shape.log2_w, log2_h = shape.log2_h;

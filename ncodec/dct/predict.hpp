@@ -55,10 +55,19 @@ struct NearestSteps {
 };
 inline const NearestSteps NEAREST;
 
-// The mode whose direction is at right angles to a gradient (down and to the right; not 0, 0).
-inline int mode_along(int gx, int gy) {
-  return std::abs(gx) >= std::abs(gy) ? VERTICAL + NEAREST(32 * gy / gx) : HORIZONTAL - NEAREST(32 * gx / gy);
-}
+// The mode whose direction is at right angles to a gradient, by kernels::slopes.
+struct ModeOfSlope {
+  uint8_t modes[2 * 65];
+
+  ModeOfSlope() {
+    for (int slope = -32; slope <= 32; ++slope) {
+      modes[32 + slope] = static_cast<uint8_t>(VERTICAL + NEAREST(slope));
+      modes[97 + slope] = static_cast<uint8_t>(HORIZONTAL - NEAREST(slope));
+    }
+  }
+  int operator[](int slope) const { return modes[slope]; }
+};
+inline const ModeOfSlope MODE_OF_SLOPE;
 
 struct References {
   int16_t left[2 * MAX_SIDE + 1], top[2 * MAX_SIDE + 1];  // [0] is the corner in both

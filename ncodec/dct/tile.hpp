@@ -71,16 +71,26 @@ class Tile : public Samples {
   std::array<int, 2> derive_modes(const Block& b) const {
     std::array<int, MODES> counters = {};
     const Plane& p = planes[0];
-    const auto add = [&](int cx, int cy) {
-      const int16_t *above = p.at(cx, cy - 1), *row = p.at(cx, cy), *below = p.at(cx, cy + 1);
-      const int gx = above[1] + 2 * row[1] + below[1] - above[-1] - 2 * row[-1] - below[-1];
-      const int gy = below[-1] + 2 * below[0] + below[1] - above[-1] - 2 * above[0] - above[1];
-      if (gx || gy) counters[mode_along(gx, gy)] += std::abs(gx) + std::abs(gy);
+    int16_t gx[MAX_SIDE], gy[MAX_SIDE], strengths[MAX_SIDE];
+    uint8_t slopes[MAX_SIDE];
+    const auto count = [&](int n) {
+      kernels::slopes(gx, gy, n, slopes, strengths);
+      for (int i = 0; i < n; ++i) counters[MODE_OF_SLOPE[slopes[i]]] += strengths[i];
     };
-    if (b.y)
-      for (int i = b.x ? -1 : 1; i < b.width() - 1; ++i) add(b.x + i, b.y - 2);
-    if (b.x)
-      for (int j = b.y ? 0 : 1; j < b.height() - 1; ++j) add(b.x - 2, b.y + j);
+    if (b.y) {
+      const int first = b.x ? -1 : 1, n = b.width() - 1 - first;
+      const int16_t* centre = p.at(b.x + first, b.y - 2);
+      kernels::gradients_of_line(centre - p.stride, centre, centre + p.stride, n, gx, gy);
+      count(n);
+    }
+    if (b.x) {
+      const int first = b.y ? 0 : 1, n = b.height() - 1 - first;
+      int16_t columns[3][MAX_SIDE + 1];
+      for (int j = 0; j < n + 2; ++j)
+        for (int i = 0; i < 3; ++i) columns[i][j] = *p.at(b.x - 3 + i, b.y + first - 1 + j);
+      kernels::gradients_of_line(columns[0] + 1, columns[1] + 1, columns[2] + 1, n, gy, gx);
+      count(n);
+    }
     const auto take_largest = [&] {
       const auto largest = std::max_element(counters.begin(), counters.end());
       const int mode = *largest ? static_cast<int>(largest - counters.begin()) : static_cast<int>(DC);
