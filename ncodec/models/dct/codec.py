@@ -50,7 +50,7 @@ SEARCHES = {
     1: Search(trials=1, cuts=0, price=3, is_quick=True, least=8, most=32),
     2: Search(trials=1, price=25),
     3: Search(trials=2, price=5),
-    4: Search(trials=2, price=2.5),
+    4: Search(trials=2, price=1.8),
     5: Search(trials=3, price=1.4),
     6: Search(trials=3, price=1),
     7: Search(trials=3, price=0.7),
