@@ -421,13 +421,14 @@ def dct_attacks() -> dict[str, tuple[str, bytes]]:
     corrupt = {
         "dct_transform_1": dct_pixel(b"\x02\x00"),
         "dct_transform_3": dct_pixel(b"\x06\x00"),
-        "dct_bit_5": dct_pixel(b"\x20\x00"),
+        "dct_bit_6": dct_pixel(b"\x40\x00"),
+        "dct_grey_turned": dct_pixel(b"\x20" + bytes(4), flags=1),
         "dct_grey_subsampled": dct_pixel(b"\x01\x00", flags=1),
         "dct_left_over": dct_pixel(b"\x00" + b"\x55" * 64),
         "dct_offsets_left_over": dct_pixel(b"\x08" + b"\x55" * 64),
     }
     files = {name: ("CorruptPayloadError", data) for name, data in corrupt.items()}
-    truncated = {"dct_empty": b"", "dct_no_bins": b"\x00"}
+    truncated = {"dct_empty": b"", "dct_no_bins": b"\x00", "dct_no_turn": b"\x20\x00\x00"}
     return files | {name: ("TruncatedError", dct_pixel(data)) for name, data in truncated.items()}
 
 
