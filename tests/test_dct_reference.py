@@ -224,7 +224,9 @@ def random_parameters(seed):
             shape, spread = tensor.shape, 60 if name == "matrix" else 127
             tensors[name] = rng.integers(-spread, spread, shape, tensor.dtype)
         elif name == "colour":
-            tensors[name] = rng.integers(-25000, 25000, (3, 3), np.int32) + 90000 * np.eye(3, dtype=np.int32)
+            tensors[name] = rng.integers(-25000, 25000, (3, 3), np.int32) + 90000 * np.eye(
+                3, dtype=np.int32
+            )
         elif name != "log_step":
             tensors[name] = rng.integers(about.min + 1, about.max, tensor.shape, tensor.dtype)
         elif seed % 2:
@@ -265,7 +267,9 @@ def of_random_bins(seed, tensors):
     bins = RandomBins(seed, odds, rng.choice([0, 0.2, 0.9]), tensors, code)
     turn = [rng.randint(-128, 127) for _ in range(3 * (not is_grey and seed % 3 > 0))]
     flags |= 32 * bool(turn)
-    expected = reference.decode_bins(bins, flags, turn or (0, 0, 0), tensors, code, width, height, is_grey)
+    expected = reference.decode_bins(
+        bins, flags, turn or (0, 0, 0), tensors, code, width, height, is_grey
+    )
     payload = struct.pack(f"B{len(turn)}b", flags, *turn) + bins.source.payload()
     found = _dct.decode(payload, _dct.Parameters(tensors), code, width, height, is_grey)
     np.testing.assert_array_equal(found, expected)

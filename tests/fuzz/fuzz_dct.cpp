@@ -134,8 +134,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Encoder coder(job.model);
     encode_with(coder, job, options);
     expected.resize(pixels.size());
-    to_picture(job.tile.planes, job.geometry, job.tile.colour, job.network(options) ? NETWORK_BITS : 0, width,
-               height, 255, expected.data());
+    to_picture(job.tile.planes, job.geometry, job.tile.colour, job.network(options) ? NETWORK_BITS : 0, width, height,
+               255, expected.data());
     const std::vector<uint8_t> before = payload;
     edit(source, payload);
     is_valid = payload == before;

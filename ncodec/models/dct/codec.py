@@ -5,7 +5,8 @@
             colours; Y, Cb, Cr                                                                     v
     payload <-- binary coder <-- mixed contexts <-- levels <-- steps x learned matrices <-- integer DCT, or its
                                                                                             angle-similarity kin
-    decoder: levels --> steps, inverse transform, prediction --> deblocking --> filter by class --> pixels
+    decoder: levels --> steps, inverse transform, prediction --> deblocking --> filter by class --> neural filter
+             --> filter whose weights are sent --> pixels
 
 After "Multi-rate adaptive transform coding for video compression" (https://arxiv.org/abs/2210.14308): one set
 of parameters for the whole curve, its quantisation matrices interpolated between qualities, block sizes
@@ -42,7 +43,9 @@ class Search:
     price: float = 0  # of time: splits that promise less than it are not tried; 0: all are
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
-    is_quick: bool = False  # few luma modes, with one trial; blocks are chosen without regard to chroma
+    is_quick: bool = (
+        False  # few luma modes, with one trial; blocks are chosen without regard to chroma
+    )
     is_thorough: bool = False  # many luma modes
 
 
@@ -81,7 +84,9 @@ class Options(EncodeOptions):
     cuts: int | None = None  # splits in two or three within each other, 0 … 3
     thirds: bool | None = None  # splits in three
     network: bool = True  # the neural filter, where the weights have one
-    turned: bool = True  # planes turned to the picture's own colours, but where tuned for eyes or 4:2:0
+    turned: bool = (
+        True  # planes turned to the picture's own colours, but where tuned for eyes or 4:2:0
+    )
     wiener: bool = True  # the last filter, whose weights are sent, but where tuned for eyes
 
     EFFORTS: ClassVar[tuple[int, ...]] = tuple(SEARCHES)
