@@ -43,9 +43,7 @@ class Search:
     price: float = 0  # of time: splits that promise less than it are not tried; 0: all are
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
-    is_quick: bool = (
-        False  # few luma modes, with one trial; blocks are chosen without regard to chroma
-    )
+    is_quick: bool = False  # few luma modes, with one trial; luma is chosen before chroma
     is_thorough: bool = False  # many luma modes
 
 
@@ -84,10 +82,8 @@ class Options(EncodeOptions):
     cuts: int | None = None  # splits in two or three within each other, 0 … 3
     thirds: bool | None = None  # splits in three
     network: bool = True  # the neural filter, where the weights have one
-    turned: bool = (
-        True  # planes turned to the picture's own colours, but where tuned for eyes or 4:2:0
-    )
-    wiener: bool = True  # the last filter, whose weights are sent, but where tuned for eyes
+    turned: bool = True  # planes turned to the picture's own colours, but for eyes or 4:2:0
+    wiener: bool = True  # the last filter, whose weights are sent, but for eyes
 
     EFFORTS: ClassVar[tuple[int, ...]] = tuple(SEARCHES)
 

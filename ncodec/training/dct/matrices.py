@@ -289,7 +289,8 @@ def leaf_blocks(
 ) -> dict[Key, Blocks]:
     """Return the blocks that the image codec makes of images at a quality 1 … 8, sampled, for `learn`."""
     parameters = _dct.Parameters(dict(tensors))
-    weights = np.square(np.asarray(tensors["colour"], np.float64) / 65536).mean(0)  # as enc_residual.hpp
+    colour = np.asarray(tensors["colour"], np.float64) / 65536
+    weights = np.square(colour).mean(0)  # as enc_residual.hpp
     encodings = [
         _dct.leaf_coefficients(image, parameters, (quality - 1) * QUALITY_STEPS, 0, options)
         for image in images
