@@ -78,7 +78,7 @@ def test_depths(sample, model, depth):
     assert np.abs(decoded * (255 / largest) - plain).mean() < 1
     if model == "dct":
         errors = (np.square(decoded / largest - deep / largest), np.square(plain / 255 - deep / largest))  # fmt: skip
-        assert errors[0].mean() < 0.7 * errors[1].mean()
+        assert errors[0].mean() < (0.8 if depth == 9 else 0.7) * errors[1].mean()
 
 
 @pytest.mark.parametrize("is_grey", [False, True])
