@@ -52,9 +52,9 @@ SEARCHES = {
     2: Search(trials=1, price=25),
     3: Search(trials=2, price=5),
     4: Search(trials=2, price=1.8),
-    5: Search(trials=3, price=1.4),
-    6: Search(trials=3, price=1),
-    7: Search(trials=3, price=0.7),
+    5: Search(trials=3, price=2, is_thorough=True),
+    6: Search(trials=4, price=1.4, is_thorough=True),
+    7: Search(trials=5, price=1, is_thorough=True),
     8: Search(trials=6, price=0.4, is_thorough=True),
     9: Search(trials=12, price=0.1, is_thorough=True),
 }
