@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from ncodec.dct import _dct
-from ncodec.dct.parameters import Tensors, Tuning
+from ncodec.dct.parameters import YCBCR, Tensors, Tuning
 from ncodec.errors import InputError
 from ncodec.metrics import bd_rate, bpp
 from ncodec.models.dct.codec import Options
@@ -41,9 +41,7 @@ USUAL_VARIANCE = 60.0  # of 8-bit luma, means of 4x4, where steps stay as they a
 # Of chroma: the share of its sensitivity that counts, as SSIMULACRA2 sees less of chroma than Butteraugli and CVVDP do, and octaves
 # that all of it weighs more, as eyes saw small saturated things fade.
 CHROMA, COLOUR = 0.25, 0.5
-YCBCR = torch.tensor(
-    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
-)
+TO_RGB = torch.tensor(YCBCR / 65536, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Knobs:
     lmbda: float = 1.2
 
     def apply(self, start: Tensors, measured: NDArray[np.float64]) -> tuple[Tensors, Tuning]:
-        """Return weights with other matrices, and what their encoder is tuned by; `measured` [3, OCTAVES]: sensitivity (log2)."""
+        """Return weights of Y, Cb, Cr with other matrices, and what tunes their encoder; `measured` [3, OCTAVES]: sensitivity (log2)."""
         sensitivity = self.luma * measured * np.array([[1], [CHROMA], [CHROMA]])
         sensitivity[1:] += COLOUR
         matrix = start["matrix"].astype(float)  # [8, 2, 5, 64], of 1/32 octave
@@ -75,7 +73,7 @@ class Knobs:
             tuple(tuple(np.round(row, 2).tolist()) for row in sensitivity),
         )  # fmt: skip
         rounded = np.clip(np.round(matrix), -127, 127).astype(np.int8)
-        return start | {"matrix": rounded}, tuning
+        return start | {"matrix": rounded, "colour": YCBCR}, tuning
 
 
 def at_frequency(octaves: NDArray[np.float64], cycles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -113,13 +111,13 @@ def measure_sensitivity(pixels: NDArray[np.uint8], tensors: Tensors) -> NDArray[
         code = quality_code(quality)
         payload = _dct.encode(pixels, parameters, code, 0, 0, Options().for_encoder(code))
         decoded = _dct.decode(payload, parameters, code, width, height, False)
-        error = torch.einsum("ij,bjhw->bihw", YCBCR, tensor_of(decoded) - x)
+        error = torch.einsum("ij,bjhw->bihw", TO_RGB.inverse(), tensor_of(decoded) - x)
         blocks = error.reshape(3, height // side, side, width // side, side)
         coefficients = torch.einsum("kn,chnwm,lm->chwkl", dct, blocks, dct)
         factors = torch.ones(3, OCTAVES, requires_grad=True)
         changed = coefficients * factors[:, band][:, None, None]
         error = torch.einsum("kn,chwkl,lm->chnwm", dct, changed, dct).reshape(1, 3, height, width)
-        score = ssimulacra2(x, x + torch.einsum("ij,bjhw->bihw", YCBCR.inverse(), error))
+        score = ssimulacra2(x, x + torch.einsum("ij,bjhw->bihw", TO_RGB, error))
         (gradient,) = torch.autograd.grad(score.sum(), factors)
         lost = -gradient.double() / -gradient[0].sum()
         squares = coefficients.square().sum((1, 2)).flatten(1).double()
