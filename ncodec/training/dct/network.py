@@ -269,7 +269,7 @@ def pair(work: tuple[NDArray[np.uint8], int], tensors: Tensors, tuning: Tuning |
 
 
 def encode(arguments: argparse.Namespace) -> None:
-    """Encode crops at random qualities, once, to chunks of 32 in a folder."""
+    """Encode crops, turned by quarters, at random qualities, once, to chunks of 32 in a folder."""
     tensors, about = read(arguments.weights)
     tensors = {k: v for k, v in tensors.items() if not k.startswith("network.")}
     of_one = partial(pair, tensors=tensors, tuning=Tuning.of(json.loads(about["ncodec"])))
@@ -278,6 +278,8 @@ def encode(arguments: argparse.Namespace) -> None:
     chunk: list[list[Any]] = []
     images = [x for x in crops(arguments.packs, arguments.images) if x.shape == (SIDE, SIDE, 3)]
     codes = rng.integers(0, QUALITY_STEPS * (QUALITIES - 1) + 1, len(images)).tolist()
+    turns = rng.integers(0, 4, len(images)).tolist()
+    images = [np.ascontiguousarray(np.rot90(x, k)) for x, k in zip(images, turns, strict=True)]
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for made_of_one in pool.map(of_one, zip(images, codes, strict=True)):
             chunk.append(made_of_one)
