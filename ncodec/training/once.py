@@ -42,6 +42,8 @@ def gpu_tests(log: Path) -> str | None:
         "4",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "no:benchmark",  # where that plugin is, it refuses to start beside xdist
         "--continue-on-collection-errors",
     ]
     with log.open("w") as file:
