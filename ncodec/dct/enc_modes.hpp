@@ -2,7 +2,8 @@
 //
 //   luma: some of the 67 modes by Hadamard --> the best four or eight by transforms --> the best of these in full
 //         learned modes by low frequencies --> the best two or four --^
-//   chroma: all four by transform --> the best in full
+//         or, if other splits have reached the block: the best then, and the likeliest now --^
+//   chroma: all four by transform --> the best of these in full
 
 #pragma once
 
@@ -13,13 +14,50 @@
 
 namespace ncodec::dct {
 
+// Codes candidates for a block in full.
+class FullTrials {
+ public:
+  explicit FullTrials(const EncoderOptions& options)
+      : n_(options.full_trials),
+        factor_(options.is_thorough ? 1.15f : 1.1f),
+        offset_(options.is_thorough ? 4 : 2) {}
+
+  // What a candidate may cost, by estimate, to be tried beside one that costs `least`.
+  float most(float least) const { return n_ == 1 ? least : factor_ * least + offset_; }
+
+  // Tries candidates, the best by estimate first, by code(candidate), which returns the cost and fills the tile's planes
+  // from `first` to `last`. Leaves the best in the tile; returns its cost.
+  template <class Candidate, class Code>
+  float code_best(Tile& tile, const Block& b, int first, int last, const std::vector<Candidate>& candidates,
+                  Code code) {
+    float best = NEVER;
+    int tried = -1, chosen = -1;
+    const int n = std::min(n_, static_cast<int>(candidates.size()));
+    for (int i = 0; i < n && candidates[i].cost <= most(candidates[0].cost); ++i) {
+      const float total = code(candidates[i]);
+      tried = i;
+      if (total >= best) continue;
+      best = total, chosen = i;
+      if (i + 1 < n) best_->save(tile, b, first, last);
+    }
+    if (chosen != tried) best_->restore(tile, b, first, last);
+    return best;
+  }
+
+ private:
+  int n_;
+  float factor_, offset_;
+  std::unique_ptr<Snapshot> best_ = std::make_unique<Snapshot>();
+};
+
 class LumaSearch {
  public:
   LumaSearch(Tile& tile, const Plane& source, ResidualTrial& residual, const EncoderOptions& options)
       : tile_(tile),
         source_(source),
         residual_(residual),
-        full_trials_(options.full_trials),
+        again_(options.is_quick ? 0 : std::min(2 * options.full_trials, MOST_AGAIN)),
+        full_trials_(options),
         is_quick_(options.is_quick),
         is_thorough_(options.is_thorough),
         by_transform_(is_thorough_ ? MOST_BY_TRANSFORM : 4),
@@ -35,13 +73,12 @@ class LumaSearch {
     likely_ = tile_.syntax.likely_modes(b, tile_.derive_modes(b));
     Known& known = known_of(b);
     const bool is_known = known.square == square_;
-    const Candidates candidates = is_known ? recall(known) : rank_by_transform(rank_by_hadamard());
+    const Candidates candidates = rank_by_transform(is_known ? recall(known) : propose());
     if (candidates[0].cost > limit) return NEVER;
     if (may_give_up && b.shape.log2_area() >= 10 && candidates[0].cost > BUSY * static_cast<float>(b.shape.area()))
       return NEVER;
     const float cost = code_best(candidates);
-    const Unit& unit = tile_.syntax.unit(b);
-    if (!is_known) known = {square_, unit.mode, unit.is_sine > 0};
+    if (!is_known) remember(candidates, known);
     tile_.syntax.set_decoded(b, true);
     return cost;
   }
@@ -49,7 +86,9 @@ class LumaSearch {
   void begin_square() { ++square_; }
 
  private:
-  static constexpr int MOST_BY_TRANSFORM = 8, MOST_LEARNED_BY_TRANSFORM = 4;
+  static constexpr int MOST_BY_TRANSFORM = 8, MOST_LEARNED_BY_TRANSFORM = 4, MOST_AGAIN = 8, LIKELY_AGAIN = 3;
+  static constexpr int MOST_PROPOSED = 1 + MOST_AGAIN + LIKELY_AGAIN;
+  static_assert(MOST_PROPOSED >= MOST_BY_TRANSFORM + MOST_LEARNED_BY_TRANSFORM);
   static constexpr float BUSY = 0.5f;  // bits + weighted error of a sample
 
   struct Candidate {
@@ -61,11 +100,22 @@ class LumaSearch {
   };
   using Candidates = std::vector<Candidate>;
 
-  // What was chosen for a block when it was reached by other splits of the same square.
+  // A mode, and the transforms to try it with.
+  struct Proposal {
+    int mode, transforms;  // + 1: cosines, + 2: sines
+  };
+  struct Proposals : std::vector<Proposal> {
+    void add(int mode, int transforms) {
+      for (Proposal& p : *this)
+        if (p.mode == mode) return void(p.transforms |= transforms);
+      push_back({mode, transforms});
+    }
+  };
+
+  // What was best for a block when it was reached by other splits of the same square.
   struct Known {
     uint32_t square = 0;
-    int mode = 0;
-    bool is_sine = false;
+    Proposals best;
   };
 
   Known& known_of(const Block& b) {
@@ -79,11 +129,19 @@ class LumaSearch {
     return mode_bits_[mode] = estimate_bits(*prices_, code);
   }
 
-  Candidates recall(const Known& known) {
-    int16_t* prediction = predictions_[0].data();
-    predict_mode(known.mode, prediction);
-    return {{price_mode(known.mode) + residual_.estimate_cost(0, block_, known.is_sine, prediction), known.mode,
-             known.is_sine, prediction}};
+  void remember(const Candidates& candidates, Known& known) const {
+    const Unit& unit = tile_.syntax.unit(block_);
+    known.square = square_, known.best.clear();
+    known.best.add(unit.mode, 1 << unit.is_sine);
+    for (size_t i = 0; i < std::min(again_, candidates.size()); ++i)
+      known.best.add(candidates[i].mode, 1 << candidates[i].is_sine);
+  }
+
+  Proposals recall(const Known& known) {
+    Proposals out = known.best;
+    for (int i = 0; i < LIKELY_AGAIN && !is_quick_; ++i) out.add(likely_.modes[i].mode, 3);
+    for (const Proposal& p : out) price_mode(p.mode);
+    return out;
   }
 
   // What modes cost, NEVER of those that were not looked at; and the best, in order.
@@ -164,52 +222,46 @@ class LumaSearch {
     return best;
   }
 
-  // The best, and of the learned ones, with each of their transforms; or the best alone.
-  Candidates rank_by_transform(const Ranking& ranking) {
+  // The best, and of the learned ones; or the best alone.
+  Proposals propose() {
+    const Ranking ranking = rank_by_hadamard();
+    Proposals out;
+    if (!is_quick_)
+      for (const int mode : rank_learned()) out.add(mode, 3);
+    for (int i = 0; i < (is_quick_ ? 1 : ranking.n); ++i) out.add(ranking.best[i], 3);
+    return out;
+  }
+
+  Candidates rank_by_transform(const Proposals& proposals) {
     Candidates out;
-    std::vector<int> modes = is_quick_ ? std::vector<int>{} : rank_learned();
-    modes.insert(modes.end(), ranking.best.begin(), ranking.best.begin() + (is_quick_ ? 1 : ranking.n));
-    for (size_t i = 0; i < modes.size(); ++i) {
-      const int mode = modes[i];
+    for (size_t i = 0; i < proposals.size(); ++i) {
+      const auto [mode, transforms] = proposals[i];
       int16_t* prediction = predictions_[i].data();
       predict_mode(mode, prediction);
       for (int sine = 0; sine <= tile_.syntax.may_be_sine(block_.shape); ++sine)
-        out.push_back(
-            {mode_bits_[mode] + residual_.estimate_cost(0, block_, sine, prediction), mode, sine > 0, prediction});
+        if (transforms >> sine & 1)
+          out.push_back(
+              {mode_bits_[mode] + residual_.estimate_cost(0, block_, sine, prediction), mode, sine > 0, prediction});
     }
     std::sort(out.begin(), out.end());
     return out;
   }
 
-  // Codes the candidates in full as long as they promise something; leaves the best in the tile and returns its cost.
   float code_best(const Candidates& candidates) {
-    float best = NEVER;
-    int last = -1, chosen = -1;
-    const int trials = std::min(full_trials_, static_cast<int>(candidates.size()));
-    const float most = is_thorough_ ? 1.15f * candidates[0].cost + 4 : 1.1f * candidates[0].cost + 2;
-    for (int i = 0; i < trials; ++i) {
-      const Candidate& c = candidates[i];
-      if (i && c.cost > most) break;
+    return full_trials_.code_best(tile_, block_, 0, 0, candidates, [&](const Candidate& c) {
       tile_.syntax.for_each_unit(block_,
                                  [&](Unit& u) { u.mode = static_cast<uint8_t>(c.mode), u.is_sine = c.is_sine; });
-      const float total = mode_bits_[c.mode] + residual_.code(*prices_, 0, block_, false, c.prediction);
-      last = i;
-      if (total < best) {
-        best = total, chosen = i;
-        if (i + 1 < trials) best_->save(tile_, block_, 0, 0);
-      }
-    }
-    if (chosen != last) best_->restore(tile_, block_, 0, 0);
-    return best;
+      return mode_bits_[c.mode] + residual_.code(*prices_, 0, block_, false, c.prediction);
+    });
   }
 
   Tile& tile_;
   const Plane& source_;
   ResidualTrial& residual_;
-  int full_trials_;
+  size_t again_;  // of what was best, is looked at again
+  FullTrials full_trials_;
   bool is_quick_, is_thorough_;
   int by_transform_, learned_by_transform_;
-  std::unique_ptr<Snapshot> best_ = std::make_unique<Snapshot>();
   uint32_t square_ = 0;  // counts them
   std::vector<Known> known_ = std::vector<Known>((SQUARE / UNIT) * (SQUARE / UNIT) * SIZES * SIZES);
   // Of the block:
@@ -218,40 +270,60 @@ class LumaSearch {
   References references_;
   LikelyModes likely_;
   std::array<float, MODES + 2 * LEARNED_MATRICES> mode_bits_;  // of the modes looked at
-  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, MOST_BY_TRANSFORM + MOST_LEARNED_BY_TRANSFORM> predictions_;
+  std::array<std::array<int16_t, MAX_SIDE * MAX_SIDE>, MOST_PROPOSED> predictions_;
 };
 
-// Codes a block's chroma with the best mode; returns its cost, NEVER if by estimate it is more than `limit`.
-inline float choose_chroma(Tile& tile, ResidualTrial& residual, const Prices& prices, const Node& node, bool is_whole,
-                           float limit) {
-  Syntax& syntax = tile.syntax;
-  const Block& b = node.block;
-  syntax.begin_chroma(node, is_whole);
-  const int luma_mode = usual_mode(syntax.unit(b).mode);
-  const auto mode_bits = [&](int mode) {
-    return estimate_bits(prices, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
-  };
-  int16_t prediction[MAX_SIDE * MAX_SIDE];
-  float least = limit;
-  int chosen = -1;
-  residual.place_source(1, b);  // about what Cb will be, to those that predict Cr from it
-  for (const int mode : {LINEAR, SAME_AS_LUMA, CHROMA_DC, CHROMA_PLANAR}) {
-    if ((mode == CHROMA_DC && luma_mode == DC) || (mode == CHROMA_PLANAR && luma_mode == PLANAR)) continue;
-    float total = mode_bits(mode);
-    for (int p = 1; p < 3 && total < least; ++p) {
-      tile.predict_chroma(p, b, mode, prediction);
-      total += residual.estimate_cost(p, b, false, prediction);
+// Chooses a block's chroma mode.
+class ChromaSearch {
+ public:
+  ChromaSearch(Tile& tile, ResidualTrial& residual, const EncoderOptions& options)
+      : tile_(tile), residual_(residual), full_trials_(options) {}
+
+  // Codes a block's chroma with the best mode; returns its cost, NEVER if by estimate it is more than `limit`.
+  float choose(const Prices& prices, const Node& node, bool is_whole, float limit) {
+    Syntax& syntax = tile_.syntax;
+    const Block& b = node.block;
+    syntax.begin_chroma(node, is_whole);
+    const int luma_mode = usual_mode(syntax.unit(b).mode);
+    std::vector<Candidate> candidates;
+    float most = limit;
+    residual_.place_source(1, b);  // about what Cb will be, to those that predict Cr from it
+    for (const int mode : {LINEAR, SAME_AS_LUMA, CHROMA_DC, CHROMA_PLANAR}) {
+      if ((mode == CHROMA_DC && luma_mode == DC) || (mode == CHROMA_PLANAR && luma_mode == PLANAR)) continue;
+      const float bits = estimate_bits(prices, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
+      float cost = bits;
+      for (int p = 1; p < 3 && cost < most; ++p)
+        cost += residual_.estimate_cost(p, b, false, predict(p, b, mode));
+      if (cost >= most) continue;
+      candidates.push_back({cost, bits, mode});
+      most = std::min(most, full_trials_.most(cost));
     }
-    if (total < least) least = total, chosen = mode;
+    if (candidates.empty()) return NEVER;
+    std::sort(candidates.begin(), candidates.end());
+    return full_trials_.code_best(tile_, b, 1, 2, candidates, [&](const Candidate& c) {
+      syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(c.mode); });
+      float total = c.bits;
+      for (int p = 1; p < 3; ++p) total += residual_.code(prices, p, b, !is_whole, predict(p, b, c.mode));
+      return total;
+    });
   }
-  if (chosen < 0) return NEVER;
-  float total = mode_bits(chosen);
-  syntax.for_each_unit(b, [&](Unit& u) { u.chroma_mode = static_cast<uint8_t>(chosen); });
-  for (int p = 1; p < 3; ++p) {
-    tile.predict_chroma(p, b, chosen, prediction);
-    total += residual.code(prices, p, b, !is_whole, prediction);
+
+ private:
+  struct Candidate {
+    float cost, bits;
+    int mode;
+    bool operator<(const Candidate& other) const { return cost < other.cost; }
+  };
+
+  const int16_t* predict(int plane, const Block& b, int mode) {
+    tile_.predict_chroma(plane, b, mode, prediction_.data());
+    return prediction_.data();
   }
-  return total;
-}
+
+  Tile& tile_;
+  ResidualTrial& residual_;
+  FullTrials full_trials_;
+  std::array<int16_t, MAX_SIDE * MAX_SIDE> prediction_;
+};
 
 }  // namespace ncodec::dct

@@ -22,7 +22,8 @@ class Search {
         masking_(masking),
         worth_(tile.syntax, source[0]),
         residual_(tile, source, options, masking),
-        luma_(tile, source[0], residual_, options) {
+        luma_(tile, source[0], residual_, options),
+        chroma_(tile, residual_, options) {
     for (auto& best : best_) best = std::make_unique<Snapshot>();
     for (auto& apart : apart_) apart = std::make_unique<Snapshot>();
   }
@@ -130,7 +131,7 @@ class Search {
     cost.total += before;
     if (!has_chroma) return cost;
     if (cost.total >= limit) return {};
-    cost.chroma = choose_chroma(tile_, residual_, prices_, node, false, NEVER);
+    cost.chroma = chroma_.choose(prices_, node, false, NEVER);
     cost.total += cost.chroma;
     return cost;
   }
@@ -156,7 +157,7 @@ class Search {
     if (!has_chroma) return cost;
     if (cost.total >= limit) return {};
     if (keeps) {
-      cost.chroma = choose_chroma(tile_, residual_, prices_, node, true, NEVER);
+      cost.chroma = chroma_.choose(prices_, node, true, NEVER);
       cost.total += cost.chroma;
     } else if (may_be_whole) {
       choose_whole(node, split, cost);
@@ -176,7 +177,7 @@ class Search {
     syntax.set_decoded(b, false);
     Cost cost = {0, 0};
     if (split == NO_SPLIT || keeps) {
-      cost.chroma = choose_chroma(tile_, residual_, prices_, node, keeps, NEVER);
+      cost.chroma = chroma_.choose(prices_, node, keeps, NEVER);
     } else {
       if (is_free) cost.chroma = whole_bits(node, split, false);
       for (int i = 0; i < parts.n; ++i) cost.chroma += choose_chroma_tree(node.part(parts.blocks[i], split));
@@ -191,7 +192,7 @@ class Search {
     Snapshot& apart = *apart_[node.depth];
     apart.save(tile_, node.block, 1, 2);
     const float bits = whole_bits(node, split, true);
-    const float whole = bits + choose_chroma(tile_, residual_, prices_, node, true, cost.chroma - bits);
+    const float whole = bits + chroma_.choose(prices_, node, true, cost.chroma - bits);
     if (whole >= cost.chroma) return apart.restore(tile_, node.block, 1, 2);
     cost = {cost.total - cost.chroma + whole, whole};
   }
@@ -224,6 +225,7 @@ class Search {
   Worth worth_;
   ResidualTrial residual_;
   LumaSearch luma_;
+  ChromaSearch chroma_;
   Prices prices_;
   std::array<std::unique_ptr<Snapshot>, 8> best_, apart_;             // by depth
   float samples_ = SQUARE * SQUARE, cost_ = samples_ * usual_cost();  // so far, and of a usual square before

@@ -87,17 +87,21 @@ inline Turn turn_to(Matrix3 axes) {
 
 // About the bits that planes take, each 8x8 by itself; `noise`: the variance of their errors.
 inline double bits_of(const std::vector<Matrix3>& covariances, const Matrix3& axes, double noise) {
-  double bits = 0;
+  double bits = 0, product = 1;
+  const auto take = [&] {  // half of each sample's, as prediction leaves about half
+    bits += 16 * std::log2(product);
+    product = 1;
+  };
   for (const Matrix3& m : covariances) {
-    double product = 1;
     for (int p = 0; p < 3; ++p) {
       double energy = 0;
       for (int i = 0; i < 3; ++i)
         for (int j = 0; j < 3; ++j) energy += axes[i][p] * m[i][j] * axes[j][p];
       product *= 1 + energy / (64 * noise);
     }
-    bits += 16 * std::log2(product);  // half of each sample's, as prediction leaves about half
+    if (product > 1e200) take();  // those of one block are below 1e30
   }
+  take();
   return bits;
 }
 

@@ -48,15 +48,15 @@ class Search:
 
 
 SEARCHES = {
-    1: Search(trials=1, cuts=0, price=3, is_quick=True, least=8, most=32),
+    1: Search(trials=1, cuts=0, price=6, is_quick=True, least=8, most=32),
     2: Search(trials=1, price=25),
-    3: Search(trials=2, price=5),
-    4: Search(trials=2, price=1.8),
-    5: Search(trials=3, price=2, is_thorough=True),
-    6: Search(trials=4, price=1.4, is_thorough=True),
-    7: Search(trials=5, price=1, is_thorough=True),
-    8: Search(trials=6, price=0.4, is_thorough=True),
-    9: Search(trials=12, price=0.1, is_thorough=True),
+    3: Search(trials=2, price=7),
+    4: Search(trials=2, price=3),
+    5: Search(trials=3, price=2.2),
+    6: Search(trials=3, price=2, is_thorough=True),
+    7: Search(trials=4, price=1.4, is_thorough=True),
+    8: Search(trials=6, price=0.6, is_thorough=True),
+    9: Search(trials=8, price=0.3, is_thorough=True),
 }
 USUAL_EFFORT = 4
 
