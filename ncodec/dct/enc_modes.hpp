@@ -18,15 +18,13 @@ namespace ncodec::dct {
 class FullTrials {
  public:
   explicit FullTrials(const EncoderOptions& options)
-      : n_(options.full_trials),
-        factor_(options.is_thorough ? 1.15f : 1.1f),
-        offset_(options.is_thorough ? 4 : 2) {}
+      : n_(options.full_trials), factor_(options.is_thorough ? 1.15f : 1.1f), offset_(options.is_thorough ? 4 : 2) {}
 
   // What a candidate may cost, by estimate, to be tried beside one that costs `least`.
   float most(float least) const { return n_ == 1 ? least : factor_ * least + offset_; }
 
-  // Tries candidates, the best by estimate first, by code(candidate), which returns the cost and fills the tile's planes
-  // from `first` to `last`. Leaves the best in the tile; returns its cost.
+  // Tries candidates, the best by estimate first, by code(candidate), which returns the cost and fills the tile's
+  // planes from `first` to `last`. Leaves the best in the tile; returns its cost.
   template <class Candidate, class Code>
   float code_best(Tile& tile, const Block& b, int first, int last, const std::vector<Candidate>& candidates,
                   Code code) {
@@ -292,8 +290,7 @@ class ChromaSearch {
       if ((mode == CHROMA_DC && luma_mode == DC) || (mode == CHROMA_PLANAR && luma_mode == PLANAR)) continue;
       const float bits = estimate_bits(prices, [&](Estimator& e) { syntax.code_chroma_mode(e, mode, b); });
       float cost = bits;
-      for (int p = 1; p < 3 && cost < most; ++p)
-        cost += residual_.estimate_cost(p, b, false, predict(p, b, mode));
+      for (int p = 1; p < 3 && cost < most; ++p) cost += residual_.estimate_cost(p, b, false, predict(p, b, mode));
       if (cost >= most) continue;
       candidates.push_back({cost, bits, mode});
       most = std::min(most, full_trials_.most(cost));
