@@ -108,12 +108,23 @@ def test_what_is_given_up_is_never_chosen(sample, rows, columns, quality, way):
         assert psnr(some, picture) > 20
 
 
-def test_more_trials_than_candidates(sample):
-    """Effort 1 has one or two for a block, whatever number is to be tried."""
+@pytest.mark.parametrize(("effort", "trials"), [(1, 4), (2, 16), (9, 16)])
+def test_more_trials_than_candidates(sample, effort, trials):
+    """Effort 1 has one or two for a block, others at most 24, whatever number is to be tried."""
     pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
     for some in (pixels, sample[:100, :100].copy()):
-        picture = ncodec.decode(ncodec.encode(some, 2, "dct", effort=1, trials=4), kind="numpy")
-        assert psnr(some, picture) > 7
+        data = ncodec.encode(some, 2, "dct", effort=effort, trials=trials)
+        assert psnr(some, ncodec.decode(data, kind="numpy")) > 7
+
+
+def test_efforts(sample):
+    """Higher ones cost less: bits + lambda x error."""
+    pixels, costs = sample[160:320, 256:416].copy(), []
+    for effort in (1, 4, 9):
+        payload = encode(pixels, effort=effort)
+        error = np.square(decode(payload, pixels, 60).astype(int) - pixels).sum() / 3
+        costs.append(8 * len(payload) + lmbda_of(60) * error)
+    assert costs == sorted(costs, reverse=True) and costs[-1] < 0.95 * costs[0]
 
 
 def test_parameters_that_know_nothing(crop):
