@@ -4,6 +4,7 @@
 //         learned modes by low frequencies --> the best two or four --^
 //         or, if other splits have reached the block: the best then, and the likeliest now --^
 //   chroma: all four by transform --> the best of these in full
+//   quickly: of luma the best by Hadamard alone, and when it is reached again what it was then
 
 #pragma once
 

@@ -15,8 +15,8 @@ struct EncoderOptions {
   float lambda = 0.013f;  // bits per pixel against mean squared error (8-bit RGB)
   int least_log2 = 2, most_log2 = 6;
   bool optimised_levels = true;  // rate-distortion optimised quantisation
-  int full_trials = 3;           // luma modes, with either transform, coded in full
-  bool is_quick = false;         // few luma modes are looked at, with one full trial; luma is chosen before chroma
+  int full_trials = 3;           // modes coded in full, of luma with either transform
+  bool is_quick = false;         // few luma modes are looked at, one with transforms; luma is chosen before chroma
   bool is_thorough = false;      // many are looked at
   int binary_depth = 2;          // splits in two or three, one within the other, at most MAX_BINARY_DEPTH
   bool ternary = true;           // splits in three too

@@ -113,10 +113,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.least_log2 = 2 + choices % 5;
   options.most_log2 = std::max(std::max(options.least_log2, 3), 6 - (choices >> 3) % 4);
   options.optimised_levels = !(choices & 32);
-  options.full_trials = 1 + (choices >> 6);
+  options.full_trials = std::array{1, 3, 8, 16}[choices >> 6];
   options.binary_depth = choices >> 2 & 3;
   options.ternary = choices & 1;
   options.is_quick = mode & 128;
+  options.is_thorough = !options.is_quick && quality_code & 1;
   options.price = static_cast<float>(choices & 3);
   Parameters parameters = make_parameters(source, mode & 2);
   if (mode & 64) parameters.network = make_network(source);

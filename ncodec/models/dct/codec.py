@@ -37,13 +37,13 @@ SIZES = (4, 8, 16, 32, 64)
 class Search:
     """How much an encoder looks at."""
 
-    trials: int  # luma modes, with either transform, in full
+    trials: int  # modes in full, of luma with either transform
     cuts: int = 3  # splits in two or three within each other, 0 … 3
     thirds: bool = True
     price: float = 0  # of time: splits that promise less than it are not tried; 0: all are
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
-    is_quick: bool = False  # few luma modes, with one trial; luma is chosen before chroma
+    is_quick: bool = False  # few luma modes, one of them with transforms; luma is chosen before chroma
     is_thorough: bool = False  # many luma modes
 
 
@@ -78,7 +78,7 @@ class Options(EncodeOptions):
     least: int | None = None  # sides of blocks, in samples of luma
     most: int | None = None
     rdoq: bool = True  # levels chosen by bits + lambda x error
-    trials: int | None = None  # luma modes, with either transform, tried in full, 1 … 16
+    trials: int | None = None  # modes tried in full, 1 … 16
     cuts: int | None = None  # splits in two or three within each other, 0 … 3
     thirds: bool | None = None  # splits in three
     network: bool = True  # the neural filter, where the weights have one
