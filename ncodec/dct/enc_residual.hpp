@@ -53,7 +53,8 @@ class ResidualTrial {
         tuning_(options.tuning),
         masking_(masking),
         is_optimised_(options.optimised_levels),
-        is_quick_(options.is_quick && options.optimised_levels) {
+        is_quick_(options.is_quick && options.optimised_levels),
+        trellis_(options.is_quick ? 0.8f : Trellis::LEAST) {
     for (int p = 0; p < tile.syntax.geometry().planes; ++p) weight_[p] = weight_of(options, tile, p);
   }
 

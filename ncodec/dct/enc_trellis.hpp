@@ -73,6 +73,11 @@ using Number = std::integral_constant<int, N>;
 
 class Trellis {
  public:
+  static constexpr float LEAST = 0.6f;  // half-steps: below it no level pays
+
+  // `least`: half-steps; no block ends with less, and groups that have no more are passed over.
+  explicit Trellis(float least = LEAST) : least_(least) {}
+
   struct Chosen : Levels {
     float cost = 0;  // bits and weighted error of the levels, if there are any
   };
@@ -101,7 +106,6 @@ class Trellis {
   }
 
  private:
-  static constexpr float LEAST = 0.6f;  // half-steps: below it no level pays
   static constexpr float HOPELESS = 6;  // bits by which a path may lag behind the best
 
   // What led to all states at one coefficient (Way::step); or after a group with a flag, whether it was passed over:
@@ -126,13 +130,13 @@ class Trellis {
   }
 
   // Which groups have anything that may be more than 0? Returns the last of them, or -1.
-  static int find_worth(const float* ratio, const Shape& shape, std::array<bool, 64>& is_worth) {
+  int find_worth(const float* ratio, const Shape& shape, std::array<bool, 64>& is_worth) const {
     int top = -1;
     for (int g = 0; g < groups_in(shape); ++g) {
       float most = 0;
       for_each_in_group(SCAN.groups_of(shape)[g], coded_of(shape).width(),
                         [&](int i) { most = std::max(most, std::abs(ratio[i])); });
-      is_worth[g] = most >= LEAST;
+      is_worth[g] = most >= least_;
       if (is_worth[g]) top = g;
     }
     return top;
@@ -223,7 +227,7 @@ class Trellis {
       const Place at = SCAN.place(group, k);
       const int i = at.y * run.width + at.x;
       const float r = std::abs(run.ratio[i]), error = run.error[i];
-      if (run.is_alive || r >= LEAST)
+      if (run.is_alive || r >= least_)
         advance(run, at, Coefficient(SCAN.in_group[k], run.bins.at(at), r, error), k == 0 && has_flag);
       run.nothing += r * r * error;
     }
@@ -271,7 +275,7 @@ class Trellis {
     const Ways a = go_on_from(Number<0>{}), b = go_on_from(Number<1>{}), d = go_on_from(Number<2>{}),
                e = go_on_from(Number<3>{});
     Ways first;
-    if (c.r >= LEAST && run.nothing <= least) first = begin(run, at, c);
+    if (c.r >= least_ && run.nothing <= least) first = begin(run, at, c);
     run.is_alive = true;
     Stage& stage = stages_[n_stages_++];
     stage.x = at.x, stage.y = at.y;
@@ -368,6 +372,7 @@ class Trellis {
     return chosen;
   }
 
+  float least_;
   std::array<Paths, 2> paths_;
   Paths *now_ = &paths_[0], *next_ = &paths_[1];
   std::array<History, STATES + 1> histories_;
