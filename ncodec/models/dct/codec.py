@@ -43,9 +43,7 @@ class Search:
     price: float = 0  # of time: splits that promise less than it are not tried; 0: all are
     least: int = 4  # sides of blocks, in samples of luma
     most: int = 64
-    is_quick: bool = (
-        False  # few luma modes, one of them with transforms; luma is chosen before chroma
-    )
+    is_quick: bool = False  # few luma modes, one with transforms; luma is chosen before chroma
     is_thorough: bool = False  # many luma modes
 
 
